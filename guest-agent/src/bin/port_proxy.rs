@@ -1,0 +1,2 @@
+//! The userland proxy dockerd starts for each published port.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The machine monitor of Rorqual: one process per machine.
+fn main() {}
