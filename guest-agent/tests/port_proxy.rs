@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, pipe};
+use nix::fcntl::OFlag;
+use nix::unistd::{Pid, pipe2};
 
 struct Fixture {
     _folder: tempfile::TempDir,
@@ -22,7 +23,7 @@ fn start(protocol: &str) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("ports.sock");
     let agent = UnixListener::bind(&socket).unwrap();
-    let (status, given) = pipe().unwrap();
+    let (status, given) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let given_number = given.as_raw_fd();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rorqual-port-proxy"));
     command
