@@ -84,7 +84,8 @@ impl Command {
             let chain = words.next()?;
             let rule: Vec<String> = words.map(str::to_owned).collect();
             // A restore line is split at blanks, and quoting is only needed by words dockerd does not write.
-            let plain = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "\"'\\#*".contains(c));
+            let plain =
+                |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "\"'\\#*".contains(c));
             if !plain(table) || !plain(chain) || chain.starts_with('-') || !rule.iter().all(|word| plain(word)) {
                 return None;
             }
@@ -139,7 +140,9 @@ mod tests {
 
     #[test]
     fn a_rule_becomes_a_line_with_its_table_and_without_waiting() {
-        let command = parse("/run/bin/iptables --wait -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE").unwrap();
+        let command =
+            parse("/run/bin/iptables --wait -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
+                .unwrap();
         assert_eq!((command.family, command.table.as_str()), (Family::Ipv4, "nat"));
         assert_eq!(command.line(), "-I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE");
         assert_eq!(parse("ip6tables --wait -A FORWARD -j ACCEPT").unwrap().table, "filter");

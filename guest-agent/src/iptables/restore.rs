@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use super::command::{Command, Family};
-use crate::engine::settings;
+use crate::engine::command;
 use crate::processes::Processes;
 
 const ECHO: &str = "# done\n";
@@ -20,9 +20,9 @@ pub(super) struct Restore {
 impl Restore {
     pub(super) fn start(processes: &Processes, family: Family) -> io::Result<Self> {
         // Standard error joins standard output, where a failure is told in place of the echo.
-        let mut command = settings::command("/bin/sh");
-        command.arg("-c").arg(format!("exec {} --noflush --verbose --wait 2>&1", family.restore()));
-        let running = processes.start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let mut program = command("/bin/sh");
+        program.arg("-c").arg(format!("exec {} --noflush --verbose --wait 2>&1", family.restore()));
+        let running = processes.start(program.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
         match (running.stdin, running.stdout) {
             (Some(input), Some(output)) => Ok(Self { input, output: BufReader::new(output) }),
             _ => Err(io::Error::other("it has no pipes")),
@@ -37,7 +37,13 @@ impl Restore {
         loop {
             let before = said.len();
             match self.output.read_line(&mut said) {
-                Ok(0) => return Err(if said.is_empty() { "iptables-restore has ended".to_owned() } else { said.trim().to_owned() }),
+                Ok(0) => {
+                    return Err(if said.is_empty() {
+                        "iptables-restore has ended".to_owned()
+                    } else {
+                        said.trim().to_owned()
+                    });
+                }
                 Ok(_) if said.get(before..) == Some(ECHO) => return Ok(()),
                 // With --verbose a command may tell what it did.
                 Ok(_) => {}

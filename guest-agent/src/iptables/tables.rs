@@ -18,10 +18,13 @@ pub(super) enum Known {
     Unknown,
 }
 
+/// The rules of a chain, each in the words it was added with.
+type Rules = Vec<Vec<String>>;
+
 /// Rules are kept as the words dockerd gave: it checks for a rule in the words it added it with.
 #[derive(Default)]
 pub(super) struct Tables {
-    chains: HashMap<(Family, String), HashMap<String, Vec<Vec<String>>>>,
+    chains: HashMap<(Family, String), HashMap<String, Rules>>,
     lost_track: [bool; 2],
 }
 
@@ -34,7 +37,9 @@ impl Tables {
         let has = |rule: &Vec<String>| rules.is_some_and(|rules| rules.contains(rule));
         match &command.action {
             Action::Check(rule) | Action::Delete(rule) if !has(rule) => Known::Fails(NO_RULE),
-            Action::Flush | Action::Remove | Action::List if rules.is_none() && !built_in(&command.chain) => Known::Fails(NO_CHAIN),
+            Action::Flush | Action::Remove | Action::List if rules.is_none() && !built_in(&command.chain) => {
+                Known::Fails(NO_CHAIN)
+            }
             Action::Create if rules.is_some() => Known::Fails(CHAIN_EXISTS),
             Action::List => Known::Succeeds,
             _ => Known::AskKernel,
@@ -62,7 +67,8 @@ impl Tables {
 
     /// A command that was not understood goes by.
     pub(super) fn forget(&mut self, words: &[&str]) {
-        let question = |word: &&str| ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help"].contains(word);
+        let question =
+            |word: &&str| ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help"].contains(word);
         if words.iter().any(question) {
             return;
         }
@@ -71,7 +77,7 @@ impl Tables {
         }
     }
 
-    fn rules(&self, command: &Command) -> Option<&Vec<Vec<String>>> {
+    fn rules(&self, command: &Command) -> Option<&Rules> {
         self.chains.get(&(command.family, command.table.clone()))?.get(&command.chain)
     }
 }
