@@ -28,6 +28,7 @@ mod boot;
 mod clock;
 mod data_disk;
 mod engine;
+mod iptables;
 mod log;
 mod log_ring;
 mod ports;

@@ -12,6 +12,8 @@ use tracing::warn;
 
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/sysroot";
+/// Where the programs of the initramfs lie once the root is there.
+pub(crate) const PROGRAMS: &str = "/run/rorqual/bin";
 /// Where the port proxy lies once the root is there; dockerd is told this path.
 pub(crate) const PORT_PROXY: &str = "/run/rorqual/bin/rorqual-port-proxy";
 
@@ -43,20 +45,25 @@ pub(crate) fn enter_root(disk: &Path) -> Result<()> {
         .context("the root disk must hold the EROFS image of the guest, and the initramfs the modules to read it")?;
     let run = format!("{NEW_ROOT}/run");
     attach("tmpfs", &run, "tmpfs", NO_DEVICES, "mode=0755")?;
-    let proxy = format!("{NEW_ROOT}{PORT_PROXY}");
-    if let Some(folder) = Path::new(&proxy).parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    // Published ports fail without it, all else works: a missing proxy is no reason not to boot.
-    if let Err(error) = fs::copy("/rorqual-port-proxy", &proxy) {
-        warn!("cannot copy /rorqual-port-proxy of the initramfs to {PORT_PROXY}, published ports will fail: {error}");
+    let programs = format!("{NEW_ROOT}{PROGRAMS}");
+    fs::create_dir_all(&programs).with_context(|| format!("cannot make {programs}"))?;
+    // Published ports fail without the one, the engine starts slowly without the other, all else works: missing
+    // programs are no reason not to boot.
+    for (program, names) in
+        [("/rorqual-port-proxy", ["rorqual-port-proxy"].as_slice()), ("/rorqual-iptables", &["iptables", "ip6tables"])]
+    {
+        for name in names {
+            if let Err(error) = fs::copy(program, format!("{programs}/{name}")) {
+                warn!("cannot copy {program} of the initramfs to {PROGRAMS}/{name}: {error}");
+            }
+        }
     }
     for folder in ["/proc", "/sys", "/dev"] {
         let target = format!("{NEW_ROOT}{folder}");
         mount(Some(folder), target.as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
             .with_context(|| format!("cannot move {folder} into the root image"))?;
     }
-    for file in ["/init", "/rorqual-port-proxy", "/modules.boot"] {
+    for file in ["/init", "/rorqual-port-proxy", "/rorqual-iptables", "/modules.boot"] {
         let _ = fs::remove_file(file);
     }
     let _ = fs::remove_dir_all("/modules");

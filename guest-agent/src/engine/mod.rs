@@ -22,6 +22,7 @@ pub(crate) use condition::Service;
 pub(crate) use settings::command;
 
 use crate::boot::{self, BootSteps};
+use crate::iptables;
 use crate::log_ring::{KEPT_BYTES, LogRing};
 use crate::processes::Processes;
 use condition::Condition;
@@ -66,6 +67,9 @@ impl Engine {
         if let Err(error) = settings::write() {
             self.cannot_start(format!("{error:#}"));
             return;
+        }
+        if let Err(error) = iptables::serve(self.processes.clone()) {
+            warn!("each iptables command of dockerd is a process of its own: {error}");
         }
         tokio::spawn(supervisor::supervise(Arc::clone(self), Service::Containerd));
         let loaded = tokio::task::spawn_blocking(load_modules).await;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::Service;
-use crate::boot::PORT_PROXY;
+use crate::boot::{PORT_PROXY, PROGRAMS};
 
 const FOLDER: &str = "/run/rorqual/engine";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -60,6 +60,8 @@ pub(super) fn service_command(service: Service) -> Command {
         }
         Service::Dockerd => {
             let mut dockerd = command("/usr/sbin/dockerd");
+            // Its iptables is ours, see `crate::iptables`; everybody else's is the real one.
+            dockerd.env("PATH", format!("{PROGRAMS}:{SEARCH_PATH}"));
             dockerd.arg("--config-file").arg(format!("{FOLDER}/dockerd.json"));
             dockerd
         }
