@@ -42,10 +42,6 @@ pub(crate) fn apply() {
     if let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES) {
         debug!("the limit of open files stays as it is: {errno}");
     }
-    // The kernel must not kill PID 1 when memory runs out; services get their own score.
-    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
-        debug!("the agent may be killed when memory runs out: {error}");
-    }
 }
 
 /// Names the machine and brings its loopback device up.

@@ -87,7 +87,6 @@ fn dockerd() -> String {
         "live-restore": false,
         "log-driver": "json-file",
         "log-opts": { "max-size": "20m", "max-file": "3" },
-        "oom-score-adjust": -500,
         "pidfile": DOCKERD_PID_FILE,
         "runtimes": { "crun": { "path": "/usr/bin/crun" } },
         "shutdown-timeout": 15,

@@ -20,6 +20,9 @@ use crate::backoff::Backoff;
 use crate::log_ring::LogRing;
 use crate::readiness;
 
+/// Score of the services when memory runs out (proc(5)); containers have 0.
+const SPARED: &str = "-500";
+
 /// Supervises `service` until shutdown is asked for and it has ended.
 pub(super) async fn supervise(engine: Arc<Engine>, service: Service) {
     let mut backoff = Backoff::default();
@@ -69,6 +72,10 @@ async fn run(engine: &Arc<Engine>, service: Service) -> io::Result<ExitStatus> {
     let process = engine.processes.start(&mut command)?;
     drop(command);
     info!("{} started as process {}", service.name(), process.pid);
+    // When memory runs out the kernel should take a container, which dockerd then reports, and not dockerd.
+    if let Err(error) = std::fs::write(format!("/proc/{}/oom_score_adj", process.pid), SPARED) {
+        debug!("{} may be killed when memory runs out: {error}", service.name());
+    }
     tokio::spawn(read_output(output.into(), Arc::clone(engine.log(service))));
 
     engine.running(service).send_replace(Some(process.pid));
