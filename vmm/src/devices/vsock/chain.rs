@@ -144,7 +144,7 @@ impl<'m> Buffers<'m> {
             return Err(Malformed(format!("a receive buffer of {total} bytes, less than a header")));
         }
         let first_header = self.headers.len();
-        self.headers.extend(self.payload[first..].iter().cloned());
+        self.headers.extend(self.payload[first..].iter().copied());
         window(&mut self.headers, first_header, 0, HEADER_BYTES)?;
         let room = (total - HEADER_BYTES).min(MAX_PAYLOAD_BYTES);
         window(&mut self.payload, first, HEADER_BYTES, room)?;

@@ -187,10 +187,7 @@ impl Host {
 /// The port of a `CONNECT <port>` line.
 fn requested_port(line: &[u8]) -> Option<u32> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
-    let port = match (words.next()?, words.next()?, words.next()) {
-        ("CONNECT", port, None) => port,
-        _ => return None,
-    };
+    let ("CONNECT", port, None) = (words.next()?, words.next()?, words.next()) else { return None };
     // No sign, as `parse` would allow it.
     port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())?
 }

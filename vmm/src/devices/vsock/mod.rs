@@ -119,11 +119,11 @@ impl VsockDevice {
         let queue = queues.queue(TX);
         let mut payload = Vec::new();
         let mut done = 0;
-        queue.disable_notification(memory).map_err(|error| broken(TX, error))?;
+        queue.disable_notification(memory).map_err(|error| broken(TX, &error))?;
         while done < BUDGET && self.muxer.takes_packets() {
             let Some(chain) = pop(TX, queue, memory)? else {
-                if queue.enable_notification(memory).map_err(|error| broken(TX, error))? {
-                    queue.disable_notification(memory).map_err(|error| broken(TX, error))?;
+                if queue.enable_notification(memory).map_err(|error| broken(TX, &error))? {
+                    queue.disable_notification(memory).map_err(|error| broken(TX, &error))?;
                     continue;
                 }
                 self.tx_due = false;
@@ -132,7 +132,7 @@ impl VsockDevice {
             let head = chain.head_index();
             let header = chain::read_packet(memory, chain, &mut payload).map_err(|error| malformed(TX, error))?;
             self.muxer.receive(&header, &payload);
-            queue.add_used(memory, head, 0).map_err(|error| broken(TX, error))?;
+            queue.add_used(memory, head, 0).map_err(|error| broken(TX, &error))?;
             done += 1;
         }
         if done > 0 && wants_interrupt(TX, queue, memory)? {
@@ -148,7 +148,7 @@ impl VsockDevice {
         }
         let mut buffers = Buffers::default();
         let (mut done, mut unsignalled, mut starved) = (0, 0, false);
-        queues.queue(RX).disable_notification(memory).map_err(|error| broken(RX, error))?;
+        queues.queue(RX).disable_notification(memory).map_err(|error| broken(RX, &error))?;
         while done < BUDGET && self.muxer.has_packets() {
             let queue = queues.queue(RX);
             buffers.clear();
@@ -159,8 +159,8 @@ impl VsockDevice {
             }
             if buffers.is_empty() {
                 // The guest's next kick of this queue goes on here; until then the host's sockets are not read.
-                if queue.enable_notification(memory).map_err(|error| broken(RX, error))? {
-                    queue.disable_notification(memory).map_err(|error| broken(RX, error))?;
+                if queue.enable_notification(memory).map_err(|error| broken(RX, &error))? {
+                    queue.disable_notification(memory).map_err(|error| broken(RX, &error))?;
                     continue;
                 }
                 starved = true;
@@ -168,7 +168,7 @@ impl VsockDevice {
             }
             let used = self.muxer.fill(&mut buffers).map_err(|error| malformed(RX, error))?;
             for (head, bytes) in buffers.used(used) {
-                queue.add_used(memory, head, bytes).map_err(|error| broken(RX, error))?;
+                queue.add_used(memory, head, bytes).map_err(|error| broken(RX, &error))?;
             }
             // What was not used is still the first in the available ring.
             let unused = (buffers.len() - used) as u16;
@@ -242,12 +242,12 @@ impl VirtioDevice for VsockDevice {
 
 /// The next chain the guest made available.
 fn pop<'m>(index: usize, queue: &mut Queue, memory: &'m GuestMemoryMmap) -> Result<Option<Chain<'m>>, DeviceError> {
-    Ok(queue.iter(memory).map_err(|error| broken(index, error))?.next())
+    Ok(queue.iter(memory).map_err(|error| broken(index, &error))?.next())
 }
 
 /// Whether the guest wants to hear of used buffers. `Queue` knows the event index; without it the driver has a flag.
 fn wants_interrupt(index: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
-    let needed = queue.needs_notification(memory).map_err(|error| broken(index, error))?;
+    let needed = queue.needs_notification(memory).map_err(|error| broken(index, &error))?;
     if !needed || queue.event_idx_enabled() {
         return Ok(needed);
     }
@@ -257,7 +257,7 @@ fn wants_interrupt(index: usize, queue: &mut Queue, memory: &GuestMemoryMmap) ->
     Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
 }
 
-fn broken(queue: usize, error: virtio_queue::Error) -> DeviceError {
+fn broken(queue: usize, error: &virtio_queue::Error) -> DeviceError {
     DeviceError::Guest { queue, reason: error.to_string() }
 }
 

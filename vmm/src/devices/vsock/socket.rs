@@ -33,15 +33,25 @@ fn vectors(pieces: &[Slice<'_>], limit: usize) -> ([libc::iovec; MAX_VECTORS], u
     (vectors, count)
 }
 
+/// A message of nothing but `vectors`.
+fn message(vectors: &mut [libc::iovec]) -> libc::msghdr {
+    // SAFETY: msghdr is plain data of which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { zeroed() };
+    message.msg_iov = vectors.as_mut_ptr();
+    message.msg_iovlen = vectors.len() as _;
+    message
+}
+
 /// Reads up to `limit` bytes from `socket` into guest memory; 0 is the end of the stream.
 pub(super) fn receive(socket: &UnixStream, pieces: &[Slice<'_>], limit: usize) -> io::Result<usize> {
-    let (vectors, count) = vectors(pieces, limit);
+    let (mut vectors, count) = vectors(pieces, limit);
+    let mut message = message(&mut vectors[..count]);
     loop {
-        // SAFETY: the first `count` vectors point at pieces of guest memory that are mapped for as long as `pieces` lives and
+        // SAFETY: `message` names vectors on this stack, which point at pieces of guest memory that are mapped for as long as `pieces` lives and
         // lie within their length. The guest may write there meanwhile; the kernel copies, and no reference is made.
-        let read = unsafe { libc::readv(socket.as_raw_fd(), vectors.as_ptr(), count as libc::c_int) };
+        let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
         match Errno::result(read) {
-            Ok(bytes) => return Ok(bytes as usize),
+            Ok(bytes) => return Ok(bytes.cast_unsigned()),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -51,16 +61,13 @@ pub(super) fn receive(socket: &UnixStream, pieces: &[Slice<'_>], limit: usize) -
 /// Writes guest memory to `socket`, as much as it takes now.
 pub(super) fn send(socket: &UnixStream, pieces: &[Slice<'_>]) -> io::Result<usize> {
     let (mut vectors, count) = vectors(pieces, usize::MAX);
-    // SAFETY: msghdr is plain data of which all zeroes is a valid value.
-    let mut message: libc::msghdr = unsafe { zeroed() };
-    message.msg_iov = vectors.as_mut_ptr();
-    message.msg_iovlen = count as _;
+    let message = message(&mut vectors[..count]);
     loop {
-        // SAFETY: `message` names `count` vectors on this stack, which point at pieces of guest memory that are mapped for as
+        // SAFETY: `message` names vectors on this stack, which point at pieces of guest memory that are mapped for as
         // long as `pieces` lives and lie within their length. The guest may write there meanwhile; the kernel copies.
         let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
         match Errno::result(sent) {
-            Ok(bytes) => return Ok(bytes as usize),
+            Ok(bytes) => return Ok(bytes.cast_unsigned()),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
