@@ -3,4 +3,5 @@
 //! A device is split in three: the virtio device (features, configuration space, queues) and its request logic live in
 //! [`devices`]; what carries its queues to the guest is an attachment.
 
+pub mod attachment;
 pub mod devices;
