@@ -1,0 +1,1 @@
+//! Settings: `config.toml` of the state directory and `machine.toml` of each machine.
