@@ -18,5 +18,6 @@ mod detached;
 pub mod error;
 pub mod home;
 pub mod image;
+pub mod ports;
 mod splice;
 mod vsock;
