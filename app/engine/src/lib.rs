@@ -1,7 +1,27 @@
-//! The host side of Rorqual.
+//! The host side of Rorqual: machines, the Docker socket, published ports, settings, diagnostics, and the daemon that
+//! holds them.
+//!
+//! One daemon per user ([`daemon`]) serves [`api`] on `run/engine.sock` and the guest's Docker socket on
+//! `run/docker.sock` ([`docker_socket`]). Each machine is one task that owns its state ([`machine`]); everybody else
+//! sends it commands and watches what it publishes. Nothing polls: processes, logs, ports and clocks are watched.
 
 /// Types, client and server generated from `proto/engine.proto`.
 #[allow(missing_docs, clippy::pedantic)]
 pub mod api {
     tonic::include_proto!("rorqual.engine.v1");
 }
+pub mod client;
+pub mod config;
+pub mod daemon;
+pub mod disk;
+pub mod docker_socket;
+mod doctor;
+mod detached;
+pub mod error;
+mod follow;
+pub mod home;
+pub mod image;
+pub mod machine;
+pub mod ports;
+mod splice;
+mod vsock;

@@ -1,0 +1,134 @@
+//! Starting a process that outlives its parent, and hearing from it when it is ready.
+//!
+//! The child gets a session of its own and the write end of a pipe. It writes one line of JSON, `{"ready":true}` or
+//! `{"error":{"code":"…","message":"…"}}`, and closes the pipe; its death closes the pipe too, so nobody waits in vain.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::unix::pipe,
+    process::{Child, Command},
+};
+
+/// Longest line of readiness that is read, in bytes.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// The line a started process writes.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Readiness {
+    /// It serves.
+    Ready(bool),
+    /// It cannot, and why.
+    Error {
+        /// Stable name.
+        code: String,
+        /// For a person.
+        message: String,
+    },
+}
+
+/// A process that was started and has not spoken yet.
+pub(crate) struct Starting {
+    /// The process; waiting for it or dropping it has it reaped, neither ends it.
+    pub(crate) child: Child,
+    ready: OwnedFd,
+}
+
+impl Starting {
+    /// Waits for the line. `None` means that the process ended or closed the pipe without one.
+    pub(crate) async fn ready(&mut self) -> io::Result<Option<Readiness>> {
+        let receiver = pipe::Receiver::from_owned_fd_unchecked(self.ready.try_clone()?)?;
+        let mut line = String::new();
+        BufReader::new(receiver.take(MAX_LINE)).read_line(&mut line).await?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_str(&line).map(Some).map_err(io::Error::other)
+    }
+}
+
+/// Starts `command` in a session of its own. `announce` is given the descriptor number the child will find its end of
+/// the pipe at, to put it among the arguments or the environment.
+pub(crate) fn start(mut command: Command, announce: impl FnOnce(&mut Command, RawFd)) -> io::Result<Starting> {
+    let (ready, child_end) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&ready, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+    let number = child_end.as_raw_fd();
+    announce(&mut command, number);
+    // SAFETY: between fork and exec only async-signal-safe calls are made (setsid, fcntl), nothing is allocated, and
+    // `number` is open in the child because `child_end` lives until after `spawn`.
+    unsafe {
+        command.pre_exec(move || {
+            nix::unistd::setsid()?;
+            if libc::fcntl(number, libc::F_SETFD, 0) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let child = command.spawn()?;
+    drop(child_end);
+    Ok(Starting { child, ready })
+}
+
+/// The other side: the pipe this process was given at descriptor `number`, or `None` when it is no pipe.
+pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    let is_pipe = std::fs::metadata(format!("/proc/self/fd/{number}"))
+        .is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()));
+    if number <= 2 || !is_pipe {
+        return None;
+    }
+    // SAFETY: the descriptor is open (checked above), and whoever started this process handed it over for this use
+    // alone by naming it; nothing else in the process owns it.
+    let end = unsafe { OwnedFd::from_raw_fd(number) };
+    let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+    nix::fcntl::fcntl(&end, flag).ok().map(|_| end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Starting {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        start(command, |command, number| {
+            command.env("FD", number.to_string());
+        })
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_ready_process_is_heard() {
+        let mut starting = shell(r#"echo '{"ready":true}' >&$FD"#);
+        assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
+        starting.child.wait().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_cannot_start_says_why() {
+        let mut starting = shell(r#"echo '{"error":{"code":"no-memory","message":"too little"}}' >&$FD"#);
+        let said = starting.ready().await.unwrap();
+        assert!(matches!(said, Some(Readiness::Error { code, .. }) if code == "no-memory"));
+        starting.child.wait().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_silently_keeps_nobody_waiting() {
+        let mut starting = shell("exit 3");
+        assert!(starting.ready().await.unwrap().is_none());
+        assert_eq!(starting.child.wait().await.unwrap().code(), Some(3));
+    }
+
+    #[tokio::test]
+    async fn the_child_leads_its_own_session() {
+        let mut starting = shell(r#"[ "$(cut -d' ' -f6 /proc/$$/stat)" = $$ ] && echo '{"ready":true}' >&$FD"#);
+        assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
+        starting.child.wait().await.unwrap();
+    }
+}
