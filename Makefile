@@ -1,0 +1,83 @@
+# make run: from a fresh machine to a container answering on localhost. make test: every test.
+# The rest: make help.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+CARGO := cargo
+GUEST_TARGET := x86_64-unknown-linux-gnu
+# The guest's programs are static and at fixed addresses: no library and no relocation to load when each start is paid for in page faults.
+GUEST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+GUEST_DIR := $(CARGO_TARGET_DIR)/$(GUEST_TARGET)/release
+IMAGES := $(CARGO_TARGET_DIR)/images
+MATERIAL := $(CARGO_TARGET_DIR)/test-material
+# What a user runs is built for speed; the tests use the same.
+PROFILE ?= release
+BIN := $(CARGO_TARGET_DIR)/$(PROFILE)
+
+.PHONY: help
+help:
+	@echo 'make run      build everything, start the machine, run a container, fetch its page'
+	@echo 'make test     every test: unit, and end to end on a real machine'
+	@echo 'make lint     formatting, clippy, licences'
+	@echo 'make image    the guest image, in target/images'
+	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
+	@echo 'make package  (comes with the desktop application)'
+
+# --- what the machine needs ---
+.PHONY: packages
+packages:
+	@scripts/install-packages packages.build
+
+.PHONY: packages-bench
+packages-bench: packages
+	@scripts/install-packages packages.bench
+
+# --- building ---
+.PHONY: build
+build: packages
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual -p rorqual-vmm
+
+.PHONY: guest
+guest: packages
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-agent -p rorqual-hello
+
+.PHONY: image
+image: guest
+	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --hello $(GUEST_DIR)/rorqual-hello
+
+# Programs and root file systems the end-to-end tests make their images of.
+.PHONY: test-material
+test-material: packages
+	@tests/make-material $(MATERIAL)
+
+# --- using ---
+.PHONY: run
+run: build image
+	@scripts/run $(BIN)
+
+# --- checking ---
+.PHONY: test
+test: test-unit test-machine
+
+.PHONY: test-unit
+test-unit: packages
+	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked --workspace --exclude rorqual-tests
+
+.PHONY: test-machine
+test-machine: build image test-material
+	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
+
+.PHONY: lint
+lint: packages
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check licenses bans sources; else echo 'lint: cargo-deny is not installed (cargo install cargo-deny --locked): licences were not checked'; fi
+
+.PHONY: bench
+bench: build image test-material packages-bench
+	@$(CARGO) run --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench
