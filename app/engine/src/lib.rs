@@ -13,6 +13,10 @@ pub mod api {
 pub mod client;
 pub mod config;
 pub mod daemon;
+pub mod disk;
 mod detached;
 pub mod error;
 pub mod home;
+pub mod image;
+mod splice;
+mod vsock;

@@ -1,1 +1,225 @@
-//! Settings: `config.toml` of the state directory and `machine.toml` of each machine.
+//! Settings: `config.toml` of the state directory, and `machine.toml` of each machine.
+//!
+//! The files are the manual: each is written on first use with every key, its meaning and its default as comments. They
+//! are read strictly and never overwritten.
+
+mod machine;
+mod reader;
+
+use std::path::{Path, PathBuf};
+
+pub use machine::MachineConfig;
+pub use reader::ConfigError;
+use reader::Settings;
+
+use crate::home::Home;
+
+/// CPUs a machine may have.
+pub(crate) const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
+/// Memory a machine may have, in MiB.
+pub(crate) const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
+/// Sizes a data disk may have, in GiB.
+pub(crate) const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=16_384;
+
+/// What `config.toml` is when Rorqual writes it.
+const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its default; take away the # to change one.
+# A machine's own CPUs, memory and disk are in machines/<name>/machine.toml once it exists.
+
+[machine]
+# How the machine's processor runs: "auto" takes the best that works here and `rorqual status` says why;
+# "kvm" is hardware virtualization, "uml" needs none.
+# accelerator = "auto"
+
+# What a new machine gets. The uml accelerator has one CPU whatever this says.
+# cpus = 2
+# memory_mib = 2048
+# The largest its disk can become; it takes only what is used.
+# disk_gib = 64
+
+[ports]
+# Where `docker run -p 8080:80` listens on this computer when no address is given: "localhost", or "all" for every
+# network interface. An address that is given (-p 192.168.1.5:8080:80) is used as it is.
+# bind = "localhost"
+
+[image]
+# A guest image to use instead of the one that came with Rorqual: the full path of its directory.
+# path = ""
+
+[daemon]
+# What the daemon writes to run/daemon.log: "error", "warn", "info", "debug" or "trace", or a filter by module such as
+# "info,rorqual_engine::ports=debug".
+# log = "info"
+"#;
+
+/// How a machine's processor is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceleratorChoice {
+    /// The best that works.
+    Auto,
+    /// Hardware virtualization.
+    Kvm,
+    /// User Mode Linux.
+    Uml,
+}
+
+impl AcceleratorChoice {
+    /// Reads the word used in settings and requests.
+    pub fn parse(text: &str) -> Option<Self> {
+        ACCELERATORS.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+    }
+}
+
+const ACCELERATORS: [(&str, AcceleratorChoice); 3] =
+    [("auto", AcceleratorChoice::Auto), ("kvm", AcceleratorChoice::Kvm), ("uml", AcceleratorChoice::Uml)];
+
+/// What a request to listen on every address becomes on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindPolicy {
+    /// 0.0.0.0 becomes 127.0.0.1 and :: becomes ::1.
+    Localhost,
+    /// Every interface, as docker was asked.
+    All,
+}
+
+/// The settings of `config.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How machines run.
+    pub accelerator: AcceleratorChoice,
+    /// What a new machine gets.
+    pub machine: MachineConfig,
+    /// Where published ports listen.
+    pub bind: BindPolicy,
+    /// A guest image that is used before all others.
+    pub image: Option<PathBuf>,
+    /// tracing filter of the daemon's log.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            accelerator: AcceleratorChoice::Auto,
+            machine: MachineConfig::default(),
+            bind: BindPolicy::Localhost,
+            image: None,
+            log: "info".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `config.toml`; writes it first when there is none.
+    ///
+    /// # Errors
+    ///
+    /// Names file and line of an unknown key or a value that does not fit; the file stays as it is.
+    pub fn load(home: &Home) -> Result<Self, ConfigError> {
+        let file = home.config_file();
+        let text = reader::read_or_create(&file, TEMPLATE)?;
+        Self::parse(&file, &text)
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        let settings = Settings::parse(file, text)?;
+        settings.root(&["machine", "ports", "image", "daemon"])?;
+        let machine = settings.section("machine", &["accelerator", "cpus", "memory_mib", "disk_gib"])?;
+        let ports = settings.section("ports", &["bind"])?;
+        let image = settings.section("image", &["path"])?;
+        let daemon = settings.section("daemon", &["log"])?;
+        Ok(Self {
+            accelerator: machine.choice("accelerator", &ACCELERATORS, default.accelerator)?,
+            machine: MachineConfig::read(&machine, &default.machine)?,
+            bind: ports.choice(
+                "bind",
+                &[("localhost", BindPolicy::Localhost), ("all", BindPolicy::All)],
+                default.bind,
+            )?,
+            image: image
+                .text("path", |text| {
+                    let fits = text.is_empty() || Path::new(text).is_absolute();
+                    if fits { Ok(()) } else { Err("must be the full path of a directory".to_owned()) }
+                })?
+                .filter(|text| !text.is_empty())
+                .map(PathBuf::from),
+            log: daemon
+                .text("log", |text| {
+                    let parsed = tracing_subscriber::EnvFilter::builder().parse(text);
+                    parsed.map(|_| ()).map_err(|error| format!("must be a log filter such as \"info\" ({error})"))
+                })?
+                .unwrap_or(default.log),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        Config::parse(Path::new("/h/config.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_written_file_says_the_defaults() {
+        assert_eq!(Config::parse(Path::new("c"), TEMPLATE).unwrap(), Config::default());
+        let uncommented: String = TEMPLATE
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => key,
+                _ => line,
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_ne!(uncommented, TEMPLATE);
+        assert_eq!(Config::parse(Path::new("c"), &uncommented).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn settings_are_read() {
+        let text = "[machine]\naccelerator = \"uml\"\ncpus = 4\n[ports]\nbind = \"all\"\n[image]\npath = \"/i\"\n";
+        let config = Config::parse(Path::new("c"), text).unwrap();
+        assert_eq!((config.accelerator, config.machine.cpus), (AcceleratorChoice::Uml, 4));
+        assert_eq!((config.bind, config.image), (BindPolicy::All, Some(PathBuf::from("/i"))));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        let text = problem("\n[machine]\ncpus = 2\nmemory_mb = 1\n");
+        assert_eq!(
+            text,
+            "/h/config.toml:4: unknown key \"memory_mb\" in [machine]; did you mean \"memory_mib\"?"
+        );
+        assert!(problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?"));
+        assert!(problem("colour = 1\n").contains("known are machine, ports, image, daemon"));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_its_line_and_what_would_be_right() {
+        let text = problem("[machine]\n\ncpus = \"many\"\n");
+        assert_eq!(text, "/h/config.toml:3: cpus in [machine] must be a whole number of CPUs from 1 to 64; it is \"many\"");
+        assert!(problem("[machine]\ncpus = 0").contains("config.toml:2: cpus"));
+        assert!(problem("[machine]\naccelerator = \"hvf\"").contains("must be one of \"auto\", \"kvm\", \"uml\""));
+        assert!(problem("[image]\npath = \"here\"").contains("full path"));
+        assert!(problem("[daemon]\nlog = \"a=b=c\"").contains("log filter"));
+        assert!(problem("machine = 3").contains("config.toml:1: machine is a section"));
+    }
+
+    #[test]
+    fn text_that_is_not_toml_is_named_with_its_line() {
+        let text = problem("[machine]\ncpus = 2\nmemory_mib =\n");
+        assert!(text.starts_with("/h/config.toml:3: this is not TOML"), "{text}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_never_overwritten() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::at(parent.path().join("h")).unwrap();
+        assert_eq!(Config::load(&home).unwrap(), Config::default());
+        assert_eq!(std::fs::read_to_string(home.config_file()).unwrap(), TEMPLATE);
+        std::fs::write(home.config_file(), "[machine\n").unwrap();
+        Config::load(&home).unwrap_err();
+        assert_eq!(std::fs::read_to_string(home.config_file()).unwrap(), "[machine\n");
+    }
+}

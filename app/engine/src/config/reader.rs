@@ -1,0 +1,208 @@
+//! Strict reading of a settings file: every key must be known, every value fit, and a complaint names file and line.
+
+use std::{
+    fs, io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+use toml_edit::{Document, Item, TableLike};
+
+use crate::error::Coded;
+
+/// Why a settings file cannot be used. The file itself is never changed.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The text is not TOML, a key is unknown, or a value does not fit.
+    #[error("{file}:{line}: {problem}", file = file.display())]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// The file cannot be read or written.
+    #[error("cannot {action} {file}: {source}", file = file.display())]
+    Io {
+        /// "read" or "write".
+        action: &'static str,
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Coded for ConfigError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } => "config-invalid",
+            Self::Io { .. } => "config-unreadable",
+        }
+    }
+}
+
+/// Reads `file`, writing it from `template` first when there is none. An empty or damaged file is never overwritten.
+pub(super) fn read_or_create(file: &Path, template: &str) -> Result<String, ConfigError> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Written aside and renamed, so that a crash never leaves half a file.
+            let aside = file.with_extension("toml.new");
+            let written = fs::write(&aside, template).and_then(|()| fs::rename(&aside, file));
+            written.map_err(|source| ConfigError::Io { action: "write", file: file.to_owned(), source })?;
+            Ok(template.to_owned())
+        }
+        other => other.map_err(|source| ConfigError::Io { action: "read", file: file.to_owned(), source }),
+    }
+}
+
+/// A parsed settings file.
+pub(super) struct Settings<'a> {
+    file: &'a Path,
+    document: Document<&'a str>,
+}
+
+impl<'a> Settings<'a> {
+    /// Parses `text`, which was read from `file`.
+    pub(super) fn parse(file: &'a Path, text: &'a str) -> Result<Self, ConfigError> {
+        let document = Document::parse(text).map_err(|error| ConfigError::Invalid {
+            file: file.to_owned(),
+            line: line_of(text, error.span().map_or(0, |span| span.start)),
+            problem: format!("this is not TOML: {}", error.message().trim().replace('\n', ", ")),
+        })?;
+        Ok(Self { file, document })
+    }
+
+    /// The keys outside any section, of which `known` are all there may be.
+    pub(super) fn root(&self, known: &[&str]) -> Result<Section<'_>, ConfigError> {
+        let table: &dyn TableLike = self.document.as_table();
+        self.check(None, table, known)?;
+        Ok(Section { settings: self, name: None, table: Some(table) })
+    }
+
+    /// The section `[name]`, empty when the file has none.
+    pub(super) fn section<'s>(&'s self, name: &'static str, known: &[&str]) -> Result<Section<'s>, ConfigError> {
+        let item = self.document.get(name);
+        let table = match item {
+            None => None,
+            Some(item) => Some(item.as_table_like().ok_or_else(|| {
+                self.invalid(self.span_of(self.document.as_table(), name, item), format!("{name} is a section: write [{name}]"))
+            })?),
+        };
+        if let Some(table) = table {
+            self.check(Some(name), table, known)?;
+        }
+        Ok(Section { settings: self, name: Some(name), table })
+    }
+
+    fn check(&self, section: Option<&str>, table: &dyn TableLike, known: &[&str]) -> Result<(), ConfigError> {
+        for (key, item) in table.iter() {
+            if known.contains(&key) {
+                continue;
+            }
+            let what = match (section, item.is_table()) {
+                (None, true) => format!("unknown section [{key}]"),
+                (None, false) => format!("unknown key {key:?}"),
+                (Some(section), _) => format!("unknown key {key:?} in [{section}]"),
+            };
+            let help = match nearest(key, known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("known are {}", known.join(", ")),
+            };
+            return Err(self.invalid(self.span_of(table, key, item), format!("{what}; {help}")));
+        }
+        Ok(())
+    }
+
+    fn span_of(&self, table: &dyn TableLike, key: &str, item: &Item) -> usize {
+        let key = table.get_key_value(key).and_then(|(key, _)| key.span());
+        key.or_else(|| item.span()).map_or(0, |span| span.start)
+    }
+
+    fn invalid(&self, offset: usize, problem: String) -> ConfigError {
+        ConfigError::Invalid { file: self.file.to_owned(), line: line_of(self.document.raw(), offset), problem }
+    }
+}
+
+/// One section of a settings file; its keys are all known.
+pub(super) struct Section<'s> {
+    settings: &'s Settings<'s>,
+    name: Option<&'static str>,
+    table: Option<&'s dyn TableLike>,
+}
+
+impl Section<'_> {
+    /// A whole number within `range`, in `unit`.
+    pub(super) fn integer(
+        &self, key: &str, range: &RangeInclusive<u32>, unit: &str, default: u32,
+    ) -> Result<u32, ConfigError> {
+        let Some(item) = self.get(key) else { return Ok(default) };
+        let value = item.as_integer().and_then(|value| u32::try_from(value).ok()).filter(|value| range.contains(value));
+        value.ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            self.bad(key, item, &format!("must be a whole number of {unit} from {low} to {high}"))
+        })
+    }
+
+    /// One word of `choices`, each with its meaning.
+    pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> Result<T, ConfigError> {
+        let Some(item) = self.get(key) else { return Ok(default) };
+        let chosen = item.as_str().and_then(|text| choices.iter().find(|(word, _)| *word == text));
+        chosen.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+            self.bad(key, item, &format!("must be one of {}", words.join(", ")))
+        })
+    }
+
+    /// Text that `accept` finds fit; it says what would be right.
+    pub(super) fn text(
+        &self, key: &str, accept: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(item) = self.get(key) else { return Ok(None) };
+        let Some(text) = item.as_str() else { return Err(self.bad(key, item, "must be text in double quotes")) };
+        accept(text).map_err(|wanted| self.bad(key, item, &wanted))?;
+        Ok(Some(text.to_owned()))
+    }
+
+    fn get(&self, key: &str) -> Option<&Item> {
+        self.table?.get(key)
+    }
+
+    fn bad(&self, key: &str, item: &Item, wanted: &str) -> ConfigError {
+        let given = item.to_string();
+        let section = self.name.map(|name| format!(" in [{name}]")).unwrap_or_default();
+        let offset = self.table.map_or(0, |table| self.settings.span_of(table, key, item));
+        self.settings.invalid(offset, format!("{key}{section} {wanted}; it is {}", given.trim()))
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+/// The known key that `key` was probably meant to be.
+fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let wanted = key.to_lowercase().replace('-', "_");
+    let best = known.iter().min_by_key(|candidate| distance(&wanted, candidate))?;
+    let starts = !wanted.is_empty() && (best.starts_with(&wanted) || wanted.starts_with(best));
+    (starts || distance(&wanted, best) <= wanted.chars().count().max(3) / 3).then_some(*best)
+}
+
+/// Number of letters to insert, remove or replace to get from one word to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, &b) in to.iter().enumerate() {
+            let replace = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[to.len()]
+}
