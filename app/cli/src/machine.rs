@@ -19,7 +19,7 @@ use crate::{
 
 /// What a stream of progress came to.
 enum Outcome {
-    Done { total_ms: u64, machine: MachineStatus },
+    Done { total_ms: u64, machine: Box<MachineStatus> },
     Interrupted,
 }
 
@@ -187,7 +187,7 @@ async fn follow(
         display.fail();
         return Err(tonic::Status::unavailable("its answer ended in the middle").into());
     };
-    Ok(Outcome::Done { total_ms: done.total_ms, machine: done.machine.unwrap_or_default() })
+    Ok(Outcome::Done { total_ms: done.total_ms, machine: Box::new(done.machine.unwrap_or_default()) })
 }
 
 fn ready_words(machine: &MachineStatus, total_ms: u64) -> String {

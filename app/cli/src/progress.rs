@@ -105,17 +105,15 @@ fn plain_line(progress: &Progress) -> Option<String> {
 
 impl Terminal {
     fn show(&mut self, progress: &Progress) {
-        let index = match self.steps.iter().position(|(step, _)| *step == progress.step) {
-            Some(index) => index,
-            None => {
-                let line = self.lines.add(ProgressBar::new_spinner());
-                line.set_style(running_style());
-                line.set_prefix(progress.step.clone());
-                line.enable_steady_tick(TICK);
-                self.steps.push((progress.step.clone(), line));
-                self.steps.len() - 1
-            }
-        };
+        let known = self.steps.iter().position(|(step, _)| *step == progress.step);
+        let index = known.unwrap_or_else(|| {
+            let line = self.lines.add(ProgressBar::new_spinner());
+            line.set_style(running_style());
+            line.set_prefix(progress.step.clone());
+            line.enable_steady_tick(TICK);
+            self.steps.push((progress.step.clone(), line));
+            self.steps.len() - 1
+        });
         let line = &self.steps[index].1;
         if let Some(took) = progress.took_ms {
             line.set_style(ended_style());
