@@ -6,6 +6,7 @@
 
 pub mod block;
 pub mod counters;
+pub mod vsock;
 
 use std::os::fd::BorrowedFd;
 

@@ -1,0 +1,1 @@
+//! Much data and many streams.
