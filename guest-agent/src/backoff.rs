@@ -5,7 +5,7 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 /// A service that ran this long was well: its next end is a new story.
-const WELL_AFTER: Duration = Duration::from_secs(60);
+const WELL_AFTER: Duration = Duration::from_mins(1);
 
 /// Doubles the rest with each end in a row.
 #[derive(Debug, Default)]

@@ -165,7 +165,7 @@ async fn groups_empty(groups: &Path) -> Result<()> {
 fn trim() -> Result<String> {
     sync();
     let bytes = data_disk::trim()?;
-    Ok(format!("{} MiB given back", bytes >> 20))
+    Ok(format!("{} MiB are free for the host", bytes >> 20))
 }
 
 /// Unmounts everything on the data disk, the last mounted first. A file system that is still busy is made read-only

@@ -1,5 +1,6 @@
 //! rorqual-port-proxy as dockerd starts it, against a socket that plays the agent.
-#![allow(missing_docs)]
+// Helpers of tests may unwrap as the tests themselves.
+#![allow(clippy::unwrap_used)]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,8 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-use nix::sys::signal::{Signal, kill};
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, pipe2};
 
 struct Fixture {

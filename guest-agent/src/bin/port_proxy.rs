@@ -105,9 +105,6 @@ fn parse_arguments(arguments: impl Iterator<Item = String>) -> Result<PublishReq
         values.insert(name.trim_start_matches('-').to_owned(), value);
     }
     let value = |name: &str| values.get(name).map(String::as_str).ok_or_else(|| format!("-{name} is missing"));
-    fn parsed<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
-        text.parse().map_err(|_| format!("-{name} {text} is not usable"))
-    }
     let protocol = match value("proto")? {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -120,4 +117,8 @@ fn parse_arguments(arguments: impl Iterator<Item = String>) -> Result<PublishReq
         container_address: parsed("container-ip", value("container-ip")?)?,
         container_port: parsed("container-port", value("container-port")?)?,
     })
+}
+
+fn parsed<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("-{name} {text} is not usable"))
 }

@@ -55,7 +55,7 @@ fn loopback_up() -> std::io::Result<()> {
     // SAFETY: ifreq is plain data of integers and arrays, for which all zeros is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (slot, byte) in request.ifr_name.iter_mut().zip(b"lo") {
-        *slot = *byte as libc::c_char;
+        *slot = byte.cast_signed();
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the descriptor is open, and SIOCSIFFLAGS reads an ifreq, which `request` is for the length of the call.

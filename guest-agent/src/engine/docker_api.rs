@@ -37,7 +37,7 @@ struct Answer {
 
 /// `GET /_ping`: returns once the API answers, which dockerd delays until it can serve.
 pub(crate) async fn ping(socket: &Path) -> Result<(), DockerApiError> {
-    succeeded(call(socket, "GET", "/_ping", &[]).await?)
+    succeeded(&call(socket, "GET", "/_ping", &[]).await?)
 }
 
 /// Whether an image of that name is there.
@@ -46,7 +46,7 @@ pub(crate) async fn has_image(socket: &Path, name: &str) -> Result<bool, DockerA
     if answer.status == 404 {
         return Ok(false);
     }
-    succeeded(answer).map(|()| true)
+    succeeded(&answer).map(|()| true)
 }
 
 /// Loads the images of an archive, as `docker load` does. dockerd says some failures only in the body.
@@ -56,10 +56,10 @@ pub(crate) async fn load_images(socket: &Path, archive: &[u8]) -> Result<(), Doc
     if answer.status == 200 && said.contains("\"error\"") {
         return Err(DockerApiError::Refused { status: answer.status, message: said });
     }
-    succeeded(answer)
+    succeeded(&answer)
 }
 
-fn succeeded(answer: Answer) -> Result<(), DockerApiError> {
+fn succeeded(answer: &Answer) -> Result<(), DockerApiError> {
     if (200..300).contains(&answer.status) {
         return Ok(());
     }
@@ -74,9 +74,14 @@ async fn call(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<An
         "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body).await?;
+    // dockerd may answer and hang up before it has read the whole body: what it said then is the reason.
+    let sent = stream.write_all(body).await;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
+    let received = stream.read_to_end(&mut answer).await;
+    if answer.is_empty() {
+        sent?;
+        received?;
+    }
     parse(answer)
 }
 

@@ -70,7 +70,10 @@ async fn try_send_kernel(tail: u32, follow: bool, chunks: &Chunks) -> io::Result
     if !data.is_empty() && chunks.send(Ok(LogChunk { data })).await.is_err() {
         return Ok(());
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let line = tokio::select! {
             line = log.next() => line?,
             () = chunks.closed() => return Ok(()),
@@ -79,7 +82,6 @@ async fn try_send_kernel(tail: u32, follow: bool, chunks: &Chunks) -> io::Result
             return Ok(());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ fn on_terminal(
     input: Streaming<ShellInput>,
     outputs: Outputs,
 ) -> io::Result<()> {
-    let pair = openpty(start.size.as_ref().map(window).as_ref(), None)?;
+    let pair = openpty(start.size.map(window).as_ref(), None)?;
     let terminal = File::from(pair.slave);
     command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
     // SAFETY: setsid and ioctl are async-signal-safe; descriptor 0 is the terminal by then.
@@ -147,7 +147,7 @@ async fn type_input(master: &AsyncFd<OwnedFd>, mut input: Streaming<ShellInput>)
     while let Ok(Some(message)) = input.message().await {
         match message.input {
             Some(Input::Data(data)) => write_all(master, &data).await?,
-            Some(Input::Resize(size)) => resize(master, &size)?,
+            Some(Input::Resize(size)) => resize(master, size)?,
             Some(Input::Close(true)) => return Ok(()),
             Some(Input::Close(false) | Input::Start(_)) | None => {}
         }
@@ -168,13 +168,13 @@ nix::ioctl_write_ptr_bad! {
     set_window_size, libc::TIOCSWINSZ, winsize
 }
 
-fn resize(master: &AsyncFd<OwnedFd>, size: &TerminalSize) -> Result<(), Errno> {
+fn resize(master: &AsyncFd<OwnedFd>, size: TerminalSize) -> Result<(), Errno> {
     let window = window(size);
     // SAFETY: the descriptor is open, and the call reads one winsize, which `window` is.
     unsafe { set_window_size(master.get_ref().as_raw_fd(), &raw const window) }.map(drop)
 }
 
-fn window(size: &TerminalSize) -> winsize {
+fn window(size: TerminalSize) -> winsize {
     let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
     winsize { ws_row: cells(size.rows), ws_col: cells(size.columns), ws_xpixel: 0, ws_ypixel: 0 }
 }
@@ -216,11 +216,8 @@ async fn feed(stdin: pipe::Sender, mut input: Streaming<ShellInput>) {
     let mut stdin = stdin;
     while let Ok(Some(message)) = input.message().await {
         match message.input {
-            Some(Input::Data(data)) => {
-                if stdin.write_all(&data).await.is_err() {
-                    return;
-                }
-            }
+            // A program that takes no more input, or a caller that has none.
+            Some(Input::Data(data)) if stdin.write_all(&data).await.is_err() => return,
             Some(Input::Close(true)) => return,
             _ => {}
         }
@@ -260,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_size_beyond_a_terminals_is_cut() {
-        let size = window(&TerminalSize { columns: 100_000, rows: 24 });
+        let size = window(TerminalSize { columns: 100_000, rows: 24 });
         assert_eq!((size.ws_col, size.ws_row), (u16::MAX, 24));
     }
 }

@@ -1,0 +1,167 @@
+//! `rorqual context`, and the context that the first start creates.
+
+use std::env;
+
+use rorqual_engine::api::{MachineStatus, StatusRequest};
+use serde_json::json;
+
+use crate::{
+    arguments::ContextCommand,
+    docker_context::{self, DockerConfig, Ensured, Previous, Stored},
+    failure::{Exit, Failure},
+    session::{self, Session},
+};
+
+/// What docker obeys before the current context.
+const OVERRIDES: [&str; 2] = ["DOCKER_HOST", "DOCKER_CONTEXT"];
+
+pub(crate) async fn run(session: &Session, command: ContextCommand) -> Result<(), Failure> {
+    let config = DockerConfig::locate()?;
+    let name = docker_context::context_name(session.machine.as_str());
+    match command {
+        ContextCommand::Show => show(session, &config, &name),
+        ContextCommand::Use => {
+            let endpoint = endpoint(session).await?;
+            use_context(session, &config, &name, &endpoint)
+        }
+        ContextCommand::Remove => remove(session, &config, &name),
+    }
+}
+
+/// The endpoint of the session's machine.
+pub(crate) async fn endpoint(session: &Session) -> Result<String, Failure> {
+    // Where the default machine's socket lies is known without asking.
+    if session.machine.as_str() == rorqual_engine::home::DEFAULT_MACHINE {
+        return Ok(docker_context::endpoint(&session.home.docker_socket()));
+    }
+    let request = StatusRequest { machine: session.machine() };
+    let machine = session.daemon().await?.status(request).await?.into_inner().machine.unwrap_or_default();
+    if machine.docker_socket.is_empty() {
+        return Err(Failure::new(
+            Exit::NotRunning,
+            "machine-not-running",
+            format!("machine {} has no Docker socket yet", session.machine),
+            format!("start it with: rorqual start --machine {}", session.machine),
+        ));
+    }
+    Ok(format!("unix://{}", machine.docker_socket))
+}
+
+/// Creates or mends the context of a machine that has just started. The machine runs whether this works or not, so a
+/// failure is a warning.
+pub(crate) fn ensure_after_start(session: &Session, machine: &MachineStatus) {
+    if machine.docker_socket.is_empty() {
+        return;
+    }
+    let name = docker_context::context_name(session.machine.as_str());
+    let endpoint = format!("unix://{}", machine.docker_socket);
+    let ensured = DockerConfig::locate().and_then(|config| config.ensure(&name, &endpoint));
+    match ensured {
+        Ok(Ensured::Created) if !session.quiet && !session.json => {
+            eprintln!("Created the docker context {name}; make it the current one with: rorqual context use");
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let failure = Failure::from(error);
+            if session.json {
+                eprintln!(
+                    "{}",
+                    json!({"warning": {"code": failure.code, "message": failure.message, "fix": failure.fix}})
+                );
+            } else {
+                eprintln!("rorqual: warning: no docker context {name}: {failure}");
+            }
+        }
+    }
+}
+
+fn overridden_by() -> Option<&'static str> {
+    OVERRIDES.into_iter().find(|name| env::var_os(name).is_some_and(|value| !value.is_empty()))
+}
+
+fn show(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Failure> {
+    let stored = config.stored(name)?;
+    let current = config.current()?;
+    let previous = Previous::in_directory(session.home.root()).recall();
+    let in_use = current.as_deref() == Some(name);
+    let overridden = overridden_by();
+    if session.json {
+        return session::print_json(&json!({
+            "name": name,
+            "state": match &stored { Stored::Absent => "absent", Stored::Ours(_) => "ours", Stored::Foreign => "foreign" },
+            "endpoint": match &stored { Stored::Ours(host) => Some(host), _ => None },
+            "current": current.as_deref().unwrap_or("default"),
+            "in_use": in_use,
+            "previous": previous,
+            "overridden_by": overridden,
+        }));
+    }
+    let what = match &stored {
+        Stored::Absent => "not created yet: `rorqual start` creates it".to_owned(),
+        Stored::Ours(host) => host.clone(),
+        Stored::Foreign => format!("made by somebody else ({})", config.meta_file(name).display()),
+    };
+    let mut text = format!("context   {name}: {what}\n");
+    let hint = if in_use { "" } else { " (change it with: rorqual context use)" };
+    text += &format!("current   {}{hint}\n", current.as_deref().unwrap_or("default"));
+    if let (true, Some(previous)) = (in_use, previous) {
+        text += &format!("before    {previous}\n");
+    }
+    if let Some(variable) = overridden {
+        text += &format!("note      {variable} is set in this shell, and docker obeys it first\n");
+    }
+    session::print_text(&text)
+}
+
+fn use_context(session: &Session, config: &DockerConfig, name: &str, endpoint: &str) -> Result<(), Failure> {
+    config.ensure(name, endpoint)?;
+    let before = config.set_current(Some(name))?;
+    if before.as_deref() != Some(name) {
+        Previous::in_directory(session.home.root()).remember(before.clone())?;
+    }
+    if session.json {
+        return session::print_json(&json!({
+            "current": name,
+            "endpoint": endpoint,
+            "before": before.as_deref().unwrap_or("default"),
+            "overridden_by": overridden_by(),
+        }));
+    }
+    if let Some(variable) = overridden_by() {
+        eprintln!("rorqual: note: {variable} is set in this shell, and docker obeys it before the current context");
+    }
+    if session.quiet {
+        return Ok(());
+    }
+    session::print_text(&format!(
+        "docker uses the context {name} now (before: {}).\n",
+        before.as_deref().unwrap_or("default")
+    ))
+}
+
+fn remove(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Failure> {
+    let previous = Previous::in_directory(session.home.root());
+    if config.stored(name)? == Stored::Foreign {
+        // Refuses, and names it.
+        config.remove(name)?;
+    }
+    let mut current = config.current()?;
+    if current.as_deref() == Some(name) {
+        // Back to what was there before, unless that context is gone meanwhile.
+        let back =
+            previous.recall().filter(|before| config.stored(before).is_ok_and(|stored| stored != Stored::Absent));
+        config.set_current(back.as_deref())?;
+        current = back;
+    }
+    let removed = config.remove(name)?;
+    previous.forget()?;
+    let current = current.as_deref().unwrap_or("default");
+    if session.json {
+        return session::print_json(&json!({"removed": removed, "name": name, "current": current}));
+    }
+    if session.quiet {
+        return Ok(());
+    }
+    let what = if removed { "removed" } else { "was not there" };
+    session::print_text(&format!("The docker context {name} {what}; docker uses {current}.\n"))
+}

@@ -1,0 +1,207 @@
+//! `rorqual start`, `stop`, `restart` and `status`.
+
+use rorqual_engine::{
+    api::{MachineStatus, Progress, StartRequest, StatusRequest, StopRequest, machine_status::State},
+    client::Client,
+};
+use tonic::Streaming;
+
+use crate::{
+    arguments::{RestartOptions, StartOptions, StopOptions},
+    context,
+    failure::{Exit, Failure},
+    interrupt::Interrupt,
+    progress::Display,
+    session::{self, Session},
+    units,
+    view::{self, MachineView},
+};
+
+/// What a stream of progress came to.
+enum Outcome {
+    Done { total_ms: u64, machine: Box<MachineStatus> },
+    Interrupted,
+}
+
+pub(crate) async fn start(session: &Session, options: &StartOptions) -> Result<(), Failure> {
+    let mut client = session.daemon().await?;
+    start_with(session, &mut client, options).await
+}
+
+async fn start_with(session: &Session, client: &mut Client, options: &StartOptions) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    let mut display = Display::new(session);
+    display.say(&format!("Starting machine {}", session.machine));
+    let request = StartRequest {
+        machine: session.machine(),
+        accelerator: options.accelerator.map(|accelerator| accelerator.name().to_owned()).unwrap_or_default(),
+    };
+    let steps = tokio::select! {
+        steps = client.start(request) => steps?.into_inner(),
+        () = interrupt.caught() => return cancel_start(session, client, &mut display, &mut interrupt).await,
+    };
+    match follow(steps, &mut display, &mut interrupt).await? {
+        Outcome::Interrupted => cancel_start(session, client, &mut display, &mut interrupt).await,
+        Outcome::Done { total_ms, machine } => {
+            context::ensure_after_start(session, &machine);
+            if !session.json && !session.quiet {
+                session::print_text(&format!(
+                    "Machine {} is {} ({}).\n",
+                    machine.name,
+                    ready_words(&machine, total_ms),
+                    accelerator_words(&machine)
+                ))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Stops what a cancelled start has begun, and says so. A second Ctrl-C does not wait for the end of it.
+async fn cancel_start(
+    session: &Session,
+    client: &mut Client,
+    display: &mut Display,
+    interrupt: &mut Interrupt,
+) -> Result<(), Failure> {
+    display.fail();
+    display.say("Cancelled; stopping what has started");
+    let request = StopRequest { machine: session.machine(), force: false, timeout_seconds: 0 };
+    let stopped = async {
+        let steps = client.stop(request).await?.into_inner();
+        follow(steps, display, interrupt).await
+    };
+    let (message, fix) = match stopped.await {
+        Ok(Outcome::Done { .. }) => ("the start was cancelled and the machine is stopped".to_owned(), ""),
+        Ok(Outcome::Interrupted) => {
+            ("the start was cancelled, and the daemon is still stopping the machine".to_owned(), "see `rorqual status`")
+        }
+        Err(error) => (
+            format!("the start was cancelled, and stopping the machine failed: {}", error.message),
+            "see `rorqual status`, and try `rorqual stop --force`",
+        ),
+    };
+    Err(Failure::new(Exit::Cancelled, "cancelled", message, fix))
+}
+
+pub(crate) async fn stop(session: &Session, options: &StopOptions) -> Result<(), Failure> {
+    let mut client = session.daemon().await?;
+    stop_with(session, &mut client, options).await
+}
+
+async fn stop_with(session: &Session, client: &mut Client, options: &StopOptions) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    let mut display = Display::new(session);
+    display.say(&format!("Stopping machine {}", session.machine));
+    let request = StopRequest { machine: session.machine(), force: options.force, timeout_seconds: options.timeout };
+    let steps = client.stop(request).await?.into_inner();
+    match follow(steps, &mut display, &mut interrupt).await? {
+        Outcome::Done { total_ms, machine } => {
+            if !session.json && !session.quiet {
+                session::print_text(&format!(
+                    "Machine {} is stopped ({}).\n",
+                    machine.name,
+                    units::milliseconds(total_ms)
+                ))?;
+            }
+            Ok(())
+        }
+        Outcome::Interrupted => {
+            display.fail();
+            Err(Failure::new(
+                Exit::Cancelled,
+                "cancelled",
+                "no longer waiting: a stop cannot be undone, the daemon goes on with it",
+                "see `rorqual status`; `rorqual stop --force` ends the machine at once",
+            ))
+        }
+    }
+}
+
+pub(crate) async fn restart(session: &Session, options: &RestartOptions) -> Result<(), Failure> {
+    let mut client = session.daemon().await?;
+    stop_with(session, &mut client, &options.stop).await?;
+    start_with(session, &mut client, &options.start).await
+}
+
+pub(crate) async fn status(session: &Session, watch: bool) -> Result<(), Failure> {
+    let mut client = session.daemon().await?;
+    let request = StatusRequest { machine: session.machine() };
+    if !watch {
+        let machine = client.status(request).await?.into_inner().machine.unwrap_or_default();
+        print_status(session, &machine)?;
+        return match machine.state() {
+            State::Running | State::Degraded | State::Starting | State::Stopping => Ok(()),
+            // The table has said it; the exit status says it to scripts.
+            _ => Err(Failure::silent(Exit::NotRunning)),
+        };
+    }
+    let mut interrupt = Interrupt::listen()?;
+    let mut changes = client.watch_status(request).await?.into_inner();
+    loop {
+        let change = tokio::select! {
+            change = changes.message() => change?,
+            () = interrupt.caught() => return Ok(()),
+        };
+        let Some(change) = change else { return Ok(()) };
+        print_status(session, &change.machine.unwrap_or_default())?;
+        if !session.json {
+            session::print_text("\n")?;
+        }
+    }
+}
+
+fn print_status(session: &Session, machine: &MachineStatus) -> Result<(), Failure> {
+    if session.json {
+        session::print_json(&MachineView::from(machine.clone()))
+    } else {
+        session::print_text(&view::table(machine))
+    }
+}
+
+/// Shows progress until the last message or Ctrl-C.
+async fn follow(
+    mut steps: Streaming<Progress>,
+    display: &mut Display,
+    interrupt: &mut Interrupt,
+) -> Result<Outcome, Failure> {
+    let mut last = None;
+    loop {
+        let message = tokio::select! {
+            message = steps.message() => message,
+            () = interrupt.caught() => return Ok(Outcome::Interrupted),
+        };
+        match message {
+            Ok(Some(progress)) => {
+                display.show(&progress)?;
+                last = progress.done.or(last);
+            }
+            Ok(None) => break,
+            Err(status) => {
+                display.fail();
+                return Err(status.into());
+            }
+        }
+    }
+    let Some(done) = last else {
+        display.fail();
+        return Err(tonic::Status::unavailable("its answer ended in the middle").into());
+    };
+    Ok(Outcome::Done { total_ms: done.total_ms, machine: Box::new(done.machine.unwrap_or_default()) })
+}
+
+fn ready_words(machine: &MachineStatus, total_ms: u64) -> String {
+    match machine.state() {
+        State::Running if total_ms == 0 => "running".to_owned(),
+        State::Running => format!("ready after {}", units::milliseconds(total_ms)),
+        state => format!("{}: {}", view::state_name(state), machine.message),
+    }
+}
+
+fn accelerator_words(machine: &MachineStatus) -> String {
+    if machine.accelerator_reason.is_empty() {
+        machine.accelerator.clone()
+    } else {
+        format!("{}: {}", machine.accelerator, machine.accelerator_reason)
+    }
+}
