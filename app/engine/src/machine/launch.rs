@@ -154,13 +154,18 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
 /// Starts a machine, or finds that it runs. Once the monitor is started this goes to its end, whatever `cancel` says:
 /// the caller ends the machine it is given.
 pub(crate) async fn launch(
-    home: Home, name: MachineName, choice: Option<AcceleratorChoice>, progress: Progress, cancel: CancellationToken,
+    home: Home,
+    name: MachineName,
+    program: Option<PathBuf>,
+    choice: Option<AcceleratorChoice>,
+    progress: Progress,
+    cancel: CancellationToken,
 ) -> Result<Launched, StartError> {
     if let Some(running) = adopt(&home, &name).await? {
         return Ok(running);
     }
     let plan = tokio::select! {
-        plan = prepare(&home, &name, choice, &progress) => plan?,
+        plan = prepare(&home, &name, program, choice, &progress) => plan?,
         () = cancel.cancelled() => return Err(StartError::Cancelled),
     };
     // Before the guest runs, so that its call is heard.
@@ -182,13 +187,17 @@ struct Plan {
 
 /// Everything before the monitor; may be dropped at any time.
 async fn prepare(
-    home: &Home, name: &MachineName, choice: Option<AcceleratorChoice>, progress: &Progress,
+    home: &Home,
+    name: &MachineName,
+    program: Option<PathBuf>,
+    choice: Option<AcceleratorChoice>,
+    progress: &Progress,
 ) -> Result<Plan, StartError> {
     progress.step("image", "Checking the guest image");
     let config = Config::load(home)?;
     let paths = home.create_machine(name)?;
     let settings = MachineConfig::load(&paths, &config.machine)?;
-    let program = vmm::find_program()?;
+    let program = program.map_or_else(vmm::find_program, Ok)?;
     let image = Image::locate(home, &config)?;
     progress.note(format!("Checking the guest image {}", image.version()));
     // The accelerators are tried while the image is read.
@@ -229,7 +238,11 @@ async fn prepare(
         version: 1,
         name: name.to_string(),
         accelerator,
-        kernel: KernelConfig { path: kernel, initramfs, command_line: format!("rorqual.machine={name} rorqual.log=info") },
+        kernel: KernelConfig {
+            path: kernel,
+            initramfs,
+            command_line: format!("rorqual.machine={name} rorqual.log=info"),
+        },
         cpus,
         memory_mib: settings.memory_mib,
         block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],
