@@ -1,2 +1,159 @@
-//! PID 1 of the guest.
-fn main() {}
+//! PID 1 of the guest: boots it, runs the Docker Engine in it, and is the host's ear there.
+//!
+//! - [`boot`]: from the kernel's first process to a root with everything mounted
+//! - [`data_disk`]: formats, repairs, mounts, grows and trims the disk with the user's data
+//! - [`engine`]: containerd and dockerd, kept running; their state
+//! - [`ports`]: published ports, between dockerd's port proxies and the host
+//! - [`relay`]: the Docker socket and forwarded streams over vsock
+//! - [`service`]: the gRPC service of `agent.proto`
+//! - [`shutdown`]: the orderly end
+//! - [`processes`]: starts and collects processes; [`backoff`], [`log_ring`], [`log`], [`clock`]: what they say
+//!
+//! One asynchronous runtime does all of it after the boot; what must block (the data disk, kernel modules) has threads of
+//! its own. A panic anywhere powers the machine off, because the kernel could not go on without PID 1.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::reboot::set_cad_enabled;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, warn};
+
+mod backoff;
+mod boot;
+mod clock;
+mod data_disk;
+mod engine;
+mod iptables;
+mod log;
+mod log_ring;
+mod ports;
+mod processes;
+mod readiness;
+mod relay;
+mod service;
+mod shutdown;
+
+use boot::{BootSteps, Booted};
+use engine::Engine;
+use ports::Ports;
+use processes::Processes;
+use service::AgentService;
+use shutdown::Shutdown;
+
+fn main() {
+    if std::process::id() != 1 {
+        println!(
+            "rorqual-agent {}: the first process of Rorqual's guest; it does nothing as any other",
+            env!("CARGO_PKG_VERSION")
+        );
+        return;
+    }
+    log::power_off_on_panic();
+    log::start();
+    let steps = BootSteps::default();
+    let result = boot::boot(&steps).context("cannot boot").and_then(|booted| {
+        let runtime = runtime().context("cannot start the runtime")?;
+        runtime.block_on(run(booted, steps))
+    });
+    match result {
+        Ok(()) => log::power_off_because("the agent ended although nothing asked it to"),
+        Err(error) => log::power_off_because(&format!("{error:#}")),
+    }
+}
+
+/// One thread on a machine with one processor, where more would only take turns.
+fn runtime() -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = if processors == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    // Idle blocking threads are kept only as long as the boot needs the next one.
+    builder.enable_all().worker_threads(processors.min(4)).thread_keep_alive(Duration::from_secs(1)).build()
+}
+
+/// Runs the machine until its shutdown, which never returns here.
+async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
+    let processes = Processes::new();
+    let collecting = tokio::spawn(processes.clone().collect());
+    let engine = Engine::new(processes.clone(), steps.clone());
+    let shutdown = Shutdown::new(Arc::clone(&engine), processes.clone());
+    let ports = Ports::default();
+    tokio::spawn(power_button(shutdown.clone()));
+
+    let start = start_engine(booted, Arc::clone(&engine), processes.clone(), steps.clone());
+    tokio::spawn(start);
+    {
+        let ports = ports.clone();
+        keep("port proxies", async move { ports.serve(Path::new(ports::SOCKET)).await });
+    }
+    keep("the Docker socket", relay::serve_docker());
+    keep("forwarded streams", relay::serve_forward());
+    match relay::vsock_listener(rorqual_protocol::AGENT_PORT) {
+        Ok(listener) => {
+            let service = AgentService { engine: Arc::clone(&engine), ports, processes, shutdown, steps };
+            keep("gRPC", service.serve(listener));
+            tokio::spawn(service::notify_host());
+            tokio::spawn(async move {
+                engine.first_ready().await;
+                service::notify_host().await;
+            });
+        }
+        // The engine still runs, and the power button still ends the machine in order.
+        Err(error) => error!("the host cannot reach this machine: cannot listen on vsock: {error}"),
+    }
+    collecting.await.context("processes are no longer collected")?.context("cannot collect processes")
+}
+
+/// Runs something that serves for ever; its end is only ever a failure to start.
+fn keep<Failure: std::fmt::Display>(
+    what: &'static str,
+    serve: impl Future<Output = Result<(), Failure>> + Send + 'static,
+) {
+    tokio::spawn(async move {
+        if let Err(failure) = serve.await {
+            error!("cannot serve {what}: {failure}");
+        }
+    });
+}
+
+/// Mounts the data disk and starts the engine on it.
+async fn start_engine(booted: Booted, engine: Arc<Engine>, processes: Processes, steps: BootSteps) {
+    let Some(disk) = booted.data_disk else {
+        engine.cannot_start(format!(
+            "machine {} has no data disk: no virtio disk with the serial `data` is attached",
+            booted.machine
+        ));
+        return;
+    };
+    let mounted = tokio::task::spawn_blocking(move || data_disk::mount_disk(&disk, &processes)).await;
+    match mounted {
+        Ok(Ok(())) => {
+            steps.ended("data");
+            engine.start().await;
+        }
+        Ok(Err(error)) => engine.cannot_start(format!("{error:#}")),
+        Err(error) => engine.cannot_start(format!("the data disk could not be mounted: {error}")),
+    }
+}
+
+/// The machine's power button: the kernel makes it a SIGINT (Ctrl-Alt-Del) or, from some hypervisors, a SIGPWR.
+async fn power_button(shutdown: Shutdown) {
+    if let Err(errno) = set_cad_enabled(false) {
+        warn!("the power button would cut the machine off: {errno}");
+    }
+    let signals =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::from_raw(libc::SIGPWR)));
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut power)) = signals else {
+        warn!("the power button cannot be heard");
+        return;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = power.recv() => {}
+    }
+    shutdown.begin(None);
+}

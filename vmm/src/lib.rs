@@ -1,6 +1,16 @@
 //! The machine monitor of Rorqual: runs one virtual machine per process, with its virtio devices.
 //!
 //! A device is split in three: the virtio device (features, configuration space, queues) and its request logic live in
-//! [`devices`]; what carries its queues to the guest is an attachment.
+//! [`devices`]; what carries its queues to the guest is an [`attachment`]. [`machine`] runs one machine from start to
+//! end as its [`config`] says, by an accelerator ([`uml`]), driven over the [`control`] socket.
 
+pub mod attachment;
+pub mod config;
+pub mod console_log;
+pub mod control;
 pub mod devices;
+pub mod error;
+pub mod kvm;
+pub mod machine;
+mod signals;
+pub mod uml;

@@ -140,7 +140,8 @@ async fn lock_start(home: &Home) -> Result<Flock<File>, ClientError> {
     lock.map_err(|source| ClientError::Spawn { what, source })
 }
 
-async fn start_daemon(home: &Home, mut command: Command) -> Result<(), ClientError> {
+async fn start_daemon(home: &Home, command: Command) -> Result<(), ClientError> {
+    let mut command = tokio::process::Command::from(command);
     let log_path = home.daemon_log();
     let failed = |what: String| move |source| ClientError::Spawn { what, source };
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
@@ -148,7 +149,7 @@ async fn start_daemon(home: &Home, mut command: Command) -> Result<(), ClientErr
     let second = log.try_clone().map_err(failed(format!("opening {}", log_path.display())))?;
     // Not the caller's directory: the daemon would keep it from being unmounted.
     command.stdin(Stdio::null()).stdout(log).stderr(second).env("RORQUAL_HOME", home.root()).current_dir("/");
-    let program = command.get_program().to_string_lossy().into_owned();
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
     let mut starting = detached::start(command, |command, number| {
         command.env(READY_VARIABLE, number.to_string());
     })

@@ -5,17 +5,14 @@
 
 use std::{
     io,
-    os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-        unix::process::CommandExt,
-    },
-    process::{Child, Command},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::unix::pipe,
+    process::{Child, Command},
 };
 
 /// Longest line of readiness that is read, in bytes.
@@ -38,7 +35,7 @@ pub(crate) enum Readiness {
 
 /// A process that was started and has not spoken yet.
 pub(crate) struct Starting {
-    /// The process; its parent must reap it.
+    /// The process; waiting for it or dropping it has it reaped, neither ends it.
     pub(crate) child: Child,
     ready: OwnedFd,
 }
@@ -110,7 +107,7 @@ mod tests {
     async fn a_ready_process_is_heard() {
         let mut starting = shell(r#"echo '{"ready":true}' >&$FD"#);
         assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
-        starting.child.wait().unwrap();
+        starting.child.wait().await.unwrap();
     }
 
     #[tokio::test]
@@ -118,20 +115,20 @@ mod tests {
         let mut starting = shell(r#"echo '{"error":{"code":"no-memory","message":"too little"}}' >&$FD"#);
         let said = starting.ready().await.unwrap();
         assert!(matches!(said, Some(Readiness::Error { code, .. }) if code == "no-memory"));
-        starting.child.wait().unwrap();
+        starting.child.wait().await.unwrap();
     }
 
     #[tokio::test]
     async fn a_process_that_dies_silently_keeps_nobody_waiting() {
         let mut starting = shell("exit 3");
         assert!(starting.ready().await.unwrap().is_none());
-        assert_eq!(starting.child.wait().unwrap().code(), Some(3));
+        assert_eq!(starting.child.wait().await.unwrap().code(), Some(3));
     }
 
     #[tokio::test]
     async fn the_child_leads_its_own_session() {
         let mut starting = shell(r#"[ "$(cut -d' ' -f6 /proc/$$/stat)" = $$ ] && echo '{"ready":true}' >&$FD"#);
         assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
-        starting.child.wait().unwrap();
+        starting.child.wait().await.unwrap();
     }
 }

@@ -71,10 +71,24 @@ fn serve(stream: &TcpStream, page: &str) -> io::Result<()> {
         };
         match (request.method.as_str(), request.path.as_str()) {
             ("GET" | "HEAD", "/") => {
-                respond(stream, "200 OK", "text/html; charset=utf-8", page, request.method == "GET", request.keep_alive)?;
+                respond(
+                    stream,
+                    "200 OK",
+                    "text/html; charset=utf-8",
+                    page,
+                    request.method == "GET",
+                    request.keep_alive,
+                )?;
             }
             ("GET" | "HEAD", _) => {
-                respond(stream, "404 Not Found", "text/plain", "there is only /\n", request.method == "GET", request.keep_alive)?;
+                respond(
+                    stream,
+                    "404 Not Found",
+                    "text/plain",
+                    "there is only /\n",
+                    request.method == "GET",
+                    request.keep_alive,
+                )?;
             }
             _ => return respond(stream, "405 Method Not Allowed", "text/plain", "only GET and HEAD\n", true, false),
         }

@@ -4,6 +4,15 @@
 //! guest's kicks and for the device's own file descriptor, and calls the device with [`DeviceQueues`] in hand. All calls of one device come
 //! from one thread at a time.
 
+pub mod block;
+pub mod console;
+pub mod counters;
+pub(crate) mod queue;
+pub mod rng;
+#[cfg(test)]
+pub(crate) mod test_queues;
+pub mod vsock;
+
 use std::os::fd::BorrowedFd;
 
 use thiserror::Error;

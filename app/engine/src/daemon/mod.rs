@@ -1,22 +1,87 @@
-//! The daemon: one per user.
+//! The daemon: one per user and state directory. It holds the machines, and serves `engine.sock` and `docker.sock`.
+//!
+//! Its end does not end machines: the next daemon finds them. What a killed daemon leaves behind (sockets, its process id
+//! in the lock file) stands in nobody's way, since only the lock itself counts.
 
+mod log;
+mod logs;
+mod service;
+mod shell;
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        stat::{Mode, umask},
+    },
+};
 use thiserror::Error;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
 
 use crate::{
+    api::engine_server::EngineServer,
+    client,
+    config::{Config, ConfigError},
+    detached::Readiness,
+    docker_socket,
     error::Coded,
-    home::Home,
+    home::{Home, HomeError, MachineName},
+    machine::Machine,
+    ports::Holders,
 };
+
+/// Open calls get this long to end when the daemon does.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why the daemon cannot serve.
 #[derive(Debug, Error)]
 pub enum DaemonError {
     /// Another daemon holds the lock.
-    #[error("a Rorqual daemon already runs for {home} as process {process}; nothing to do")]
+    #[error("a Rorqual daemon already runs for {home}, as process {process}; nothing to do", home = home.display())]
     AlreadyRunning {
         /// The state directory.
-        home: std::path::PathBuf,
+        home: PathBuf,
         /// Its process id, as it wrote it.
         process: String,
+    },
+    /// The settings are damaged.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state directory is.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The operating system said no.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Serving broke off.
+    #[error("serving {path} broke off: {source}", path = path.display())]
+    Serve {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: tonic::transport::Error,
     },
 }
 
@@ -24,12 +89,199 @@ impl Coded for DaemonError {
     fn code(&self) -> &'static str {
         match self {
             Self::AlreadyRunning { .. } => "daemon-running",
+            Self::Config(error) => error.code(),
+            Self::Home(error) => error.code(),
+            Self::Io { .. } | Self::Serve { .. } => "daemon-start-failed",
         }
     }
 }
 
-/// Serves until `Quit` or SIGTERM.
+/// A runtime as the daemon likes it: two workers, for it copies streams and mostly waits.
+///
+/// # Errors
+///
+/// When the system has no thread or descriptor left.
+pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build()
+}
+
+/// Serves until `Quit`, SIGTERM or SIGINT. Whoever started it with a readiness pipe
+/// ([`client::connect_or_start`]) hears when it serves, or why it cannot.
 pub async fn run(home: Home) -> Result<(), DaemonError> {
-    drop(home);
-    std::future::pending().await
+    let starter = client::ready_descriptor();
+    // Everything it creates is the user's alone.
+    umask(Mode::from_bits_truncate(0o077));
+    match Daemon::open(home).await {
+        Ok(daemon) => {
+            tell(starter, &Readiness::Ready(true));
+            daemon.serve().await
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            tell(starter, &Readiness::Error { code: error.code().to_owned(), message: error.to_string() });
+            Err(error)
+        }
+    }
+}
+
+fn tell(starter: Option<OwnedFd>, what: &Readiness) {
+    if let (Some(starter), Ok(mut line)) = (starter, serde_json::to_vec(what)) {
+        line.push(b'\n');
+        // A starter that left needs no word.
+        let _ = File::from(starter).write_all(&line);
+    }
+}
+
+/// Everything it takes to serve.
+struct Daemon {
+    home: Home,
+    lock: Flock<File>,
+    machines: BTreeMap<MachineName, Machine>,
+    engine: UnixListener,
+    docker: UnixListener,
+}
+
+impl Daemon {
+    async fn open(home: Home) -> Result<Self, DaemonError> {
+        let lock = lock(&home)?;
+        let config = Config::load(&home)?;
+        let log_path = home.daemon_log();
+        log::start(&log_path, &config.log).map_err(|source| DaemonError::Io { action: "write", path: log_path, source })?;
+        raise_descriptor_limit();
+        let mut names = home.machines()?;
+        if !names.contains(&MachineName::default()) {
+            names.push(MachineName::default());
+        }
+        let holders = Holders::default();
+        let mut machines = BTreeMap::new();
+        for name in names {
+            machines.insert(name.clone(), Machine::open(home.clone(), name, holders.clone()).await);
+        }
+        let engine = listen(&home.engine_socket())?;
+        let docker = listen(&home.docker_socket())?;
+        let process = std::process::id();
+        tracing::info!("daemon {} serves {} as process {process}", env!("CARGO_PKG_VERSION"), home.root().display());
+        Ok(Self { home, lock, machines, engine, docker })
+    }
+
+    async fn serve(self) -> Result<(), DaemonError> {
+        let Self { home, lock, machines, engine, docker } = self;
+        let ending = CancellationToken::new();
+        let signals = tokio::spawn(end_by_signal(ending.clone()));
+        let docker = machines.get(&MachineName::default()).cloned().map(|machine| {
+            let paths = home.machine(machine.name());
+            tokio::spawn(docker_socket::serve(docker, machine, paths))
+        });
+        let service = service::Service::new(home.clone(), machines, ending.clone());
+        let serving = Server::builder()
+            .add_service(EngineServer::new(service))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(engine), ending.clone().cancelled_owned());
+        let mut serving = std::pin::pin!(serving);
+        let result = tokio::select! {
+            result = &mut serving => result,
+            // Calls end by themselves once told; a client that does not read is not waited for.
+            () = async { ending.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => Ok(()),
+        };
+        signals.abort();
+        if let Some(docker) = docker {
+            docker.abort();
+        }
+        // Whoever connects from now on is to see that nobody is there. Missing files do no harm.
+        for socket in [home.engine_socket(), home.docker_socket()] {
+            let _ = std::fs::remove_file(socket);
+        }
+        tracing::info!("the daemon ends; machines go on");
+        drop(lock);
+        result.map_err(|source| DaemonError::Serve { path: home.engine_socket(), source })
+    }
+}
+
+/// Takes the lock that makes this the one daemon, and writes the process id into it.
+fn lock(home: &Home) -> Result<Flock<File>, DaemonError> {
+    let path = home.daemon_lock();
+    let io = |action| move |source| DaemonError::Io { action, path: home.daemon_lock(), source };
+    let file = OpenOptions::new().create(true).read(true).write(true).truncate(false).mode(0o600).open(&path);
+    match Flock::lock(file.map_err(io("open"))?, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let written = lock
+                .set_len(0)
+                .and_then(|()| lock.seek(SeekFrom::Start(0)))
+                .and_then(|_| writeln!(lock, "{}", std::process::id()));
+            written.map_err(io("write"))?;
+            Ok(lock)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut process = String::new();
+            file.read_to_string(&mut process).map_err(io("read"))?;
+            Err(DaemonError::AlreadyRunning { home: home.root().to_owned(), process: process.trim().to_owned() })
+        }
+        Err((_, errno)) => Err(io("lock")(errno.into())),
+    }
+}
+
+/// Binds a socket; the lock says that a file in the way is a leftover.
+fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(DaemonError::Io { action: "remove", path: path.to_owned(), source });
+        }
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(|source| DaemonError::Io { action: "listen on", path: path.to_owned(), source })
+}
+
+/// Takes as many descriptors as the system allows: each published port and each connection needs some.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(errno) = raised {
+        tracing::warn!("the limit of open files cannot be raised: {errno}");
+    }
+}
+
+async fn end_by_signal(ending: CancellationToken) {
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    match (terminate, interrupt) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
+                _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
+            }
+            ending.cancel();
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!("cannot handle signals: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_daemon_names_the_first() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::at(parent.path().join("h")).unwrap();
+        let held = lock(&home).unwrap();
+        let error = lock(&home).unwrap_err().to_string();
+        assert!(error.contains(&format!("as process {}", std::process::id())), "{error}");
+        drop(held);
+        lock(&home).unwrap();
+    }
+
+    #[test]
+    fn a_process_id_left_in_the_lock_file_stops_nobody() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::at(parent.path().join("h")).unwrap();
+        std::fs::write(home.daemon_lock(), "1234567\n").unwrap();
+        let _held = lock(&home).unwrap();
+        assert_eq!(std::fs::read_to_string(home.daemon_lock()).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_killed_daemon_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let _listener = listen(&path).unwrap();
+        std::os::unix::net::UnixStream::connect(&path).unwrap();
+    }
 }

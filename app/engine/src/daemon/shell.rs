@@ -1,0 +1,49 @@
+//! A shell in the guest: the caller's messages and the agent's have the same shape and pass one to one.
+
+use futures_util::{Stream, StreamExt, stream};
+use rorqual_protocol::agent;
+use tonic::{Code, Status, Streaming};
+
+use crate::{api, error::status};
+
+/// The first message, which names the machine.
+pub(super) async fn first(input: &mut Streaming<api::ShellInput>) -> Result<api::ShellStart, Status> {
+    match input.message().await? {
+        Some(api::ShellInput { input: Some(api::shell_input::Input::Start(start)) }) => Ok(start),
+        _ => Err(status(Code::InvalidArgument, "shell-not-started", "the first message of a shell must start it")),
+    }
+}
+
+/// Carries a shell.
+pub(super) async fn run(
+    mut agent: crate::machine::guest::Agent, start: api::ShellStart, input: Streaming<api::ShellInput>,
+) -> Result<impl Stream<Item = Result<api::ShellOutput, Status>> + Send + use<>, Status> {
+    use agent::shell_input::Input;
+    let start = agent::ShellStart { command: start.command, term: start.term, size: start.size.map(size) };
+    // A caller that vanished ends the input, and the agent the shell.
+    let rest = input.take_while(|message| std::future::ready(message.is_ok())).filter_map(|message| async move {
+        Some(match message.ok()?.input? {
+            api::shell_input::Input::Data(data) => Input::Data(data),
+            api::shell_input::Input::Resize(new) => Input::Resize(size(new)),
+            api::shell_input::Input::Close(close) => Input::Close(close),
+            api::shell_input::Input::Start(_) => return None,
+        })
+    });
+    let inputs = stream::once(std::future::ready(Input::Start(start))).chain(rest);
+    let inputs = inputs.map(|input| agent::ShellInput { input: Some(input) });
+    let outputs = agent.shell(inputs).await?.into_inner();
+    Ok(outputs.map(|output| output.map(|output| api::ShellOutput { output: output.output.map(convert) })))
+}
+
+fn size(size: api::TerminalSize) -> agent::TerminalSize {
+    agent::TerminalSize { columns: size.columns, rows: size.rows }
+}
+
+fn convert(output: agent::shell_output::Output) -> api::shell_output::Output {
+    use agent::shell_output::Output;
+    match output {
+        Output::Stdout(data) => api::shell_output::Output::Stdout(data),
+        Output::Stderr(data) => api::shell_output::Output::Stderr(data),
+        Output::ExitStatus(status) => api::shell_output::Output::ExitStatus(status),
+    }
+}

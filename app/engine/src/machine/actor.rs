@@ -1,0 +1,474 @@
+//! The task that owns a machine.
+//!
+//! ```text
+//! Stopped ──start──► Starting ──engine answers──► Running ◄──► Degraded
+//!    ▲ ▲                │  │                        │             │
+//!    │ └──── Stopping ◄─stop┴───────────stop────────┴─────────────┤
+//!    └─(start again)─ Failed ◄──the monitor ended by itself───────┘
+//! ```
+
+use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+
+use rorqual_protocol::agent::{EngineState, HealthReply, engine_state};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Command, Machine, Snapshot, StartError,
+    guest::{self, Agent, GuestEvent},
+    launch::{self, Launched, Run},
+    progress::{Progress, milliseconds},
+    stop,
+    vmm::{self, EndReason, Ended, Vmm, VmmError},
+};
+use crate::{
+    api::{self, machine_status::State},
+    config::AcceleratorChoice,
+    error::to_status,
+    home::MachinePaths,
+    ports::{Holders, Table},
+};
+
+/// The guest's agent calls within this, on the slowest computer.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+/// The engine answers within this; a first start loads an image, a repair of the disk may come before.
+const ENGINE_LIMIT: Duration = Duration::from_secs(300);
+/// News of the guest that may wait.
+const EVENTS: usize = 32;
+
+/// What the machine is doing.
+enum Phase {
+    Down,
+    Launching(Launching),
+    Up(Box<Up>),
+    Stopping(Stopping),
+}
+
+struct Launching {
+    task: JoinHandle<Result<Launched, StartError>>,
+    cancel: CancellationToken,
+    progress: Progress,
+}
+
+struct Up {
+    vmm: Arc<Vmm>,
+    agent: Agent,
+    run: Run,
+    guest: JoinHandle<()>,
+    events: mpsc::Receiver<GuestEvent>,
+    /// The agent answered at least once.
+    reached: bool,
+    adopted: bool,
+    /// The start under way, and when it has taken too long.
+    start: Option<(Progress, Instant)>,
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.guest.abort();
+    }
+}
+
+struct Stopping {
+    task: JoinHandle<Result<(), VmmError>>,
+    force: CancellationToken,
+    progress: Progress,
+    /// Why the machine is ended, when a start failed.
+    failure: Option<StartError>,
+    /// Asked for meanwhile.
+    next: Option<(Option<AcceleratorChoice>, Progress)>,
+}
+
+/// What happened to the machine by itself.
+enum Happened {
+    Launched(Result<Launched, StartError>),
+    Guest(GuestEvent),
+    Ended(Ended),
+    TooSlow,
+    Stopped(Result<(), VmmError>),
+}
+
+struct Actor {
+    machine: Machine,
+    paths: MachinePaths,
+    phase: Phase,
+    published: watch::Sender<Snapshot>,
+    ports: watch::Sender<BTreeMap<u64, api::Port>>,
+    holders: Holders,
+}
+
+/// Starts the task, which lives as long as the daemon.
+pub(super) async fn spawn(
+    machine: Machine, commands: mpsc::Receiver<Command>, published: watch::Sender<Snapshot>,
+    ports: watch::Sender<BTreeMap<u64, api::Port>>, holders: Holders,
+) {
+    let paths = machine.home.machine(&machine.name);
+    let mut actor = Actor { machine, paths, phase: Phase::Down, published, ports, holders };
+    // Before anybody asks, so that a running machine is never seen stopped.
+    match launch::adopt(&actor.machine.home, &actor.machine.name).await {
+        Ok(Some(launched)) => {
+            tracing::info!("machine {} runs already, as process {}", actor.machine.name, launched.vmm.process);
+            actor.up(launched, Progress::new());
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::error!("{error}");
+            actor.publish(State::Failed, error.to_string());
+        }
+    }
+    tokio::spawn(actor.run(commands));
+}
+
+impl Actor {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Start { accelerator, reply }) => self.start(accelerator, reply),
+                    Some(Command::Stop { force, container_seconds, reply }) => {
+                        self.stop(force, container_seconds, reply).await;
+                    }
+                    None => return,
+                },
+                happened = self.phase.next() => self.happened(happened),
+            }
+        }
+    }
+
+    fn start(&mut self, accelerator: Option<AcceleratorChoice>, reply: oneshot::Sender<Progress>) {
+        let progress = match &mut self.phase {
+            Phase::Launching(launching) => launching.progress.clone(),
+            Phase::Up(up) => match &up.start {
+                Some((progress, _)) => progress.clone(),
+                None => self.done(),
+            },
+            Phase::Stopping(stopping) => {
+                stopping.next.get_or_insert_with(|| (accelerator, Progress::new())).1.clone()
+            }
+            Phase::Down => {
+                let progress = Progress::new();
+                self.launch(accelerator, progress.clone());
+                progress
+            }
+        };
+        // A caller that left does not cancel the start.
+        let _ = reply.send(progress);
+    }
+
+    fn launch(&mut self, accelerator: Option<AcceleratorChoice>, progress: Progress) {
+        tracing::info!("machine {} starts", self.machine.name);
+        let cancel = CancellationToken::new();
+        let (home, name) = (self.machine.home.clone(), self.machine.name.clone());
+        let task = tokio::spawn(launch::launch(home, name, accelerator, progress.clone(), cancel.clone()));
+        self.phase = Phase::Launching(Launching { task, cancel, progress });
+        self.publish(State::Starting, String::new());
+    }
+
+    async fn stop(&mut self, force: bool, container_seconds: u32, reply: oneshot::Sender<Progress>) {
+        let progress = match std::mem::replace(&mut self.phase, Phase::Down) {
+            Phase::Down => {
+                if force {
+                    // A monitor that does not answer was found; nothing else can end it.
+                    vmm::kill_silent(&self.paths).await;
+                }
+                self.publish(State::Stopped, String::new());
+                self.done()
+            }
+            Phase::Launching(Launching { task, cancel, progress }) => {
+                cancel.cancel();
+                progress.failed(to_status(&StartError::Cancelled));
+                let stop = Progress::new();
+                stop.step("power-off", "Cancelling the start");
+                let work = async move {
+                    match task.await {
+                        Ok(Ok(launched)) => launched.vmm.kill().await,
+                        _ => Ok(()),
+                    }
+                };
+                self.stopping(tokio::spawn(work), CancellationToken::new(), stop, None)
+            }
+            Phase::Up(mut up) => {
+                if let Some((start, _)) = up.start.take() {
+                    start.failed(to_status(&StartError::Cancelled));
+                }
+                self.end(&up, force, container_seconds, Progress::new(), None)
+            }
+            Phase::Stopping(mut stopping) => {
+                if force {
+                    stopping.force.cancel();
+                }
+                if let Some((_, next)) = stopping.next.take() {
+                    next.failed(to_status(&StartError::Cancelled));
+                }
+                let progress = stopping.progress.clone();
+                self.phase = Phase::Stopping(stopping);
+                progress
+            }
+        };
+        let _ = reply.send(progress);
+    }
+
+    /// Begins to end a machine that is up.
+    fn end(
+        &mut self, up: &Up, force: bool, container_seconds: u32, progress: Progress, failure: Option<StartError>,
+    ) -> Progress {
+        let token = CancellationToken::new();
+        if force {
+            token.cancel();
+        }
+        let agent = up.reached.then(|| up.agent.clone());
+        let work = stop::stop(Arc::clone(&up.vmm), agent, container_seconds, progress.clone(), token.clone());
+        self.stopping(tokio::spawn(work), token, progress, failure)
+    }
+
+    fn stopping(
+        &mut self, task: JoinHandle<Result<(), VmmError>>, force: CancellationToken, progress: Progress,
+        failure: Option<StartError>,
+    ) -> Progress {
+        tracing::info!("machine {} stops", self.machine.name);
+        self.phase = Phase::Stopping(Stopping { task, force, progress: progress.clone(), failure, next: None });
+        self.publish(State::Stopping, String::new());
+        progress
+    }
+
+    fn happened(&mut self, happened: Happened) {
+        match (happened, std::mem::replace(&mut self.phase, Phase::Down)) {
+            (Happened::Launched(Ok(launched)), Phase::Launching(launching)) => self.up(launched, launching.progress),
+            (Happened::Launched(Err(error)), Phase::Launching(launching)) => self.failed(&error, &launching.progress),
+            (Happened::Guest(event), Phase::Up(mut up)) => {
+                self.guest(&mut up, event);
+                self.publish_run(&up);
+                self.phase = Phase::Up(up);
+            }
+            (Happened::Ended(ended), Phase::Up(mut up)) => self.ended(&ended, up.start.take()),
+            (Happened::TooSlow, Phase::Up(up)) => self.too_slow(up),
+            (Happened::Stopped(result), Phase::Stopping(stopping)) => self.stopped(result, stopping),
+            // Happenings come from the phase itself.
+            (_, phase) => self.phase = phase,
+        }
+    }
+
+    /// The monitor runs: hold on to the guest.
+    fn up(&mut self, launched: Launched, progress: Progress) {
+        let Launched { vmm, notices, run, bind, adopted } = launched;
+        let vsock_socket = self.paths.vsock_socket();
+        let agent = guest::client(&vsock_socket);
+        let name = self.machine.name.clone();
+        let table = Table::new(name, bind, &vsock_socket, self.holders.clone(), self.ports.clone());
+        let (sender, events) = mpsc::channel(EVENTS);
+        let guest = tokio::spawn(guest::serve(agent.clone(), notices, table, !adopted, sender));
+        let kernel = if run.kernel_release.is_empty() { "the kernel".to_owned() } else { format!("Linux {}", run.kernel_release) };
+        progress.step("kernel", if adopted { "Reaching the running machine".to_owned() } else { format!("Booting {kernel}") });
+        let start = Some((progress, Instant::now() + BOOT_LIMIT));
+        let up = Box::new(Up { vmm: Arc::new(vmm), agent, run, guest, events, reached: false, adopted, start });
+        self.publish_run(&up);
+        self.phase = Phase::Up(up);
+        self.publish(State::Starting, String::new());
+    }
+
+    fn guest(&mut self, up: &mut Up, event: GuestEvent) {
+        match event {
+            GuestEvent::Reached(health) => Self::reached(up, &health),
+            GuestEvent::Engine(state) => self.engine(up, &state),
+            GuestEvent::Lost(reason) => {
+                tracing::warn!("the guest of machine {} is lost: {reason}", self.machine.name);
+                if up.start.is_none() {
+                    self.publish(State::Degraded, format!("the guest does not answer ({reason}); it is tried again"));
+                }
+            }
+        }
+    }
+
+    fn reached(up: &mut Up, health: &HealthReply) {
+        if !health.kernel_release.is_empty() {
+            up.run.kernel_release.clone_from(&health.kernel_release);
+        }
+        tracing::info!("the agent {} answers, {} ms after its kernel started", health.agent_version, health.uptime_ms);
+        if let (false, Some((progress, deadline))) = (up.reached, &mut up.start) {
+            progress.step("engine", "Starting the Docker Engine");
+            *deadline = Instant::now() + ENGINE_LIMIT;
+        }
+        up.reached = true;
+    }
+
+    fn engine(&mut self, up: &mut Up, state: &EngineState) {
+        let starting = up.start.is_some();
+        let message = |default: &str| if state.message.is_empty() { default.to_owned() } else { state.message.clone() };
+        match state.phase() {
+            engine_state::Phase::Ready => {
+                if let (Some((progress, _)), false) = (&up.start, up.adopted) {
+                    up.run.ready_after_ms = Some(milliseconds(progress.elapsed()));
+                    up.run.save(&self.paths);
+                }
+                self.publish_run(up);
+                self.publish(State::Running, String::new());
+                if let Some((progress, _)) = up.start.take() {
+                    tracing::info!("machine {} is ready after {} ms", self.machine.name, milliseconds(progress.elapsed()));
+                    progress.done(self.machine.status());
+                }
+            }
+            engine_state::Phase::Failed => {
+                let message = message("it does not say why; `rorqual logs dockerd` may");
+                self.publish(State::Degraded, message.clone());
+                if let Some((progress, _)) = up.start.take() {
+                    progress.failed(to_status(&StartError::Engine(message)));
+                }
+            }
+            engine_state::Phase::Restarting => {
+                let message = message("the Docker Engine ended and is started again");
+                match &up.start {
+                    Some((progress, _)) => progress.note(message),
+                    None => self.publish(State::Degraded, message),
+                }
+            }
+            engine_state::Phase::Starting if !starting => {
+                self.publish(State::Degraded, message("the Docker Engine is starting again"));
+            }
+            engine_state::Phase::Stopping => self.publish(State::Degraded, message("the guest is shutting down")),
+            engine_state::Phase::Starting | engine_state::Phase::Unspecified => {}
+        }
+    }
+
+    /// The machine ended without having been asked.
+    fn ended(&mut self, ended: &Ended, start: Option<(Progress, Instant)>) {
+        let what = match ended.reason {
+            EndReason::PowerOff => "the guest powered off",
+            EndReason::Reset => "the guest restarted, and a machine is not started again by itself",
+            EndReason::Killed => "it was killed",
+            EndReason::Crashed => "the guest crashed",
+            EndReason::Vanished => "its monitor was killed or crashed",
+        };
+        let mut message = what.to_owned();
+        if !ended.detail.is_empty() {
+            message = format!("{message} ({})", ended.detail);
+        }
+        let by_itself = !matches!(ended.reason, EndReason::PowerOff | EndReason::Killed);
+        if by_itself || start.is_some() {
+            for (log, introduction) in
+                [(self.paths.vmm_log(), "vmm.log ends with"), (self.paths.console_log(), "console.log ends with")]
+            {
+                let tail = vmm::tail(&log, introduction);
+                if !tail.is_empty() {
+                    message = format!("{message}\n{tail}");
+                }
+            }
+        }
+        tracing::warn!("machine {} ended: {message}", self.machine.name);
+        self.clear_run();
+        // Powered off from inside is an ordinary end.
+        if ended.reason == EndReason::PowerOff && start.is_none() {
+            self.publish(State::Stopped, message.clone());
+        } else {
+            self.publish(State::Failed, message.clone());
+        }
+        if let Some((progress, _)) = start {
+            progress.failed(to_status(&StartError::Ended(message)));
+        }
+    }
+
+    fn too_slow(&mut self, mut up: Box<Up>) {
+        let Some((progress, _)) = up.start.take() else {
+            self.phase = Phase::Up(up);
+            return;
+        };
+        let seconds = progress.elapsed().as_secs();
+        if up.reached || up.adopted {
+            let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
+            let message = format!("{what} after {seconds} s; `rorqual logs dockerd` and `rorqual logs kernel` may say why");
+            self.publish(State::Degraded, message.clone());
+            progress.failed(to_status(&StartError::TooSlow(message)));
+            self.phase = Phase::Up(up);
+        } else {
+            // Nothing in it has come up, so nothing in it is lost.
+            let tail = vmm::tail(&self.paths.console_log(), "console.log ends with");
+            let message = format!("the guest did not come up within {seconds} s\n{tail}");
+            let failure = StartError::TooSlow(message.trim_end().to_owned());
+            self.end(&up, true, 0, progress, Some(failure));
+        }
+    }
+
+    fn failed(&mut self, error: &StartError, progress: &Progress) {
+        tracing::error!("machine {} did not start: {error}", self.machine.name);
+        self.clear_run();
+        self.publish(State::Failed, error.to_string());
+        progress.failed(to_status(error));
+    }
+
+    fn stopped(&mut self, result: Result<(), VmmError>, stopping: Stopping) {
+        self.clear_run();
+        match (result, stopping.failure) {
+            (Ok(()), None) => {
+                tracing::info!("machine {} has stopped", self.machine.name);
+                self.publish(State::Stopped, String::new());
+                stopping.progress.done(self.machine.status());
+            }
+            (Ok(()), Some(failure)) => self.failed(&failure, &stopping.progress),
+            (Err(error), _) => self.failed(&StartError::Vmm(error), &stopping.progress),
+        }
+        if let Some((accelerator, progress)) = stopping.next {
+            self.launch(accelerator, progress);
+        }
+    }
+
+    /// Progress of something that needs no doing.
+    fn done(&self) -> Progress {
+        let progress = Progress::new();
+        progress.done(self.machine.status());
+        progress
+    }
+
+    fn publish(&self, state: State, message: String) {
+        self.published.send_if_modified(|snapshot| {
+            let changed = snapshot.state != state || snapshot.message != message;
+            (snapshot.state, snapshot.message) = (state, message);
+            changed
+        });
+    }
+
+    fn publish_run(&self, up: &Up) {
+        self.published.send_modify(|snapshot| {
+            snapshot.run = Some(up.run.clone());
+            snapshot.agent = up.reached.then(|| up.agent.clone());
+        });
+    }
+
+    fn clear_run(&self) {
+        self.published.send_modify(|snapshot| (snapshot.run, snapshot.agent) = (None, None));
+    }
+}
+
+impl Phase {
+    /// The next thing that happens by itself. May be dropped and called again.
+    async fn next(&mut self) -> Happened {
+        match self {
+            Self::Down => pending().await,
+            Self::Launching(launching) => {
+                let result = (&mut launching.task).await;
+                Happened::Launched(result.unwrap_or_else(|error| Err(StartError::Internal(error.to_string()))))
+            }
+            Self::Up(up) => {
+                let deadline = up.start.as_ref().map(|(_, deadline)| *deadline);
+                tokio::select! {
+                    // The end explains why the guest is lost.
+                    biased;
+                    ended = up.vmm.ended() => Happened::Ended(ended),
+                    Some(event) = up.events.recv() => Happened::Guest(event),
+                    () = async { match deadline { Some(at) => sleep_until(at).await, None => pending().await } } => {
+                        Happened::TooSlow
+                    }
+                }
+            }
+            Self::Stopping(stopping) => {
+                let result = (&mut stopping.task).await;
+                // A panic in it is a defect; the machine may still run, and forcing can end it.
+                Happened::Stopped(result.unwrap_or_else(|_| {
+                    Err(VmmError::Command { command: "stop", message: "the stop broke off within the daemon".to_owned() })
+                }))
+            }
+        }
+    }
+}

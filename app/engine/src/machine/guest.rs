@@ -1,0 +1,205 @@
+//! The guest of a running machine: one task that reaches the agent, and keeps what it says coming.
+//!
+//! The agent calls on `vsock.sock_1024` when it answers; then the task holds two calls open, the engine's state and the
+//! published ports, and sets the guest's clock. When the calls end it begins again, until it is dropped.
+
+use std::{
+    convert::Infallible,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use hyper_util::rt::TokioIo;
+use rorqual_protocol::{
+    AGENT_PORT,
+    agent::{EngineState, HealthReply, HealthRequest, SetTimeRequest, WatchEngineRequest, agent_client::AgentClient},
+};
+use tokio::{
+    net::UnixListener,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tower::service_fn;
+
+use super::clock::ClockJumps;
+use crate::{error::root_cause, ports, vsock};
+
+/// Pauses between attempts to reach an agent that does not call: the first, doubling to the last.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// A short call is answered within this.
+const CALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// A client of a guest's agent.
+pub(crate) type Agent = AgentClient<Channel>;
+
+/// What the task tells the machine.
+#[derive(Debug)]
+pub(crate) enum GuestEvent {
+    /// The agent answers.
+    Reached(Box<HealthReply>),
+    /// The engine's state, now or changed.
+    Engine(EngineState),
+    /// The agent answers no more, and why; it will be tried again.
+    Lost(String),
+}
+
+/// A client that connects when it is first used, and again when its connection was lost.
+pub(crate) fn client(vsock_socket: &Path) -> Agent {
+    let socket = vsock_socket.to_owned();
+    let connector = service_fn(move |_| {
+        let socket = socket.clone();
+        async move { vsock::connect(&socket, AGENT_PORT).await.map(TokioIo::new) }
+    });
+    AgentClient::new(Endpoint::from_static("http://rorqual-agent").connect_with_connector_lazy(connector))
+}
+
+/// Listens for the agent's calls. A socket file left over from a daemon that was killed is replaced.
+pub(crate) fn listen(path: PathBuf) -> io::Result<Notices> {
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Ok(Notices { listener: UnixListener::bind(&path)?, path })
+}
+
+/// Where the agent calls.
+pub(crate) struct Notices {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Notices {
+    async fn next(&self) {
+        if let Err(error) = self.listener.accept().await {
+            tracing::warn!("cannot hear the guest on {}: {error}", self.path.display());
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Serves one guest until dropped. With `booting` the agent is awaited first, else it is called at once.
+pub(crate) async fn serve(
+    mut agent: Agent, notices: Notices, mut ports: ports::Table, booting: bool, events: mpsc::Sender<GuestEvent>,
+) {
+    let mut pause = RETRY.0;
+    if booting {
+        wait(&notices, &mut pause).await;
+    }
+    loop {
+        match health(&mut agent).await {
+            Ok(health) => {
+                pause = RETRY.0;
+                if events.send(GuestEvent::Reached(Box::new(health))).await.is_err() {
+                    return;
+                }
+                let ended = tokio::select! {
+                    ended = watch_engine(agent.clone(), &events) => ended,
+                    never = keep_ports(agent.clone(), &mut ports) => match never {},
+                    error = keep_clock(agent.clone()) => Err(error),
+                };
+                let Err(status) = ended else { return };
+                if events.send(GuestEvent::Lost(explain(&status))).await.is_err() {
+                    return;
+                }
+            }
+            Err(status) => tracing::debug!("the agent does not answer yet: {}", explain(&status)),
+        }
+        wait(&notices, &mut pause).await;
+    }
+}
+
+/// Waits for the agent's call, or for a pause that grows.
+async fn wait(notices: &Notices, pause: &mut Duration) {
+    tokio::select! {
+        () = notices.next() => {}
+        () = sleep(*pause) => *pause = (*pause * 2).min(RETRY.1),
+    }
+}
+
+async fn health(agent: &mut Agent) -> Result<HealthReply, Status> {
+    let reply = timeout(CALL_LIMIT, agent.health(HealthRequest {})).await;
+    Ok(reply.map_err(|_| Status::deadline_exceeded("the agent did not answer in time"))??.into_inner())
+}
+
+/// Passes on the engine's states. `Ok` when nobody wants them any more.
+async fn watch_engine(mut agent: Agent, events: &mpsc::Sender<GuestEvent>) -> Result<(), Status> {
+    let mut states = agent.watch_engine(WatchEngineRequest {}).await?.into_inner();
+    while let Some(state) = states.message().await? {
+        if events.send(GuestEvent::Engine(state)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Err(Status::unavailable("the agent ended the call for the engine's state"))
+}
+
+/// Holds the call for ports; made again when it alone ends.
+async fn keep_ports(mut agent: Agent, table: &mut ports::Table) -> Infallible {
+    let mut pause = RETRY.0;
+    loop {
+        if let Err(status) = ports::session(&mut agent, table).await {
+            tracing::warn!("published ports are not followed for the moment: {}", explain(&status));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+/// Sets the guest's clock now, and after each jump of the host's. Ends only when the agent cannot be reached.
+async fn keep_clock(mut agent: Agent) -> Status {
+    let jumps = ClockJumps::new();
+    loop {
+        if let Err(status) = set_time(&mut agent).await {
+            return status;
+        }
+        match &jumps {
+            Ok(jumps) => {
+                if let Err(error) = jumps.next().await {
+                    tracing::warn!("jumps of the clock cannot be watched: {error}");
+                    std::future::pending::<()>().await;
+                }
+                tracing::info!("the clock jumped, as after a sleep: setting the guest's");
+            }
+            Err(error) => {
+                tracing::warn!("jumps of the clock cannot be watched: {error}");
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+async fn set_time(agent: &mut Agent) -> Result<(), Status> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let request = SetTimeRequest { unix_nanoseconds: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX) };
+    let reply = timeout(CALL_LIMIT, agent.set_time(request)).await;
+    let reply = reply.map_err(|_| Status::deadline_exceeded("the agent did not answer in time"))?;
+    match reply {
+        Ok(reply) => {
+            tracing::debug!("the guest's clock was {} ns off", reply.into_inner().offset_nanoseconds);
+            Ok(())
+        }
+        // A guest that cannot set its clock is still a guest.
+        Err(status) if status.code() != tonic::Code::Unavailable => {
+            tracing::warn!("the guest's clock cannot be set: {}", explain(&status));
+            Ok(())
+        }
+        Err(status) => Err(status),
+    }
+}
+
+/// A status in a sentence: its message, and the system's own words below it.
+pub(crate) fn explain(status: &Status) -> String {
+    let cause = root_cause(status);
+    let own = status.message();
+    if own.is_empty() || cause.contains(own) {
+        cause
+    } else if cause.starts_with("code: ") || own.contains(&cause) || cause.contains("status:") {
+        own.to_owned()
+    } else {
+        format!("{own}: {cause}")
+    }
+}

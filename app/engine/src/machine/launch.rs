@@ -1,0 +1,262 @@
+//! The host's part of a start: settings, image, disk, accelerator, monitor.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    accelerator::{self, AcceleratorError},
+    guest::{self, Notices},
+    progress::Progress,
+    vmm::{self, BlockConfig, KernelConfig, Vmm, VmmConfig, VmmError, VsockConfig},
+};
+use crate::{
+    config::{AcceleratorChoice, BindPolicy, Config, ConfigError, MachineConfig},
+    disk::{self, Change, DiskError},
+    error::Coded,
+    home::{Home, HomeError, MachineName, MachinePaths},
+    image::{Accelerator, Image, ImageError},
+};
+
+/// Context identifier of the guest on its vsock. Each machine has a device of its own, so all are alike.
+const GUEST_CID: u32 = 3;
+
+/// Why a machine did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The state directory.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The settings.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The accelerator.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
+    /// The monitor.
+    #[error(transparent)]
+    Vmm(#[from] VmmError),
+    /// The socket on which the guest calls.
+    #[error("cannot listen on {path}: {source}", path = path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something in the daemon broke.
+    #[error("the start broke off within the daemon: {0}; run/daemon.log says more")]
+    Internal(String),
+    /// Somebody asked for a stop.
+    #[error("the start was cancelled: somebody stopped the machine")]
+    Cancelled,
+    /// It ended while it booted.
+    #[error("the machine ended while it started: {0}")]
+    Ended(String),
+    /// It did not come up.
+    #[error("{0}")]
+    TooSlow(String),
+    /// The machine runs; the Docker Engine in it does not.
+    #[error("the machine runs, but the Docker Engine does not: {0}")]
+    Engine(String),
+}
+
+impl Coded for StartError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Home(error) => error.code(),
+            Self::Config(error) => error.code(),
+            Self::Image(error) => error.code(),
+            Self::Disk(error) => error.code(),
+            Self::Accelerator(error) => error.code(),
+            Self::Vmm(error) => error.code(),
+            Self::Listen { .. } => "socket-unusable",
+            Self::Internal(_) => "internal",
+            Self::Cancelled => "start-cancelled",
+            Self::Ended(_) => "machine-ended",
+            Self::TooSlow(_) => "start-timeout",
+            Self::Engine(_) => "engine-failed",
+        }
+    }
+
+    fn grpc_code(&self) -> tonic::Code {
+        match self {
+            Self::Cancelled => tonic::Code::Cancelled,
+            Self::TooSlow(_) => tonic::Code::DeadlineExceeded,
+            Self::Internal(_) => tonic::Code::Internal,
+            _ => tonic::Code::FailedPrecondition,
+        }
+    }
+}
+
+/// What is known of a running machine; `started.json`, for the daemon that finds it running.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) accelerator: String,
+    pub(crate) accelerator_reason: String,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) image_version: String,
+    pub(crate) kernel_release: String,
+    /// Milliseconds from the request to the engine's answer; `None` until it has answered.
+    pub(crate) ready_after_ms: Option<u64>,
+    #[serde(skip)]
+    pub(crate) vmm_process: u32,
+    #[serde(skip)]
+    pub(crate) started: Option<std::time::Instant>,
+}
+
+impl Run {
+    /// Writes `started.json`; a daemon that does not find it only knows less.
+    pub(crate) fn save(&self, paths: &MachinePaths) {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        if let Err(error) = std::fs::write(paths.started(), text) {
+            tracing::warn!("cannot write {}: {error}", paths.started().display());
+        }
+    }
+}
+
+/// A machine whose monitor runs.
+pub(crate) struct Launched {
+    pub(crate) vmm: Vmm,
+    pub(crate) notices: Notices,
+    pub(crate) run: Run,
+    pub(crate) bind: BindPolicy,
+    /// It ran before this daemon came to it.
+    pub(crate) adopted: bool,
+}
+
+/// Finds a machine that runs already.
+pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Launched>, StartError> {
+    let paths = home.machine(name);
+    let Some(vmm) = Vmm::adopt(&paths).await? else { return Ok(None) };
+    let notices = listen(&paths)?;
+    let read = |path| std::fs::read(path).unwrap_or_default();
+    let mut run: Run = serde_json::from_slice(&read(paths.started())).unwrap_or_default();
+    if let Ok(config) = serde_json::from_slice::<VmmConfig>(&read(paths.vmm_config())) {
+        config.accelerator.as_str().clone_into(&mut run.accelerator);
+        (run.cpus, run.memory_mib) = (config.cpus, config.memory_mib);
+    }
+    (run.vmm_process, run.started) = (vmm.process, Some(vmm.started));
+    // Damaged settings must not take the ports of a running machine away, nor open them to others.
+    let bind = Config::load(home).map_or(BindPolicy::Localhost, |config| config.bind);
+    Ok(Some(Launched { vmm, notices, run, bind, adopted: true }))
+}
+
+/// Starts a machine, or finds that it runs. Once the monitor is started this goes to its end, whatever `cancel` says:
+/// the caller ends the machine it is given.
+pub(crate) async fn launch(
+    home: Home, name: MachineName, choice: Option<AcceleratorChoice>, progress: Progress, cancel: CancellationToken,
+) -> Result<Launched, StartError> {
+    if let Some(running) = adopt(&home, &name).await? {
+        return Ok(running);
+    }
+    let plan = tokio::select! {
+        plan = prepare(&home, &name, choice, &progress) => plan?,
+        () = cancel.cancelled() => return Err(StartError::Cancelled),
+    };
+    // Before the guest runs, so that its call is heard.
+    let notices = listen(&plan.paths)?;
+    let vmm = Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await?;
+    let mut run = plan.run;
+    (run.vmm_process, run.started) = (vmm.process, Some(vmm.started));
+    run.save(&plan.paths);
+    Ok(Launched { vmm, notices, run, bind: plan.bind, adopted: false })
+}
+
+struct Plan {
+    paths: MachinePaths,
+    program: PathBuf,
+    vmm_config: VmmConfig,
+    run: Run,
+    bind: BindPolicy,
+}
+
+/// Everything before the monitor; may be dropped at any time.
+async fn prepare(
+    home: &Home, name: &MachineName, choice: Option<AcceleratorChoice>, progress: &Progress,
+) -> Result<Plan, StartError> {
+    progress.step("image", "Checking the guest image");
+    let config = Config::load(home)?;
+    let paths = home.create_machine(name)?;
+    let settings = MachineConfig::load(&paths, &config.machine)?;
+    let program = vmm::find_program()?;
+    let image = Image::locate(home, &config)?;
+    progress.note(format!("Checking the guest image {}", image.version()));
+    // The accelerators are tried while the image is read.
+    let (uml_kernel, _) = image.kernel(Accelerator::Uml)?;
+    let choice = choice.unwrap_or(config.accelerator);
+    let (verified, probe) = tokio::join!(
+        blocking({
+            let home = home.clone();
+            move || image.verify(&home).map(|()| image).map_err(StartError::from)
+        }),
+        accelerator::probe(&program, Some(&uml_kernel)),
+    );
+    let image = verified?;
+
+    progress.step("disk", format!("Preparing the data disk of {} GiB", settings.disk_gib));
+    let data_disk = paths.data_disk();
+    let prepared = blocking(move || disk::prepare(&data_disk, settings.disk_gib).map_err(StartError::from)).await?;
+    match prepared.change {
+        Change::Created => progress.note(format!("Created a data disk of {} GiB", settings.disk_gib)),
+        Change::Grown => progress.note(format!("The data disk has grown to {} GiB", settings.disk_gib)),
+        Change::None => {}
+    }
+    if let Some(warning) = prepared.warning {
+        tracing::warn!("{warning}");
+        progress.note(format!("Low on space: {warning}"));
+    }
+
+    let (accelerator, reason) = accelerator::choose(choice, &probe?)?;
+    progress.step("machine", format!("Starting the machine ({}: {reason})", accelerator.as_str()));
+    let (kernel, initramfs) = image.kernel(accelerator)?;
+    let cpus = match accelerator {
+        // The kernel of User Mode Linux has one processor.
+        Accelerator::Uml => 1,
+        Accelerator::Kvm => settings.cpus,
+    };
+    let block = |id: &str, path, read_only| BlockConfig { id: id.to_owned(), path, read_only };
+    let vmm_config = VmmConfig {
+        version: 1,
+        name: name.to_string(),
+        accelerator,
+        kernel: KernelConfig { path: kernel, initramfs, command_line: format!("rorqual.machine={name} rorqual.log=info") },
+        cpus,
+        memory_mib: settings.memory_mib,
+        block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],
+        vsock: VsockConfig { guest_cid: GUEST_CID, socket: paths.vsock_socket() },
+        console_log: paths.console_log(),
+        control_socket: paths.control_socket(),
+    };
+    let run = Run {
+        accelerator: accelerator.as_str().to_owned(),
+        accelerator_reason: reason,
+        cpus,
+        memory_mib: settings.memory_mib,
+        image_version: image.version().to_owned(),
+        kernel_release: image.kernel_release(accelerator.as_str()).to_owned(),
+        ..Run::default()
+    };
+    Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
+}
+
+fn listen(paths: &MachinePaths) -> Result<Notices, StartError> {
+    let path = paths.vsock_port(rorqual_protocol::READY_PORT);
+    guest::listen(path.clone()).map_err(|source| StartError::Listen { path, source })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StartError> + Send + 'static,
+) -> Result<T, StartError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| StartError::Internal(error.to_string()))?
+}

@@ -1,0 +1,99 @@
+//! The end of a machine: first politely, then by its power button, then by cutting its power.
+
+use std::{sync::Arc, time::Duration};
+
+use rorqual_protocol::agent::ShutdownRequest;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    guest::{Agent, explain},
+    progress::Progress,
+    vmm::{Vmm, VmmError},
+};
+
+/// Seconds containers get when nobody says otherwise; the agent has the same default.
+const CONTAINER_SECONDS: u32 = 10;
+/// Beyond what containers get, each step of the shutdown says something within this.
+const STEP_LIMIT: Duration = Duration::from_secs(60);
+/// The guest powers off within this once it said that it would, or was asked by its power button.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
+
+/// Ends a machine. `agent` is `None` when the guest was never reached: then nothing in it can be lost. `force` may come
+/// at any time and cuts it short.
+pub(super) async fn stop(
+    vmm: Arc<Vmm>, agent: Option<Agent>, container_seconds: u32, progress: Progress, force: CancellationToken,
+) -> Result<(), VmmError> {
+    if let Some(agent) = agent {
+        let polite = tokio::select! {
+            () = politely(&vmm, agent, container_seconds, &progress) => true,
+            () = force.cancelled() => false,
+        };
+        if polite && vmm.ended_within(Duration::ZERO).await.is_some() {
+            return Ok(());
+        }
+    }
+    progress.step("power-off", "Ending the machine at once");
+    vmm.kill().await
+}
+
+async fn politely(vmm: &Vmm, agent: Agent, container_seconds: u32, progress: &Progress) {
+    if let Err(reason) = shut_down(vmm, agent, container_seconds, progress).await {
+        tracing::warn!("the agent did not shut the guest down ({reason}); pressing its power button");
+        progress.step("power-off", format!("Pressing the power button ({reason})"));
+        if let Err(error) = vmm.stop().await {
+            tracing::warn!("{error}");
+            return;
+        }
+    }
+    if vmm.ended_within(POWER_OFF_LIMIT).await.is_none() {
+        tracing::warn!("the machine did not power off within {} s", POWER_OFF_LIMIT.as_secs());
+    }
+}
+
+/// Has the agent stop everything in order. `Err` says why the guest will not power off by itself.
+async fn shut_down(vmm: &Vmm, mut agent: Agent, container_seconds: u32, progress: &Progress) -> Result<(), String> {
+    progress.step("containers", "Stopping containers");
+    let request = ShutdownRequest { container_timeout_seconds: container_seconds };
+    let containers = if container_seconds == 0 { CONTAINER_SECONDS } else { container_seconds };
+    let mut limit = Duration::from_secs(containers.into()) + STEP_LIMIT;
+    let steps = timeout(STEP_LIMIT, agent.shutdown(request)).await.map_err(|_| "it does not answer".to_owned())?;
+    let mut steps = steps.map_err(|status| explain(&status))?.into_inner();
+    // A step is told when it is over: the next one begins with it.
+    loop {
+        let step = tokio::select! {
+            step = timeout(limit, steps.message()) => step.map_err(|_| "it does not go on".to_owned())?,
+            _ = vmm.ended() => return Ok(()),
+        };
+        match step {
+            Ok(Some(step)) => {
+                if step.failed {
+                    tracing::warn!("while the guest shut down, {}: {}", step.name, step.message);
+                }
+                let next = ["containers", "dockerd", "containerd", "trim", "unmount", "power-off"];
+                let at = next.iter().position(|name| *name == step.name);
+                match at.and_then(|at| next.get(at + 1)) {
+                    Some(&next) => progress.step(next, describe(next)),
+                    None => return Ok(()),
+                }
+                limit = STEP_LIMIT;
+            }
+            // The connection ends when the machine does, cleanly or not.
+            Ok(None) => return Ok(()),
+            Err(status) => {
+                tracing::debug!("the call for the shutdown ended: {}", explain(&status));
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn describe(step: &str) -> &'static str {
+    match step {
+        "dockerd" => "Stopping the Docker Engine",
+        "containerd" => "Stopping containerd",
+        "trim" => "Giving free space of the disk back",
+        "unmount" => "Unmounting the disk",
+        _ => "Powering off",
+    }
+}

@@ -1,0 +1,397 @@
+//! The monitor of a machine: started so that it outlives the daemon, driven and watched over its control socket
+//! (docs/architecture.md, "rorqual-vmm").
+
+use std::{
+    env, fs,
+    fs::OpenOptions,
+    io,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    process::Command,
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{
+    client::READY_VARIABLE,
+    detached::{self, Readiness},
+    error::Coded,
+    home::MachinePaths,
+    image::Accelerator,
+};
+
+/// Name of the monitor's executable.
+const PROGRAM: &str = "rorqual-vmm";
+/// The monitor says that it is ready, or why not, within this.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// A request on the control socket is answered within this.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// A log of the monitor larger than this is begun anew, in bytes.
+const LOG_LIMIT: u64 = 1 << 20;
+
+/// Why the monitor cannot be started or reached.
+#[derive(Debug, Error)]
+pub enum VmmError {
+    /// There is no executable.
+    #[error("{PROGRAM} is neither beside this program ({0}) nor in PATH; install Rorqual again")]
+    Missing(PathBuf),
+    /// It could not be run.
+    #[error("cannot run {program}: {source}", program = program.display())]
+    Spawn {
+        /// The executable.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file of the machine cannot be written.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It started and refused, in its own words.
+    #[error("the machine cannot start: {message}")]
+    Refused {
+        /// Its code (docs/architecture.md).
+        code: String,
+        /// Its message.
+        message: String,
+    },
+    /// It ended without a word.
+    #[error("the machine's monitor ended while it started; {0}")]
+    Died(String),
+    /// It runs and does not answer.
+    #[error(
+        "the machine's monitor (process {process}) does not answer on {path}; end the machine at once with: \
+         rorqual stop --force", path = path.display()
+    )]
+    Silent {
+        /// Its process; 0 when unknown.
+        process: u32,
+        /// Its control socket.
+        path: PathBuf,
+    },
+    /// It answered with an error, or not as agreed.
+    #[error("the machine's monitor refused to {command}: {message}")]
+    Command {
+        /// What was asked.
+        command: &'static str,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl Coded for VmmError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => "vmm-missing",
+            Self::Refused { code, .. } => match code.as_str() {
+                "file-locked" => "disk-locked",
+                "no-memory" => "no-memory",
+                "accelerator-unusable" => "accelerator-unusable",
+                _ => "vmm-refused",
+            },
+            Self::Spawn { .. } | Self::Write { .. } | Self::Died(_) => "vmm-start-failed",
+            Self::Silent { .. } | Self::Command { .. } => "vmm-unresponsive",
+        }
+    }
+}
+
+/// `vmm.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VmmConfig {
+    pub(crate) version: u32,
+    pub(crate) name: String,
+    pub(crate) accelerator: Accelerator,
+    pub(crate) kernel: KernelConfig,
+    pub(crate) cpus: u32,
+    pub(crate) memory_mib: u32,
+    pub(crate) block: Vec<BlockConfig>,
+    pub(crate) vsock: VsockConfig,
+    pub(crate) console_log: PathBuf,
+    pub(crate) control_socket: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KernelConfig {
+    pub(crate) path: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    pub(crate) command_line: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct BlockConfig {
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct VsockConfig {
+    pub(crate) guest_cid: u32,
+    pub(crate) socket: PathBuf,
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) reason: EndReason,
+    /// What the monitor adds; may be empty.
+    pub(crate) detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EndReason {
+    PowerOff,
+    Reset,
+    Killed,
+    Crashed,
+    /// The monitor itself died.
+    #[serde(skip)]
+    Vanished,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Ok(serde_json::Value),
+    Error { message: String },
+}
+
+#[derive(Deserialize)]
+struct Exited {
+    reason: EndReason,
+    #[serde(default)]
+    detail: String,
+}
+
+/// A running monitor. Dropping it leaves the machine alone.
+#[derive(Debug)]
+pub(crate) struct Vmm {
+    /// Its process.
+    pub(crate) process: u32,
+    /// When the machine started.
+    pub(crate) started: Instant,
+    control: PathBuf,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+/// The monitor's executable: beside this program, else in `PATH`.
+pub(crate) fn find_program() -> Result<PathBuf, VmmError> {
+    let beside = env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned)).unwrap_or_default();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut places = std::iter::once(beside.clone()).chain(env::split_paths(&path)).map(|place| place.join(PROGRAM));
+    let is_program =
+        |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    places.find(is_program).ok_or(VmmError::Missing(beside))
+}
+
+impl Vmm {
+    /// Starts a machine. It runs when this returns.
+    pub(crate) async fn launch(program: &Path, config: &VmmConfig, paths: &MachinePaths) -> Result<Self, VmmError> {
+        let config_path = paths.vmm_config();
+        let failed = |path: PathBuf| move |source| VmmError::Write { path, source };
+        let text = serde_json::to_vec_pretty(config).map_err(io::Error::other);
+        text.and_then(|text| fs::write(&config_path, text)).map_err(failed(config_path.clone()))?;
+        for stale in [paths.control_socket(), paths.vsock_socket()] {
+            remove_stale_socket(&stale).map_err(failed(stale.clone()))?;
+        }
+        let log_path = paths.vmm_log();
+        let begin_anew = fs::metadata(&log_path).is_ok_and(|log| log.len() > LOG_LIMIT);
+        let mut options = OpenOptions::new();
+        // Appending, so that what the kernel's own process writes cannot overwrite.
+        options.create(true).append(true).mode(0o600);
+        let log = options.open(&log_path).and_then(|log| {
+            if begin_anew {
+                log.set_len(0)?;
+            }
+            Ok((log.try_clone()?, log))
+        });
+        let (output, errors) = log.map_err(failed(log_path.clone()))?;
+        let mut command = Command::new(program);
+        command.arg("run").arg("--config").arg(&config_path).stdin(Stdio::null()).stdout(output).stderr(errors);
+        command.env_remove(READY_VARIABLE).current_dir(paths.directory());
+        let mut starting = detached::start(command, |command, number| {
+            command.arg("--ready-fd").arg(number.to_string());
+        })
+        .map_err(|source| VmmError::Spawn { program: program.to_owned(), source })?;
+        let process = starting.child.id().unwrap_or_default();
+        let spoke = timeout(READY_LIMIT, starting.ready()).await;
+        let problem = match spoke {
+            Ok(Ok(Some(Readiness::Ready(true)))) => None,
+            Ok(Ok(Some(Readiness::Error { code, message }))) => Some(VmmError::Refused { code, message }),
+            Ok(Ok(_)) => Some(VmmError::Died(tail(&log_path, "its log ends with"))),
+            Ok(Err(error)) => Some(VmmError::Died(format!("its word of readiness cannot be read: {error}"))),
+            Err(_) => Some(VmmError::Died(format!("it was not ready within {} s", READY_LIMIT.as_secs()))),
+        };
+        let connected = match problem {
+            None => Self::connect(&paths.control_socket(), process).await,
+            Some(problem) => Err(problem),
+        };
+        if connected.is_err() {
+            // Ended already, or of no use.
+            let _ = starting.child.start_kill();
+            let _ = starting.child.wait().await;
+        }
+        connected
+    }
+
+    /// Finds the monitor that runs this machine already, if one does.
+    ///
+    /// # Errors
+    ///
+    /// When one runs that does not answer.
+    pub(crate) async fn adopt(paths: &MachinePaths) -> Result<Option<Self>, VmmError> {
+        let control = paths.control_socket();
+        let Ok(stream) = UnixStream::connect(&control).await else { return Ok(None) };
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
+        drop(stream);
+        match Self::connect(&control, process.unwrap_or_default()).await {
+            Ok(vmm) => Ok(Some(vmm)),
+            Err(error) => {
+                // It may have ended between the two.
+                if UnixStream::connect(&control).await.is_err() { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    async fn connect(control: &Path, process: u32) -> Result<Self, VmmError> {
+        let silent = || VmmError::Silent { process, path: control.to_owned() };
+        let state = request(control, process, "state").await?;
+        let uptime = state.get("uptime_ms").and_then(serde_json::Value::as_u64).unwrap_or_default();
+        let now = Instant::now();
+        let mut stream = BufReader::new(open(control).await.map_err(|_| silent())?);
+        let watching = timeout(ANSWER_LIMIT, ask(&mut stream, "watch")).await.map_err(|_| silent())?;
+        watching.map_err(|message| VmmError::Command { command: "watch", message })?;
+        let (sender, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            let mut line = String::new();
+            let exited = match stream.read_line(&mut line).await {
+                Ok(_) => serde_json::from_str::<Exited>(&line).ok(),
+                Err(_) => None,
+            };
+            if exited.is_some() {
+                // Its locks go with the process, so the end of the file is what counts.
+                let mut rest = Vec::new();
+                let _ = timeout(ANSWER_LIMIT, stream.read_until(0, &mut rest)).await;
+            }
+            let ended = exited.map(|exited| Ended { reason: exited.reason, detail: exited.detail });
+            let _ = sender.send(Some(ended.unwrap_or(Ended { reason: EndReason::Vanished, detail: String::new() })));
+        });
+        let started = now.checked_sub(Duration::from_millis(uptime)).unwrap_or(now);
+        Ok(Self { process, started, control: control.to_owned(), ended })
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) async fn ended(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        let seen = ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone());
+        seen.unwrap_or(Ended { reason: EndReason::Vanished, detail: String::new() })
+    }
+
+    /// Waits for the machine's end, at most for `limit`.
+    pub(crate) async fn ended_within(&self, limit: Duration) -> Option<Ended> {
+        timeout(limit, self.ended()).await.ok()
+    }
+
+    /// Asks the guest to power off, as by its power button.
+    pub(crate) async fn stop(&self) -> Result<(), VmmError> {
+        request(&self.control, self.process, "stop").await.map(drop)
+    }
+
+    /// Ends the machine at once, by request and if need be by signal, and waits until it has ended.
+    pub(crate) async fn kill(&self) -> Result<(), VmmError> {
+        let asked = request(&self.control, self.process, "kill").await;
+        if asked.is_ok() && self.ended_within(ANSWER_LIMIT).await.is_some() {
+            return Ok(());
+        }
+        if self.ended.borrow().is_none() {
+            kill_process(self.process);
+        }
+        match self.ended_within(ANSWER_LIMIT).await {
+            Some(_) => Ok(()),
+            None => Err(VmmError::Silent { process: self.process, path: self.control.clone() }),
+        }
+    }
+}
+
+/// Ends a monitor that runs and does not answer.
+pub(crate) async fn kill_silent(paths: &MachinePaths) {
+    if let Ok(stream) = UnixStream::connect(paths.control_socket()).await
+        && let Some(process) = stream.peer_cred().ok().and_then(|peer| peer.pid())
+        && let Ok(process) = u32::try_from(process)
+    {
+        kill_process(process);
+        // It holds the other end until it is gone.
+        let mut stream = BufReader::new(stream);
+        let mut rest = Vec::new();
+        let _ = timeout(ANSWER_LIMIT, stream.read_until(0, &mut rest)).await;
+    }
+}
+
+fn kill_process(process: u32) {
+    // Process 0 and 1 are never monitors; 0 would be our own group.
+    if let Some(process) = i32::try_from(process).ok().filter(|&process| process > 1) {
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+    }
+}
+
+async fn open(control: &Path) -> io::Result<UnixStream> {
+    timeout(ANSWER_LIMIT, UnixStream::connect(control)).await.map_err(io::Error::from)?
+}
+
+async fn request(control: &Path, process: u32, command: &'static str) -> Result<serde_json::Value, VmmError> {
+    let silent = || VmmError::Silent { process, path: control.to_owned() };
+    let stream = open(control).await.map_err(|_| silent())?;
+    let answer = timeout(ANSWER_LIMIT, ask(&mut BufReader::new(stream), command)).await.map_err(|_| silent())?;
+    answer.map_err(|message| VmmError::Command { command, message })
+}
+
+async fn ask(stream: &mut BufReader<UnixStream>, command: &str) -> Result<serde_json::Value, String> {
+    let line = format!("{{\"command\":\"{command}\"}}\n");
+    stream.get_mut().write_all(line.as_bytes()).await.map_err(|error| error.to_string())?;
+    let mut line = String::new();
+    stream.read_line(&mut line).await.map_err(|error| error.to_string())?;
+    match serde_json::from_str(&line) {
+        Ok(Answer::Ok(value)) => Ok(value),
+        Ok(Answer::Error { message, .. }) => Err(message),
+        Err(error) => Err(format!("it answered {line:?} ({error})")),
+    }
+}
+
+/// Removes what a killed process left behind; a socket somebody serves stays, and the caller will meet its owner.
+pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Ok(());
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The last lines of a log as part of a message; empty when there are none.
+pub(crate) fn tail(log: &Path, introduction: &str) -> String {
+    const LINES: usize = 6;
+    let lines = crate::follow::last_lines(log, LINES).unwrap_or_default();
+    let text = String::from_utf8_lossy(&lines);
+    let printable: String = text.chars().filter(|&c| c == '\n' || !c.is_control()).collect();
+    let lines: Vec<_> = printable.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { String::new() } else { format!("{introduction}:\n  {}", lines.join("\n  ")) }
+}

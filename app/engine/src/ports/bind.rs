@@ -1,0 +1,175 @@
+//! Where a published port listens on this computer, and why it cannot.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use nix::{errno::Errno, sys::socket::sockopt::Ipv6V6Only};
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::{Holders, owner};
+use crate::config::BindPolicy;
+
+/// Connections the kernel keeps until they are accepted; it cuts this to `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
+/// Up to here a port needs a privilege, unless the computer says otherwise.
+const PRIVILEGED_BELOW: u16 = 1024;
+
+/// What came of a request to listen.
+pub(crate) enum Outcome {
+    /// It listens here.
+    Listening(TcpListener, SocketAddr),
+    /// Nothing listens, and the container starts all the same: the note says why that is right.
+    NotNeeded(String),
+    /// The container must not start; the reason is for the user.
+    Refused(String),
+}
+
+/// The address to listen on when docker was asked for `requested`; empty means every IPv4 address.
+pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, String> {
+    let asked = if requested.is_empty() { Ok(Ipv4Addr::UNSPECIFIED.into()) } else { requested.parse::<IpAddr>() };
+    let asked = asked.map_err(|_| format!("{requested:?} is not an IP address"))?;
+    Ok(match (asked, policy) {
+        (IpAddr::V4(address), BindPolicy::Localhost) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        (IpAddr::V6(address), BindPolicy::Localhost) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        (address, _) => address,
+    })
+}
+
+/// Listens on `address`. `requested` is what docker was asked for.
+pub(crate) async fn listen(address: SocketAddr, requested: &str, holders: &Holders) -> Outcome {
+    let error = match open(address) {
+        Ok(listener) => {
+            let bound = listener.local_addr().unwrap_or(address);
+            return Outcome::Listening(listener, bound);
+        }
+        Err(error) => error,
+    };
+    let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
+    match error.raw_os_error().map(Errno::from_raw) {
+        // docker asks for :: beside 0.0.0.0 by itself: nobody misses it where there is no IPv6.
+        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => {
+            Outcome::NotNeeded("IPv6 is switched off on this computer: the port is reachable over IPv4 only".to_owned())
+        }
+        Some(errno) => Outcome::Refused(reason(errno, address, &error, holders).await),
+        None => Outcome::Refused(format!("cannot listen on {address}: {error}")),
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if address.is_ipv6() {
+        // IPv4 is asked for on its own.
+        nix::sys::socket::setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn reason(errno: Errno, address: SocketAddr, error: &io::Error, holders: &Holders) -> String {
+    let port = address.port();
+    match errno {
+        Errno::EADDRINUSE => format!("address already in use: {}", in_use(address, holders).await),
+        Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => format!(
+            "listening on port {port} needs a privilege on this computer: publish it on another port, such as \
+             -p {}:…, or allow it for everybody with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
+            port.checked_add(8000).unwrap_or(8080)
+        ),
+        Errno::EADDRNOTAVAIL => format!("this computer has no address {}; `ip address` lists those it has", address.ip()),
+        Errno::EAFNOSUPPORT => format!("cannot listen on {address}: IPv6 is switched off on this computer"),
+        Errno::EMFILE | Errno::ENFILE => format!(
+            "cannot listen on {address}: the daemon has as many files and connections open as it may; raise the limit \
+             (ulimit -n, or LimitNOFILE of its service) and restart it"
+        ),
+        _ => format!("cannot listen on {address}: {error}"),
+    }
+}
+
+async fn in_use(address: SocketAddr, holders: &Holders) -> String {
+    if let Some(ours) = holders.describe(address) {
+        return ours;
+    }
+    let holder = tokio::task::spawn_blocking(move || owner::find(address)).await.ok().flatten();
+    match holder {
+        None => format!("something has {address}, and it is gone or cannot be seen; try again"),
+        Some(owner::Holder { address: held, listens, process }) => {
+            let does = if listens { "listens on" } else { "has a connection from" };
+            match process {
+                Some(process) => format!("{} (process {}) {does} {held}", process.name, process.id),
+                None => format!(
+                    "a process of another user {does} {held}; `sudo ss -ltnp 'sport = :{}'` names it",
+                    held.port()
+                ),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_means_localhost_unless_the_settings_say_otherwise() {
+        let resolve = |text, policy| resolve(text, policy).unwrap().to_string();
+        assert_eq!(resolve("0.0.0.0", BindPolicy::Localhost), "127.0.0.1");
+        assert_eq!(resolve("", BindPolicy::Localhost), "127.0.0.1");
+        assert_eq!(resolve("::", BindPolicy::Localhost), "::1");
+        assert_eq!(resolve("0.0.0.0", BindPolicy::All), "0.0.0.0");
+        assert_eq!(resolve("::", BindPolicy::All), "::");
+        assert_eq!(resolve("192.168.1.5", BindPolicy::Localhost), "192.168.1.5");
+        assert!(super::resolve("localhost", BindPolicy::All).is_err());
+    }
+
+    async fn refusal(address: &str) -> String {
+        match listen(address.parse().unwrap(), "", &Holders::default()).await {
+            Outcome::Refused(reason) => reason,
+            _ => panic!("{address} listens"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_names_its_owner() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let reason = refusal(&address.to_string()).await;
+        let process = std::process::id();
+        assert!(reason.starts_with("address already in use: "), "{reason}");
+        assert!(reason.ends_with(&format!("(process {process}) listens on {address}")), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_port_a_container_of_ours_has_names_the_container() {
+        let holders = Holders::default();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        holders.insert(address, "container 172.17.0.2:80 of machine default".to_owned());
+        let Outcome::Refused(reason) = listen(address, "0.0.0.0", &holders).await else { panic!("it listens") };
+        assert!(reason.contains("container 172.17.0.2:80 of machine default"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_computer_is_refused() {
+        assert!(refusal("192.0.2.77:8080").await.contains("no address 192.0.2.77"));
+    }
+
+    #[tokio::test]
+    async fn a_privileged_port_says_how_to_allow_it() {
+        let reason = reason(Errno::EACCES, "127.0.0.1:80".parse().unwrap(), &Errno::EACCES.into(), &Holders::default()).await;
+        assert!(reason.contains("net.ipv4.ip_unprivileged_port_start=80") && reason.contains("8080"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn both_families_listen_on_one_port() {
+        let Outcome::Listening(first, four) = listen("0.0.0.0:0".parse().unwrap(), "", &Holders::default()).await else {
+            panic!("no IPv4")
+        };
+        let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), four.port());
+        match listen(six, "::", &Holders::default()).await {
+            Outcome::Listening(..) | Outcome::NotNeeded(_) => drop(first),
+            Outcome::Refused(reason) => panic!("{reason}"),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! One listener's work: accept, open a stream into the guest, copy both ways.
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use rorqual_protocol::{FORWARD_PORT, forward};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+
+use crate::{
+    splice::{self, Direction},
+    vsock,
+};
+
+/// Pause before accepting again when the system has no descriptor left: the connection stays queued meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `listener` until dropped; its connections end with it, as they do when a native engine unpublishes a port.
+pub(super) async fn serve(listener: TcpListener, vsock_socket: Arc<Path>, target: SocketAddr) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, from)) => {
+                    let vsock_socket = Arc::clone(&vsock_socket);
+                    connections.spawn(async move {
+                        if let Err(error) = forward_one(client, &vsock_socket, target).await {
+                            tracing::debug!("connection from {from} to {target} ended: {error}");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection for {target}: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Carries one connection. A client whose stream fails is reset, as by a host that refuses.
+async fn forward_one(mut client: TcpStream, vsock_socket: &Path, target: SocketAddr) -> io::Result<()> {
+    // The container decides about packets; each of its writes is passed on at once.
+    client.set_nodelay(true)?;
+    let carried = carry(&mut client, vsock_socket, target).await;
+    if carried.is_err() {
+        // Already gone is as good as reset.
+        let _ = client.set_zero_linger();
+    }
+    carried
+}
+
+async fn carry(client: &mut TcpStream, vsock_socket: &Path, target: SocketAddr) -> io::Result<()> {
+    let mut guest = vsock::connect(vsock_socket, FORWARD_PORT).await?;
+    guest.write_all(forward::header(target).as_bytes()).await?;
+    let (mut guest_reader, mut guest_writer) = guest.split();
+    let (mut client_reader, mut client_writer) = client.split();
+    let mut up = Direction::default();
+    let line = {
+        // What the client says goes on its way while the guest still connects.
+        let mut answer = Box::pin(vsock::read_line(guest_reader.as_ref(), forward::MAX_LINE));
+        std::future::poll_fn(|context| {
+            if let std::task::Poll::Ready(Err(error)) = up.poll(context, &mut client_reader, &mut guest_writer) {
+                return std::task::Poll::Ready(Err(error));
+            }
+            answer.as_mut().poll(context)
+        })
+        .await?
+    };
+    forward::parse_answer(&line).map_err(io::Error::other)?;
+    splice::both_ways((&mut client_reader, &mut client_writer), (&mut guest_reader, &mut guest_writer), up).await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    /// A guest that answers each forwarded stream with `answer`, then echoes until the client's end, then says "bye".
+    async fn guest(listener: UnixListener, answer: &'static str) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "CONNECT 1025\n");
+            stream.write_all(b"OK 1000\n").await.unwrap();
+            line.clear();
+            stream.read_line(&mut line).await.unwrap();
+            assert_eq!(line, "TCP 172.17.0.2:80\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if answer == "OK\n" {
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).await.unwrap();
+                all.extend(b"bye");
+                stream.write_all(&all).await.unwrap();
+            }
+        }
+    }
+
+    async fn published(answer: &'static str) -> (tempfile::TempDir, JoinSet<()>, SocketAddr) {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("vsock.sock");
+        let mut tasks = JoinSet::new();
+        tasks.spawn(guest(UnixListener::bind(&socket).unwrap(), answer));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tasks.spawn(serve(listener, socket.into(), "172.17.0.2:80".parse().unwrap()));
+        (directory, tasks, address)
+    }
+
+    #[tokio::test]
+    async fn a_connection_reaches_the_container_and_keeps_its_half_close() {
+        let (_directory, _tasks, address) = published("OK\n").await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"early bytes ").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "early bytes bye");
+    }
+
+    #[tokio::test]
+    async fn a_container_that_refuses_resets_the_client() {
+        let (_directory, _tasks, address) = published("ERR connection refused\n").await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let error = client.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn an_unpublished_port_takes_its_connections_along() {
+        let (_directory, mut tasks, address) = published("OK\n").await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        tasks.shutdown().await;
+        let mut rest = Vec::new();
+        let ended = client.read_to_end(&mut rest).await;
+        assert!(ended.is_err() || rest.is_empty());
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

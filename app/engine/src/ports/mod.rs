@@ -1,0 +1,85 @@
+//! Published ports: what containers of a machine publish listens on this computer, and is forwarded into the guest.
+//!
+//! One task per machine owns its table ([`table::Table`]). It holds a call of `Agent.Ports`: the guest says what should
+//! be open, the table listens, the verdict goes back and becomes docker's answer. A lost call is made again; ports stay.
+
+mod bind;
+mod forward;
+mod owner;
+mod table;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rorqual_protocol::agent::{PortVerdict, agent_client::AgentClient, port_change::Change};
+pub(crate) use table::Table;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, transport::Channel};
+
+use crate::api;
+
+/// Verdicts that may wait for the guest to read them.
+const VERDICTS: usize = 64;
+
+/// The published ports of a machine, for those who watch them.
+pub type View = watch::Receiver<BTreeMap<u64, api::Port>>;
+
+/// Every address a container of ours listens on, with the container's description: shared by all machines.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holders(Arc<Mutex<HashMap<SocketAddr, String>>>);
+
+impl Holders {
+    fn insert(&self, address: SocketAddr, description: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, description);
+    }
+
+    fn remove(&self, address: SocketAddr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+    }
+
+    /// Who of ours stands in the way of `wanted`.
+    fn describe(&self, wanted: SocketAddr) -> Option<String> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let overlaps = |address: &SocketAddr| {
+            let (ip, other) = (address.ip(), wanted.ip());
+            address.port() == wanted.port()
+                && ip.is_ipv4() == other.is_ipv4()
+                && (ip == other || ip.is_unspecified() || other.is_unspecified())
+        };
+        let (address, description) = held.iter().find(|(address, _)| overlaps(address))?;
+        Some(format!("{description} has {address}"))
+    }
+}
+
+/// Carries one call of `Agent.Ports` until it ends; the table keeps its listeners.
+///
+/// # Errors
+///
+/// The status the call ended with; an end without one is an error too, since the guest never ends the call.
+pub(crate) async fn session(agent: &mut AgentClient<Channel>, table: &mut Table) -> Result<(), Status> {
+    let (verdicts, outgoing) = mpsc::channel(VERDICTS);
+    let mut changes = agent.ports(ReceiverStream::new(outgoing)).await?.into_inner();
+    table.begin();
+    while let Some(change) = changes.message().await? {
+        let id = change.id;
+        match change.change {
+            Some(Change::Open(port)) => {
+                let (bound, reason) = match table.open(id, &port).await {
+                    Ok(()) => (true, String::new()),
+                    Err(reason) => (false, reason),
+                };
+                if verdicts.send(PortVerdict { id, bound, reason }).await.is_err() {
+                    break;
+                }
+            }
+            Some(Change::Close(_)) => table.close(id).await,
+            Some(Change::Synchronized(_)) => table.synchronized().await,
+            None => tracing::warn!("the guest sent a port change that this version does not know"),
+        }
+    }
+    Err(Status::unavailable("the guest ended the call for published ports"))
+}

@@ -1,0 +1,300 @@
+//! The published ports of one machine, each with its listener.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
+
+use rorqual_protocol::agent::{PublishedPort, published_port::Protocol};
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    Holders, View,
+    bind::{self, Outcome},
+    forward,
+};
+use crate::{api, config::BindPolicy, home::MachineName};
+
+/// What listens for one published port.
+struct Entry {
+    port: PublishedPort,
+    listener: Option<Listener>,
+    verdict: Result<(), String>,
+}
+
+struct Listener {
+    task: JoinHandle<()>,
+    address: SocketAddr,
+    holders: Holders,
+}
+
+impl Listener {
+    /// Closes it: when this returns, the address is free for the next container.
+    async fn close(mut self) {
+        self.task.abort();
+        // The only outcome is that it was aborted.
+        let _ = (&mut self.task).await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.holders.remove(self.address);
+        self.task.abort();
+    }
+}
+
+/// The table of one machine. Dropping it closes every port.
+pub(crate) struct Table {
+    machine: MachineName,
+    policy: BindPolicy,
+    vsock_socket: Arc<Path>,
+    holders: Holders,
+    entries: BTreeMap<u64, Entry>,
+    /// Named since the current call began, until the guest has named all.
+    named: Option<BTreeSet<u64>>,
+    view: watch::Sender<BTreeMap<u64, api::Port>>,
+}
+
+impl Table {
+    pub(crate) fn new(
+        machine: MachineName, policy: BindPolicy, vsock_socket: &Path, holders: Holders,
+        view: watch::Sender<BTreeMap<u64, api::Port>>,
+    ) -> Self {
+        let vsock_socket = Arc::from(vsock_socket);
+        Self { machine, policy, vsock_socket, holders, entries: BTreeMap::new(), named: None, view }
+    }
+
+    /// What is published, for those who watch.
+    #[cfg(test)]
+    pub(crate) fn view(&self) -> View {
+        self.view.subscribe()
+    }
+
+    /// A new call: the guest will name everything that should be open.
+    pub(crate) fn begin(&mut self) {
+        self.named = Some(BTreeSet::new());
+    }
+
+    /// Everything has been named: what was not is gone.
+    pub(crate) async fn synchronized(&mut self) {
+        if let Some(named) = self.named.take() {
+            let gone: Vec<_> = self.entries.keys().filter(|id| !named.contains(id)).copied().collect();
+            for id in gone {
+                self.close(id).await;
+            }
+        }
+    }
+
+    /// Opens a port; naming it again repeats the verdict, and tries again what failed.
+    ///
+    /// # Errors
+    ///
+    /// The reason the container cannot have it, for the user.
+    pub(crate) async fn open(&mut self, id: u64, port: &PublishedPort) -> Result<(), String> {
+        if let Some(named) = &mut self.named {
+            named.insert(id);
+        }
+        if let Some(entry) = self.entries.get(&id)
+            && entry.port == *port
+            && entry.verdict.is_ok()
+        {
+            return Ok(());
+        }
+        self.close(id).await;
+        let mut shown = shown(port);
+        let (listener, verdict) = match self.listen(port).await {
+            Ok(Opened::Listening(listener)) => {
+                shown.bound_address = listener.address.ip().to_string();
+                (Some(listener), Ok(()))
+            }
+            Ok(Opened::NotNeeded(note)) => {
+                shown.error = note;
+                (None, Ok(()))
+            }
+            Err(reason) => {
+                tracing::info!("port {} of {} is not published: {reason}", port.host_port, self.machine);
+                shown.error.clone_from(&reason);
+                (None, Err(reason))
+            }
+        };
+        self.entries.insert(id, Entry { port: port.clone(), listener, verdict: verdict.clone() });
+        self.view.send_modify(|view| {
+            view.insert(id, shown);
+        });
+        verdict
+    }
+
+    /// Closes a port and its connections.
+    pub(crate) async fn close(&mut self, id: u64) {
+        if let Some(entry) = self.entries.remove(&id) {
+            if let Some(listener) = entry.listener {
+                listener.close().await;
+            }
+            self.view.send_modify(|view| {
+                view.remove(&id);
+            });
+        }
+    }
+
+    async fn listen(&self, port: &PublishedPort) -> Result<Opened, String> {
+        if port.protocol() != Protocol::Tcp {
+            return Err("this version of Rorqual publishes TCP ports only; UDP comes with a later one".to_owned());
+        }
+        let number = |value: u32, what: &str| {
+            u16::try_from(value).ok().filter(|&value| value != 0).ok_or_else(|| format!("{value} is not a {what} port"))
+        };
+        let (host_port, container_port) = (number(port.host_port, "host")?, number(port.container_port, "container")?);
+        let container: IpAddr = port
+            .container_address
+            .parse()
+            .map_err(|_| format!("the container has no address ({:?})", port.container_address))?;
+        let target = SocketAddr::new(container, container_port);
+        let wanted = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
+        match bind::listen(wanted, &port.host_address, &self.holders).await {
+            Outcome::Listening(listener, address) => {
+                let description = format!("container {target} of machine {}", self.machine);
+                self.holders.insert(address, description);
+                let task = tokio::spawn(forward::serve(listener, Arc::clone(&self.vsock_socket), target));
+                Ok(Opened::Listening(Listener { task, address, holders: self.holders.clone() }))
+            }
+            Outcome::NotNeeded(note) => Ok(Opened::NotNeeded(note)),
+            Outcome::Refused(reason) => Err(reason),
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.view.send_modify(BTreeMap::clear);
+    }
+}
+
+enum Opened {
+    Listening(Listener),
+    NotNeeded(String),
+}
+
+fn shown(port: &PublishedPort) -> api::Port {
+    api::Port {
+        protocol: if port.protocol() == Protocol::Udp { "udp" } else { "tcp" }.to_owned(),
+        requested_address: port.host_address.clone(),
+        host_port: port.host_port,
+        container_address: port.container_address.clone(),
+        container_port: port.container_port,
+        ..api::Port::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn table(holders: &Holders) -> Table {
+        let (view, _) = watch::channel(BTreeMap::new());
+        Table::new(MachineName::default(), BindPolicy::Localhost, Path::new("/none"), holders.clone(), view)
+    }
+
+    fn free_port() -> u32 {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().into()
+    }
+
+    fn port(host_address: &str, host_port: u32) -> PublishedPort {
+        PublishedPort {
+            protocol: Protocol::Tcp.into(),
+            host_address: host_address.to_owned(),
+            host_port,
+            container_address: "172.17.0.2".to_owned(),
+            container_port: 80,
+        }
+    }
+
+    fn listens(host_port: u32) -> bool {
+        TcpStream::connect(("127.0.0.1", host_port as u16)).is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_port_opens_is_seen_and_closes() {
+        let mut table = table(&Holders::default());
+        let view = table.view();
+        let number = free_port();
+        table.open(1, &port("0.0.0.0", number)).await.unwrap();
+        assert!(listens(number));
+        let shown = view.borrow().get(&1).cloned().unwrap();
+        assert_eq!((shown.bound_address.as_str(), shown.host_port), ("127.0.0.1", number));
+        table.close(1).await;
+        assert!(!listens(number) && view.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_same_port_twice_fails_and_names_the_container_that_has_it() {
+        let holders = Holders::default();
+        let (mut first, mut second) = (table(&holders), table(&holders));
+        let number = free_port();
+        first.open(1, &port("0.0.0.0", number)).await.unwrap();
+        let reason = second.open(1, &port("127.0.0.1", number)).await.unwrap_err();
+        assert!(reason.contains("container 172.17.0.2:80 of machine default has 127.0.0.1"), "{reason}");
+        assert_eq!(second.view().borrow().get(&1).unwrap().error, reason);
+        drop(first);
+        tokio::task::yield_now().await;
+        second.open(1, &port("127.0.0.1", number)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_new_call_keeps_what_is_named_and_closes_the_rest() {
+        let mut table = table(&Holders::default());
+        let (kept, gone) = (free_port(), free_port());
+        table.begin();
+        table.open(1, &port("0.0.0.0", kept)).await.unwrap();
+        table.open(2, &port("0.0.0.0", gone)).await.unwrap();
+        table.synchronized().await;
+        table.begin();
+        table.open(1, &port("0.0.0.0", kept)).await.unwrap();
+        assert!(listens(gone), "nothing closes before the guest has named all");
+        table.synchronized().await;
+        assert!(listens(kept) && !listens(gone));
+    }
+
+    #[tokio::test]
+    async fn a_port_can_be_opened_again_as_soon_as_it_is_closed() {
+        let mut table = table(&Holders::default());
+        let number = free_port();
+        for id in 0..50 {
+            table.open(id, &port("0.0.0.0", number)).await.unwrap();
+            table.close(id).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn udp_is_refused_with_a_reason() {
+        let mut table = table(&Holders::default());
+        let mut port = port("0.0.0.0", 53);
+        port.protocol = Protocol::Udp.into();
+        assert!(table.open(1, &port).await.unwrap_err().contains("UDP"));
+    }
+
+    #[tokio::test]
+    async fn nonsense_from_the_guest_is_refused() {
+        let mut table = table(&Holders::default());
+        for (id, bad) in [port("0.0.0.0", 0), port("0.0.0.0", 70_000), port("example", 80)].iter().enumerate() {
+            table.open(id as u64, bad).await.unwrap_err();
+        }
+        let mut nowhere = port("0.0.0.0", free_port());
+        nowhere.container_address = String::new();
+        table.open(9, &nowhere).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_thousand_ports_at_once() {
+        let mut table = table(&Holders::default());
+        let mut open = 0;
+        for (id, number) in (20_000..21_100).enumerate() {
+            open += u32::from(table.open(id as u64, &port("0.0.0.0", number)).await.is_ok());
+        }
+        assert!(open >= 1000, "{open}");
+    }
+}

@@ -1,0 +1,7 @@
+//! Links the program without C's start-up code: it has its own entry.
+
+fn main() {
+    println!("cargo::rustc-link-arg-bins=-nostartfiles");
+    println!("cargo::rustc-link-arg-bins=-nostdlib");
+    println!("cargo::rustc-link-arg-bins=-static");
+}

@@ -1,0 +1,161 @@
+//! The mounts of the guest, first in the initramfs, then in the root.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::unistd::{chdir, chroot};
+use tracing::warn;
+
+/// Where the root is mounted before it becomes `/`.
+const NEW_ROOT: &str = "/sysroot";
+/// Where the programs of the initramfs lie once the root is there.
+pub(crate) const PROGRAMS: &str = "/run/rorqual/bin";
+/// Where the port proxy lies once the root is there; dockerd is told this path.
+pub(crate) const PORT_PROXY: &str = "/run/rorqual/bin/rorqual-port-proxy";
+
+const PLAIN: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+const NO_DEVICES: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+
+/// Mounts `kind` at `target`, with the arguments in the message if it fails.
+fn attach(source: &str, target: &str, kind: &str, flags: MsFlags, options: &str) -> Result<()> {
+    mount(Some(source), target, Some(kind), flags, Some(options))
+        .with_context(|| format!("cannot mount {source} ({kind}) at {target}"))
+}
+
+/// What everything else needs: `/proc`, `/sys`, `/dev`.
+pub(crate) fn kernel_file_systems() -> Result<()> {
+    for folder in ["/proc", "/sys", "/dev"] {
+        ensure_folder(folder)?;
+    }
+    attach("proc", "/proc", "proc", PLAIN, "")?;
+    attach("sysfs", "/sys", "sysfs", PLAIN, "")?;
+    attach("devtmpfs", "/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755")
+}
+
+/// Mounts the root image from `disk`, takes along what is mounted, and makes it `/`. The initramfs is emptied: its
+/// memory is the guest's.
+pub(crate) fn enter_root(disk: &Path) -> Result<()> {
+    ensure_folder(NEW_ROOT)?;
+    let source = disk.display().to_string();
+    attach(&source, NEW_ROOT, "erofs", MsFlags::MS_RDONLY | MsFlags::MS_NOATIME, "")
+        .context("the root disk must hold the EROFS image of the guest, and the initramfs the modules to read it")?;
+    let run = format!("{NEW_ROOT}/run");
+    attach("tmpfs", &run, "tmpfs", NO_DEVICES, "mode=0755")?;
+    let programs = format!("{NEW_ROOT}{PROGRAMS}");
+    fs::create_dir_all(&programs).with_context(|| format!("cannot make {programs}"))?;
+    // Published ports fail without the one, the engine starts slowly without the other, all else works: missing
+    // programs are no reason not to boot.
+    for (program, names) in
+        [("/rorqual-port-proxy", ["rorqual-port-proxy"].as_slice()), ("/rorqual-iptables", &["iptables", "ip6tables"])]
+    {
+        for name in names {
+            if let Err(error) = fs::copy(program, format!("{programs}/{name}")) {
+                warn!("cannot copy {program} of the initramfs to {PROGRAMS}/{name}: {error}");
+            }
+        }
+    }
+    for folder in ["/proc", "/sys", "/dev"] {
+        let target = format!("{NEW_ROOT}{folder}");
+        mount(Some(folder), target.as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+            .with_context(|| format!("cannot move {folder} into the root image"))?;
+    }
+    for file in ["/init", "/rorqual-port-proxy", "/rorqual-iptables", "/modules.boot"] {
+        let _ = fs::remove_file(file);
+    }
+    let _ = fs::remove_dir_all("/modules");
+    chdir(NEW_ROOT).with_context(|| format!("cannot enter {NEW_ROOT}"))?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .context("cannot make the root image the root")?;
+    chroot(".").context("cannot change into the root image")?;
+    chdir("/").context("cannot enter the root image")
+}
+
+/// Everything a running system has besides its root: writable folders, devices, control groups.
+pub(crate) fn system_file_systems(machine: &str) -> Result<()> {
+    attach("tmpfs", "/var", "tmpfs", NO_DEVICES, "mode=0755")?;
+    for folder in ["cache", "lib/containerd", "lib/docker", "lib/rorqual", "log", "spool", "tmp"] {
+        ensure_folder(&format!("/var/{folder}"))?;
+    }
+    fs::set_permissions("/var/tmp", fs::Permissions::from_mode(0o1777)).context("cannot open up /var/tmp")?;
+    link("/run", "/var/run")?;
+    link("/run/lock", "/var/lock")?;
+    ensure_folder("/run/lock")?;
+    attach("tmpfs", "/tmp", "tmpfs", NO_DEVICES, "mode=1777")?;
+    attach("tmpfs", "/root", "tmpfs", NO_DEVICES, "mode=0700")?;
+
+    for (target, name) in [("/proc/self/fd", "fd"), ("fd/0", "stdin"), ("fd/1", "stdout"), ("fd/2", "stderr")] {
+        link(target, &format!("/dev/{name}"))?;
+    }
+    for folder in ["/dev/pts", "/dev/shm", "/dev/mqueue"] {
+        ensure_folder(folder)?;
+    }
+    attach("devpts", "/dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666")?;
+    attach("tmpfs", "/dev/shm", "tmpfs", NO_DEVICES, "mode=1777")?;
+    // Neither is everywhere, and containers get their own.
+    for (kind, target) in [("mqueue", "/dev/mqueue"), ("securityfs", "/sys/kernel/security")] {
+        if let Err(error) = attach(kind, target, kind, PLAIN, "") {
+            tracing::debug!("{error:#}");
+        }
+    }
+    attach("cgroup2", "/sys/fs/cgroup", "cgroup2", PLAIN, "nsdelegate")?;
+    hand_down_controllers().context("cannot enable the controllers of control groups for containers")?;
+    writable_settings(machine)
+}
+
+/// Lets control groups below the root have every controller there is.
+fn hand_down_controllers() -> io::Result<()> {
+    let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?;
+    let enable: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", enable.join(" "))
+}
+
+/// Lays the few files of `/etc` that are the machine's own over the read-only ones. They live in `/run/rorqual/etc`;
+/// single mounts cost less than an overlay, whose module the boot would have to load first.
+fn writable_settings(machine: &str) -> Result<()> {
+    const FOLDER: &str = "/run/rorqual/etc";
+    ensure_folder(FOLDER)?;
+    let hosts = format!(
+        "127.0.0.1 localhost {machine}\n::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\n\
+         ff02::2 ip6-allrouters\n"
+    );
+    for (name, content) in [("hosts", hosts.as_str()), ("hostname", &format!("{machine}\n")), ("resolv.conf", "")] {
+        let source = format!("{FOLDER}/{name}");
+        fs::write(&source, content).with_context(|| format!("cannot write {source}"))?;
+        lay_over(&source, &format!("/etc/{name}"));
+    }
+    for name in ["docker", "containerd"] {
+        let source = format!("{FOLDER}/{name}");
+        ensure_folder(&source)?;
+        lay_over(&source, &format!("/etc/{name}"));
+    }
+    Ok(())
+}
+
+/// Binds `source` over `target`. An image without `target` keeps working, less writable: that is logged.
+fn lay_over(source: &str, target: &str) {
+    if let Err(errno) = mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
+        warn!("cannot lay {source} over {target}: {errno}; the guest image must have {target}");
+    }
+}
+
+/// Makes a bind mount of a folder that must be there.
+pub(crate) fn bind(source: &str, target: &str) -> Result<()> {
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .with_context(|| format!("cannot bind {source} to {target}"))
+}
+
+fn ensure_folder(path: &str) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {path}"))
+}
+
+fn link(target: &str, path: &str) -> Result<()> {
+    match symlink(target, path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot link {path} to {target}")),
+    }
+}

@@ -1,0 +1,203 @@
+//! The data disk: formatted once, repaired when unclean, mounted, grown, trimmed.
+//!
+//! The rule over all of it: what is on it and not ours is never written to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statvfs::statvfs;
+use rorqual_protocol::agent::DataDiskReply;
+use tracing::{info, warn};
+
+use crate::boot;
+use crate::engine::command;
+use crate::processes::Processes;
+
+mod superblock;
+
+use superblock::{Content, FORMATTING, LABEL};
+
+/// Where the data disk is mounted.
+pub(crate) const MOUNT_POINT: &str = "/var/lib/rorqual";
+/// Folders of the disk, and where the engine expects them.
+pub(crate) const FOLDERS: [(&str, &str); 2] =
+    [("/var/lib/rorqual/docker", "/var/lib/docker"), ("/var/lib/rorqual/containerd", "/var/lib/containerd")];
+
+/// `e2fsck` has mended everything if no bit but these is in its exit status (e2fsck(8)): 1 errors corrected, 2
+/// corrected and the system should be rebooted, which only concerns a mounted root.
+const MENDED: i32 = 1 | 2;
+
+/// Makes `disk` the data disk and mounts it. Blocks; every error is written for the user.
+pub(crate) fn mount_disk(disk: &Path, processes: &Processes) -> Result<()> {
+    let name = disk.display();
+    let mut file =
+        OpenOptions::new().read(true).write(true).open(disk).with_context(|| format!("cannot open {name}"))?;
+    let disk_bytes = file.seek(SeekFrom::End(0)).with_context(|| format!("cannot tell the size of {name}"))?;
+    match superblock::inspect(&mut file, disk_bytes).with_context(|| format!("cannot read {name}"))? {
+        Content::Blank => format(disk, &mut file, disk_bytes, processes)?,
+        Content::Foreign(what) => bail!(
+            "the data disk holds {what}. It was left as it is: the machine only uses a blank disk or its own file \
+             system. Restore data.img from a copy, or move it away to start with an empty one"
+        ),
+        Content::Ours { bytes, .. } if bytes > disk_bytes => bail!(
+            "the data disk is {disk_bytes} bytes long, but its file system is {bytes}: the image file was cut short. \
+             Restore data.img from a copy, or move it away to start with an empty one"
+        ),
+        Content::Ours { clean: true, .. } => {}
+        Content::Ours { clean: false, .. } => repair(disk, processes)?,
+    }
+    drop(file);
+
+    let options = "errors=remount-ro,nodiscard";
+    mount(Some(disk), MOUNT_POINT, Some("ext4"), MsFlags::MS_NOATIME, Some(options)).with_context(|| {
+        format!("cannot mount the data disk {name} at {MOUNT_POINT}; `rorqual logs kernel` says more")
+    })?;
+    for (source, target) in FOLDERS {
+        std::fs::create_dir_all(source)
+            .with_context(|| format!("cannot make {source} on the data disk; is it full or damaged?"))?;
+        boot::bind(source, target)?;
+    }
+    if let Err(error) = grow() {
+        warn!("the data disk keeps its size: {error:#}");
+    }
+    Ok(())
+}
+
+/// Makes the file system. The image is sparse and blank: nothing needs to be zeroed or discarded, now or later.
+fn format(disk: &Path, file: &mut File, disk_bytes: u64, processes: &Processes) -> Result<()> {
+    info!("formatting the blank data disk, {} MiB", disk_bytes >> 20);
+    let mut mark = |content: &[u8]| -> std::io::Result<()> {
+        file.seek(SeekFrom::Start(disk_bytes - FORMATTING.len() as u64))?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    mark(FORMATTING).context("cannot write to the data disk; is the host's disk full?")?;
+    let mut program = command("/usr/sbin/mkfs.ext4");
+    program
+        .args(["-q", "-F", "-m", "0", "-b", "4096", "-L", LABEL, "-J", "size=64"])
+        .args(["-E", "nodiscard,assume_storage_prezeroed=1,lazy_itable_init=1,lazy_journal_init=1"])
+        .arg(disk);
+    run(&mut program, 0, processes).context("cannot format the data disk")?;
+    mark(&[0; FORMATTING.len()]).context("cannot write to the data disk; is the host's disk full?")
+}
+
+fn repair(disk: &Path, processes: &Processes) -> Result<()> {
+    info!("the data disk was not unmounted the last time, or has errors: checking it");
+    let mut program = command("/usr/sbin/e2fsck");
+    program.arg("-p").arg(disk);
+    let output = run(&mut program, MENDED, processes).context(
+        "the data disk is damaged and could not be mended by itself. Keep a copy of data.img, then run `e2fsck -f` on \
+         it on the host, or restore it from a copy",
+    )?;
+    info!("the data disk is in order: {}", output.trim().replace('\n', "; "));
+    Ok(())
+}
+
+/// Runs a program to its end and returns its output; an exit status with other bits than `accepted` is an error.
+fn run(command: &mut Command, accepted: i32, processes: &Processes) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = processes.start(command).with_context(|| format!("cannot start {name}"))?;
+    let mut output = Vec::new();
+    // Neither program writes more to the second pipe than fits while the first is read.
+    if let Some(mut pipe) = running.stdout {
+        pipe.read_to_end(&mut output).with_context(|| format!("cannot read the output of {name}"))?;
+    }
+    if let Some(mut pipe) = running.stderr {
+        pipe.read_to_end(&mut output).with_context(|| format!("cannot read the output of {name}"))?;
+    }
+    let output = String::from_utf8_lossy(&output).into_owned();
+    let status = running.exit.blocking_recv().with_context(|| format!("the end of {name} was lost"))?;
+    match status.code() {
+        Some(code) if code & !accepted == 0 => Ok(output),
+        _ => Err(anyhow!("{name} ended with {status}: {}", output.trim())),
+    }
+}
+
+nix::ioctl_write_ptr! {
+    /// `EXT4_IOC_RESIZE_FS`: grows the mounted file system to so many blocks.
+    ext4_resize, b'f', 16, u64
+}
+nix::ioctl_read! {
+    /// `BLKGETSIZE64`: size of a block device in bytes.
+    block_device_bytes, 0x12, 114, u64
+}
+
+/// `struct fstrim_range` of linux/fs.h.
+#[repr(C)]
+struct TrimRange {
+    start: u64,
+    length: u64,
+    shortest: u64,
+}
+
+nix::ioctl_readwrite! {
+    /// `FITRIM`: discards what the file system does not use; the length becomes what was discarded.
+    trim_range, b'X', 121, TrimRange
+}
+
+/// Grows the file system to the size of its device, if that has grown, and tells the sizes.
+pub(crate) fn grow() -> Result<DataDiskReply> {
+    let device = mounted_device()?;
+    let file = File::open(&device).with_context(|| format!("cannot open {}", device.display()))?;
+    let mut device_bytes = 0;
+    // SAFETY: the descriptor is open, and the call writes one u64, which `device_bytes` is.
+    unsafe { block_device_bytes(file.as_raw_fd(), &raw mut device_bytes) }
+        .with_context(|| format!("cannot tell the size of {}", device.display()))?;
+
+    let mut superblock = File::open(&device).with_context(|| format!("cannot open {}", device.display()))?;
+    let content = superblock::inspect(&mut superblock, device_bytes)
+        .with_context(|| format!("cannot read {}", device.display()))?;
+    let root = File::open(MOUNT_POINT).with_context(|| format!("cannot open {MOUNT_POINT}"))?;
+    let block_bytes =
+        statvfs(MOUNT_POINT).with_context(|| format!("cannot ask {MOUNT_POINT} for its size"))?.block_size();
+    if let Content::Ours { bytes, .. } = content {
+        let blocks: u64 = device_bytes / block_bytes.max(1);
+        if blocks > bytes / block_bytes.max(1) {
+            info!("the data disk grows from {} to {} MiB", bytes >> 20, device_bytes >> 20);
+            // SAFETY: the descriptor is open, and the call reads one u64, which `blocks` is.
+            unsafe { ext4_resize(root.as_raw_fd(), &raw const blocks) }
+                .context("cannot grow the file system of the data disk")?;
+        }
+    }
+    let sizes = statvfs(MOUNT_POINT).with_context(|| format!("cannot ask {MOUNT_POINT} for its size"))?;
+    let unit = sizes.fragment_size();
+    Ok(DataDiskReply {
+        device_bytes,
+        total_bytes: sizes.blocks() * unit,
+        used_bytes: (sizes.blocks() - sizes.blocks_free()) * unit,
+        free_bytes: sizes.blocks_available() * unit,
+    })
+}
+
+/// Gives what the file system does not use back to the host, and tells how many bytes.
+pub(crate) fn trim() -> Result<u64> {
+    let root = File::open(MOUNT_POINT).with_context(|| format!("cannot open {MOUNT_POINT}"))?;
+    let mut range = TrimRange { start: 0, length: u64::MAX, shortest: 0 };
+    // SAFETY: the descriptor is open, and the call reads and writes one fstrim_range, which `range` is laid out as.
+    unsafe { trim_range(root.as_raw_fd(), &raw mut range) }.context("cannot trim the data disk")?;
+    Ok(range.length)
+}
+
+/// Whether the data disk is mounted.
+pub(crate) fn is_mounted() -> bool {
+    mounted_device().is_ok()
+}
+
+/// The device that is mounted as the data disk.
+fn mounted_device() -> Result<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    mounts
+        .lines()
+        .find_map(|line| {
+            let mut words = line.split(' ');
+            let device = words.next()?;
+            (words.next()? == MOUNT_POINT).then(|| PathBuf::from(device))
+        })
+        .ok_or_else(|| anyhow!("the data disk is not mounted"))
+}

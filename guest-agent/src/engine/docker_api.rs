@@ -1,0 +1,154 @@
+//! The few calls of the Docker API the agent makes itself.
+//!
+//! They are HTTP/1.0 with one request a connection: the answer ends where the connection does, so neither chunks nor
+//! keep-alive have to be understood.
+
+use std::io;
+use std::path::Path;
+
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+/// Why a call failed.
+#[derive(Debug, Error)]
+pub(crate) enum DockerApiError {
+    /// dockerd is away, or hung up.
+    #[error("dockerd does not answer: {0}")]
+    Connection(#[from] io::Error),
+    /// What came is not HTTP.
+    #[error("dockerd's answer is not HTTP: {0:?}")]
+    NotHttp(String),
+    /// dockerd says no.
+    #[error("dockerd answers {status}: {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Body of the answer.
+        message: String,
+    },
+}
+
+/// An answer in full.
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+}
+
+/// `GET /_ping`: returns once the API answers, which dockerd delays until it can serve.
+pub(crate) async fn ping(socket: &Path) -> Result<(), DockerApiError> {
+    succeeded(&call(socket, "GET", "/_ping", &[]).await?)
+}
+
+/// Whether an image of that name is there.
+pub(crate) async fn has_image(socket: &Path, name: &str) -> Result<bool, DockerApiError> {
+    let answer = call(socket, "GET", &format!("/images/{name}/json"), &[]).await?;
+    if answer.status == 404 {
+        return Ok(false);
+    }
+    succeeded(&answer).map(|()| true)
+}
+
+/// Loads the images of an archive, as `docker load` does. dockerd says some failures only in the body.
+pub(crate) async fn load_images(socket: &Path, archive: &[u8]) -> Result<(), DockerApiError> {
+    let answer = call(socket, "POST", "/images/load?quiet=1", archive).await?;
+    let said = String::from_utf8_lossy(&answer.body).trim().to_owned();
+    if answer.status == 200 && said.contains("\"error\"") {
+        return Err(DockerApiError::Refused { status: answer.status, message: said });
+    }
+    succeeded(&answer)
+}
+
+fn succeeded(answer: &Answer) -> Result<(), DockerApiError> {
+    if (200..300).contains(&answer.status) {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&answer.body).trim().to_owned();
+    Err(DockerApiError::Refused { status: answer.status, message })
+}
+
+async fn call(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<Answer, DockerApiError> {
+    let mut stream = UnixStream::connect(socket).await?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    // dockerd may answer and hang up before it has read the whole body: what it said then is the reason.
+    let sent = stream.write_all(body).await;
+    let mut answer = Vec::new();
+    let received = stream.read_to_end(&mut answer).await;
+    if answer.is_empty() {
+        sent?;
+        received?;
+    }
+    parse(answer)
+}
+
+fn parse(mut answer: Vec<u8>) -> Result<Answer, DockerApiError> {
+    if answer.is_empty() {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    let head_end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let body = head_end.map(|end| answer.split_off(end + 4));
+    let head = String::from_utf8_lossy(&answer);
+    let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
+    match (status, body) {
+        (Some(status), Some(body)) => Ok(Answer { status, body }),
+        _ => Err(DockerApiError::NotHttp(head.chars().take(100).collect())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    /// A socket that answers one request with `answer`, and gives the request.
+    fn dockerd(answer: &'static str) -> (tempfile::TempDir, tokio::task::JoinHandle<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        (folder, served)
+    }
+
+    #[tokio::test]
+    async fn a_ping_that_answers_is_ready() {
+        let (folder, served) = dockerd("HTTP/1.0 200 OK\r\nApi-Version: 1.45\r\n\r\nOK");
+        ping(&folder.path().join("docker.sock")).await.unwrap();
+        assert!(served.await.unwrap().starts_with("GET /_ping HTTP/1.0\r\n"));
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_absent_is_no_error() {
+        let (folder, _served) = dockerd("HTTP/1.0 404 Not Found\r\n\r\n{\"message\":\"No such image\"}");
+        assert!(!has_image(&folder.path().join("docker.sock"), "a/b:latest").await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_failure_carries_what_dockerd_said() {
+        let (folder, _served) = dockerd("HTTP/1.0 500 Internal Server Error\r\n\r\n{\"message\":\"no space left\"}");
+        let error = has_image(&folder.path().join("docker.sock"), "a").await.unwrap_err();
+        assert!(error.to_string().contains("500") && error.to_string().contains("no space left"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_load_that_fails_in_its_body_fails() {
+        let (folder, _served) = dockerd("HTTP/1.0 200 OK\r\n\r\n{\"errorDetail\":{},\"error\":\"bad archive\"}");
+        assert!(load_images(&folder.path().join("docker.sock"), b"tar").await.is_err());
+    }
+
+    #[test]
+    fn what_is_not_http_is_refused() {
+        for answer in ["", "SSH-2.0", "HTTP/1.0 200 OK\r\n", "HTTP/1.1 abc\r\n\r\n"] {
+            assert!(parse(answer.as_bytes().to_vec()).is_err(), "{answer:?}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How containerd and dockerd are started.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::Service;
+use crate::boot::{PORT_PROXY, PROGRAMS};
+
+const FOLDER: &str = "/run/rorqual/engine";
+const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+/// dockerd's process id file: one left by a dockerd that was killed would keep the next from starting.
+pub(super) const DOCKERD_PID_FILE: &str = "/run/docker.pid";
+
+/// Programs find each other here; PID 1 is started with no path at all.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Plugins of containerd that dockerd never asks: each costs start time and memory.
+const UNUSED_PLUGINS: &[&str] = &[
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.internal.v1.opt",
+    "io.containerd.internal.v1.restart",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.nri.v1.nri",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.blockfile",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.native",
+    "io.containerd.snapshotter.v1.zfs",
+    "io.containerd.tracing.processor.v1.otlp",
+];
+
+/// A command with the environment of a service.
+pub(crate) fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root").env("LANG", "C.UTF-8").current_dir("/");
+    command
+}
+
+/// Writes the services' settings.
+pub(super) fn write() -> Result<()> {
+    fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
+    for (name, content) in [("containerd.toml", containerd()), ("dockerd.json", dockerd())] {
+        let path = format!("{FOLDER}/{name}");
+        fs::write(&path, content).with_context(|| format!("cannot write {path}"))?;
+    }
+    Ok(())
+}
+
+/// The command that starts a service.
+pub(super) fn service_command(service: Service) -> Command {
+    match service {
+        Service::Containerd => {
+            let mut containerd = command("/usr/bin/containerd");
+            containerd.arg("--config").arg(format!("{FOLDER}/containerd.toml"));
+            containerd
+        }
+        Service::Dockerd => {
+            let mut dockerd = command("/usr/sbin/dockerd");
+            // Its iptables is ours, see `crate::iptables`; everybody else's is the real one.
+            dockerd.env("PATH", format!("{PROGRAMS}:{SEARCH_PATH}"));
+            dockerd.arg("--config-file").arg(format!("{FOLDER}/dockerd.json"));
+            dockerd
+        }
+    }
+}
+
+fn containerd() -> String {
+    let unused: Vec<String> = UNUSED_PLUGINS.iter().map(|name| format!("  {name:?},\n")).collect();
+    format!(
+        "version = 2\nroot = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\noom_score = -999\n\
+         disabled_plugins = [\n{}]\n[grpc]\n  address = {CONTAINERD_SOCKET:?}\n",
+        unused.concat()
+    )
+}
+
+fn dockerd() -> String {
+    json!({
+        "containerd": CONTAINERD_SOCKET,
+        "data-root": "/var/lib/docker",
+        "default-runtime": "crun",
+        "features": { "buildkit": true },
+        "hosts": [format!("unix://{}", super::DOCKER_SOCKET)],
+        "live-restore": false,
+        "log-driver": "json-file",
+        "log-opts": { "max-size": "20m", "max-file": "3" },
+        "pidfile": DOCKERD_PID_FILE,
+        "runtimes": { "crun": { "path": "/usr/bin/crun" } },
+        "shutdown-timeout": 15,
+        "storage-driver": "overlay2",
+        "userland-proxy": true,
+        "userland-proxy-path": PORT_PROXY,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockerd_publishes_ports_by_our_proxy() {
+        let settings: serde_json::Value = serde_json::from_str(&dockerd()).unwrap();
+        assert_eq!(settings["userland-proxy-path"], "/run/rorqual/bin/rorqual-port-proxy");
+        assert_eq!(settings["hosts"][0], "unix:///run/docker.sock");
+    }
+
+    #[test]
+    fn containerd_listens_where_dockerd_looks() {
+        assert!(containerd().contains("address = \"/run/containerd/containerd.sock\""));
+        assert!(dockerd().contains(CONTAINERD_SOCKET));
+    }
+}

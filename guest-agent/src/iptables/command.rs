@@ -1,0 +1,177 @@
+//! The forms of an iptables command that dockerd uses.
+
+/// Which of the two programs was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    /// The restoring program of the family.
+    pub(super) fn restore(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "/usr/sbin/iptables-legacy-restore",
+            Self::Ipv6 => "/usr/sbin/ip6tables-legacy-restore",
+        }
+    }
+
+    pub(super) fn of(program: &str) -> Option<Self> {
+        match program.rsplit('/').next()? {
+            "iptables" => Some(Self::Ipv4),
+            "ip6tables" => Some(Self::Ipv6),
+            _ => None,
+        }
+    }
+}
+
+/// What is to be done with a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// `-A`, or `-I` at the head.
+    Append(Vec<String>),
+    Insert(Vec<String>),
+    Delete(Vec<String>),
+    Check(Vec<String>),
+    /// `-N`.
+    Create,
+    /// `-F`.
+    Flush,
+    /// `-X`.
+    Remove,
+    /// `-L`, of which dockerd reads the exit status only.
+    List,
+}
+
+/// One command on one chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Command {
+    pub(super) family: Family,
+    pub(super) table: String,
+    pub(super) chain: String,
+    pub(super) action: Action,
+}
+
+impl Command {
+    /// Reads a command line, the program's name first. `None`: not a form known here.
+    pub(super) fn parse(words: &[&str]) -> Option<Self> {
+        let (program, rest) = words.split_first()?;
+        let family = Family::of(program)?;
+        let mut table = "filter";
+        let mut words = rest.iter().copied();
+        let mut numeric = false;
+        loop {
+            let letter = match words.next()? {
+                "--wait" | "-w" => continue,
+                "-n" | "--numeric" => {
+                    numeric = true;
+                    continue;
+                }
+                "-t" => {
+                    table = words.next()?;
+                    continue;
+                }
+                "-A" => 'A',
+                "-I" => 'I',
+                "-D" => 'D',
+                "-C" => 'C',
+                "-N" => 'N',
+                "-F" => 'F',
+                "-X" => 'X',
+                "-L" | "-nL" => 'L',
+                _ => return None,
+            };
+            let chain = words.next()?;
+            let rule: Vec<String> = words.map(str::to_owned).collect();
+            // A restore line is split at blanks, and quoting is only needed by words dockerd does not write.
+            let plain =
+                |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "\"'\\#*".contains(c));
+            if !plain(table) || !plain(chain) || chain.starts_with('-') || !rule.iter().all(|word| plain(word)) {
+                return None;
+            }
+            // `-I CHAIN 3 …` and `-D CHAIN 3` go by number, which is not kept here.
+            let by_rule = rule.first().is_some_and(|word| word.starts_with('-') || word == "!");
+            let action = match letter {
+                'A' if by_rule => Action::Append(rule),
+                'I' if by_rule => Action::Insert(rule),
+                'D' if by_rule => Action::Delete(rule),
+                'C' if by_rule => Action::Check(rule),
+                'N' if rule.is_empty() => Action::Create,
+                'F' if rule.is_empty() => Action::Flush,
+                'X' if rule.is_empty() => Action::Remove,
+                'L' if rule.is_empty() || rule == ["-n"] => Action::List,
+                _ => return None,
+            };
+            if numeric && action != Action::List {
+                return None;
+            }
+            return Some(Self { family, table: table.to_owned(), chain: chain.to_owned(), action });
+        }
+    }
+
+    /// The line that asks `iptables-restore` for it.
+    pub(super) fn line(&self) -> String {
+        let (option, rule): (&str, &[String]) = match &self.action {
+            Action::Append(rule) => ("-A", rule),
+            Action::Insert(rule) => ("-I", rule),
+            Action::Delete(rule) => ("-D", rule),
+            Action::Check(rule) => ("-C", rule),
+            Action::Create => ("-N", &[]),
+            Action::Flush => ("-F", &[]),
+            Action::Remove => ("-X", &[]),
+            Action::List => ("-L", &[]),
+        };
+        let mut line = format!("{option} {}", self.chain);
+        for word in rule {
+            line.push(' ');
+            line.push_str(word);
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Option<Command> {
+        Command::parse(&line.split(' ').collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_rule_becomes_a_line_with_its_table_and_without_waiting() {
+        let command =
+            parse("/run/bin/iptables --wait -t nat -I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE")
+                .unwrap();
+        assert_eq!((command.family, command.table.as_str()), (Family::Ipv4, "nat"));
+        assert_eq!(command.line(), "-I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE");
+        assert_eq!(parse("ip6tables --wait -A FORWARD -j ACCEPT").unwrap().table, "filter");
+    }
+
+    #[test]
+    fn every_form_of_listing_a_chain_is_known() {
+        for line in ["iptables --wait -t filter -n -L DOCKER", "iptables -t nat -nL DOCKER", "iptables -L DOCKER -n"] {
+            assert_eq!(parse(line).unwrap().action, Action::List, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_dockerd_does_not_write_is_left_to_the_real_program() {
+        for line in [
+            "iptables --version",
+            "iptables -L",
+            "iptables -S",
+            "iptables -I FORWARD 2 -j DROP",
+            "iptables -D FORWARD 2",
+            "iptables -P FORWARD DROP",
+            "iptables -A FORWARD",
+            "iptables -A FORWARD -m comment --comment a\"b -j DROP",
+            "nft -A FORWARD -j DROP",
+            "iptables",
+        ] {
+            assert_eq!(parse(line), None, "{line}");
+        }
+        assert_eq!(Command::parse(&["iptables", "-A", "FORWARD", "-m", "comment", "--comment", "two words"]), None);
+        assert_eq!(Command::parse(&["iptables", "-A", "FORWARD\nCOMMIT", "-j", "DROP"]), None);
+    }
+}

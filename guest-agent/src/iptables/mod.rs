@@ -1,0 +1,120 @@
+//! iptables for dockerd without a process for each command.
+//!
+//! `rorqual-iptables` (what dockerd finds as `iptables`) sends its arguments here. One thread answers, one command at a time:
+//! what the rules already say (a check, a listing, a deletion of what is not there) from the [`tables`] kept here, what changes them by a line to an
+//! `iptables-restore` that stays running. The kernel's rules are always the real program's work; what is not one of the
+//! few forms dockerd uses is left to it altogether.
+//!
+//! The tables kept here start empty with the kernel's and follow every command of dockerd. A rule somebody else adds
+//! is not seen here: dockerd, told it is missing, adds it again, which changes nothing it does.
+
+mod command;
+mod restore;
+mod tables;
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use tracing::{debug, warn};
+
+use self::command::{Command, Family};
+use self::restore::Restore;
+use self::tables::{Known, Tables};
+use crate::processes::Processes;
+
+/// Where `rorqual-iptables` asks.
+const SOCKET: &str = "/run/rorqual/iptables.sock";
+/// The answer that has `rorqual-iptables` run the real program.
+const RUN_REAL: u8 = 255;
+/// Longest command accepted, in bytes; the asking program's own bound.
+const MAX_COMMAND: u64 = 4096;
+
+/// Listens and answers from a thread of its own.
+pub(crate) fn serve(processes: Processes) -> io::Result<()> {
+    let listener = UnixListener::bind(SOCKET)?;
+    std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
+        let mut server = Server { processes, tables: Tables::default(), running: HashMap::new() };
+        for client in listener.incoming() {
+            let answered = client.and_then(|client| server.answer(client));
+            if let Err(error) = answered {
+                warn!("an iptables command could not be answered: {error}");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// What a command comes to.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Exit status 1 and the text of standard error.
+    Failed(String),
+    /// Left to the real program.
+    RunReal,
+}
+
+struct Server {
+    processes: Processes,
+    tables: Tables,
+    running: HashMap<Family, Restore>,
+}
+
+impl Server {
+    fn answer(&mut self, mut client: UnixStream) -> io::Result<()> {
+        let mut words = Vec::new();
+        Read::by_ref(&mut client).take(MAX_COMMAND).read_to_end(&mut words)?;
+        let words: Vec<&str> = match std::str::from_utf8(&words) {
+            Ok(text) => text.split_terminator('\0').collect(),
+            Err(_) => Vec::new(),
+        };
+        let outcome = match Command::parse(&words) {
+            Some(command) => self.run(&command),
+            None => {
+                // What it changes, these tables cannot tell.
+                self.tables.forget(&words);
+                Outcome::RunReal
+            }
+        };
+        debug!("iptables {words:?}: {outcome:?}");
+        match outcome {
+            Outcome::Done => client.write_all(&[0]),
+            Outcome::Failed(reason) => client.write_all(format!("\u{1}{reason}\n").as_bytes()),
+            Outcome::RunReal => client.write_all(&[RUN_REAL]),
+        }
+    }
+
+    fn run(&mut self, command: &Command) -> Outcome {
+        match self.tables.foresee(command) {
+            Known::Succeeds => return Outcome::Done,
+            Known::Fails(reason) => return Outcome::Failed(reason.to_owned()),
+            Known::Unknown => return Outcome::RunReal,
+            Known::AskKernel => {}
+        }
+        let outcome = match self.restore(command) {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                // It ends at the first command that fails; the next one finds a new one.
+                self.running.remove(&command.family);
+                Outcome::Failed(error)
+            }
+        };
+        if outcome == Outcome::Done {
+            self.tables.apply(command);
+        }
+        outcome
+    }
+
+    fn restore(&mut self, command: &Command) -> Result<(), String> {
+        if !self.running.contains_key(&command.family) {
+            let restore = Restore::start(&self.processes, command.family)
+                .map_err(|error| format!("cannot start {}: {error}", command.family.restore()))?;
+            self.running.insert(command.family, restore);
+        }
+        match self.running.get_mut(&command.family) {
+            Some(restore) => restore.run(command),
+            None => Err("iptables-restore is gone".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The agent's own log: to the console, and to a ring for rpc Logs. And what happens when PID 1 cannot go on.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::sync::{LazyLock, OnceLock};
+
+use anyhow::{Context, Result};
+use nix::sys::reboot::{RebootMode, reboot};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::clock;
+use crate::log_ring::{KEPT_BYTES, LogRing};
+
+static RING: LazyLock<LogRing> = LazyLock::new(|| LogRing::new(KEPT_BYTES));
+static FILTER: OnceLock<reload::Handle<Targets, tracing_subscriber::Registry>> = OnceLock::new();
+
+/// What the agent has logged.
+pub(crate) fn ring() -> &'static LogRing {
+    &RING
+}
+
+/// Starts the log, at level info.
+pub(crate) fn start() {
+    let (filter, handle) = reload::Layer::new(Targets::new().with_default(LevelFilter::INFO));
+    let format = tracing_subscriber::fmt::layer().with_ansi(false).with_timer(Uptime).with_writer(ConsoleAndRing);
+    // Fails only where a subscriber was set already.
+    let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
+    let _ = FILTER.set(handle);
+}
+
+/// Sets the filter of `rorqual.log`; one that does not parse is said and left out.
+pub(crate) fn set_filter(text: &str) {
+    let result = text.parse::<Targets>().map_err(|error| error.to_string()).and_then(|filter| {
+        FILTER.get().map_or(Ok(()), |handle| handle.reload(filter).map_err(|error| error.to_string()))
+    });
+    if let Err(error) = result {
+        tracing::warn!("rorqual.log={text} on the kernel's command line is no log filter, info is used: {error}");
+    }
+}
+
+/// Makes `/dev/console` the standard streams when the kernel could not: it looks for it before `/dev` is mounted.
+pub(crate) fn open_console() -> Result<()> {
+    let usable = std::fs::read_link("/proc/self/fd/1").is_ok_and(|target| target.ends_with("console"));
+    if usable {
+        return Ok(());
+    }
+    let console = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/console")
+        .or_else(|_| OpenOptions::new().read(true).write(true).open("/dev/null"))
+        .context("cannot open /dev/console")?;
+    nix::unistd::dup2_stdin(&console).context("cannot make the console the standard input")?;
+    nix::unistd::dup2_stdout(&console).context("cannot make the console the standard output")?;
+    nix::unistd::dup2_stderr(&console).context("cannot make the console the standard error")?;
+    debug_assert!(console.as_raw_fd() > 2);
+    Ok(())
+}
+
+/// Ends the machine when PID 1 cannot do its work: says why on the console, writes what is in memory to the disks and
+/// powers off. A PID 1 that merely ended would leave the kernel in panic with the reason unsaid.
+pub(crate) fn power_off_because(reason: &str) -> ! {
+    let mut console = io::stdout();
+    let _ = writeln!(console, "rorqual-agent: {reason}\nrorqual-agent: the machine powers off");
+    let _ = console.flush();
+    power_off()
+}
+
+/// Writes what is in memory to the disks and powers off.
+pub(crate) fn power_off() -> ! {
+    nix::unistd::sync();
+    let error = reboot(RebootMode::RB_POWER_OFF);
+    let _ = writeln!(io::stdout(), "rorqual-agent: cannot power off: {error:?}");
+    // PID 1 must not end; with power-off refused there is nothing left to do but wait to be killed.
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A panic in any thread says so and powers the machine off.
+pub(crate) fn power_off_on_panic() {
+    std::panic::set_hook(Box::new(|panic| power_off_because(&format!("a defect of the agent: {panic}"))));
+}
+
+/// Seconds since the kernel started, as the kernel's own log has them.
+struct Uptime;
+
+impl FormatTime for Uptime {
+    fn format_time(&self, line: &mut Writer<'_>) -> std::fmt::Result {
+        let uptime = clock::uptime_ms();
+        write!(line, "[{:5}.{:03}]", uptime / 1000, uptime % 1000)
+    }
+}
+
+/// Where log lines go.
+struct ConsoleAndRing;
+
+impl<'a> MakeWriter<'a> for ConsoleAndRing {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Self
+    }
+}
+
+impl Write for ConsoleAndRing {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        RING.write(line);
+        // A console that is gone must not stop the agent.
+        let _ = io::stdout().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! Published ports: each port proxy is a connection to `ports.sock`, the host is a call of rpc Ports, and the table
+//! between them holds the rules.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rorqual_protocol::agent::published_port::Protocol as PortProtocol;
+use rorqual_protocol::agent::{PortChange, PortVerdict, PublishedPort};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+mod request;
+mod table;
+
+use request::{Protocol, PublishAnswer, PublishRequest};
+use table::{HostId, PortId, PortTable, Verdict};
+
+pub(crate) use request::SOCKET;
+
+/// How long the host may take to listen. dockerd gives its proxy 16 seconds.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
+/// Longest request line, in bytes.
+const LONGEST_REQUEST: u64 = 4096;
+/// Rest after a failed accept.
+const REST: Duration = Duration::from_millis(100);
+
+type Waiter = Box<dyn FnOnce(Verdict) + Send>;
+type Host = Box<dyn Fn(PortChange) + Send>;
+
+/// The published ports, shared by the proxies' connections and the host's call.
+#[derive(Clone, Default)]
+pub(crate) struct Ports(Arc<Mutex<PortTable<Waiter, Host>>>);
+
+impl Ports {
+    /// Serves port proxies at `socket` for ever.
+    pub(crate) async fn serve(self, socket: &Path) -> io::Result<()> {
+        match std::fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(socket)?;
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+        loop {
+            match listener.accept().await {
+                Ok((proxy, _)) => {
+                    let ports = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = ports.serve_proxy(proxy).await {
+                            debug!("a port proxy's connection failed: {error}");
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!("cannot accept a port proxy: {error}");
+                    tokio::time::sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    /// Publishes one proxy's port for as long as its connection is open.
+    async fn serve_proxy(&self, proxy: UnixStream) -> io::Result<()> {
+        let mut proxy = BufReader::new(proxy);
+        let mut line = String::new();
+        (&mut proxy).take(LONGEST_REQUEST).read_line(&mut line).await?;
+        let published = match serde_json::from_str::<PublishRequest>(&line) {
+            Ok(request) => self.publish(published_port(&request)).await,
+            Err(error) => Err(format!("the agent does not understand the port proxy: {error}")),
+        };
+        let answer = match &published {
+            Ok(_) => PublishAnswer { bound: true, reason: String::new() },
+            Err(reason) => PublishAnswer { bound: false, reason: reason.clone() },
+        };
+        let mut answer = serde_json::to_vec(&answer)?;
+        answer.push(b'\n');
+        proxy.write_all(&answer).await?;
+        if published.is_ok() {
+            // The proxy sends nothing more: the next thing to read is its end.
+            let mut rest = [0; 64];
+            while proxy.read(&mut rest).await? != 0 {}
+        }
+        Ok(())
+    }
+
+    /// Asks the host for a port; it stays published until the returned value is dropped.
+    async fn publish(&self, port: PublishedPort) -> Result<Published, String> {
+        let (settle, settled) = oneshot::channel();
+        let name = format!("{}:{}", port.host_address, port.host_port);
+        let id = self.lock().publish(port, Box::new(move |verdict| drop(settle.send(verdict))));
+        let published = Published { ports: self.clone(), id };
+        match timeout(VERDICT_PATIENCE, settled).await {
+            Ok(Ok(Ok(()))) => Ok(published),
+            Ok(Ok(Err(reason))) => Err(reason),
+            Ok(Err(_)) | Err(_) => Err(format!(
+                "Rorqual's daemon did not say within {} seconds whether it listens on {name}; see `rorqual status`",
+                VERDICT_PATIENCE.as_secs()
+            )),
+        }
+    }
+
+    /// A host calls: what it is told arrives at the receiver, which ends when another host calls.
+    pub(crate) fn connect_host(&self) -> (HostCall, mpsc::UnboundedReceiver<PortChange>) {
+        let (told, changes) = mpsc::unbounded_channel();
+        let id = self.lock().host_came(Box::new(move |change| drop(told.send(change))));
+        (HostCall { ports: self.clone(), id }, changes)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PortTable<Waiter, Host>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A port that is published until this is dropped.
+#[derive(Debug)]
+struct Published {
+    ports: Ports,
+    id: PortId,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Ports")
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.ports.lock().unpublish(self.id);
+    }
+}
+
+/// A host's call of rpc Ports, for as long as it lasts.
+pub(crate) struct HostCall {
+    ports: Ports,
+    id: HostId,
+}
+
+impl HostCall {
+    /// A verdict of this host.
+    pub(crate) fn verdict(&self, verdict: PortVerdict) {
+        if let Some(late) = self.ports.lock().verdict(self.id, verdict) {
+            let port = late.port;
+            warn!("the host could not publish {}:{}: {}", port.host_address, port.host_port, late.reason);
+        }
+    }
+}
+
+impl Drop for HostCall {
+    fn drop(&mut self) {
+        self.ports.lock().host_left(self.id);
+    }
+}
+
+fn published_port(request: &PublishRequest) -> PublishedPort {
+    let protocol = match request.protocol {
+        Protocol::Tcp => PortProtocol::Tcp,
+        Protocol::Udp => PortProtocol::Udp,
+    };
+    PublishedPort {
+        protocol: protocol.into(),
+        host_address: request.host_address.to_string(),
+        host_port: request.host_port.into(),
+        container_address: request.container_address.to_string(),
+        container_port: request.container_port.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rorqual_protocol::agent::port_change::Change;
+
+    use super::*;
+
+    const REQUEST: &str = r#"{"protocol":"tcp","host_address":"0.0.0.0","host_port":8080,"container_address":"172.17.0.2","container_port":80}"#;
+
+    fn proxy(ports: &Ports) -> BufReader<UnixStream> {
+        let (proxy, agent) = UnixStream::pair().unwrap();
+        let ports = ports.clone();
+        tokio::spawn(async move { ports.serve_proxy(agent).await });
+        BufReader::new(proxy)
+    }
+
+    async fn ask(proxy: &mut BufReader<UnixStream>, request: &str) {
+        proxy.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn answer(proxy: &mut BufReader<UnixStream>) -> PublishAnswer {
+        let mut line = String::new();
+        proxy.read_line(&mut line).await.unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_port_opens_with_its_proxy_and_closes_with_it() {
+        let ports = Ports::default();
+        let (host, mut changes) = ports.connect_host();
+        assert_eq!(changes.recv().await.unwrap().change, Some(Change::Synchronized(true)));
+
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        let opened = changes.recv().await.unwrap();
+        let Some(Change::Open(port)) = opened.change else { panic!("{opened:?}") };
+        assert_eq!((port.host_address.as_str(), port.host_port, port.container_port), ("0.0.0.0", 8080, 80));
+        assert_eq!(port.protocol(), PortProtocol::Tcp);
+        host.verdict(PortVerdict { id: opened.id, bound: true, reason: String::new() });
+        assert!(answer(&mut connection).await.bound);
+
+        drop(connection);
+        let closed = changes.recv().await.unwrap();
+        assert_eq!(closed, PortChange { id: opened.id, change: Some(Change::Close(true)) });
+    }
+
+    #[tokio::test]
+    async fn a_refusal_carries_the_hosts_reason_and_ends_the_connection() {
+        let ports = Ports::default();
+        let (host, mut changes) = ports.connect_host();
+        changes.recv().await.unwrap();
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        let id = changes.recv().await.unwrap().id;
+        host.verdict(PortVerdict { id, bound: false, reason: "address already in use: nginx".to_owned() });
+        let expected = PublishAnswer { bound: false, reason: "address already in use: nginx".to_owned() };
+        assert_eq!(answer(&mut connection).await, expected);
+        assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(changes.recv().await.unwrap().change, Some(Change::Close(true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_never_answers_fails_the_port() {
+        let ports = Ports::default();
+        let (_host, mut changes) = ports.connect_host();
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        let answer = answer(&mut connection).await;
+        assert!(!answer.bound && answer.reason.contains("0.0.0.0:8080"), "{answer:?}");
+        let told: Vec<_> = [changes.recv().await, changes.recv().await, changes.recv().await]
+            .into_iter()
+            .map(|change| change.unwrap().change.unwrap())
+            .collect();
+        assert!(matches!(told[..], [Change::Synchronized(_), Change::Open(_), Change::Close(_)]), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_new_call_ends_the_one_before() {
+        let ports = Ports::default();
+        let (_old, mut old_changes) = ports.connect_host();
+        let (_new, _new_changes) = ports.connect_host();
+        assert!(old_changes.recv().await.is_some());
+        assert!(old_changes.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_none_is_answered_with_the_reason() {
+        let mut connection = proxy(&Ports::default());
+        ask(&mut connection, &REQUEST.replace("tcp", "sctp")).await;
+        let answer = answer(&mut connection).await;
+        assert!(!answer.bound && answer.reason.contains("sctp"), "{answer:?}");
+    }
+}

@@ -1,0 +1,261 @@
+//! Which ports are published, and what the host said of each: the rules alone, without sockets or time.
+//!
+//! A port is *asked* while its proxy waits for a verdict and *settled* after it. Ports are settled as bound by themselves
+//! while no host is connected, so that containers run without a daemon; the next host gets all of them.
+
+use std::collections::BTreeMap;
+
+use rorqual_protocol::agent::{PortChange, PortVerdict, PublishedPort, port_change::Change};
+
+/// Number of a published port, never used twice in one boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PortId(u64);
+
+/// Number of a host's call, to tell a call that ended from the one that took its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HostId(u64);
+
+/// What the proxy is told.
+pub(super) type Verdict = Result<(), String>;
+
+/// Said of a port whose proxy already has its answer: the user only finds it in the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LateRefusal {
+    pub(super) port: PublishedPort,
+    pub(super) reason: String,
+}
+
+/// The table. `Waiter` is who gets a verdict, `Host` who gets changes.
+pub(super) struct PortTable<Waiter, Host> {
+    ports: BTreeMap<PortId, Entry<Waiter>>,
+    next_port: u64,
+    host: Option<(HostId, Host)>,
+    next_host: u64,
+}
+
+struct Entry<Waiter> {
+    port: PublishedPort,
+    /// There while the port is asked, gone once it is settled.
+    waiter: Option<Waiter>,
+}
+
+impl<Waiter, Host> Default for PortTable<Waiter, Host> {
+    fn default() -> Self {
+        Self { ports: BTreeMap::new(), next_port: 1, host: None, next_host: 1 }
+    }
+}
+
+impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
+    /// A proxy wants `port`; `waiter` gets the verdict, at once if no host is there to give one.
+    pub(super) fn publish(&mut self, port: PublishedPort, waiter: Waiter) -> PortId {
+        let id = PortId(self.next_port);
+        self.next_port += 1;
+        let waiter = match &self.host {
+            Some((_, host)) => {
+                host(change(id, Change::Open(port.clone())));
+                Some(waiter)
+            }
+            None => {
+                waiter(Ok(()));
+                None
+            }
+        };
+        self.ports.insert(id, Entry { port, waiter });
+        id
+    }
+
+    /// The proxy of a port ended, or its verdict came too late.
+    pub(super) fn unpublish(&mut self, id: PortId) {
+        if self.ports.remove(&id).is_some()
+            && let Some((_, host)) = &self.host
+        {
+            host(change(id, Change::Close(true)));
+        }
+    }
+
+    /// A host calls: it takes the place of one that was there, and is told everything that is published. Ports that
+    /// are still asked are asked of it.
+    pub(super) fn host_came(&mut self, host: Host) -> HostId {
+        let id = HostId(self.next_host);
+        self.next_host += 1;
+        for (port, entry) in &self.ports {
+            host(change(*port, Change::Open(entry.port.clone())));
+        }
+        host(PortChange { id: 0, change: Some(Change::Synchronized(true)) });
+        self.host = Some((id, host));
+        id
+    }
+
+    /// A host's call ended. Ports still asked of it are bound as far as their proxies are concerned.
+    pub(super) fn host_left(&mut self, id: HostId) {
+        if !self.host.as_ref().is_some_and(|(current, _)| *current == id) {
+            return;
+        }
+        self.host = None;
+        for entry in self.ports.values_mut() {
+            if let Some(waiter) = entry.waiter.take() {
+                waiter(Ok(()));
+            }
+        }
+    }
+
+    /// A verdict of the host `from`. One that refuses a port already settled is handed back for the log.
+    pub(super) fn verdict(&mut self, from: HostId, verdict: PortVerdict) -> Option<LateRefusal> {
+        if !self.host.as_ref().is_some_and(|(current, _)| *current == from) {
+            return None;
+        }
+        let entry = self.ports.get_mut(&PortId(verdict.id))?;
+        let answer = if verdict.bound { Ok(()) } else { Err(verdict.reason) };
+        match (entry.waiter.take(), answer) {
+            (Some(waiter), answer) => {
+                waiter(answer);
+                None
+            }
+            (None, Err(reason)) => Some(LateRefusal { port: entry.port.clone(), reason }),
+            (None, Ok(())) => None,
+        }
+    }
+}
+
+fn change(id: PortId, change: Change) -> PortChange {
+    PortChange { id: id.0, change: Some(change) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+
+    type Told = Rc<RefCell<Vec<PortChange>>>;
+    type Answers = Rc<RefCell<Vec<Verdict>>>;
+    type Table = PortTable<Box<dyn FnOnce(Verdict)>, Box<dyn Fn(PortChange)>>;
+
+    fn port(number: u32) -> PublishedPort {
+        PublishedPort { host_port: number, ..PublishedPort::default() }
+    }
+
+    fn publish(table: &mut Table, number: u32) -> (PortId, Answers) {
+        let answers = Answers::default();
+        let noted = Rc::clone(&answers);
+        (table.publish(port(number), Box::new(move |verdict| noted.borrow_mut().push(verdict))), answers)
+    }
+
+    fn call(table: &mut Table) -> (HostId, Told) {
+        let told = Told::default();
+        let noted = Rc::clone(&told);
+        (table.host_came(Box::new(move |change| noted.borrow_mut().push(change))), told)
+    }
+
+    fn open(id: PortId, number: u32) -> PortChange {
+        change(id, Change::Open(port(number)))
+    }
+
+    fn synchronized() -> PortChange {
+        PortChange { id: 0, change: Some(Change::Synchronized(true)) }
+    }
+
+    fn bound(id: PortId) -> PortVerdict {
+        PortVerdict { id: id.0, bound: true, reason: String::new() }
+    }
+
+    fn refused(id: PortId) -> PortVerdict {
+        PortVerdict { id: id.0, bound: false, reason: "in use".to_owned() }
+    }
+
+    #[test]
+    fn without_a_host_a_port_is_bound_at_once() {
+        let mut table = Table::default();
+        let (_, answers) = publish(&mut table, 80);
+        assert_eq!(*answers.borrow(), [Ok(())]);
+    }
+
+    #[test]
+    fn a_host_that_calls_is_told_everything_and_then_that_it_was() {
+        let mut table = Table::default();
+        let (first, _) = publish(&mut table, 80);
+        let (second, _) = publish(&mut table, 81);
+        let (_, told) = call(&mut table);
+        assert_eq!(*told.borrow(), [open(first, 80), open(second, 81), synchronized()]);
+    }
+
+    #[test]
+    fn the_hosts_verdict_is_the_proxys_answer() {
+        let mut table = Table::default();
+        let (host, told) = call(&mut table);
+        let (good, good_answers) = publish(&mut table, 80);
+        let (bad, bad_answers) = publish(&mut table, 81);
+        assert!(good_answers.borrow().is_empty());
+        assert_eq!(told.borrow()[1..], [open(good, 80), open(bad, 81)]);
+        assert_eq!(table.verdict(host, refused(bad)), None);
+        assert_eq!(table.verdict(host, bound(good)), None);
+        assert_eq!(*good_answers.borrow(), [Ok(())]);
+        assert_eq!(*bad_answers.borrow(), [Err("in use".to_owned())]);
+    }
+
+    #[test]
+    fn an_unpublished_port_is_closed_once() {
+        let mut table = Table::default();
+        let (_, told) = call(&mut table);
+        let (id, _) = publish(&mut table, 80);
+        table.unpublish(id);
+        table.unpublish(id);
+        assert_eq!(told.borrow()[2..], [change(id, Change::Close(true))]);
+    }
+
+    #[test]
+    fn a_host_that_leaves_settles_what_was_asked_of_it() {
+        let mut table = Table::default();
+        let (host, _) = call(&mut table);
+        let (_, answers) = publish(&mut table, 80);
+        table.host_left(host);
+        assert_eq!(*answers.borrow(), [Ok(())]);
+    }
+
+    #[test]
+    fn a_new_call_takes_over_and_the_old_one_is_no_longer_heard() {
+        let mut table = Table::default();
+        let (old, old_told) = call(&mut table);
+        let (id, answers) = publish(&mut table, 80);
+        let (new, new_told) = call(&mut table);
+        assert_eq!(*new_told.borrow(), [open(id, 80), synchronized()]);
+        table.host_left(old);
+        assert_eq!(table.verdict(old, bound(id)), None);
+        assert!(answers.borrow().is_empty());
+        table.verdict(new, refused(id));
+        assert_eq!(*answers.borrow(), [Err("in use".to_owned())]);
+        publish(&mut table, 81);
+        assert_eq!(old_told.borrow().len(), 2);
+    }
+
+    #[test]
+    fn a_refusal_after_the_answer_is_only_told() {
+        let mut table = Table::default();
+        let (id, answers) = publish(&mut table, 80);
+        let (host, _) = call(&mut table);
+        let late = table.verdict(host, refused(id));
+        assert_eq!(late, Some(LateRefusal { port: port(80), reason: "in use".to_owned() }));
+        assert_eq!(answers.borrow().len(), 1);
+        assert_eq!(table.verdict(host, bound(id)), None);
+    }
+
+    #[test]
+    fn a_verdict_for_a_port_that_is_gone_is_ignored() {
+        let mut table = Table::default();
+        let (host, _) = call(&mut table);
+        let (id, answers) = publish(&mut table, 80);
+        table.unpublish(id);
+        assert_eq!(table.verdict(host, refused(id)), None);
+        assert!(answers.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_number_is_never_used_twice() {
+        let mut table = Table::default();
+        let (first, _) = publish(&mut table, 80);
+        table.unpublish(first);
+        let (second, _) = publish(&mut table, 80);
+        assert_ne!(first, second);
+    }
+}

@@ -1,0 +1,13 @@
+//! Descriptors the runtime watches, of kinds it has no type for.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use tokio::io::unix::AsyncFd;
+
+/// Has the runtime watch a non-blocking descriptor.
+pub(crate) fn watch(descriptor: impl Into<OwnedFd>) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd names the same open descriptor for as long as it lives, and the AsyncFd owns it.
+    let watched = unsafe { AsyncFd::register(descriptor.into()) };
+    Ok(watched?)
+}

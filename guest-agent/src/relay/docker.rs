@@ -1,0 +1,25 @@
+//! The Docker socket on vsock port 2375.
+
+use std::io;
+
+use rorqual_protocol::DOCKER_PORT;
+use tokio::net::UnixStream;
+use tracing::debug;
+
+use super::listener::{accept_each, vsock_listener};
+use super::{Endpoint, join};
+use crate::engine::DOCKER_SOCKET;
+
+/// Serves for ever. While dockerd is away a connection ends at once, as on any host whose engine is down.
+pub(crate) async fn serve() -> io::Result<()> {
+    let listener = vsock_listener(DOCKER_PORT)?;
+    accept_each(listener, |host| async move {
+        let docker = UnixStream::connect(DOCKER_SOCKET).await.and_then(UnixStream::into_std).and_then(Endpoint::new);
+        match docker {
+            Ok(docker) => join(host, docker).await,
+            Err(error) => debug!("cannot connect to {DOCKER_SOCKET}: {error}"),
+        }
+    })
+    .await;
+    Ok(())
+}

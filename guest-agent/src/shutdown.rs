@@ -1,0 +1,201 @@
+//! The orderly end of the machine, whoever asks for it first. Each step is done as well as it can be; none keeps the next from
+//! being tried.
+//!
+//! Containers are stopped by dockerd's own shutdown, not by stop requests: a container stopped by request counts as
+//! stopped by the user and would not come back with `--restart unless-stopped`.
+
+use std::fs;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, sync};
+use rorqual_protocol::agent::ShutdownStep;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::engine::{Engine, Service};
+use crate::processes::Processes;
+use crate::{data_disk, log, readiness};
+
+/// What containers get when the caller does not say.
+const CONTAINER_PATIENCE: Duration = Duration::from_secs(10);
+/// What dockerd gets after its containers have ended, and containerd: both only have to close their files.
+const SERVICE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long killed processes may take to be gone.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
+/// Where dockerd puts containers' control groups.
+const CONTAINER_GROUPS: &str = "/sys/fs/cgroup/docker";
+
+/// The one shutdown of a boot.
+#[derive(Clone)]
+pub(crate) struct Shutdown {
+    begun: Arc<AtomicBool>,
+    steps: watch::Sender<Vec<ShutdownStep>>,
+    engine: Arc<Engine>,
+    processes: Processes,
+}
+
+impl Shutdown {
+    /// A shutdown nobody has asked for yet.
+    pub(crate) fn new(engine: Arc<Engine>, processes: Processes) -> Self {
+        Self { begun: Arc::default(), steps: watch::Sender::new(Vec::new()), engine, processes }
+    }
+
+    /// Begins, if nobody did; tells the steps done so far and to come. `container_patience` is how long containers get at
+    /// most, `None` the default.
+    pub(crate) fn begin(&self, container_patience: Option<Duration>) -> watch::Receiver<Vec<ShutdownStep>> {
+        let steps = self.steps.subscribe();
+        if !self.begun.swap(true, Ordering::SeqCst) {
+            info!("the machine shuts down");
+            let shutdown = self.clone();
+            tokio::spawn(async move { shutdown.run(container_patience.unwrap_or(CONTAINER_PATIENCE)).await });
+        }
+        steps
+    }
+
+    async fn run(self, container_patience: Duration) {
+        self.engine.stop_supervising();
+        let docker = self.engine.signal(Service::Dockerd, Signal::SIGTERM);
+        self.step("containers", stop_containers(docker, container_patience)).await;
+        self.step("dockerd", self.service_ends(Service::Dockerd)).await;
+        self.engine.signal(Service::Containerd, Signal::SIGTERM);
+        self.step("containerd", self.service_ends(Service::Containerd)).await;
+        self.end_every_process().await;
+        if data_disk::is_mounted() {
+            self.step("trim", blocking(trim)).await;
+            self.step("unmount", blocking(unmount)).await;
+        }
+        self.told("power-off", Ok(String::new()));
+        // Lets the last step reach the host; the stream's task runs when this one rests.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        log::power_off()
+    }
+
+    async fn step(&self, name: &str, work: impl Future<Output = Result<String>>) {
+        let result = work.await;
+        self.told(name, result);
+    }
+
+    fn told(&self, name: &str, result: Result<String>) {
+        let (failed, message) = match result {
+            Ok(message) => (false, message),
+            Err(error) => (true, format!("{error:#}")),
+        };
+        if failed {
+            warn!("shutdown: {name}: {message}");
+        } else {
+            info!("shutdown: {name} {message}");
+        }
+        self.steps.send_modify(|steps| steps.push(ShutdownStep { name: name.to_owned(), failed, message }));
+    }
+
+    /// Waits for a service that was signalled, and kills it if it takes too long.
+    async fn service_ends(&self, service: Service) -> Result<String> {
+        if timeout(SERVICE_PATIENCE, self.engine.ended(service)).await.is_ok() {
+            return Ok(String::new());
+        }
+        self.engine.signal(service, Signal::SIGKILL);
+        let _ = timeout(KILL_PATIENCE, self.engine.ended(service)).await;
+        bail!("{} did not end within {} s and was killed", service.name(), SERVICE_PATIENCE.as_secs())
+    }
+
+    /// Whatever still runs, shims and shells, holds files of the data disk open.
+    async fn end_every_process(&self) {
+        match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => warn!("cannot end the remaining processes: {errno}"),
+        }
+        if timeout(KILL_PATIENCE, self.processes.none_left()).await.is_err() {
+            warn!("some processes are stuck in the kernel");
+        }
+    }
+}
+
+async fn blocking(work: fn() -> Result<String>) -> Result<String> {
+    tokio::task::spawn_blocking(work).await.context("the work was cut short")?
+}
+
+/// Waits until dockerd, which was told to end, has stopped its containers; kills what is left when their time is over.
+async fn stop_containers(docker_runs: bool, patience: Duration) -> Result<String> {
+    let groups = Path::new(CONTAINER_GROUPS);
+    if !groups.exists() {
+        return Ok(String::new());
+    }
+    let stopped = timeout(patience, groups_empty(groups));
+    match stopped.await {
+        Ok(Ok(())) if docker_runs => Ok(String::new()),
+        Ok(Ok(())) => Ok("dockerd did not run".to_owned()),
+        Ok(Err(error)) => Err(error),
+        Err(_) => {
+            fs::write(groups.join("cgroup.kill"), "1").context("cannot kill the containers that did not stop")?;
+            bail!("some containers did not stop within {} s and were killed", patience.as_secs())
+        }
+    }
+}
+
+/// Waits until no process is left in a control group or below it (Linux, "Control Group v2", `cgroup.events`).
+async fn groups_empty(groups: &Path) -> Result<()> {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+    let path = groups.join("cgroup.events");
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("cannot watch containers")?;
+    inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).with_context(|| format!("cannot watch {}", path.display()))?;
+    let inotify = readiness::watch(inotify).context("cannot watch containers")?;
+    loop {
+        let events = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if events.lines().any(|line| line == "populated 0") {
+            return Ok(());
+        }
+        let mut buffer = [0; 4096];
+        inotify
+            .async_io(tokio::io::Interest::READABLE, |inotify| Ok(nix::unistd::read(inotify, &mut buffer)?))
+            .await
+            .context("cannot watch containers")?;
+    }
+}
+
+fn trim() -> Result<String> {
+    sync();
+    let bytes = data_disk::trim()?;
+    Ok(format!("{} MiB are free for the host", bytes >> 20))
+}
+
+/// Unmounts everything on the data disk, the last mounted first. A file system that is still busy is made read-only
+/// instead: that too leaves it clean.
+fn unmount() -> Result<String> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
+    let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let on_disk = |target: &&str| {
+        data_disk::FOLDERS.iter().any(|(_, folder)| Path::new(target).starts_with(folder))
+            || Path::new(target).starts_with(data_disk::MOUNT_POINT)
+    };
+    let mut targets: Vec<&str> = targets.filter(on_disk).collect();
+    targets.reverse();
+    for target in targets {
+        match umount2(target, MntFlags::empty()) {
+            Ok(()) => {}
+            Err(errno) if target == data_disk::MOUNT_POINT => {
+                sync();
+                let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+                mount(None::<&str>, target, None::<&str>, flags, None::<&str>).with_context(|| {
+                    format!(
+                        "cannot unmount the data disk ({errno}), nor make it read-only; it is checked at the next start"
+                    )
+                })?;
+                return Ok(format!("still busy ({errno}): made read-only instead"));
+            }
+            Err(_) => {
+                let _ = umount2(target, MntFlags::MNT_DETACH);
+            }
+        }
+    }
+    Ok(String::new())
+}

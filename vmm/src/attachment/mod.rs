@@ -1,0 +1,4 @@
+//! Attachments: what carries a device's queues to the guest.
+
+pub mod relay;
+pub mod vhost_user;

@@ -1,0 +1,206 @@
+//! The configuration of a machine: one JSON document, unknown keys refused.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{ErrorCode, Failure};
+
+/// Longest path a Unix socket can have, without its closing zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// The runtime directory beside the control socket holds sockets with names this much longer than the directory's.
+const RUNTIME_PATH_BYTES: usize = "/run/m/mconsole".len();
+/// Longest identity of a disk (VIRTIO_BLK_ID_BYTES).
+const ID_BYTES_MAX: usize = 20;
+/// Less than this and the kernel does not reach its init.
+const MEMORY_MIB_MIN: u64 = 64;
+const MEMORY_MIB_MAX: u64 = 1 << 20;
+
+/// What runs the guest's processor.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accelerator {
+    /// User Mode Linux: the kernel as a process.
+    Uml,
+}
+
+impl Accelerator {
+    /// The name it has in configurations and answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uml => "uml",
+        }
+    }
+}
+
+/// A whole machine.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Version of this document; 1.
+    pub version: u32,
+    /// Name of the machine, for the log.
+    pub name: String,
+    /// What runs the guest's processor.
+    pub accelerator: Accelerator,
+    /// What is booted.
+    pub kernel: Kernel,
+    /// Number of processors. User Mode Linux has one.
+    pub cpus: u32,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Disks, in the order the guest finds them.
+    #[serde(default)]
+    pub block: Vec<Block>,
+    /// The vsock device, if the machine has one.
+    #[serde(default)]
+    pub vsock: Option<Vsock>,
+    /// The guest's console goes here.
+    pub console_log: PathBuf,
+    /// The control socket; its directory also holds the private runtime directory `run`.
+    pub control_socket: PathBuf,
+}
+
+/// The kernel and its initial file system.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kernel {
+    /// The kernel image.
+    pub path: PathBuf,
+    /// The initial RAM file system.
+    pub initramfs: PathBuf,
+    /// What the guest finds on its command line besides the accelerator's own.
+    #[serde(default)]
+    pub command_line: String,
+}
+
+/// One disk.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Block {
+    /// Serial the guest finds the disk by; at most 20 bytes.
+    pub id: String,
+    /// The raw image.
+    pub path: PathBuf,
+    /// The guest may only read.
+    pub read_only: bool,
+}
+
+/// The vsock device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vsock {
+    /// Context ID of the guest: 3 or more.
+    pub guest_cid: u32,
+    /// Host side of the hybrid convention.
+    pub socket: PathBuf,
+}
+
+impl Config {
+    /// Reads and checks the document at `path`. Errors name the key or the line.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        let text = fs::read_to_string(path).map_err(|error| Failure::of_file("read the configuration", path, &error))?;
+        Self::parse(&text)
+            .map_err(|reason| Failure::new(ErrorCode::ConfigInvalid, format!("{}: {reason}", path.display())))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.version != 1 {
+            return Err(format!("version {} is not known; this monitor reads version 1", self.version));
+        }
+        if self.cpus != 1 {
+            return Err(format!("cpus is {}; the accelerator uml has one processor", self.cpus));
+        }
+        if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
+            return Err(format!("memory_mib is {}; it must be from {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}", self.memory_mib));
+        }
+        if self.kernel.command_line.contains(['\n', '\0']) {
+            return Err("kernel.command_line has a line break or a zero byte".to_owned());
+        }
+        let mut seen = HashSet::new();
+        for disk in &self.block {
+            if disk.id.is_empty() || disk.id.len() > ID_BYTES_MAX || !disk.id.bytes().all(|byte| byte.is_ascii_graphic()) {
+                return Err(format!("block id {:?} must be 1 to {ID_BYTES_MAX} visible ASCII characters", disk.id));
+            }
+            if !seen.insert(disk.id.as_str()) {
+                return Err(format!("block id {:?} is there twice", disk.id));
+            }
+        }
+        if let Some(vsock) = &self.vsock {
+            if vsock.guest_cid < 3 || vsock.guest_cid == u32::MAX {
+                return Err(format!("vsock.guest_cid is {}; 0 to 2 and {} have other meanings", vsock.guest_cid, u32::MAX));
+            }
+            socket_path_fits("vsock.socket", &vsock.socket, 0)?;
+        }
+        socket_path_fits("control_socket", &self.control_socket, 0)?;
+        socket_path_fits("the runtime directory beside control_socket", self.directory(), RUNTIME_PATH_BYTES)
+    }
+
+    /// The machine's directory: the control socket's.
+    pub fn directory(&self) -> &Path {
+        match self.control_socket.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        }
+    }
+}
+
+fn socket_path_fits(what: &str, path: &Path, further: usize) -> Result<(), String> {
+    let length = path.as_os_str().len() + further;
+    if length > SOCKET_PATH_BYTES_MAX {
+        return Err(format!("the path of {what} is {length} bytes; a socket's may have {SOCKET_PATH_BYTES_MAX}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"{
+  "version": 1, "name": "default", "accelerator": "uml",
+  "kernel": {"path": "/k", "initramfs": "/i", "command_line": "rorqual.machine=default"},
+  "cpus": 1, "memory_mib": 2048,
+  "block": [{"id": "root", "path": "/r", "read_only": true}, {"id": "data", "path": "/d", "read_only": false}],
+  "vsock": {"guest_cid": 3, "socket": "/m/vsock.sock"},
+  "console_log": "/m/console.log", "control_socket": "/m/control.sock"
+}"#;
+
+    fn refused(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from));
+        Config::parse(&GOOD.replacen(from, to, 1)).unwrap_err()
+    }
+
+    #[test]
+    fn the_documented_example_is_accepted() {
+        let config = Config::parse(GOOD).unwrap();
+        assert_eq!(config.block[1].id, "data");
+        assert_eq!(config.directory(), Path::new("/m"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_line() {
+        let reason = refused("\"cpus\": 1,", "\"cpus\": 1, \"colour\": 2,");
+        assert!(reason.contains("colour") && reason.contains("line 4"), "{reason}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_key() {
+        assert!(refused("\"version\": 1", "\"version\": 2").contains("version"));
+        assert!(refused("\"cpus\": 1", "\"cpus\": 2").contains("cpus"));
+        assert!(refused("2048", "1").contains("memory_mib"));
+        assert!(refused("\"guest_cid\": 3", "\"guest_cid\": 2").contains("guest_cid"));
+        assert!(refused("\"id\": \"root\"", "\"id\": \"data\"").contains("twice"));
+        assert!(refused("\"id\": \"root\"", "\"id\": \"a name longer than 20\"").contains("block id"));
+        let long = format!("/{}/control.sock", "x".repeat(100));
+        assert!(refused("/m/control.sock", &long).contains("control_socket"));
+    }
+}

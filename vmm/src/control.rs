@@ -1,0 +1,178 @@
+//! The control socket: one JSON object per line each way (docs/architecture.md, "rorqual-vmm"). One thread per connection.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tracing::{debug, error};
+
+use crate::error::{ErrorCode, Failure};
+use crate::machine::Machine;
+
+/// No request is longer.
+const REQUEST_BYTES_MAX: u64 = 64 << 10;
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+enum Request {
+    State {},
+    Stats {},
+    Stop {},
+    Kill {},
+    Watch {},
+    ResizeDisk { id: String },
+}
+
+/// The socket before anyone is served. Connections wait.
+#[derive(Debug)]
+pub struct BoundControlSocket {
+    listener: UnixListener,
+    socket: SocketFile,
+}
+
+/// The socket while the machine lives; the file goes with it.
+#[derive(Debug)]
+pub struct ControlSocket {
+    _socket: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            debug!(socket = %self.0.display(), "the control socket could not be removed: {error}");
+        }
+    }
+}
+
+impl ControlSocket {
+    /// Listens at `path`. A file nobody listens on any more is replaced.
+    pub fn bind(path: &Path) -> Result<BoundControlSocket, Failure> {
+        if path.exists() {
+            match UnixStream::connect(path) {
+                Ok(_) => {
+                    let message = format!("another monitor listens on {}; stop that machine first", path.display());
+                    return Err(Failure::new(ErrorCode::SocketInUse, message));
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
+                    .map_err(|error| Failure::of_file("replace the dead control socket", path, &error))?,
+                Err(error) => return Err(Failure::of_file("look at the control socket", path, &error)),
+            }
+        }
+        let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                Failure::new(ErrorCode::SocketInUse, format!("another monitor listens on {}", path.display()))
+            }
+            _ => Failure::of_file("listen on the control socket", path, &error),
+        })?;
+        let socket = SocketFile(path.to_owned());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+            .map_err(|error| Failure::of_file("protect the control socket", path, &error))?;
+        Ok(BoundControlSocket { listener, socket })
+    }
+}
+
+impl BoundControlSocket {
+    /// Starts to serve `machine`.
+    pub fn serve(self, machine: Arc<Machine>) -> Result<ControlSocket, Failure> {
+        let Self { listener, socket } = self;
+        let accepting = move || {
+            for connection in listener.incoming() {
+                let served = connection.and_then(|connection| {
+                    let machine = machine.clone();
+                    thread::Builder::new().name("control".to_owned()).spawn(move || {
+                        if let Err(error) = converse(&machine, &connection) {
+                            debug!("a control connection ended: {error}");
+                        }
+                    })
+                });
+                if let Err(error) = served {
+                    error!("the control socket cannot serve a connection: {error}");
+                    thread::sleep(std::time::Duration::from_millis(100));
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("control-accept".to_owned())
+            .spawn(accepting)
+            .map_err(|error| Failure::internal("start a thread for the control socket", error))?;
+        Ok(ControlSocket { _socket: socket })
+    }
+}
+
+fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
+    let mut requests = BufReader::new(connection);
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let length = requests.by_ref().take(REQUEST_BYTES_MAX).read_line(&mut line)?;
+        if length == 0 {
+            return Ok(());
+        }
+        if !line.ends_with('\n') && length as u64 == REQUEST_BYTES_MAX {
+            let failure = Failure::new(ErrorCode::ConfigInvalid, "the request is longer than 64 KiB");
+            return answer(connection, Err(failure));
+        }
+        match serde_json::from_str(&line) {
+            Ok(Request::State {}) => answer(connection, Ok(machine.state()))?,
+            Ok(Request::Stats {}) => answer(connection, Ok(machine.stats()))?,
+            Ok(Request::Stop {}) => answer(connection, machine.stop().map(|()| json!({})))?,
+            Ok(Request::ResizeDisk { id }) => answer(connection, machine.resize_disk(&id))?,
+            Ok(Request::Kill {}) => {
+                // Answered first: the machine may be gone before this thread runs again.
+                answer(connection, Ok(json!({})))?;
+                machine.kill();
+            }
+            Ok(Request::Watch {}) => {
+                answer(connection, Ok(json!({})))?;
+                machine.watch(connection.try_clone()?);
+            }
+            Err(error) => {
+                answer(connection, Err(Failure::new(ErrorCode::ConfigInvalid, format!("not a request: {error}"))))?;
+            }
+        }
+    }
+}
+
+fn answer(mut to: &UnixStream, answer: Result<Value, Failure>) -> io::Result<()> {
+    let line = match answer {
+        Ok(value) => json!({"ok": value}),
+        Err(failure) => json!({"error": failure}),
+    };
+    to.write_all(format!("{line}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_in_use_is_refused_and_a_dead_one_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let first = ControlSocket::bind(&path).unwrap();
+        assert_eq!(ControlSocket::bind(&path).unwrap_err().code, ErrorCode::SocketInUse);
+        assert!(path.exists());
+        // As kill -9 leaves it: the file without a listener.
+        let BoundControlSocket { listener, socket } = first;
+        drop(listener);
+        std::mem::forget(socket);
+        assert!(ControlSocket::bind(&path).is_ok());
+    }
+
+    #[test]
+    fn requests_with_unknown_keys_or_commands_are_refused() {
+        assert!(serde_json::from_str::<Request>(r#"{"command":"state"}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"resize-disk","id":"data"}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"state","x":1}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! The file behind a block device: raw and sparse, locked while it is writable.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use thiserror::Error;
+use tracing::{error, info};
+
+use crate::devices::counters::Counters;
+
+/// Bytes of one sector, the unit of every position in the protocol whatever the block size (virtio 1.3 §5.2.2).
+pub const SECTOR_BYTES: u64 = 512;
+
+/// Why a disk cannot be used.
+#[derive(Debug, Error)]
+pub enum DiskError {
+    /// The file is not there.
+    #[error("the disk image {path} does not exist")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process holds the lock of the writable file.
+    #[error("the disk image {path} is in use by another process; stop the machine that uses it first")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has no whole sector, or is no regular file.
+    #[error("{path} cannot be a disk: {reason}")]
+    Unsuitable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The new size is below what the guest was told.
+    #[error("the disk image {path} has shrunk from {from} to {to} bytes; a disk in use can only grow")]
+    Shrunk {
+        /// The file.
+        path: PathBuf,
+        /// Size the guest knows, in bytes.
+        from: u64,
+        /// Size of the file now, in bytes.
+        to: u64,
+    },
+    /// The system refused.
+    #[error("cannot {action} the disk image {path}: {source}")]
+    Host {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// What a block device counts.
+#[derive(Debug, Default)]
+pub struct BlockCounters {
+    pub(super) kicks: AtomicU64,
+    pub(super) reads: AtomicU64,
+    pub(super) read_bytes: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) discards: AtomicU64,
+    pub(super) write_zeroes: AtomicU64,
+    pub(super) errors: AtomicU64,
+    pub(super) host_full: AtomicU64,
+    pub(super) invalid_requests: AtomicU64,
+}
+
+/// A disk image, open.
+#[derive(Debug)]
+pub struct Disk {
+    file: File,
+    path: PathBuf,
+    read_only: bool,
+    sectors: AtomicU64,
+    /// True from the first write the host had no room for until one succeeds, so that the log gets one line of each.
+    full: AtomicBool,
+    pub(super) counters: BlockCounters,
+}
+
+impl Disk {
+    /// Opens the image. A writable one is locked (`flock`, bound to this open file description) until it is dropped.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
+        let host = |action| move |source| DiskError::Host { action, path: path.to_owned(), source };
+        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => DiskError::Missing { path: path.to_owned() },
+            _ => host("open")(source),
+        })?;
+        let metadata = file.metadata().map_err(host("inspect"))?;
+        if !metadata.is_file() {
+            return Err(DiskError::Unsuitable { path: path.to_owned(), reason: "it is not a regular file" });
+        }
+        if !read_only {
+            file.try_lock().map_err(|failure| match failure {
+                TryLockError::WouldBlock => DiskError::Locked { path: path.to_owned() },
+                TryLockError::Error(source) => host("lock")(source),
+            })?;
+        }
+        let sectors = metadata.len() / SECTOR_BYTES;
+        if sectors == 0 {
+            return Err(DiskError::Unsuitable { path: path.to_owned(), reason: "it is smaller than one sector of 512 bytes" });
+        }
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            read_only,
+            sectors: AtomicU64::new(sectors),
+            full: AtomicBool::new(false),
+            counters: BlockCounters::default(),
+        })
+    }
+
+    /// True when the guest may only read.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Size the guest is told, in sectors of 512 bytes.
+    pub fn sectors(&self) -> u64 {
+        self.sectors.load(Ordering::Acquire)
+    }
+
+    /// Takes over the size of a file that was grown on the host; returns it in bytes.
+    pub fn reread_size(&self) -> Result<u64, DiskError> {
+        let metadata =
+            self.file.metadata().map_err(|source| DiskError::Host { action: "inspect", path: self.path.clone(), source })?;
+        let sectors = metadata.len() / SECTOR_BYTES;
+        let before = self.sectors();
+        if sectors < before {
+            return Err(DiskError::Shrunk { path: self.path.clone(), from: before * SECTOR_BYTES, to: metadata.len() });
+        }
+        self.sectors.store(sectors, Ordering::Release);
+        Ok(sectors * SECTOR_BYTES)
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Makes everything written so far durable.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Gives `length` bytes at `offset` back to the host; they read as zeroes.
+    pub(super) fn punch_hole(&self, offset: i64, length: i64) -> io::Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, offset, length)?)
+    }
+
+    /// Makes `length` bytes at `offset` read as zeroes and keeps room for them.
+    pub(super) fn write_zeroes(&self, offset: i64, length: i64) -> io::Result<()> {
+        let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(&self.file, flags, offset, length) {
+            // Not every file system has it (tmpfs): then zeroes are written.
+            Err(nix::errno::Errno::EOPNOTSUPP) => self.write_zero_blocks(offset, length),
+            answer => Ok(answer?),
+        }
+    }
+
+    fn write_zero_blocks(&self, offset: i64, length: i64) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        static ZEROES: [u8; 1 << 16] = [0; 1 << 16];
+        let (mut at, end) = (offset.cast_unsigned(), offset.cast_unsigned() + length.cast_unsigned());
+        while at < end {
+            let piece = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROES.len());
+            self.file.write_all_at(&ZEROES[..piece], at)?;
+            at += piece as u64;
+        }
+        Ok(())
+    }
+
+    /// A request failed on the host: it is counted, and logged. A full host is logged once until it has room again.
+    pub(super) fn failed(&self, action: &str, failure: &io::Error) {
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        if matches!(failure.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
+            self.counters.host_full.fetch_add(1, Ordering::Relaxed);
+            if !self.full.swap(true, Ordering::Relaxed) {
+                error!(
+                    disk = %self.path.display(), action,
+                    "the host has no room left for the disk image; the guest gets I/O errors until there is some: {failure}"
+                );
+            }
+        } else {
+            error!(disk = %self.path.display(), action, "the host failed a request of the guest: {failure}");
+        }
+    }
+
+    /// A write went through.
+    pub(super) fn succeeded(&self) {
+        if self.full.load(Ordering::Relaxed) && self.full.swap(false, Ordering::Relaxed) {
+            info!(disk = %self.path.display(), "the host has room for the disk image again");
+        }
+    }
+}
+
+impl Counters for Disk {
+    fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        let counters = &self.counters;
+        [
+            ("kicks", &counters.kicks),
+            ("reads", &counters.reads),
+            ("read_bytes", &counters.read_bytes),
+            ("writes", &counters.writes),
+            ("written_bytes", &counters.written_bytes),
+            ("flushes", &counters.flushes),
+            ("discards", &counters.discards),
+            ("write_zeroes", &counters.write_zeroes),
+            ("errors", &counters.errors),
+            ("host_full", &counters.host_full),
+            ("invalid_requests", &counters.invalid_requests),
+        ]
+        .into_iter()
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+        .collect()
+    }
+}

@@ -1,0 +1,372 @@
+//! One request of the block device (virtio 1.3 §5.2.6): descriptor chain in, host I/O, status byte out.
+//!
+//! The host reads and writes guest memory directly (`preadv`, `pwritev`). Everything in the chain comes from the guest
+//! and is checked: what leaves no place for an answer is an error of the device; the rest is answered in the status.
+
+use std::io;
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+
+use nix::errno::Errno;
+use thiserror::Error;
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
+    VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+    VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+};
+use virtio_queue::DescriptorChain;
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+use super::ID_BYTES;
+use super::config::{RANGE_SECTORS_MAX, RANGES_MAX};
+use super::disk::{Disk, SECTOR_BYTES};
+
+const HEADER_BYTES: u64 = 16;
+const RANGE_BYTES: u64 = 16;
+/// Most buffers one preadv or pwritev takes (IOV_MAX of Linux).
+const VECTORS_MAX: usize = 1024;
+
+/// A chain that has no place for an answer: the device cannot go on.
+#[derive(Debug, Error)]
+pub(super) enum ChainError {
+    #[error("a descriptor chain is cut off: a descriptor or table in it is not valid")]
+    CutOff,
+    #[error("a descriptor for the device to read follows one for it to write")]
+    Order,
+    #[error("a descriptor chain has no byte for the status")]
+    NoStatus,
+    #[error("the status byte at {0:#x} is outside the guest's memory")]
+    StatusAddress(u64),
+}
+
+/// How a request ends when it does not succeed.
+enum Failure {
+    /// The driver asked for what the device did not offer.
+    Unsupported,
+    /// The request is not valid: too short, out of range, or its memory is not there.
+    Invalid,
+    /// The host's I/O failed.
+    Host(&'static str, io::Error),
+}
+
+type Outcome = Result<u64, Failure>;
+
+/// A stretch of guest memory as a descriptor names it; not checked yet.
+#[derive(Clone, Copy)]
+struct Buffer {
+    address: GuestAddress,
+    length: u64,
+}
+
+/// Serves one request; returns how many bytes of the chain were written, for the used ring.
+pub(super) fn serve<M>(
+    chain: DescriptorChain<M>,
+    memory: &GuestMemoryMmap,
+    disk: &Disk,
+    id: &[u8; ID_BYTES],
+) -> Result<u32, ChainError>
+where
+    M: Deref<Target = GuestMemoryMmap>,
+{
+    let (readable, mut writable) = split(chain)?;
+    let status = take_status(&mut writable)?;
+    let (code, written) = match perform(&readable, &writable, memory, disk, id) {
+        Ok(written) => (VIRTIO_BLK_S_OK, written),
+        Err(Failure::Unsupported) => (VIRTIO_BLK_S_UNSUPP, 0),
+        Err(Failure::Invalid) => {
+            disk.counters.invalid_requests.fetch_add(1, Ordering::Relaxed);
+            (VIRTIO_BLK_S_IOERR, 0)
+        }
+        Err(Failure::Host(action, failure)) => {
+            disk.failed(action, &failure);
+            (VIRTIO_BLK_S_IOERR, 0)
+        }
+    };
+    memory.write_obj(code as u8, status).map_err(|_| ChainError::StatusAddress(status.raw_value()))?;
+    Ok(u32::try_from(written + 1).unwrap_or(u32::MAX))
+}
+
+/// Parts the chain into what the device reads and what it writes.
+fn split<M>(chain: DescriptorChain<M>) -> Result<(Vec<Buffer>, Vec<Buffer>), ChainError>
+where
+    M: Deref<Target = GuestMemoryMmap>,
+{
+    let (mut readable, mut writable) = (Vec::new(), Vec::new());
+    let mut ended = false;
+    for descriptor in chain {
+        let buffer = Buffer { address: descriptor.addr(), length: u64::from(descriptor.len()) };
+        if descriptor.is_write_only() {
+            writable.push(buffer);
+        } else if writable.is_empty() {
+            readable.push(buffer);
+        } else {
+            return Err(ChainError::Order);
+        }
+        ended = !descriptor.has_next();
+    }
+    // The iterator also stops at what it cannot read; only a chain that says so itself has ended.
+    if ended { Ok((readable, writable)) } else { Err(ChainError::CutOff) }
+}
+
+/// The status is the last byte the device may write, however the driver framed the rest (virtio 1.3 §2.7.4).
+fn take_status(writable: &mut Vec<Buffer>) -> Result<GuestAddress, ChainError> {
+    while writable.last().is_some_and(|last| last.length == 0) {
+        writable.pop();
+    }
+    let last = writable.last_mut().ok_or(ChainError::NoStatus)?;
+    last.length -= 1;
+    last.address.checked_add(last.length).ok_or(ChainError::StatusAddress(last.address.raw_value()))
+}
+
+fn perform(
+    readable: &[Buffer],
+    writable: &[Buffer],
+    memory: &GuestMemoryMmap,
+    disk: &Disk,
+    id: &[u8; ID_BYTES],
+) -> Outcome {
+    let (header, data) = cut(readable, HEADER_BYTES).ok_or(Failure::Invalid)?;
+    let mut bytes = [0; HEADER_BYTES as usize];
+    gather(&header, memory, &mut bytes)?;
+    let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+    let sector = u64::from_le_bytes([
+        bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15],
+    ]);
+    let counters = &disk.counters;
+    match kind {
+        VIRTIO_BLK_T_IN => {
+            let length = read(writable, memory, disk, sector)?;
+            counters.reads.fetch_add(1, Ordering::Relaxed);
+            counters.read_bytes.fetch_add(length, Ordering::Relaxed);
+            Ok(length)
+        }
+        VIRTIO_BLK_T_OUT => {
+            let length = write(&data, memory, disk, sector)?;
+            counters.writes.fetch_add(1, Ordering::Relaxed);
+            counters.written_bytes.fetch_add(length, Ordering::Relaxed);
+            Ok(0)
+        }
+        VIRTIO_BLK_T_FLUSH => {
+            disk.flush().map_err(|failure| Failure::Host("flush", failure))?;
+            counters.flushes.fetch_add(1, Ordering::Relaxed);
+            Ok(0)
+        }
+        VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES if disk.is_read_only() => Err(Failure::Unsupported),
+        VIRTIO_BLK_T_DISCARD => {
+            for range in ranges(&data, memory, disk)? {
+                range.discard(disk)?;
+            }
+            counters.discards.fetch_add(1, Ordering::Relaxed);
+            Ok(0)
+        }
+        VIRTIO_BLK_T_WRITE_ZEROES => {
+            for range in ranges(&data, memory, disk)? {
+                range.write_zeroes(disk)?;
+            }
+            counters.write_zeroes.fetch_add(1, Ordering::Relaxed);
+            Ok(0)
+        }
+        VIRTIO_BLK_T_GET_ID => scatter(writable, memory, id),
+        _ => Err(Failure::Unsupported),
+    }
+}
+
+/// The first `length` bytes of `buffers`, and the rest; nothing when they are shorter.
+fn cut(buffers: &[Buffer], length: u64) -> Option<(Vec<Buffer>, Vec<Buffer>)> {
+    let (mut first, mut rest) = (Vec::new(), Vec::with_capacity(buffers.len()));
+    let mut missing = length;
+    for buffer in buffers {
+        let taken = buffer.length.min(missing);
+        if taken > 0 {
+            first.push(Buffer { length: taken, ..*buffer });
+            missing -= taken;
+        }
+        if buffer.length > taken {
+            rest.push(Buffer { address: buffer.address.checked_add(taken)?, length: buffer.length - taken });
+        }
+    }
+    (missing == 0).then_some((first, rest))
+}
+
+fn gather(buffers: &[Buffer], memory: &GuestMemoryMmap, mut into: &mut [u8]) -> Result<(), Failure> {
+    for buffer in buffers {
+        let (now, later) = into.split_at_mut(usize::try_from(buffer.length).unwrap_or(usize::MAX).min(into.len()));
+        memory.read_slice(now, buffer.address).map_err(|_| Failure::Invalid)?;
+        into = later;
+    }
+    Ok(())
+}
+
+fn scatter(buffers: &[Buffer], memory: &GuestMemoryMmap, mut from: &[u8]) -> Outcome {
+    let mut written = 0;
+    for buffer in buffers {
+        let (now, later) = from.split_at(usize::try_from(buffer.length).unwrap_or(usize::MAX).min(from.len()));
+        memory.write_slice(now, buffer.address).map_err(|_| Failure::Invalid)?;
+        written += now.len() as u64;
+        from = later;
+    }
+    Ok(written)
+}
+
+/// Offset in the file of `length` bytes at `sector`, if they are whole sectors of the disk.
+fn place(sector: u64, length: u64, disk: &Disk) -> Result<i64, Failure> {
+    let sectors = length / SECTOR_BYTES;
+    let end = sector.checked_add(sectors).ok_or(Failure::Invalid)?;
+    if !length.is_multiple_of(SECTOR_BYTES) || end > disk.sectors() {
+        return Err(Failure::Invalid);
+    }
+    i64::try_from(sector * SECTOR_BYTES).map_err(|_| Failure::Invalid)
+}
+
+fn total(buffers: &[Buffer]) -> u64 {
+    // The chain's iterator refuses chains of 4 GiB and more.
+    buffers.iter().map(|buffer| buffer.length).sum()
+}
+
+fn read(buffers: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk, sector: u64) -> Outcome {
+    let length = total(buffers);
+    let offset = place(sector, length, disk)?;
+    transfer(vectors(buffers, memory)?, offset, |vectors, offset| {
+        // SAFETY: every vector lies in a mapping of guest memory that `memory` keeps alive across this call, checked for its
+        // whole length by `vectors`; the guest may change that memory at any time and the kernel copes with that.
+        unsafe { libc::preadv(raw(disk), vectors.as_ptr(), count(vectors), offset) }
+    })
+    .map_err(|failure| Failure::Host("read", failure))?;
+    Ok(length)
+}
+
+fn write(buffers: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk, sector: u64) -> Outcome {
+    if disk.is_read_only() {
+        return Err(Failure::Invalid);
+    }
+    let length = total(buffers);
+    let offset = place(sector, length, disk)?;
+    transfer(vectors(buffers, memory)?, offset, |vectors, offset| {
+        // SAFETY: as in `read`; the kernel only reads from the vectors.
+        unsafe { libc::pwritev(raw(disk), vectors.as_ptr(), count(vectors), offset) }
+    })
+    .map_err(|failure| Failure::Host("write", failure))?;
+    disk.succeeded();
+    Ok(length)
+}
+
+fn raw(disk: &Disk) -> libc::c_int {
+    use std::os::fd::AsRawFd;
+    disk.as_fd().as_raw_fd()
+}
+
+fn count(vectors: &[libc::iovec]) -> libc::c_int {
+    vectors.len() as libc::c_int
+}
+
+/// Guest buffers as the host sees them; each is in guest memory for its whole length.
+fn vectors(buffers: &[Buffer], memory: &GuestMemoryMmap) -> Result<Vec<libc::iovec>, Failure> {
+    let mut vectors = Vec::with_capacity(buffers.len());
+    for buffer in buffers {
+        let length = usize::try_from(buffer.length).map_err(|_| Failure::Invalid)?;
+        // A buffer may cross from one memory region into the next.
+        for slice in memory.get_slices(buffer.address, length) {
+            let slice = slice.map_err(|_| Failure::Invalid)?;
+            vectors.push(libc::iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() });
+        }
+    }
+    Ok(vectors)
+}
+
+/// Repeats `io` until every byte of `vectors` went through.
+fn transfer(
+    mut vectors: Vec<libc::iovec>,
+    mut offset: i64,
+    io: impl Fn(&[libc::iovec], i64) -> isize,
+) -> io::Result<()> {
+    let mut rest = vectors.as_mut_slice();
+    while !rest.is_empty() {
+        let moved = match Errno::result(io(&rest[..rest.len().min(VECTORS_MAX)], offset)) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image is shorter than it was")),
+            Ok(moved) => moved.cast_unsigned(),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        offset += moved as i64;
+        let mut left = moved;
+        while let Some(first) = rest.first_mut() {
+            if left < first.iov_len {
+                first.iov_base = first.iov_base.wrapping_byte_add(left);
+                first.iov_len -= left;
+                break;
+            }
+            left -= first.iov_len;
+            rest = &mut rest[1..];
+        }
+    }
+    Ok(())
+}
+
+/// One segment of a discard or write-zeroes request, checked against the disk.
+struct Range {
+    offset: i64,
+    length: i64,
+    flags: u32,
+}
+
+fn ranges(data: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk) -> Result<Vec<Range>, Failure> {
+    let length = total(data);
+    if length == 0 || !length.is_multiple_of(RANGE_BYTES) || length / RANGE_BYTES > u64::from(RANGES_MAX) {
+        return Err(Failure::Invalid);
+    }
+    let mut bytes = vec![0; length as usize];
+    gather(data, memory, &mut bytes)?;
+    let (segments, _) = bytes.as_chunks::<{ RANGE_BYTES as usize }>();
+    segments.iter().map(|segment| Range::parse(segment, disk)).collect()
+}
+
+impl Range {
+    fn parse(segment: &[u8; RANGE_BYTES as usize], disk: &Disk) -> Result<Self, Failure> {
+        let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = *segment;
+        let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
+        let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
+        let flags = u32::from_le_bytes([f0, f1, f2, f3]);
+        if sectors > RANGE_SECTORS_MAX {
+            return Err(Failure::Invalid);
+        }
+        let length = u64::from(sectors) * SECTOR_BYTES;
+        let offset = place(sector, length, disk)?;
+        Ok(Self { offset, length: length as i64, flags })
+    }
+
+    fn discard(&self, disk: &Disk) -> Result<(), Failure> {
+        // Unmap is reserved in a discard, and so is every other bit (virtio 1.3 §5.2.6.2).
+        if self.flags != 0 {
+            return Err(Failure::Unsupported);
+        }
+        if self.length == 0 {
+            return Ok(());
+        }
+        disk.punch_hole(self.offset, self.length).map_err(|failure| self.refused("discard", failure))
+    }
+
+    fn write_zeroes(&self, disk: &Disk) -> Result<(), Failure> {
+        if self.flags & !VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0 {
+            return Err(Failure::Unsupported);
+        }
+        if self.length == 0 {
+            return Ok(());
+        }
+        let unmapped = self.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0
+            && match disk.punch_hole(self.offset, self.length) {
+                Ok(()) => true,
+                // Unmapping is a wish; the zeroes are not.
+                Err(failure) if failure.raw_os_error() == Some(libc::EOPNOTSUPP) => false,
+                Err(failure) => return Err(Failure::Host("write zeroes", failure)),
+            };
+        if !unmapped {
+            disk.write_zeroes(self.offset, self.length).map_err(|failure| Failure::Host("write zeroes", failure))?;
+            disk.succeeded();
+        }
+        Ok(())
+    }
+
+    fn refused(&self, action: &'static str, failure: io::Error) -> Failure {
+        if failure.raw_os_error() == Some(libc::EOPNOTSUPP) { Failure::Unsupported } else { Failure::Host(action, failure) }
+    }
+}

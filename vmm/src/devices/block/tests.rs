@@ -1,0 +1,1 @@
+//! Tests of the block device with a mock driver queue.

@@ -1,0 +1,13 @@
+//! What a device counts, for the `stats` command of the control socket.
+
+/// Counters of one device. They only grow while the device lives, and are read without stopping it.
+pub trait Counters: Send + Sync {
+    /// Every counter with its name, in a fixed order. Names are snake_case; sizes are in bytes and say so.
+    fn snapshot(&self) -> Vec<(&'static str, u64)>;
+}
+
+impl Counters for super::vsock::VsockStatistics {
+    fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        self.snapshot()
+    }
+}

@@ -1,0 +1,438 @@
+//! The muxer: the table of streams between host and guest, and whose turn it is.
+//!
+//! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served in turn,
+//! one read each. What the guest must hear that belongs to no stream any more (resets, last shutdowns) waits in a queue of its
+//! own and goes first. That queue is bounded: while it is long the device takes no more packets from the guest.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+
+use super::super::queue::{Malformed, Slice};
+use super::chain::Buffers;
+use super::connection::{Connection, Next, Ports, Remains, State, Verdict};
+use super::host::{AGAIN, Handshake, Host, LISTENER, SocketId};
+use super::packet::{Closed, HOST_CID, Header, MAX_PAYLOAD_BYTES, Operation, TYPE_STREAM};
+use super::socket;
+use super::stats::{VsockStatistics, add, count};
+
+/// Streams in the table, handshakes and remains together. Each may hold 256 KiB of the guest's data at worst.
+const MAX_STREAMS: usize = 4096;
+/// While so many answers wait for receive buffers, no more of the guest's packets are taken.
+const MAX_ANSWERS: usize = 1024;
+/// Ports given to streams from the host count up from here, past any that is listened on.
+const FIRST_HOST_PORT: u32 = 1 << 30;
+/// Connections taken from the listening socket in one go.
+const ACCEPT_BATCH: usize = 64;
+/// Events taken from epoll at once, and how often in one go.
+const EVENTS: usize = 128;
+const EVENT_ROUNDS: usize = 8;
+
+/// What a pair of ports stands for.
+#[derive(Clone, Copy, Debug)]
+enum Flow {
+    Live(SocketId),
+    /// The guest was told that the host has gone, and owes a reset. Its late packets are not answered.
+    Closing,
+}
+
+/// The streams of one guest.
+#[derive(Debug)]
+pub(super) struct Muxer {
+    guest_cid: u64,
+    path: PathBuf,
+    host: Host,
+    flows: HashMap<Ports, Flow>,
+    connections: HashMap<SocketId, Connection>,
+    remains: HashMap<SocketId, Remains>,
+    ring: VecDeque<SocketId>,
+    answers: VecDeque<Header>,
+    next_port: u32,
+    statistics: Arc<VsockStatistics>,
+}
+
+impl Muxer {
+    /// Listens at `path` for the guest with the given CID.
+    pub(super) fn new(guest_cid: u64, path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            guest_cid,
+            path: path.to_owned(),
+            host: Host::listen(path)?,
+            flows: HashMap::new(),
+            connections: HashMap::new(),
+            remains: HashMap::new(),
+            ring: VecDeque::new(),
+            answers: VecDeque::new(),
+            next_port: FIRST_HOST_PORT,
+            statistics: Arc::default(),
+        })
+    }
+
+    pub(super) fn statistics(&self) -> &Arc<VsockStatistics> {
+        &self.statistics
+    }
+
+    pub(super) fn event_fd(&self) -> BorrowedFd<'_> {
+        self.host.event_fd()
+    }
+
+    /// Makes [`event_fd`](Self::event_fd) readable, so that the device is called again soon.
+    pub(super) fn call_again(&self) {
+        self.host.call_again();
+    }
+
+    /// Forgets every stream. Sockets of the host see their end.
+    pub(super) fn reset(&mut self) {
+        self.flows.clear();
+        self.connections.clear();
+        self.remains.clear();
+        self.ring.clear();
+        self.answers.clear();
+        self.host.close_handshakes();
+        self.room_was_made();
+    }
+
+    // The host's side.
+
+    /// Handles what the host's sockets have to report.
+    pub(super) fn host_events(&mut self) -> io::Result<()> {
+        let mut space = [EpollEvent::empty(); EVENTS];
+        for _ in 0..EVENT_ROUNDS {
+            let events = self.host.events(&mut space)?;
+            let all = events.len() < EVENTS;
+            for event in events {
+                match event.data() {
+                    LISTENER => self.accept(),
+                    AGAIN => self.host.called_again(),
+                    id => self.socket_event(id, event.events()),
+                }
+            }
+            if all {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries again what the lack of descriptors stopped.
+    pub(super) fn resume_accepting(&mut self) {
+        if self.streams() < MAX_STREAMS {
+            self.host.resume();
+        }
+    }
+
+    fn streams(&self) -> usize {
+        self.flows.len() + self.remains.len() + self.host.handshakes()
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..ACCEPT_BATCH {
+            if self.streams() >= MAX_STREAMS {
+                self.host.pause();
+                return;
+            }
+            let Some((id, crowded_out)) = self.host.accept() else { return };
+            if crowded_out {
+                count(&self.statistics.handshakes_failed);
+            }
+            // The line is often there already.
+            self.handshake(id, false);
+        }
+    }
+
+    fn socket_event(&mut self, id: SocketId, events: EpollFlags) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            let sent = connection.host_event(events);
+            add(&self.statistics.bytes_to_host, sent);
+            self.settle(id);
+        } else if let Some(remains) = self.remains.get_mut(&id) {
+            add(&self.statistics.bytes_to_host, remains.flush());
+            if remains.finished() {
+                self.remains.remove(&id);
+                self.room_was_made();
+            }
+        } else {
+            let ended = events.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+            self.handshake(id, ended);
+        }
+    }
+
+    fn handshake(&mut self, id: SocketId, ended: bool) {
+        match self.host.handshake(id, ended) {
+            Some(Handshake::Connect(port, socket)) => {
+                let ports = Ports { host: self.free_port(port), guest: port };
+                count(&self.statistics.connections_from_host);
+                self.insert(id, Connection::from_host(self.guest_cid, ports, socket));
+            }
+            Some(Handshake::Failed) => {
+                count(&self.statistics.handshakes_failed);
+                self.room_was_made();
+            }
+            // The event of a socket that an earlier event of the same batch has ended, or nothing new.
+            Some(Handshake::Waiting) | None => {}
+        }
+    }
+
+    /// A host port that no stream to the guest's port `guest` uses. There are far more ports than streams.
+    fn free_port(&mut self, guest: u32) -> u32 {
+        loop {
+            let host = self.next_port;
+            self.next_port = self.next_port.checked_add(1).unwrap_or(FIRST_HOST_PORT);
+            if !self.flows.contains_key(&Ports { host, guest }) {
+                return host;
+            }
+        }
+    }
+
+    // The guest's packets.
+
+    /// Whether there is room for the answers to another packet.
+    pub(super) fn takes_packets(&self) -> bool {
+        self.answers.len() < MAX_ANSWERS
+    }
+
+    /// Handles a packet from the guest.
+    pub(super) fn receive(&mut self, header: &Header, payload: &[Slice<'_>]) {
+        count(&self.statistics.packets_to_host);
+        if header.src_cid != self.guest_cid {
+            tracing::debug!(src_cid = header.src_cid, "dropped a vsock packet that is not from the guest's CID");
+            count(&self.statistics.packets_dropped);
+            return;
+        }
+        let operation = Operation::from_wire(header.op);
+        if header.dst_cid != HOST_CID || header.kind != TYPE_STREAM {
+            self.answer_with_reset(header);
+            return;
+        }
+        let ports = Ports { host: header.dst_port, guest: header.src_port };
+        match (self.flows.get(&ports), operation) {
+            (Some(&Flow::Live(id)), _) => self.receive_on(id, header, operation, payload),
+            (None, Some(Operation::Request)) => self.connect(ports, header),
+            (None, _) => self.answer_with_reset(header),
+            // A new stream with the ports of one that ended: the guest has forgotten that one.
+            (Some(Flow::Closing), Some(Operation::Request)) => {
+                self.flows.remove(&ports);
+                self.connect(ports, header);
+            }
+            (Some(Flow::Closing), Some(Operation::Reset)) => {
+                count(&self.statistics.resets_received);
+                self.flows.remove(&ports);
+                self.room_was_made();
+            }
+            (Some(Flow::Closing), Some(Operation::Shutdown))
+                if Closed::from_wire(header.flags).contains(Closed::BOTH) =>
+            {
+                self.flows.remove(&ports);
+                self.answer_with_reset(header);
+                self.room_was_made();
+            }
+            (Some(Flow::Closing), _) => {}
+        }
+    }
+
+    fn receive_on(&mut self, id: SocketId, header: &Header, operation: Option<Operation>, payload: &[Slice<'_>]) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.update_peer_credit(header);
+        let legal = match (connection.state, operation) {
+            (_, Some(Operation::Reset)) => {
+                count(&self.statistics.resets_received);
+                if connection.state != State::Established {
+                    count(&self.statistics.connections_refused);
+                }
+                self.remove(id, false);
+                return;
+            }
+            (State::Asked, Some(Operation::Response)) => connection.establish().is_ok(),
+            (State::Established, Some(Operation::ReadWrite)) if connection.guest_may_send() => {
+                match connection.receive(payload, header.len) {
+                    Ok(sent) => {
+                        add(&self.statistics.bytes_to_host, sent);
+                        true
+                    }
+                    Err(_overrun) => {
+                        tracing::warn!(ports = ?connection.ports, "the guest sent beyond its credit; the stream is reset");
+                        count(&self.statistics.credit_overruns);
+                        false
+                    }
+                }
+            }
+            (State::Established, Some(Operation::Shutdown)) => {
+                connection.guest_shutdown(Closed::from_wire(header.flags));
+                true
+            }
+            (State::Established, Some(Operation::CreditUpdate)) => true,
+            (State::Established, Some(Operation::CreditRequest)) => {
+                connection.answer_credit_request();
+                true
+            }
+            // An operation that does not belong into this state, or that the specification does not know.
+            _ => false,
+        };
+        if legal {
+            self.settle(id);
+        } else {
+            self.remove(id, true);
+        }
+    }
+
+    /// The guest asks for a stream to a port of the host.
+    fn connect(&mut self, ports: Ports, request: &Header) {
+        let mut path = OsString::from(&self.path);
+        path.push(format!("_{}", ports.host));
+        if self.streams() >= MAX_STREAMS {
+            tracing::warn!(port = ports.host, "refused a stream from the guest: it has {MAX_STREAMS} already");
+            count(&self.statistics.connections_refused);
+            self.answer_with_reset(request);
+            return;
+        }
+        let connected = socket::connect(Path::new(&path)).and_then(|socket| Ok((self.host.watch(&socket)?, socket)));
+        match connected {
+            Ok((id, socket)) => {
+                count(&self.statistics.connections_from_guest);
+                self.insert(id, Connection::from_guest(self.guest_cid, ports, socket, request));
+            }
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "refused a stream from the guest");
+                count(&self.statistics.connections_refused);
+                self.answer_with_reset(request);
+            }
+        }
+    }
+
+    /// Answers a packet that has no stream; a reset is not answered (virtio 1.3 §5.10.6.5).
+    fn answer_with_reset(&mut self, header: &Header) {
+        if header.op == Operation::Reset.to_wire() {
+            count(&self.statistics.packets_dropped);
+        } else {
+            count(&self.statistics.resets_sent);
+            self.answers.push_back(header.answer_reset());
+        }
+    }
+
+    // The table.
+
+    fn insert(&mut self, id: SocketId, connection: Connection) {
+        self.flows.insert(connection.ports, Flow::Live(id));
+        self.connections.insert(id, connection);
+        self.count_open();
+        self.settle(id);
+    }
+
+    /// Draws the consequences of whatever happened to a stream.
+    fn settle(&mut self, id: SocketId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match connection.verdict() {
+            Verdict::Continue => {
+                if connection.wants_to_send() && !connection.queued {
+                    connection.queued = true;
+                    self.ring.push_back(id);
+                }
+            }
+            Verdict::Abandoned => {
+                let guest_knows = connection.state == State::Asked;
+                self.remove(id, guest_knows);
+            }
+            Verdict::GuestDone => self.remove(id, true),
+            Verdict::HostDone => {
+                let farewell = connection.shutdown_header(Closed::BOTH);
+                let ports = connection.ports;
+                self.remove(id, false);
+                self.flows.insert(ports, Flow::Closing);
+                self.answers.push_back(farewell);
+            }
+        }
+    }
+
+    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest sent before still goes out.
+    fn remove(&mut self, id: SocketId, reset: bool) {
+        let Some(mut connection) = self.connections.remove(&id) else { return };
+        self.flows.remove(&connection.ports);
+        if reset {
+            count(&self.statistics.resets_sent);
+            let header = connection.header(Operation::Reset);
+            self.answers.push_back(header);
+        }
+        if let Some(remains) = connection.into_remains() {
+            self.remains.insert(id, remains);
+        }
+        self.count_open();
+        self.room_was_made();
+    }
+
+    fn count_open(&self) {
+        self.statistics.connections_open.store(self.connections.len() as u64, Ordering::Relaxed);
+    }
+
+    fn room_was_made(&mut self) {
+        self.count_open();
+        self.resume_accepting();
+    }
+
+    // Packets for the guest.
+
+    /// Whether something waits for receive buffers.
+    pub(super) fn has_packets(&self) -> bool {
+        !self.answers.is_empty() || !self.ring.is_empty()
+    }
+
+    /// How many receive buffers the next [`fill`](Self::fill) can make use of.
+    pub(super) fn wanted_buffers(&self) -> usize {
+        if !self.answers.is_empty() {
+            return 1;
+        }
+        self.ring.front().and_then(|id| self.connections.get(id)).map_or(1, |connection| connection.batch)
+    }
+
+    /// Fills buffers with what is next in turn, and returns how many it used, from the first. None used: nothing was there.
+    pub(super) fn fill(&mut self, buffers: &mut Buffers<'_>) -> Result<usize, Malformed> {
+        if let Some(header) = self.answers.pop_front() {
+            return self.complete(buffers, &header);
+        }
+        while let Some(id) = self.ring.pop_front() {
+            let Some(connection) = self.connections.get_mut(&id) else { continue };
+            connection.queued = false;
+            let used = match connection.next() {
+                Next::Nothing => 0,
+                Next::Control(header) => self.complete(buffers, &header)?,
+                Next::Data(credit) => self.fill_with_data(id, credit, buffers)?,
+            };
+            self.settle(id);
+            if used > 0 {
+                return Ok(used);
+            }
+        }
+        Ok(0)
+    }
+
+    fn complete(&mut self, buffers: &mut Buffers<'_>, header: &Header) -> Result<usize, Malformed> {
+        buffers.complete(0, header)?;
+        count(&self.statistics.packets_to_guest);
+        Ok(1)
+    }
+
+    fn fill_with_data(&mut self, id: SocketId, credit: usize, buffers: &mut Buffers<'_>) -> Result<usize, Malformed> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(0) };
+        let room: usize = (0..buffers.len()).map(|index| buffers.room(index)).sum();
+        if room == 0 {
+            return Err(Malformed("a receive buffer with no room for data".into()));
+        }
+        let Some(read) = connection.read(buffers.payload(), credit.min(room)) else { return Ok(0) };
+        let (mut left, mut used) = (read, 0);
+        while left > 0 {
+            let length = left.min(buffers.room(used)).min(MAX_PAYLOAD_BYTES);
+            let header = connection.data_header(Operation::ReadWrite, length as u32);
+            buffers.complete(used, &header)?;
+            left -= length;
+            used += 1;
+        }
+        add(&self.statistics.packets_to_guest, used as u64);
+        add(&self.statistics.bytes_to_guest, read as u64);
+        Ok(used)
+    }
+}

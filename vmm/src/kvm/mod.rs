@@ -1,0 +1,3 @@
+//! KVM: for now the probe that tells whether it works on this host.
+
+pub mod probe;

@@ -1,0 +1,344 @@
+//! One machine from its start to its end.
+//!
+//! The main thread starts the guest, then waits for [`Event`]s and decides when and why the machine ends. The control
+//! socket's threads and the guest's threads share the [`Machine`] and send events.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+use tracing::{error, info, warn};
+
+use crate::attachment::relay::BackendChannel;
+use crate::config::Config;
+use crate::control::ControlSocket;
+use crate::devices::block::{BlockDevice, Disk};
+use crate::devices::counters::Counters;
+use crate::devices::vsock::VsockDevice;
+use crate::error::{ErrorCode, Failure};
+use crate::signals;
+use crate::uml::{ConsoleTail, GuestEnd, UmlDevice, UmlGuest};
+
+/// What the machine's threads tell its main thread.
+#[derive(Debug)]
+pub enum Event {
+    /// The guest kernel runs and has connected to a device.
+    Connected,
+    /// The guest kernel has started over.
+    Reset,
+    /// Someone asked for the machine's end.
+    Kill,
+    /// The guest is gone, with all its processes.
+    Ended(GuestEnd),
+}
+
+/// What the machine is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// The guest does not run yet.
+    Starting,
+    /// It runs.
+    Running,
+    /// It has been asked to power off.
+    Stopping,
+}
+
+/// Why the machine ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The guest powered off.
+    PowerOff,
+    /// The guest asked to start over.
+    Reset,
+    /// The end was asked for.
+    Killed,
+    /// The guest or what runs it failed.
+    Crashed,
+}
+
+/// A device as the control socket sees it.
+struct Device {
+    id: String,
+    kind: &'static str,
+    counters: Arc<dyn Counters>,
+    disk: Option<Arc<Disk>>,
+    channel: Arc<BackendChannel>,
+}
+
+/// The end as it is told to those who watch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct End {
+    reason: Reason,
+    detail: String,
+}
+
+impl End {
+    fn line(&self) -> String {
+        let Self { reason, detail } = self;
+        format!("{}\n", json!({"event": "exited", "reason": reason, "detail": detail}))
+    }
+}
+
+#[derive(Debug)]
+struct Progress {
+    state: State,
+    kill_asked: bool,
+    watchers: Vec<UnixStream>,
+    end: Option<End>,
+}
+
+/// A machine while it lives, shared by the threads that drive it.
+pub struct Machine {
+    config: Config,
+    started: Instant,
+    devices: Vec<Device>,
+    progress: Mutex<Progress>,
+    guest: OnceLock<UmlGuest>,
+    tail: Arc<ConsoleTail>,
+    events: Sender<Event>,
+}
+
+/// Runs the machine of `config` to its end and returns why it ended. `ready` hears once whether the start succeeded.
+/// A configuration that could not be read is such a failure too.
+pub fn run(config: Result<Config, Failure>, mut ready: Option<File>) -> Result<Reason, Failure> {
+    match config.and_then(start) {
+        Ok((machine, control, events)) => {
+            info!(accelerator = machine.config.accelerator.name(), "the machine runs");
+            tell(&mut ready, &json!({"ready": true}));
+            drop(ready);
+            let end = machine.wait(&events);
+            // Before the watchers hear of the end, a new monitor must be able to take the sockets.
+            drop(control);
+            machine.finish(&end);
+            Ok(end.reason)
+        }
+        Err(failure) => {
+            tell(&mut ready, &json!({"error": failure}));
+            Err(failure)
+        }
+    }
+}
+
+fn tell(ready: &mut Option<File>, message: &serde_json::Value) {
+    if let Some(ready) = ready
+        && let Err(error) = ready.write_all(format!("{message}\n").as_bytes())
+    {
+        warn!("whoever started the monitor does not listen for its readiness: {error}");
+    }
+}
+
+fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>), Failure> {
+    info!(name = %config.name, accelerator = config.accelerator.name(), memory_mib = config.memory_mib, "starting the machine");
+    let (sender, events) = mpsc::channel();
+    // First: it tells two monitors of one machine apart before anything is touched.
+    let listening = ControlSocket::bind(&config.control_socket)?;
+    let (devices, attached) = make_devices(&config)?;
+    let tail = Arc::new(ConsoleTail::default());
+    let machine = Arc::new(Machine {
+        started: Instant::now(),
+        devices,
+        progress: Mutex::new(Progress { state: State::Starting, kill_asked: false, watchers: Vec::new(), end: None }),
+        guest: OnceLock::new(),
+        tail: tail.clone(),
+        events: sender.clone(),
+        config,
+    });
+    signals::listen(machine.clone())?;
+    let any_device = !attached.is_empty();
+    let guest = UmlGuest::start(&machine.config, attached, &tail, &sender)?;
+    let _ = machine.guest.set(guest);
+    let control = listening.serve(machine.clone())?;
+    if any_device {
+        machine.wait_until_connected(&events)?;
+    }
+    machine.runs();
+    Ok((machine, control, events))
+}
+
+type Devices = (Vec<Device>, Vec<UmlDevice>);
+
+fn make_devices(config: &Config) -> Result<Devices, Failure> {
+    let (mut devices, mut attached) = (Vec::new(), Vec::new());
+    for block in &config.block {
+        let disk = Arc::new(Disk::open(&block.path, block.read_only)?);
+        let channel = Arc::new(BackendChannel::default());
+        attached.push(UmlDevice {
+            id: block.id.clone(),
+            device: Box::new(BlockDevice::new(disk.clone(), &block.id)),
+            channel: channel.clone(),
+        });
+        devices.push(Device { id: block.id.clone(), kind: "block", counters: disk.clone(), disk: Some(disk), channel });
+    }
+    if let Some(vsock) = &config.vsock {
+        let device = VsockDevice::new(vsock.guest_cid.into(), &vsock.socket)?;
+        let channel = Arc::new(BackendChannel::default());
+        let counters: Arc<dyn Counters> = device.statistics();
+        devices.push(Device { id: "vsock".to_owned(), kind: "vsock", counters, disk: None, channel: channel.clone() });
+        attached.push(UmlDevice { id: "vsock".to_owned(), device: Box::new(device), channel });
+    }
+    Ok((devices, attached))
+}
+
+impl Machine {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self) {
+        let mut progress = self.progress();
+        // A stop may have been asked for meanwhile.
+        if progress.state == State::Starting {
+            progress.state = State::Running;
+        }
+    }
+
+    /// Waits for the guest kernel's first sign of life.
+    fn wait_until_connected(&self, events: &Receiver<Event>) -> Result<(), Failure> {
+        match events.recv() {
+            Ok(Event::Connected) => Ok(()),
+            Ok(Event::Kill) => Err(Failure::new(ErrorCode::Internal, "the machine was told to end while it started")),
+            Ok(Event::Reset) | Err(_) => Err(Failure::new(ErrorCode::Internal, "the guest kernel was lost while it started")),
+            Ok(Event::Ended(end)) => Err(Failure::new(
+                ErrorCode::AcceleratorUnusable,
+                format!("the guest kernel ended before it used a device ({}): {}", describe(&end), self.tail.last_words()),
+            )),
+        }
+    }
+
+    /// Waits for the machine's end.
+    fn wait(&self, events: &Receiver<Event>) -> End {
+        let mut reset = false;
+        loop {
+            match events.recv() {
+                Ok(Event::Connected) => {}
+                Ok(Event::Reset) => {
+                    info!("the guest starts over, which ends this machine");
+                    reset = true;
+                    self.kill_guest();
+                }
+                Ok(Event::Kill) => self.kill_guest(),
+                Ok(Event::Ended(end)) => return self.explain(&end, reset),
+                Err(_) => return End { reason: Reason::Crashed, detail: "the monitor lost its threads".to_owned() },
+            }
+        }
+    }
+
+    fn explain(&self, end: &GuestEnd, reset: bool) -> End {
+        let (state, kill_asked) = {
+            let progress = self.progress();
+            (progress.state, progress.kill_asked)
+        };
+        let (reason, detail) = match end {
+            _ if kill_asked => (Reason::Killed, String::new()),
+            // Before its init takes over the power button, a kernel answers it with a reset.
+            _ if reset && state == State::Stopping => (Reason::PowerOff, "the guest reset when asked to stop".to_owned()),
+            _ if reset => (Reason::Reset, String::new()),
+            GuestEnd::Exited(0) => (Reason::PowerOff, String::new()),
+            end => (Reason::Crashed, format!("{}: {}", describe(end), self.tail.last_words())),
+        };
+        End { reason, detail }
+    }
+
+    fn finish(&self, end: &End) {
+        if end.reason == Reason::Crashed {
+            error!("the machine crashed: {}", end.detail);
+        } else {
+            info!(reason = ?end.reason, detail = %end.detail, "the machine has ended");
+        }
+        let mut progress = self.progress();
+        progress.end = Some(end.clone());
+        for watcher in progress.watchers.drain(..) {
+            send_end(watcher, end);
+        }
+    }
+
+    fn kill_guest(&self) {
+        if let Some(guest) = self.guest.get() {
+            guest.kill();
+        }
+    }
+
+    /// The answer to `state`.
+    pub fn state(&self) -> serde_json::Value {
+        json!({
+            "state": self.progress().state,
+            "accelerator": self.config.accelerator.name(),
+            "process": std::process::id(),
+            "uptime_ms": u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// The answer to `stats`.
+    pub fn stats(&self) -> serde_json::Value {
+        let device = |device: &Device| {
+            let counters: serde_json::Map<_, _> =
+                device.counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+            json!({"id": device.id, "kind": device.kind, "counters": counters})
+        };
+        json!({"devices": self.devices.iter().map(device).collect::<Vec<_>>()})
+    }
+
+    /// Asks the guest to power off.
+    pub fn stop(&self) -> Result<(), Failure> {
+        let guest =
+            self.guest.get().ok_or_else(|| Failure::new(ErrorCode::Internal, "the guest has not been started yet"))?;
+        self.progress().state = State::Stopping;
+        info!("asking the guest to power off");
+        guest.press_power_button()
+    }
+
+    /// Ends the machine at once.
+    pub fn kill(&self) {
+        info!("ending the machine at once");
+        self.progress().kill_asked = true;
+        let _ = self.events.send(Event::Kill);
+    }
+
+    /// True when a stop has been asked for.
+    pub fn is_stopping(&self) -> bool {
+        self.progress().state == State::Stopping
+    }
+
+    /// Takes over the size of a disk whose image was grown on the host; tells the guest if it listens.
+    pub fn resize_disk(&self, id: &str) -> Result<serde_json::Value, Failure> {
+        let found = self.devices.iter().find_map(|device| Some((device, device.disk.as_ref()?)).filter(|_| device.id == id));
+        let (device, disk) = found
+            .ok_or_else(|| Failure::new(ErrorCode::ConfigInvalid, format!("the machine has no disk with the id {id:?}")))?;
+        let bytes = disk.reread_size()?;
+        let told = device.channel.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
+        info!(disk = id, bytes, told, "the disk has a new size");
+        Ok(json!({"bytes": bytes, "guest_told": told}))
+    }
+
+    /// Tells `watcher` of the machine's end when it comes, or now if it has.
+    pub fn watch(&self, watcher: UnixStream) {
+        let mut progress = self.progress();
+        match progress.end.clone() {
+            Some(end) => send_end(watcher, &end),
+            None => progress.watchers.push(watcher),
+        }
+    }
+}
+
+fn send_end(mut watcher: UnixStream, end: &End) {
+    // One that has gone away needs no telling.
+    let _ = watcher.write_all(end.line().as_bytes());
+}
+
+fn describe(end: &GuestEnd) -> String {
+    match end {
+        GuestEnd::Exited(status) => format!("the guest kernel exited with status {status}"),
+        GuestEnd::Signalled(signal) => match nix::sys::signal::Signal::try_from(*signal) {
+            Ok(signal) => format!("the guest kernel was ended by {signal}"),
+            Err(_) => format!("the guest kernel was ended by signal {signal}"),
+        },
+        GuestEnd::SupervisorKilled => "the supervisor of the guest kernel was killed".to_owned(),
+    }
+}

@@ -1,0 +1,119 @@
+//! The process between the monitor and the guest kernel.
+//!
+//! User Mode Linux is a main process and one traced process per guest address space. The supervisor is the first process
+//! of a PID namespace around them: when it ends, the system kills all of them. It ends with the kernel's main process, when
+//! the monitor kills it, and when the monitor dies (parent death signal). Where the host forbids namespaces it is a
+//! child subreaper instead and kills the kernel's process group; the kernel then gets a parent death signal of its own.
+//!
+//! It speaks over one socket with the monitor, a JSON object per line: it waits for [`GO`], then says [`Report`]s.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid};
+use serde::{Deserialize, Serialize};
+
+/// What the monitor writes once the namespace is ready.
+pub const GO: u8 = b'g';
+
+/// What the supervisor tells the monitor.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// The kernel has been started.
+    Started,
+    /// It could not be, for this reason.
+    Failed(String),
+    /// Its main process exited with this status.
+    Exited(i32),
+    /// Its main process was ended by this signal.
+    Signalled(i32),
+}
+
+/// Runs `program` in `directory` until it ends. Standard output becomes its standard output and error.
+///
+/// # Errors
+/// Those of the system before the kernel was started, and of the socket.
+pub fn supervise(mut channel: UnixStream, directory: &Path, program: &Path, arguments: &[String]) -> io::Result<()> {
+    SigSet::empty().thread_set_mask()?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    close_inherited();
+    prctl::set_no_new_privs()?;
+    let alone = getpid() == Pid::from_raw(1);
+    if !alone {
+        prctl::set_child_subreaper(true)?;
+    }
+    // A monitor that died before the death signal was set has closed its end.
+    let mut go = [0];
+    channel.read_exact(&mut go)?;
+
+    let main = match start(directory, program, arguments) {
+        Ok(main) => main,
+        Err(error) => return say(&mut channel, &Report::Failed(error.to_string())),
+    };
+    say(&mut channel, &Report::Started)?;
+    let end = wait_for(main)?;
+    if !alone {
+        end_group(main);
+    }
+    say(&mut channel, &end)
+}
+
+/// Descriptors the monitor inherited from whoever started it are not for the guest kernel.
+fn close_inherited() {
+    // SAFETY: only marks descriptors close-on-exec. A kernel without the call leaves them open, which harms nothing of ours.
+    unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+}
+
+fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<Pid> {
+    let output = io::stdout();
+    let console = || -> io::Result<Stdio> {
+        use std::os::fd::AsFd;
+        Ok(output.as_fd().try_clone_to_owned()?.into())
+    };
+    let mut command = Command::new(program);
+    // The kernel's ELF interpreter is a relative path. On a fatal error it signals its whole process group: its own, then.
+    command.args(arguments).current_dir(directory).process_group(0);
+    command.stdin(Stdio::null()).stdout(console()?).stderr(console()?);
+    // SAFETY: prctl is async-signal-safe and touches no memory.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?)) };
+    let child = command.spawn()?;
+    Ok(Pid::from_raw(child.id().cast_signed()))
+}
+
+/// Reaps whatever ends until it is `main`.
+fn wait_for(main: Pid) -> io::Result<Report> {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(process, status)) if process == main => return Ok(Report::Exited(status)),
+            Ok(WaitStatus::Signaled(process, signal, _)) if process == main => {
+                return Ok(Report::Signalled(signal as i32));
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Without a namespace: kills what the kernel's main process left, and waits until it is gone.
+fn end_group(main: Pid) {
+    while killpg(main, Signal::SIGKILL).is_ok() {
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn say(channel: &mut UnixStream, report: &Report) -> io::Result<()> {
+    let mut line = serde_json::to_vec(report)?;
+    line.push(b'\n');
+    channel.write_all(&line)
+}
