@@ -105,14 +105,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_ready_process_is_heard() {
-        let mut starting = shell(r#"echo '{"ready":true}' >&$FD"#);
+        let mut starting = shell(r#"echo '{"ready":true}' > /proc/self/fd/$FD"#);
         assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
         starting.child.wait().await.unwrap();
     }
 
     #[tokio::test]
     async fn a_process_that_cannot_start_says_why() {
-        let mut starting = shell(r#"echo '{"error":{"code":"no-memory","message":"too little"}}' >&$FD"#);
+        let mut starting = shell(r#"echo '{"error":{"code":"no-memory","message":"too little"}}' > /proc/self/fd/$FD"#);
         let said = starting.ready().await.unwrap();
         assert!(matches!(said, Some(Readiness::Error { code, .. }) if code == "no-memory"));
         starting.child.wait().await.unwrap();
@@ -127,7 +127,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_child_leads_its_own_session() {
-        let mut starting = shell(r#"[ "$(cut -d' ' -f6 /proc/$$/stat)" = $$ ] && echo '{"ready":true}' >&$FD"#);
+        let mut starting =
+            shell(r#"[ "$(cut -d' ' -f6 /proc/$$/stat)" = $$ ] && echo '{"ready":true}' > /proc/self/fd/$FD"#);
         assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
         starting.child.wait().await.unwrap();
     }

@@ -76,7 +76,8 @@ pub(crate) enum Change {
 /// Makes sure that there is a data disk of at least `gib` GiB, and space on the host to use it. Never shrinks one.
 pub(crate) fn prepare(path: &Path, gib: u32) -> Result<Prepared, DiskError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    let free = free_space(directory).map_err(|source| DiskError::Io { action: "read", path: path.to_owned(), source })?;
+    let free =
+        free_space(directory).map_err(|source| DiskError::Io { action: "read", path: path.to_owned(), source })?;
     prepare_with(path, gib, free)
 }
 
@@ -102,7 +103,11 @@ fn prepare_with(path: &Path, gib: u32, free_bytes: u64) -> Result<Prepared, Disk
         file.set_len(wanted).and_then(|()| file.sync_all()).map_err(io("grow"))?;
     }
     let warning = (free_bytes < FREE_LOW).then(|| {
-        format!("only {} MiB are free in {}; free some space before containers need it", free_bytes >> 20, directory.display())
+        format!(
+            "only {} MiB are free in {}; free some space before containers need it",
+            free_bytes >> 20,
+            directory.display()
+        )
     });
     Ok(Prepared { change, warning })
 }

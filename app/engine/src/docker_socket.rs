@@ -147,7 +147,7 @@ mod tests {
         let (mut client, server) = UnixStream::pair().unwrap();
         tokio::spawn(refuse(server, "no"));
         client.write_all(b"POST /build HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
-        client.write_all(&[b'x'; 300_000]).await.unwrap();
+        client.write_all(&vec![b'x'; 300_000]).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with(r#"{"message":"no"}"#));

@@ -104,7 +104,12 @@ fn state_directory(home: &Home) -> Check {
     let root = home.root().display();
     // The same look as at start, and one file written and removed.
     if let Err(error) = Home::at(home.root()) {
-        return check("state-directory", Verdict::Problem, error.to_string(), "mend it as the message says, then start the daemon again");
+        return check(
+            "state-directory",
+            Verdict::Problem,
+            error.to_string(),
+            "mend it as the message says, then start the daemon again",
+        );
     }
     let trial = home.run_directory().join("doctor.trial");
     match fs::write(&trial, "trial").and_then(|()| fs::remove_file(&trial)) {
@@ -140,13 +145,16 @@ fn sockets(home: &Home) -> Check {
 fn docker_client(home: &Home) -> Check {
     let path = env::var_os("PATH").unwrap_or_default();
     let places = std::iter::once(home.bin_directory()).chain(env::split_paths(&path));
-    match places.map(|place| place.join("docker")).find(|program| is_program(program)) {
+    match places.map(|place| place.join("docker")).find(is_program) {
         Some(program) => check("docker-client", Verdict::Ok, format!("found {}", program.display()), ""),
         None => check(
             "docker-client",
             Verdict::Note,
             "there is no docker client in PATH",
-            format!("put the guest image's bin/docker into PATH, or link it to {}", home.bin_directory().join("docker").display()),
+            format!(
+                "put the guest image's bin/docker into PATH, or link it to {}",
+                home.bin_directory().join("docker").display()
+            ),
         ),
     }
 }

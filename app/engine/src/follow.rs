@@ -3,10 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom},
-    os::{
-        fd::AsFd,
-        unix::fs::MetadataExt,
-    },
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +11,10 @@ use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
-use tokio::{io::unix::AsyncFd, sync::mpsc};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+};
 
 /// Bytes sent at once.
 const CHUNK: usize = 32 * 1024;
@@ -141,7 +141,9 @@ impl Watch {
         // The directory tells of a new file; writes are watched on the file alone, for a busy disk may lie beside it.
         let directory = path.parent().unwrap_or(Path::new("/"));
         inotify.add_watch(directory, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-        let watch = Self(AsyncFd::new(Notifier(inotify))?);
+        // SAFETY: the notifier owns its descriptor, gives out no other, and closes it only when dropped; it is dropped
+        // with the registration.
+        let watch = Self(unsafe { AsyncFd::register_with_interest(Notifier(inotify), Interest::READABLE) }?);
         watch.attach(path)?;
         Ok(watch)
     }

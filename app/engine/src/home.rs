@@ -157,9 +157,13 @@ impl Home {
     pub fn at(root: impl Into<PathBuf>) -> Result<Self, HomeError> {
         let home = Self { root: root.into() };
         home.check_depth(&home.machine(&MachineName::default()))?;
-        for directory in
-            [home.root.clone(), home.run_directory(), home.images_directory(), home.machines_directory(), home.bin_directory()]
-        {
+        for directory in [
+            home.root.clone(),
+            home.run_directory(),
+            home.images_directory(),
+            home.machines_directory(),
+            home.bin_directory(),
+        ] {
             ensure_private_directory(&directory)?;
         }
         Ok(home)
@@ -258,11 +262,9 @@ impl Home {
             .into_iter()
             .max_by_key(|path| path.as_os_str().len());
         match longest {
-            Some(socket) if socket.as_os_str().len() >= SOCKET_PATH_LIMIT => Err(HomeError::TooDeep {
-                root: self.root.clone(),
-                length: socket.as_os_str().len(),
-                socket,
-            }),
+            Some(socket) if socket.as_os_str().len() >= SOCKET_PATH_LIMIT => {
+                Err(HomeError::TooDeep { root: self.root.clone(), length: socket.as_os_str().len(), socket })
+            }
             _ => Ok(()),
         }
     }

@@ -270,7 +270,8 @@ fn stays_inside(path: &Path) -> bool {
 
 /// The newest image in a folder of images, by version.
 fn newest(folder: &Path) -> Option<PathBuf> {
-    let images = fs::read_dir(folder).ok()?.filter_map(Result::ok).filter(|entry| entry.path().join(MANIFEST).is_file());
+    let images =
+        fs::read_dir(folder).ok()?.filter_map(Result::ok).filter(|entry| entry.path().join(MANIFEST).is_file());
     images.max_by_key(|entry| version_key(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
 }
 

@@ -13,10 +13,10 @@ pub mod api {
 pub mod client;
 pub mod config;
 pub mod daemon;
+mod detached;
 pub mod disk;
 pub mod docker_socket;
 mod doctor;
-mod detached;
 pub mod error;
 mod follow;
 pub mod home;

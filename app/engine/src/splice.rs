@@ -38,7 +38,12 @@ enum Stage {
 
 impl Direction {
     /// Moves what can be moved. Ready when the reader ended and the writer was shut down for writing.
-    pub(crate) fn poll<R, W>(&mut self, context: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<io::Result<()>>
+    pub(crate) fn poll<R, W>(
+        &mut self,
+        context: &mut Context<'_>,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Poll<io::Result<()>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -69,9 +74,7 @@ impl Direction {
 }
 
 /// One read and its writes. Pending only when nothing was read.
-fn pass<R, W>(
-    context: &mut Context<'_>, reader: &mut R, writer: &mut W, buffer: &mut [u8],
-) -> Poll<io::Result<Stage>>
+fn pass<R, W>(context: &mut Context<'_>, reader: &mut R, writer: &mut W, buffer: &mut [u8]) -> Poll<io::Result<Stage>>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -105,7 +108,9 @@ fn wrote(result: io::Result<usize>) -> io::Result<usize> {
 ///
 /// The first error of either side; the caller ends both streams.
 pub(crate) async fn both_ways<AR, AW, BR, BW>(
-    (a_reader, a_writer): (&mut AR, &mut AW), (b_reader, b_writer): (&mut BR, &mut BW), mut up: Direction,
+    (a_reader, a_writer): (&mut AR, &mut AW),
+    (b_reader, b_writer): (&mut BR, &mut BW),
+    mut up: Direction,
 ) -> io::Result<()>
 where
     AR: AsyncRead + Unpin,

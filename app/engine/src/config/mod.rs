@@ -75,7 +75,7 @@ const ACCELERATORS: [(&str, AcceleratorChoice); 3] =
 /// What a request to listen on every address becomes on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindPolicy {
-    /// 0.0.0.0 becomes 127.0.0.1 and :: becomes ::1.
+    /// `0.0.0.0` becomes `127.0.0.1` and `::` becomes `::1`.
     Localhost,
     /// Every interface, as docker was asked.
     All,
@@ -164,14 +164,14 @@ mod tests {
     #[test]
     fn the_written_file_says_the_defaults() {
         assert_eq!(Config::parse(Path::new("c"), TEMPLATE).unwrap(), Config::default());
-        let uncommented: String = TEMPLATE
+        let uncommented: Vec<_> = TEMPLATE
             .lines()
             .map(|line| match line.strip_prefix("# ") {
                 Some(key) if key.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => key,
                 _ => line,
             })
-            .map(|line| format!("{line}\n"))
             .collect();
+        let uncommented = uncommented.join("\n");
         assert_ne!(uncommented, TEMPLATE);
         assert_eq!(Config::parse(Path::new("c"), &uncommented).unwrap(), Config::default());
     }
@@ -187,18 +187,20 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
         let text = problem("\n[machine]\ncpus = 2\nmemory_mb = 1\n");
-        assert_eq!(
-            text,
-            "/h/config.toml:4: unknown key \"memory_mb\" in [machine]; did you mean \"memory_mib\"?"
+        assert_eq!(text, "/h/config.toml:4: unknown key \"memory_mb\" in [machine]; did you mean \"memory_mib\"?");
+        assert!(
+            problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?")
         );
-        assert!(problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?"));
         assert!(problem("colour = 1\n").contains("known are machine, ports, image, daemon"));
     }
 
     #[test]
     fn a_bad_value_is_named_with_its_line_and_what_would_be_right() {
         let text = problem("[machine]\n\ncpus = \"many\"\n");
-        assert_eq!(text, "/h/config.toml:3: cpus in [machine] must be a whole number of CPUs from 1 to 64; it is \"many\"");
+        assert_eq!(
+            text,
+            "/h/config.toml:3: cpus in [machine] must be a whole number of CPUs from 1 to 64; it is \"many\""
+        );
         assert!(problem("[machine]\ncpus = 0").contains("config.toml:2: cpus"));
         assert!(problem("[machine]\naccelerator = \"hvf\"").contains("must be one of \"auto\", \"kvm\", \"uml\""));
         assert!(problem("[image]\npath = \"here\"").contains("full path"));

@@ -89,7 +89,10 @@ impl<'a> Settings<'a> {
         let table = match item {
             None => None,
             Some(item) => Some(item.as_table_like().ok_or_else(|| {
-                self.invalid(self.span_of(self.document.as_table(), name, item), format!("{name} is a section: write [{name}]"))
+                self.invalid(
+                    span_of(self.document.as_table(), name, item),
+                    format!("{name} is a section: write [{name}]"),
+                )
             })?),
         };
         if let Some(table) = table {
@@ -112,14 +115,9 @@ impl<'a> Settings<'a> {
                 Some(near) => format!("did you mean {near:?}?"),
                 None => format!("known are {}", known.join(", ")),
             };
-            return Err(self.invalid(self.span_of(table, key, item), format!("{what}; {help}")));
+            return Err(self.invalid(span_of(table, key, item), format!("{what}; {help}")));
         }
         Ok(())
-    }
-
-    fn span_of(&self, table: &dyn TableLike, key: &str, item: &Item) -> usize {
-        let key = table.get_key_value(key).and_then(|(key, _)| key.span());
-        key.or_else(|| item.span()).map_or(0, |span| span.start)
     }
 
     fn invalid(&self, offset: usize, problem: String) -> ConfigError {
@@ -137,7 +135,11 @@ pub(super) struct Section<'s> {
 impl Section<'_> {
     /// A whole number within `range`, in `unit`.
     pub(super) fn integer(
-        &self, key: &str, range: &RangeInclusive<u32>, unit: &str, default: u32,
+        &self,
+        key: &str,
+        range: &RangeInclusive<u32>,
+        unit: &str,
+        default: u32,
     ) -> Result<u32, ConfigError> {
         let Some(item) = self.get(key) else { return Ok(default) };
         let value = item.as_integer().and_then(|value| u32::try_from(value).ok()).filter(|value| range.contains(value));
@@ -159,7 +161,9 @@ impl Section<'_> {
 
     /// Text that `accept` finds fit; it says what would be right.
     pub(super) fn text(
-        &self, key: &str, accept: impl Fn(&str) -> Result<(), String>,
+        &self,
+        key: &str,
+        accept: impl Fn(&str) -> Result<(), String>,
     ) -> Result<Option<String>, ConfigError> {
         let Some(item) = self.get(key) else { return Ok(None) };
         let Some(text) = item.as_str() else { return Err(self.bad(key, item, "must be text in double quotes")) };
@@ -174,9 +178,15 @@ impl Section<'_> {
     fn bad(&self, key: &str, item: &Item, wanted: &str) -> ConfigError {
         let given = item.to_string();
         let section = self.name.map(|name| format!(" in [{name}]")).unwrap_or_default();
-        let offset = self.table.map_or(0, |table| self.settings.span_of(table, key, item));
+        let offset = self.table.map_or(0, |table| span_of(table, key, item));
         self.settings.invalid(offset, format!("{key}{section} {wanted}; it is {}", given.trim()))
     }
+}
+
+/// Offset at which a key is written, else its value.
+fn span_of(table: &dyn TableLike, key: &str, item: &Item) -> usize {
+    let key = table.get_key_value(key).and_then(|(key, _)| key.span());
+    key.or_else(|| item.span()).map_or(0, |span| span.start)
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -188,7 +198,7 @@ fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let wanted = key.to_lowercase().replace('-', "_");
     let best = known.iter().min_by_key(|candidate| distance(&wanted, candidate))?;
     let starts = !wanted.is_empty() && (best.starts_with(&wanted) || wanted.starts_with(best));
-    (starts || distance(&wanted, best) <= wanted.chars().count().max(3) / 3).then_some(*best)
+    (starts || distance(&wanted, best) <= wanted.chars().count().max(6) / 3).then_some(*best)
 }
 
 /// Number of letters to insert, remove or replace to get from one word to the other (Levenshtein).

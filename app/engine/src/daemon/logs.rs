@@ -13,7 +13,9 @@ const CHUNKS: usize = 8;
 
 /// The stream of one log.
 pub(super) async fn stream(
-    home: &Home, machine: &Machine, request: api::LogsRequest,
+    home: &Home,
+    machine: &Machine,
+    request: api::LogsRequest,
 ) -> Result<BoxStream<'static, Result<api::LogChunk, Status>>, Status> {
     let paths = home.machine(machine.name());
     let source = match request.source.as_str() {
@@ -24,8 +26,9 @@ pub(super) async fn stream(
         "containerd" => Source::Containerd,
         "dockerd" => Source::Dockerd,
         other => {
-            let message =
-                format!("there is no log named {other:?}; there are kernel, agent, containerd, dockerd, vmm and daemon");
+            let message = format!(
+                "there is no log named {other:?}; there are kernel, agent, containerd, dockerd, vmm and daemon"
+            );
             return Err(status(Code::InvalidArgument, "log-unknown", message));
         }
     };
@@ -34,7 +37,10 @@ pub(super) async fn stream(
     Ok(chunks.map(|chunk| chunk.map(|chunk| api::LogChunk { data: chunk.data })).boxed())
 }
 
-fn file(path: std::path::PathBuf, request: &api::LogsRequest) -> impl Stream<Item = Result<api::LogChunk, Status>> + use<> {
+fn file(
+    path: std::path::PathBuf,
+    request: &api::LogsRequest,
+) -> impl Stream<Item = Result<api::LogChunk, Status>> + use<> {
     let (out, chunks) = mpsc::channel(CHUNKS);
     let (lines, follow) = (request.tail as usize, request.follow);
     let (failures, failure) = mpsc::channel(1);

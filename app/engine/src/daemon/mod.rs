@@ -146,7 +146,11 @@ impl Daemon {
         let lock = lock(&home)?;
         let config = Config::load(&home)?;
         let log_path = home.daemon_log();
-        log::start(&log_path, &config.log).map_err(|source| DaemonError::Io { action: "write", path: log_path, source })?;
+        log::start(&log_path, &config.log).map_err(|source| DaemonError::Io {
+            action: "write",
+            path: log_path,
+            source,
+        })?;
         raise_descriptor_limit();
         let mut names = home.machines()?;
         if !names.contains(&MachineName::default()) {
@@ -232,7 +236,8 @@ fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
 
 /// Takes as many descriptors as the system allows: each published port and each connection needs some.
 fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(errno) = raised {
         tracing::warn!("the limit of open files cannot be raised: {errno}");
     }

@@ -43,7 +43,8 @@ impl Service {
 
     /// A stream that fails when the daemon ends: its end alone would read as success.
     fn until_the_end<T: Send + 'static>(
-        &self, items: impl Stream<Item = Result<T, Status>> + Send + 'static,
+        &self,
+        items: impl Stream<Item = Result<T, Status>> + Send + 'static,
     ) -> Response<Streamed<T>> {
         let state = Some((Box::pin(items), self.ending.clone()));
         let stream = stream::unfold(state, |state| async move {

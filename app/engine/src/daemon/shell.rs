@@ -16,7 +16,9 @@ pub(super) async fn first(input: &mut Streaming<api::ShellInput>) -> Result<api:
 
 /// Carries a shell.
 pub(super) async fn run(
-    mut agent: crate::machine::guest::Agent, start: api::ShellStart, input: Streaming<api::ShellInput>,
+    mut agent: crate::machine::guest::Agent,
+    start: api::ShellStart,
+    input: Streaming<api::ShellInput>,
 ) -> Result<impl Stream<Item = Result<api::ShellOutput, Status>> + Send + use<>, Status> {
     use agent::shell_input::Input;
     let start = agent::ShellStart { command: start.command, term: start.term, size: start.size.map(size) };

@@ -91,9 +91,7 @@ pub(crate) fn choose(choice: AcceleratorChoice, probe: &Probe) -> Result<(Accele
         AcceleratorChoice::Uml => Err(unusable("uml", &probe.uml)),
         AcceleratorChoice::Auto if kvm.usable => Ok((Accelerator::Kvm, kvm.reason)),
         AcceleratorChoice::Auto if probe.uml.usable => Ok((Accelerator::Uml, format!("no kvm: {}", kvm.reason))),
-        AcceleratorChoice::Auto => {
-            Err(AcceleratorError::None { kvm: kvm.reason, uml: probe.uml.reason.clone() })
-        }
+        AcceleratorChoice::Auto => Err(AcceleratorError::None { kvm: kvm.reason, uml: probe.uml.reason.clone() }),
     }
 }
 

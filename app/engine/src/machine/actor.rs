@@ -34,9 +34,9 @@ use crate::{
 };
 
 /// The guest's agent calls within this, on the slowest computer.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// The engine answers within this; a first start loads an image, a repair of the disk may come before.
-const ENGINE_LIMIT: Duration = Duration::from_secs(300);
+const ENGINE_LIMIT: Duration = Duration::from_mins(5);
 /// News of the guest that may wait.
 const EVENTS: usize = 32;
 
@@ -85,7 +85,7 @@ struct Stopping {
 
 /// What happened to the machine by itself.
 enum Happened {
-    Launched(Result<Launched, StartError>),
+    Launched(Box<Result<Launched, StartError>>),
     Guest(GuestEvent),
     Ended(Ended),
     TooSlow,
@@ -103,8 +103,11 @@ struct Actor {
 
 /// Starts the task, which lives as long as the daemon.
 pub(super) async fn spawn(
-    machine: Machine, commands: mpsc::Receiver<Command>, published: watch::Sender<Snapshot>,
-    ports: watch::Sender<BTreeMap<u64, api::Port>>, holders: Holders,
+    machine: Machine,
+    commands: mpsc::Receiver<Command>,
+    published: watch::Sender<Snapshot>,
+    ports: watch::Sender<BTreeMap<u64, api::Port>>,
+    holders: Holders,
 ) {
     let paths = machine.home.machine(&machine.name);
     let mut actor = Actor { machine, paths, phase: Phase::Down, published, ports, holders };
@@ -146,9 +149,7 @@ impl Actor {
                 Some((progress, _)) => progress.clone(),
                 None => self.done(),
             },
-            Phase::Stopping(stopping) => {
-                stopping.next.get_or_insert_with(|| (accelerator, Progress::new())).1.clone()
-            }
+            Phase::Stopping(stopping) => stopping.next.get_or_insert_with(|| (accelerator, Progress::new())).1.clone(),
             Phase::Down => {
                 let progress = Progress::new();
                 self.launch(accelerator, progress.clone());
@@ -214,7 +215,12 @@ impl Actor {
 
     /// Begins to end a machine that is up.
     fn end(
-        &mut self, up: &Up, force: bool, container_seconds: u32, progress: Progress, failure: Option<StartError>,
+        &mut self,
+        up: &Up,
+        force: bool,
+        container_seconds: u32,
+        progress: Progress,
+        failure: Option<StartError>,
     ) -> Progress {
         let token = CancellationToken::new();
         if force {
@@ -226,7 +232,10 @@ impl Actor {
     }
 
     fn stopping(
-        &mut self, task: JoinHandle<Result<(), VmmError>>, force: CancellationToken, progress: Progress,
+        &mut self,
+        task: JoinHandle<Result<(), VmmError>>,
+        force: CancellationToken,
+        progress: Progress,
         failure: Option<StartError>,
     ) -> Progress {
         tracing::info!("machine {} stops", self.machine.name);
@@ -237,8 +246,10 @@ impl Actor {
 
     fn happened(&mut self, happened: Happened) {
         match (happened, std::mem::replace(&mut self.phase, Phase::Down)) {
-            (Happened::Launched(Ok(launched)), Phase::Launching(launching)) => self.up(launched, launching.progress),
-            (Happened::Launched(Err(error)), Phase::Launching(launching)) => self.failed(&error, &launching.progress),
+            (Happened::Launched(result), Phase::Launching(launching)) => match *result {
+                Ok(launched) => self.up(launched, launching.progress),
+                Err(error) => self.failed(&error, &launching.progress),
+            },
             (Happened::Guest(event), Phase::Up(mut up)) => {
                 self.guest(&mut up, event);
                 self.publish_run(&up);
@@ -261,8 +272,15 @@ impl Actor {
         let table = Table::new(name, bind, &vsock_socket, self.holders.clone(), self.ports.clone());
         let (sender, events) = mpsc::channel(EVENTS);
         let guest = tokio::spawn(guest::serve(agent.clone(), notices, table, !adopted, sender));
-        let kernel = if run.kernel_release.is_empty() { "the kernel".to_owned() } else { format!("Linux {}", run.kernel_release) };
-        progress.step("kernel", if adopted { "Reaching the running machine".to_owned() } else { format!("Booting {kernel}") });
+        let kernel = if run.kernel_release.is_empty() {
+            "the kernel".to_owned()
+        } else {
+            format!("Linux {}", run.kernel_release)
+        };
+        progress.step(
+            "kernel",
+            if adopted { "Reaching the running machine".to_owned() } else { format!("Booting {kernel}") },
+        );
         let start = Some((progress, Instant::now() + BOOT_LIMIT));
         let up = Box::new(Up { vmm: Arc::new(vmm), agent, run, guest, events, reached: false, adopted, start });
         self.publish_run(&up);
@@ -307,7 +325,11 @@ impl Actor {
                 self.publish_run(up);
                 self.publish(State::Running, String::new());
                 if let Some((progress, _)) = up.start.take() {
-                    tracing::info!("machine {} is ready after {} ms", self.machine.name, milliseconds(progress.elapsed()));
+                    tracing::info!(
+                        "machine {} is ready after {} ms",
+                        self.machine.name,
+                        milliseconds(progress.elapsed())
+                    );
                     progress.done(self.machine.status());
                 }
             }
@@ -378,7 +400,8 @@ impl Actor {
         let seconds = progress.elapsed().as_secs();
         if up.reached || up.adopted {
             let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
-            let message = format!("{what} after {seconds} s; `rorqual logs dockerd` and `rorqual logs kernel` may say why");
+            let message =
+                format!("{what} after {seconds} s; `rorqual logs dockerd` and `rorqual logs kernel` may say why");
             self.publish(State::Degraded, message.clone());
             progress.failed(to_status(&StartError::TooSlow(message)));
             self.phase = Phase::Up(up);
@@ -448,7 +471,9 @@ impl Phase {
             Self::Down => pending().await,
             Self::Launching(launching) => {
                 let result = (&mut launching.task).await;
-                Happened::Launched(result.unwrap_or_else(|error| Err(StartError::Internal(error.to_string()))))
+                Happened::Launched(Box::new(
+                    result.unwrap_or_else(|error| Err(StartError::Internal(error.to_string()))),
+                ))
             }
             Self::Up(up) => {
                 let deadline = up.start.as_ref().map(|(_, deadline)| *deadline);
@@ -466,7 +491,10 @@ impl Phase {
                 let result = (&mut stopping.task).await;
                 // A panic in it is a defect; the machine may still run, and forcing can end it.
                 Happened::Stopped(result.unwrap_or_else(|_| {
-                    Err(VmmError::Command { command: "stop", message: "the stop broke off within the daemon".to_owned() })
+                    Err(VmmError::Command {
+                        command: "stop",
+                        message: "the stop broke off within the daemon".to_owned(),
+                    })
                 }))
             }
         }

@@ -15,7 +15,7 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A timer that is never due, and is cancelled by the kernel when the clock jumps (timerfd_create(2),
+/// A timer that is never due, and is cancelled by the kernel when the clock jumps (`timerfd_create(2)`,
 /// `TFD_TIMER_CANCEL_ON_SET`).
 pub(crate) struct ClockJumps(AsyncFd<Timer>);
 
@@ -31,7 +31,9 @@ impl ClockJumps {
     pub(crate) fn new() -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         arm(&timer)?;
-        Ok(Self(AsyncFd::with_interest(Timer(timer), Interest::READABLE)?))
+        // SAFETY: the timer owns its descriptor, gives out no other, and closes it only when dropped; it is dropped with
+        // the registration.
+        Ok(Self(unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?))
     }
 
     /// Waits for the next jump.

@@ -84,7 +84,11 @@ impl Notices {
 
 /// Serves one guest until dropped. With `booting` the agent is awaited first, else it is called at once.
 pub(crate) async fn serve(
-    mut agent: Agent, notices: Notices, mut ports: ports::Table, booting: bool, events: mpsc::Sender<GuestEvent>,
+    mut agent: Agent,
+    notices: Notices,
+    mut ports: ports::Table,
+    booting: bool,
+    events: mpsc::Sender<GuestEvent>,
 ) {
     let mut pause = RETRY.0;
     if booting {

@@ -154,7 +154,11 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
 /// Starts a machine, or finds that it runs. Once the monitor is started this goes to its end, whatever `cancel` says:
 /// the caller ends the machine it is given.
 pub(crate) async fn launch(
-    home: Home, name: MachineName, choice: Option<AcceleratorChoice>, progress: Progress, cancel: CancellationToken,
+    home: Home,
+    name: MachineName,
+    choice: Option<AcceleratorChoice>,
+    progress: Progress,
+    cancel: CancellationToken,
 ) -> Result<Launched, StartError> {
     if let Some(running) = adopt(&home, &name).await? {
         return Ok(running);
@@ -182,7 +186,10 @@ struct Plan {
 
 /// Everything before the monitor; may be dropped at any time.
 async fn prepare(
-    home: &Home, name: &MachineName, choice: Option<AcceleratorChoice>, progress: &Progress,
+    home: &Home,
+    name: &MachineName,
+    choice: Option<AcceleratorChoice>,
+    progress: &Progress,
 ) -> Result<Plan, StartError> {
     progress.step("image", "Checking the guest image");
     let config = Config::load(home)?;
@@ -229,7 +236,11 @@ async fn prepare(
         version: 1,
         name: name.to_string(),
         accelerator,
-        kernel: KernelConfig { path: kernel, initramfs, command_line: format!("rorqual.machine={name} rorqual.log=info") },
+        kernel: KernelConfig {
+            path: kernel,
+            initramfs,
+            command_line: format!("rorqual.machine={name} rorqual.log=info"),
+        },
         cpus,
         memory_mib: settings.memory_mib,
         block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],

@@ -15,15 +15,15 @@ pub(crate) mod vmm;
 
 use std::{collections::BTreeMap, time::Instant};
 
+pub use accelerator::AcceleratorError;
 use futures_util::{Stream, stream};
 use guest::Agent;
-pub use launch::StartError;
-pub use accelerator::AcceleratorError;
-pub use vmm::VmmError;
 use launch::Run;
+pub use launch::StartError;
 use progress::Progress;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Code, Status};
+pub use vmm::VmmError;
 
 use crate::{
     api::{self, machine_status::State},
@@ -82,14 +82,17 @@ impl Machine {
 
     /// Starts it, or joins the start under way. The stream tells all of it from its beginning.
     pub(crate) async fn start(
-        &self, accelerator: Option<AcceleratorChoice>,
+        &self,
+        accelerator: Option<AcceleratorChoice>,
     ) -> Result<impl Stream<Item = Result<api::Progress, Status>> + Send + use<>, Status> {
         Ok(self.ask(move |reply| Command::Start { accelerator, reply }).await?.subscribe())
     }
 
     /// Stops it, or joins the stop under way.
     pub(crate) async fn stop(
-        &self, force: bool, container_seconds: u32,
+        &self,
+        force: bool,
+        container_seconds: u32,
     ) -> Result<impl Stream<Item = Result<api::Progress, Status>> + Send + use<>, Status> {
         Ok(self.ask(move |reply| Command::Stop { force, container_seconds, reply }).await?.subscribe())
     }
@@ -184,14 +187,20 @@ pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&
     let start =
         if *name == MachineName::default() { "rorqual start".to_owned() } else { format!("rorqual start {name}") };
     match state {
-        State::Starting => {
-            ("machine-starting", format!("the Rorqual machine {name} is starting; `rorqual status` tells when it is ready"))
+        State::Starting => (
+            "machine-starting",
+            format!("the Rorqual machine {name} is starting; `rorqual status` tells when it is ready"),
+        ),
+        State::Stopping => {
+            ("machine-stopping", format!("the Rorqual machine {name} is stopping; start it again with: {start}"))
         }
-        State::Stopping => ("machine-stopping", format!("the Rorqual machine {name} is stopping; start it again with: {start}")),
-        State::Failed => {
-            ("machine-failed", format!("the Rorqual machine {name} is not running: {message}\nstart it again with: {start}"))
+        State::Failed => (
+            "machine-failed",
+            format!("the Rorqual machine {name} is not running: {message}\nstart it again with: {start}"),
+        ),
+        State::Degraded => {
+            ("engine-down", format!("the Docker Engine of the Rorqual machine {name} does not answer: {message}"))
         }
-        State::Degraded => ("engine-down", format!("the Docker Engine of the Rorqual machine {name} does not answer: {message}")),
         _ => ("machine-not-running", format!("the Rorqual machine {name} is not running; start it with: {start}")),
     }
 }

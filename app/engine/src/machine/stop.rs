@@ -15,14 +15,18 @@ use super::{
 /// Seconds containers get when nobody says otherwise; the agent has the same default.
 const CONTAINER_SECONDS: u32 = 10;
 /// Beyond what containers get, each step of the shutdown says something within this.
-const STEP_LIMIT: Duration = Duration::from_secs(60);
+const STEP_LIMIT: Duration = Duration::from_mins(1);
 /// The guest powers off within this once it said that it would, or was asked by its power button.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
 
 /// Ends a machine. `agent` is `None` when the guest was never reached: then nothing in it can be lost. `force` may come
 /// at any time and cuts it short.
 pub(super) async fn stop(
-    vmm: Arc<Vmm>, agent: Option<Agent>, container_seconds: u32, progress: Progress, force: CancellationToken,
+    vmm: Arc<Vmm>,
+    agent: Option<Agent>,
+    container_seconds: u32,
+    progress: Progress,
+    force: CancellationToken,
 ) -> Result<(), VmmError> {
     if let Some(agent) = agent {
         let polite = tokio::select! {

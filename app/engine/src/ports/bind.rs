@@ -77,7 +77,9 @@ async fn reason(errno: Errno, address: SocketAddr, error: &io::Error, holders: &
              -p {}:…, or allow it for everybody with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
             port.checked_add(8000).unwrap_or(8080)
         ),
-        Errno::EADDRNOTAVAIL => format!("this computer has no address {}; `ip address` lists those it has", address.ip()),
+        Errno::EADDRNOTAVAIL => {
+            format!("this computer has no address {}; `ip address` lists those it has", address.ip())
+        }
         Errno::EAFNOSUPPORT => format!("cannot listen on {address}: IPv6 is switched off on this computer"),
         Errno::EMFILE | Errno::ENFILE => format!(
             "cannot listen on {address}: the daemon has as many files and connections open as it may; raise the limit \
@@ -157,13 +159,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_privileged_port_says_how_to_allow_it() {
-        let reason = reason(Errno::EACCES, "127.0.0.1:80".parse().unwrap(), &Errno::EACCES.into(), &Holders::default()).await;
+        let reason =
+            reason(Errno::EACCES, "127.0.0.1:80".parse().unwrap(), &Errno::EACCES.into(), &Holders::default()).await;
         assert!(reason.contains("net.ipv4.ip_unprivileged_port_start=80") && reason.contains("8080"), "{reason}");
     }
 
     #[tokio::test]
     async fn both_families_listen_on_one_port() {
-        let Outcome::Listening(first, four) = listen("0.0.0.0:0".parse().unwrap(), "", &Holders::default()).await else {
+        let Outcome::Listening(first, four) = listen("0.0.0.0:0".parse().unwrap(), "", &Holders::default()).await
+        else {
             panic!("no IPv4")
         };
         let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), four.port());

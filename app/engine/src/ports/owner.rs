@@ -93,8 +93,8 @@ fn process_of(inode: u64) -> Option<Process> {
         let mut links = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         links.any(|link| link.as_os_str() == wanted.as_str()).then_some(id)
     };
-    let processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let id = processes.filter_map(has_it).next()?;
+    let mut processes = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let id = processes.find_map(has_it)?;
     let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default().trim().to_owned();
     Some(Process { id, name })
 }
@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn the_tables_are_read_as_the_kernel_writes_them() {
-        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 812 1 0 100";
+        let line =
+            "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 812 1 0 100";
         let expected = Entry { address: "127.0.0.1:8080".parse().unwrap(), listens: true, inode: 812 };
         if cfg!(target_endian = "little") {
             assert_eq!(parse(line), Some(expected));

@@ -11,7 +11,7 @@ use rorqual_protocol::agent::{PublishedPort, published_port::Protocol};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Holders, View,
+    Holders,
     bind::{self, Outcome},
     forward,
 };
@@ -60,7 +60,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(
-        machine: MachineName, policy: BindPolicy, vsock_socket: &Path, holders: Holders,
+        machine: MachineName,
+        policy: BindPolicy,
+        vsock_socket: &Path,
+        holders: Holders,
         view: watch::Sender<BTreeMap<u64, api::Port>>,
     ) -> Self {
         let vsock_socket = Arc::from(vsock_socket);
@@ -69,7 +72,7 @@ impl Table {
 
     /// What is published, for those who watch.
     #[cfg(test)]
-    pub(crate) fn view(&self) -> View {
+    pub(crate) fn view(&self) -> super::View {
         self.view.subscribe()
     }
 
