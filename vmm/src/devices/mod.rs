@@ -5,7 +5,12 @@
 //! from one thread at a time.
 
 pub mod block;
+pub mod console;
 pub mod counters;
+pub(crate) mod queue;
+pub mod rng;
+#[cfg(test)]
+pub(crate) mod test_queues;
 pub mod vsock;
 
 use std::os::fd::BorrowedFd;

@@ -1,54 +1,9 @@
-//! Descriptor chains as slices of guest memory, whatever their layout (virtio 1.3 §2.7.4: a device assumes nothing
-//! about how a buffer is cut into descriptors).
+//! Packets and receive buffers in descriptor chains, whatever the layout of those.
 
-use vm_memory::{Bytes, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
+use vm_memory::{Bytes, GuestMemoryMmap};
 
+use super::super::queue::{Chain, Direction, Malformed, Slice, pieces};
 use super::packet::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
-
-/// Most pieces a chain may have. Linux sends at most 18; a chain of thousands is an attack on our time.
-const MAX_PIECES: usize = 256;
-
-/// A piece of guest memory.
-pub(super) type Slice<'m> = VolatileSlice<'m, ()>;
-/// A descriptor chain in guest memory.
-pub(super) type Chain<'m> = virtio_queue::DescriptorChain<&'m GuestMemoryMmap>;
-
-/// What is wrong with a chain, for the log.
-#[derive(Debug)]
-pub(super) struct Malformed(pub(super) String);
-
-/// Appends the pieces of `chain` to `pieces` and returns their bytes in total. Every descriptor must be device-writable if
-/// `writable`, and device-readable otherwise.
-fn collect<'m>(
-    memory: &'m GuestMemoryMmap,
-    chain: Chain<'m>,
-    writable: bool,
-    pieces: &mut Vec<Slice<'m>>,
-) -> Result<usize, Malformed> {
-    let first = pieces.len();
-    let mut bytes = 0;
-    let mut ended = false;
-    for descriptor in chain {
-        // The iterator stops without a word at a loop or at an index outside of the table.
-        ended = !descriptor.has_next();
-        if descriptor.is_write_only() != writable {
-            let is = if writable { "device-readable" } else { "device-writable" };
-            return Err(Malformed(format!("a {is} descriptor where the other kind belongs")));
-        }
-        let access = if writable { Permissions::Write } else { Permissions::Read };
-        let length = descriptor.len() as usize;
-        let invalid = |error| Malformed(format!("descriptor of {length} bytes at {:#x}: {error}", descriptor.addr().0));
-        for slice in GuestMemory::get_slices(memory, descriptor.addr(), length, access).map_err(invalid)? {
-            pieces.push(slice.map_err(invalid)?);
-        }
-        if pieces.len() - first > MAX_PIECES {
-            return Err(Malformed(format!("a descriptor chain of more than {MAX_PIECES} pieces")));
-        }
-        // The chain iterator ends a chain of more than 2^32 bytes, so this cannot overflow.
-        bytes += length;
-    }
-    if ended { Ok(bytes) } else { Err(Malformed("a descriptor chain that is empty, loops or leaves its table".into())) }
-}
 
 /// Cuts `pieces[first..]` to the `length` bytes after the first `skip`. There must be as many.
 fn window(pieces: &mut Vec<Slice<'_>>, first: usize, skip: usize, length: usize) -> Result<(), Malformed> {
@@ -77,7 +32,7 @@ pub(super) fn read_packet<'m>(
     payload: &mut Vec<Slice<'m>>,
 ) -> Result<Header, Malformed> {
     payload.clear();
-    let total = collect(memory, chain, false, payload)?;
+    let total = pieces(memory, chain, Direction::FromGuest, payload)?;
     if total < HEADER_BYTES {
         return Err(Malformed(format!("a packet of {total} bytes, less than a header")));
     }
@@ -139,7 +94,7 @@ impl<'m> Buffers<'m> {
     pub(super) fn push(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<(), Malformed> {
         let head = chain.head_index();
         let first = self.payload.len();
-        let total = collect(memory, chain, true, &mut self.payload)?;
+        let total = pieces(memory, chain, Direction::ToGuest, &mut self.payload)?;
         if total < HEADER_BYTES {
             return Err(Malformed(format!("a receive buffer of {total} bytes, less than a header")));
         }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::epoll::EpollFlags;
 use vm_memory::Bytes;
 
-use super::chain::Slice;
+use super::super::queue::Slice;
 use super::credit::{Overrun, OwnCredit, PeerCredit};
 use super::packet::{Closed, HOST_CID, Header, Operation, TYPE_STREAM};
 use super::socket;

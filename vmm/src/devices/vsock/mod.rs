@@ -28,18 +28,17 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use thiserror::Error;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use virtio_queue::QueueT;
+use vm_memory::GuestMemoryMmap;
 
-use self::chain::{Buffers, Chain, Malformed};
+use self::chain::Buffers;
 use self::muxer::Muxer;
 pub use self::stats::VsockStatistics;
 use self::stats::count;
+use super::queue::{broken, interrupt_wanted, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Queue of packets for the guest.
@@ -130,12 +129,12 @@ impl VsockDevice {
                 break;
             };
             let head = chain.head_index();
-            let header = chain::read_packet(memory, chain, &mut payload).map_err(|error| malformed(TX, error))?;
+            let header = chain::read_packet(memory, chain, &mut payload).map_err(|error| error.on(TX))?;
             self.muxer.receive(&header, &payload);
             queue.add_used(memory, head, 0).map_err(|error| broken(TX, &error))?;
             done += 1;
         }
-        if done > 0 && wants_interrupt(TX, queue, memory)? {
+        if done > 0 && interrupt_wanted(TX, queue, memory)? {
             queues.signal(TX);
         }
         Ok(self.tx_due && self.muxer.takes_packets())
@@ -155,7 +154,7 @@ impl VsockDevice {
             let wanted = self.muxer.wanted_buffers();
             while buffers.len() < wanted {
                 let Some(chain) = pop(RX, queue, memory)? else { break };
-                buffers.push(memory, chain).map_err(|error| malformed(RX, error))?;
+                buffers.push(memory, chain).map_err(|error| error.on(RX))?;
             }
             if buffers.is_empty() {
                 // The guest's next kick of this queue goes on here; until then the host's sockets are not read.
@@ -166,7 +165,7 @@ impl VsockDevice {
                 starved = true;
                 break;
             }
-            let used = self.muxer.fill(&mut buffers).map_err(|error| malformed(RX, error))?;
+            let used = self.muxer.fill(&mut buffers).map_err(|error| error.on(RX))?;
             for (head, bytes) in buffers.used(used) {
                 queue.add_used(memory, head, bytes).map_err(|error| broken(RX, &error))?;
             }
@@ -177,12 +176,12 @@ impl VsockDevice {
             unsignalled += used;
             if unsignalled >= SIGNAL_AFTER {
                 unsignalled = 0;
-                if wants_interrupt(RX, queue, memory)? {
+                if interrupt_wanted(RX, queue, memory)? {
                     queues.signal(RX);
                 }
             }
         }
-        if unsignalled > 0 && wants_interrupt(RX, queues.queue(RX), memory)? {
+        if unsignalled > 0 && interrupt_wanted(RX, queues.queue(RX), memory)? {
             queues.signal(RX);
         }
         if starved {
@@ -238,29 +237,4 @@ impl VirtioDevice for VsockDevice {
         self.tx_due = false;
         self.muxer.reset();
     }
-}
-
-/// The next chain the guest made available.
-fn pop<'m>(index: usize, queue: &mut Queue, memory: &'m GuestMemoryMmap) -> Result<Option<Chain<'m>>, DeviceError> {
-    Ok(queue.iter(memory).map_err(|error| broken(index, &error))?.next())
-}
-
-/// Whether the guest wants to hear of used buffers. `Queue` knows the event index; without it the driver has a flag.
-fn wants_interrupt(index: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
-    let needed = queue.needs_notification(memory).map_err(|error| broken(index, &error))?;
-    if !needed || queue.event_idx_enabled() {
-        return Ok(needed);
-    }
-    let flags: u16 = memory
-        .load(GuestAddress(queue.avail_ring()), Ordering::Relaxed)
-        .map_err(|error| DeviceError::Guest { queue: index, reason: format!("available ring: {error}") })?;
-    Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
-}
-
-fn broken(queue: usize, error: &virtio_queue::Error) -> DeviceError {
-    DeviceError::Guest { queue, reason: error.to_string() }
-}
-
-fn malformed(queue: usize, Malformed(reason): Malformed) -> DeviceError {
-    DeviceError::Guest { queue, reason }
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::chain::{Buffers, Malformed, Slice};
+use super::super::queue::{Malformed, Slice};
+use super::chain::Buffers;
 use super::connection::{Connection, Next, Ports, Remains, State, Verdict};
 use super::host::{AGAIN, Handshake, Host, LISTENER, SocketId};
 use super::packet::{Closed, HOST_CID, Header, MAX_PAYLOAD_BYTES, Operation, TYPE_STREAM};

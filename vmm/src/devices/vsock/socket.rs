@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::chain::Slice;
+use super::super::queue::Slice;
 
 /// Most pieces of guest memory handed to one system call; what does not fit goes with the next.
 const MAX_VECTORS: usize = 64;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::devices::counters::Counters;
+
 /// Counters of a vsock device. They only grow, and survive a reset of the device; `connections_open` alone is a level.
 #[derive(Debug, Default)]
 pub struct VsockStatistics {
@@ -21,9 +23,8 @@ pub struct VsockStatistics {
     pub(super) rx_starved: AtomicU64,
 }
 
-impl VsockStatistics {
-    /// Every counter with its name.
-    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+impl Counters for VsockStatistics {
+    fn snapshot(&self) -> Vec<(&'static str, u64)> {
         [
             ("connections_open", &self.connections_open),
             ("connections_from_host", &self.connections_from_host),

@@ -419,7 +419,7 @@ fn streams_are_served_in_turn() {
     guest.add_buffers(2);
     let (mut loud, _) = connect_to_guest(&mut guest, 1);
     let (mut quiet, _) = connect_to_guest(&mut guest, 2);
-    loud.write_all(&[0; 150_000]).unwrap();
+    loud.write_all(&vec![0; 150_000]).unwrap();
     guest.host_event(10);
     quiet.write_all(b"me too").unwrap();
     let mut before = 0;
@@ -494,7 +494,7 @@ fn every_layout_of_buffers_and_both_kinds_of_notification_carry_data() {
 fn one_interrupt_serves_a_batch() {
     let mut guest = Guest::new(Options { event_idx: false, ..Options::default() });
     let (mut socket, _) = connect_to_guest(&mut guest, 80);
-    socket.write_all(&[0; 3000 * 20]).unwrap();
+    socket.write_all(&vec![0; 60_000]).unwrap();
     let before = guest.signals(super::super::RX);
     guest.host_event(100);
     guest.take_packets();

@@ -1,0 +1,234 @@
+//! The entropy device (virtio 1.3 §5.4): fills the guest's buffers from the host's random generator.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_queue::QueueT;
+
+use super::counters::Counters;
+use super::queue::{Direction, Malformed, Slice, broken, interrupt_wanted, pieces, pop};
+use super::{DeviceError, DeviceQueues, VirtioDevice};
+
+const QUEUE_SIZES: [u16; 1] = [64];
+/// Bytes given for one buffer, however large it is: the guest takes what it gets and asks again.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes given in one call; the rest comes in the next, so that a greedy guest cannot hold the thread.
+const CALL_BYTES_MAX: usize = 256 * 1024;
+
+/// What the entropy device has done.
+#[derive(Debug, Default)]
+pub struct RngStatistics {
+    bytes: AtomicU64,
+    buffers: AtomicU64,
+}
+
+impl Counters for RngStatistics {
+    fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        vec![("bytes", self.bytes.load(Ordering::Relaxed)), ("buffers", self.buffers.load(Ordering::Relaxed))]
+    }
+}
+
+/// An entropy device.
+#[derive(Debug)]
+pub struct RngDevice {
+    /// Readable while buffers wait that one call was too short for.
+    again: EventFd,
+    statistics: Arc<RngStatistics>,
+}
+
+impl RngDevice {
+    /// An entropy device. Fails if the system has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let again = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        Ok(Self { again, statistics: Arc::default() })
+    }
+
+    /// The device's counters, for any thread.
+    pub fn statistics(&self) -> Arc<RngStatistics> {
+        Arc::clone(&self.statistics)
+    }
+
+    fn serve(&self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        if !queues.queue(0).ready() {
+            return Ok(());
+        }
+        let memory = queues.memory().clone();
+        let queue = queues.queue(0);
+        let (mut given, mut buffer) = (0, Vec::new());
+        let mut used = false;
+        queue.disable_notification(&memory).map_err(|error| broken(0, &error))?;
+        loop {
+            if given >= CALL_BYTES_MAX {
+                // Fails only if the counter is full, and then it is readable anyway.
+                let _ = self.again.write(1);
+                break;
+            }
+            let Some(chain) = pop(0, queue, &memory)? else {
+                if queue.enable_notification(&memory).map_err(|error| broken(0, &error))? {
+                    queue.disable_notification(&memory).map_err(|error| broken(0, &error))?;
+                    continue;
+                }
+                break;
+            };
+            let head = chain.head_index();
+            buffer.clear();
+            let room = pieces(&memory, chain, Direction::ToGuest, &mut buffer).map_err(|error| error.on(0))?;
+            if room == 0 {
+                return Err(Malformed("an entropy buffer of no bytes".into()).on(0));
+            }
+            let written = fill(&buffer, room.min(BUFFER_BYTES_MAX))
+                .map_err(|source| DeviceError::Host { action: "getrandom for the guest".into(), source })?;
+            queue.add_used(&memory, head, written as u32).map_err(|error| broken(0, &error))?;
+            self.statistics.bytes.fetch_add(written as u64, Ordering::Relaxed);
+            self.statistics.buffers.fetch_add(1, Ordering::Relaxed);
+            given += written;
+            used = true;
+        }
+        if used && interrupt_wanted(0, queue, &memory)? {
+            queues.signal(0);
+        }
+        Ok(())
+    }
+}
+
+/// Writes `limit` random bytes into the first of `pieces`.
+fn fill(pieces: &[Slice<'_>], limit: usize) -> io::Result<usize> {
+    let mut left = limit;
+    for piece in pieces {
+        let mut done = 0;
+        let wanted = piece.len().min(left);
+        while done < wanted {
+            // SAFETY: `done..wanted` lies within the piece, guest memory that is mapped for as long as `piece` lives. The guest may
+            // look at it meanwhile; the kernel writes, and no reference is made.
+            let got = unsafe {
+                let start = piece.ptr_guard_mut().as_ptr().add(done);
+                libc::getrandom(start.cast(), wanted - done, 0)
+            };
+            match Errno::result(got) {
+                Ok(bytes) => done += bytes.cast_unsigned(),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        left -= wanted;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(limit - left)
+}
+
+impl VirtioDevice for RngDevice {
+    fn device_type(&self) -> u32 {
+        4
+    }
+
+    fn offered_features(&self) -> u64 {
+        1 << VIRTIO_F_VERSION_1
+    }
+
+    fn acknowledge_features(&mut self, _features: u64) {}
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn read_config(&self, _offset: u64, data: &mut [u8]) {
+        // The entropy device has no configuration space (virtio 1.3 §5.4.4).
+        data.fill(0);
+    }
+
+    fn queue_kicked(&mut self, _index: usize, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        self.serve(queues)
+    }
+
+    fn host_event_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.again.as_fd())
+    }
+
+    fn host_event(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        // Fails only if it was read already.
+        let _ = self.again.read();
+        self.serve(queues)
+    }
+
+    fn reset(&mut self) {
+        let _ = self.again.read();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    use super::*;
+    use crate::devices::test_queues::{Descriptor, TestQueues};
+
+    fn counter(device: &RngDevice, name: &str) -> u64 {
+        device.statistics().snapshot().into_iter().find(|(key, _)| *key == name).unwrap().1
+    }
+
+    #[test]
+    fn every_buffer_is_filled_with_bytes_that_differ() {
+        let mut device = RngDevice::new().unwrap();
+        let mut queues = TestQueues::new(&[64]);
+        let first = queues.add(0, &[Descriptor::writable(64), Descriptor::writable(1)]);
+        let second = queues.add(0, &[Descriptor::writable(64)]);
+        device.queue_kicked(0, &mut queues).unwrap();
+        assert_eq!(queues.used(0), [(first, 65), (second, 64)]);
+        let (one, two) = (queues.read(first, 65), queues.read(second, 64));
+        assert_ne!(one[..64], two[..]);
+        assert!(one.iter().any(|byte| *byte != one[0]));
+        assert_eq!(queues.signals(0), 1, "one interrupt for the batch");
+        assert_eq!((counter(&device, "bytes"), counter(&device, "buffers")), (129, 2));
+    }
+
+    #[test]
+    fn a_greedy_guest_is_served_in_portions() {
+        let mut device = RngDevice::new().unwrap();
+        let mut queues = TestQueues::new(&[64]);
+        for _ in 0..10 {
+            queues.add(0, &[Descriptor::writable(200 * 1024)]);
+        }
+        device.queue_kicked(0, &mut queues).unwrap();
+        assert_eq!(queues.used(0).len(), 4);
+        let readable = |device: &RngDevice| {
+            poll(&mut [PollFd::new(device.host_event_fd().unwrap(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0
+        };
+        while readable(&device) {
+            device.host_event(&mut queues).unwrap();
+        }
+        let used = queues.used(0);
+        assert_eq!(used.len(), 10);
+        assert!(used.iter().all(|(_, bytes)| *bytes == 64 * 1024));
+    }
+
+    #[test]
+    fn a_buffer_the_device_may_not_write_is_the_guests_fault() {
+        for descriptors in [
+            vec![Descriptor::readable(64)],
+            vec![Descriptor::writable(0)],
+            vec![Descriptor { address: Some(u64::MAX - 10), ..Descriptor::writable(64) }],
+        ] {
+            let mut device = RngDevice::new().unwrap();
+            let mut queues = TestQueues::new(&[64]);
+            queues.add(0, &descriptors);
+            let error = device.queue_kicked(0, &mut queues).unwrap_err();
+            assert!(matches!(error, DeviceError::Guest { queue: 0, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_not_set_up_is_left_alone() {
+        let mut device = RngDevice::new().unwrap();
+        let mut queues = TestQueues::new(&[64]);
+        queues.queue(0).set_ready(false);
+        device.queue_kicked(0, &mut queues).unwrap();
+        assert_eq!(queues.used(0), []);
+    }
+}
