@@ -97,7 +97,8 @@ fn main() -> ExitCode {
             // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns it.
             let channel = unsafe { UnixStream::from_raw_fd(channel) };
             report(
-                supervisor::supervise(channel, &directory, &program, &arguments).context("the supervisor of the guest kernel"),
+                supervisor::supervise(channel, &directory, &program, &arguments)
+                    .context("the supervisor of the guest kernel"),
             )
         }
     }

@@ -1,6 +1,9 @@
 //! A machine's processes end with it, however it ends. Runs the real guest image: build it with `make image` first, or
 //! name one in `RORQUAL_IMAGE`.
 
+// A test's helpers may unwrap as the test itself may: the panic is its failure message.
+#![allow(clippy::unwrap_used)]
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A guest kernel that has not started by now never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn image() -> PathBuf {
     if let Some(image) = std::env::var_os("RORQUAL_IMAGE") {

@@ -25,7 +25,9 @@ pub fn probe() -> Finding {
         Err(mpsc::RecvTimeoutError::Timeout) => {
             Err(format!("guest code that takes milliseconds had not ended after {} seconds", PATIENCE.as_secs())).into()
         }
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err("the trial of KVM failed inside the monitor".to_owned()).into(),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Err("the trial of KVM failed inside the monitor".to_owned()).into()
+        }
     }
 }
 

@@ -122,7 +122,8 @@ fn judge(taken: Duration, native: Duration) -> Result<(), String> {
 fn cannot_open(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => {
-            "/dev/kvm does not exist: turn on virtualization in the firmware, and load the module kvm_intel or kvm_amd".to_owned()
+            "/dev/kvm does not exist: turn on virtualization in the firmware, and load the module kvm_intel or kvm_amd"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             "/dev/kvm may not be opened: add the user to the group kvm and log in again".to_owned()
@@ -209,7 +210,9 @@ fn follow(processor: &mut VcpuFd, native: Duration) -> Result<Duration, String> 
             Ok(exit) => exit,
         };
         match exit {
-            VcpuExit::IoOut(_, [STEP_WRONG, ..]) => return Err(format!("guest code computed a wrong result {}", after(reached))),
+            VcpuExit::IoOut(_, [STEP_WRONG, ..]) => {
+                return Err(format!("guest code computed a wrong result {}", after(reached)));
+            }
             VcpuExit::IoOut(_, [step, ..]) => {
                 reached = *step;
                 match reached {

@@ -38,7 +38,8 @@ fn try_all(kernel: Option<&Path>) -> Result<String, String> {
     match kernel {
         None => Ok(format!("{works}; no kernel was given to try")),
         Some(kernel) => {
-            let version = try_kernel(kernel).map_err(|error| format!("the kernel {} does not run: {error}", kernel.display()))?;
+            let version =
+                try_kernel(kernel).map_err(|error| format!("the kernel {} does not run: {error}", kernel.display()))?;
             Ok(format!("{works}; the kernel {version} runs"))
         }
     }
@@ -82,16 +83,13 @@ fn try_kernel(kernel: &Path) -> Result<String, String> {
     let mut command = Command::new(&kernel);
     // Its ELF interpreter is a relative path.
     command.arg("--version").current_dir(kernel.parent().unwrap_or(Path::new("/"))).process_group(0);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| match error.kind() {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(
+        |error| match error.kind() {
             // The file is there: what is missing is its interpreter.
             io::ErrorKind::NotFound => "its C library is missing beside it (lib/ld-linux-x86-64.so.2)".to_owned(),
             _ => error.to_string(),
-        })?;
+        },
+    )?;
     let begun = Instant::now();
     let status = loop {
         match child.try_wait().map_err(|error| error.to_string())? {

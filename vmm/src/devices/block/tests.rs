@@ -173,9 +173,8 @@ fn the_framing_of_a_request_does_not_matter() {
     let bench = Bench::new(false);
     bench.header(IN, 1);
     // The header in three pieces, the status byte behind the data in one buffer.
-    let answer = bench
-        .chain(&[(HEADER, 4, false), (HEADER + 4, 4, false), (HEADER + 8, 8, false), (DATA, 513, true)])
-        .unwrap();
+    let answer =
+        bench.chain(&[(HEADER, 4, false), (HEADER + 4, 4, false), (HEADER + 8, 8, false), (DATA, 513, true)]).unwrap();
     assert_eq!(answer.used, 513);
     let mut read = vec![0xff; 513];
     bench.memory.read_slice(&mut read, GuestAddress(DATA)).unwrap();
