@@ -92,10 +92,11 @@ impl Disk {
     /// Opens the image. A writable one is locked (`flock`, bound to this open file description) until it is dropped.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
         let host = |action| move |source| DiskError::Host { action, path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => DiskError::Missing { path: path.to_owned() },
-            _ => host("open")(source),
-        })?;
+        let file =
+            OpenOptions::new().read(true).write(!read_only).open(path).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => DiskError::Missing { path: path.to_owned() },
+                _ => host("open")(source),
+            })?;
         let metadata = file.metadata().map_err(host("inspect"))?;
         if !metadata.is_file() {
             return Err(DiskError::Unsuitable { path: path.to_owned(), reason: "it is not a regular file" });
@@ -108,7 +109,10 @@ impl Disk {
         }
         let sectors = metadata.len() / SECTOR_BYTES;
         if sectors == 0 {
-            return Err(DiskError::Unsuitable { path: path.to_owned(), reason: "it is smaller than one sector of 512 bytes" });
+            return Err(DiskError::Unsuitable {
+                path: path.to_owned(),
+                reason: "it is smaller than one sector of 512 bytes",
+            });
         }
         Ok(Self {
             file,
@@ -132,8 +136,11 @@ impl Disk {
 
     /// Takes over the size of a file that was grown on the host; returns it in bytes.
     pub fn reread_size(&self) -> Result<u64, DiskError> {
-        let metadata =
-            self.file.metadata().map_err(|source| DiskError::Host { action: "inspect", path: self.path.clone(), source })?;
+        let metadata = self.file.metadata().map_err(|source| DiskError::Host {
+            action: "inspect",
+            path: self.path.clone(),
+            source,
+        })?;
         let sectors = metadata.len() / SECTOR_BYTES;
         let before = self.sectors();
         if sectors < before {
