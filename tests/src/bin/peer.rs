@@ -1,0 +1,102 @@
+//! What runs in the containers of the tests, beside busybox.
+//!
+//! - `peer serve FIRST-LAST`: listens on every port of the range, IPv4 and IPv6. A connection that begins with
+//!   `send COUNT\n` gets that many bytes of the test pattern; any other is read to its end and answered with
+//!   `PORT COUNT SHA256\n`.
+//! - `peer records FILE`: appends numbered lines to a file for ever, each followed by fsync and then said on standard
+//!   output. What was said must survive anything.
+//! - `peer send COUNT`: the test pattern on standard output.
+
+use std::{
+    env,
+    fs::OpenOptions,
+    io::{self, Read, Write},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use rorqual_tests::stream::{Pattern, drain};
+
+/// Small: a thousand threads wait for connections.
+const STACK: usize = 128 * 1024;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", range] => serve(range),
+        ["records", file] => records(file),
+        ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
+        _ => bail!("usage: peer serve FIRST-LAST | records FILE | send COUNT"),
+    }
+}
+
+fn serve(range: &str) -> Result<()> {
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let mut waiting = Vec::new();
+    for port in first.parse::<u16>()?..=last.parse()? {
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
+            .or_else(|_| TcpListener::bind(("0.0.0.0", port)))
+            .with_context(|| format!("cannot listen on {port}"))?;
+        let wait = thread::Builder::new().stack_size(STACK).spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let answer = thread::Builder::new().stack_size(STACK * 4).spawn(move || {
+                    if let Err(error) = answer(stream, port) {
+                        eprintln!("port {port}: {error:#}");
+                    }
+                });
+                drop(answer);
+            }
+        });
+        waiting.push(wait?);
+    }
+    println!("listening");
+    for thread in waiting {
+        thread.join().ok();
+    }
+    Ok(())
+}
+
+fn answer(mut stream: TcpStream, port: u16) -> Result<()> {
+    let _peer: SocketAddr = stream.peer_addr()?;
+    let mut head = [0; 5];
+    let mut have = 0;
+    while have < head.len() {
+        match stream.read(&mut head[have..])? {
+            0 => break,
+            count => have += count,
+        }
+    }
+    if &head == b"send " {
+        let mut count = String::new();
+        let mut byte = [0];
+        while stream.read(&mut byte)? == 1 && byte[0] != b'\n' {
+            count.push(byte[0].into());
+        }
+        return send(&mut stream, count.parse()?);
+    }
+    let (count, checksum) = drain(io::Cursor::new(&head[..have]).chain(&stream))?;
+    Ok(writeln!(stream, "{port} {count} {checksum}")?)
+}
+
+fn send(output: &mut impl Write, mut left: u64) -> Result<()> {
+    let mut pattern = Pattern::default();
+    let mut buffer = vec![0; 256 * 1024];
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        pattern.fill(&mut buffer[..part]);
+        output.write_all(&buffer[..part])?;
+        left -= part as u64;
+    }
+    Ok(output.flush()?)
+}
+
+fn records(path: &str) -> Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    for number in 1_u64.. {
+        writeln!(file, "record {number} of the test")?;
+        file.sync_all()?;
+        println!("{number}");
+    }
+    Ok(())
+}

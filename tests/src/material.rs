@@ -1,0 +1,94 @@
+//! The images containers run, made of what `make test-material` left in `target/test-material`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Machine,
+    command::{Execution, Run},
+    machine::program_directory,
+};
+
+/// The image most containers run: busybox with a link for each of its programs, and `/peer` (src/bin/peer.rs).
+pub const IMAGE: &str = "test";
+
+/// A registry, from Debian's package.
+pub const REGISTRY_IMAGE: &str = "registry";
+
+impl Machine {
+    /// Makes [`IMAGE`] in the machine.
+    pub fn load_image(&self) -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let root = directory.path();
+        for folder in ["bin", "etc", "tmp", "root", "data"] {
+            fs::create_dir(root.join(folder))?;
+        }
+        install_busybox(root)?;
+        install_peer(root)?;
+        fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/tmp:/bin/sh\n")?;
+        fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\n")?;
+        let tar = pack(root)?;
+        let import = ["import", "--change", "CMD [\"/bin/sh\"]", "--change", "ENV PATH=/bin", "-", IMAGE];
+        self.docker(import).run_with_input(&tar).and_then(Execution::success)?;
+        Ok(())
+    }
+
+    /// Makes [`REGISTRY_IMAGE`] in the machine; its configuration is `/etc/registry.yml`.
+    pub fn load_registry_image(&self) -> Result<()> {
+        let tar = material("registry.tar")?;
+        let tar = tar.to_str().context("the path of the material is not text")?;
+        let entry = "ENTRYPOINT [\"/usr/bin/docker-registry\"]";
+        self.docker(["import", "--change", entry, tar, REGISTRY_IMAGE]).run()?.success()?;
+        Ok(())
+    }
+}
+
+/// A file of `target/test-material`.
+fn material(name: &str) -> Result<PathBuf> {
+    let programs = program_directory()?;
+    let path = programs.parent().unwrap_or(&programs).join("test-material").join(name);
+    if !path.is_file() {
+        bail!("{} is missing: make it first (make test-material)", path.display());
+    }
+    Ok(path)
+}
+
+fn install_busybox(root: &Path) -> Result<()> {
+    let busybox = root.join("bin/busybox");
+    fs::copy(material("busybox")?, &busybox)?;
+    let list = Command::new(&busybox).arg("--list").output_text()?;
+    for program in list.lines().filter(|program| *program != "busybox") {
+        std::os::unix::fs::symlink("busybox", root.join("bin").join(program))?;
+    }
+    Ok(())
+}
+
+/// Copies the test peer, and the libraries it is linked to by the same paths.
+fn install_peer(root: &Path) -> Result<()> {
+    let peer = program_directory()?.join("rorqual-test-peer");
+    fs::copy(&peer, root.join("peer")).with_context(|| format!("cannot copy {}", peer.display()))?;
+    let listing = Command::new("ldd").arg(&peer).output_text()?;
+    for library in listing.split_whitespace().filter(|word| word.starts_with('/')) {
+        let target = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().context("a library has no directory")?)?;
+        fs::copy(library, target)?;
+    }
+    Ok(())
+}
+
+/// A directory as a tar.
+pub fn pack(root: &Path) -> Result<Vec<u8>> {
+    pack_files(root, &["."])
+}
+
+/// Some files of a directory as a tar.
+pub fn pack_files(directory: &Path, names: &[&str]) -> Result<Vec<u8>> {
+    let mut tar = Command::new("tar");
+    tar.args(["--owner=0", "--group=0", "--numeric-owner", "-cf", "-"]).args(names).current_dir(directory);
+    Ok(tar.run()?.success()?.stdout)
+}

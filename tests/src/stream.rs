@@ -1,0 +1,115 @@
+//! Talking to the test peer in a container over TCP, and checksums of long streams.
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+/// No read or write of a test may wait longer.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Connects to an address that should answer.
+pub fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, STALL).with_context(|| format!("nobody listens at {address}"))?;
+    stream.set_read_timeout(Some(STALL))?;
+    stream.set_write_timeout(Some(STALL))?;
+    Ok(stream)
+}
+
+/// Sends `bytes`, ends that direction, and reads the other to its end. The peer's `serve` answers with a line
+/// `PORT COUNT SHA256` once it has seen our end: half-close has to work.
+pub fn ask(address: SocketAddr, bytes: &[u8]) -> Result<String> {
+    let mut stream = connect(address)?;
+    stream.write_all(bytes).with_context(|| format!("sending to {address}"))?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(|| format!("reading from {address}"))?;
+    if answer.is_empty() { bail!("{address} closed without an answer") } else { Ok(answer.trim().to_owned()) }
+}
+
+/// The port the peer behind `address` says it listens on.
+pub fn port_behind(address: SocketAddr) -> Result<u16> {
+    let answer = ask(address, b"?")?;
+    let port = answer.split(' ').next().and_then(|port| port.parse().ok());
+    port.with_context(|| format!("{address} answered {answer:?}"))
+}
+
+/// Whether a connection to `address` is refused.
+pub fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, STALL).is_err()
+}
+
+/// Whether somebody answers there; not when a proxy accepts and then has nobody behind it.
+pub fn answers(address: SocketAddr) -> bool {
+    ask(address, b"?").is_ok()
+}
+
+/// SHA-256 in hexadecimal.
+pub fn checksum(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Reads to the end; how many bytes, and their SHA-256.
+pub fn drain(mut reader: impl Read) -> Result<(u64, String)> {
+    let mut buffer = vec![0; 256 * 1024];
+    let (mut count, mut digest) = (0, Sha256::new());
+    loop {
+        let read = reader.read(&mut buffer)?;
+        if read == 0 {
+            return Ok((count, hex(&digest.finalize())));
+        }
+        count += read as u64;
+        digest.update(&buffer[..read]);
+    }
+}
+
+/// The SHA-256 of what the peer sends for `send COUNT`.
+pub fn expected_checksum(count: u64) -> String {
+    let mut digest = Sha256::new();
+    let mut pattern = Pattern::default();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = count;
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        pattern.fill(&mut buffer[..part]);
+        digest.update(&buffer[..part]);
+        left -= part as u64;
+    }
+    hex(&digest.finalize())
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().fold(String::new(), |mut text, byte| {
+        text.push(char::from_digit((byte >> 4).into(), 16).unwrap_or('?'));
+        text.push(char::from_digit((byte & 15).into(), 16).unwrap_or('?'));
+        text
+    })
+}
+
+/// Bytes that do not repeat soon (xorshift64): a lost, doubled or misplaced block changes the checksum.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    state: u64,
+}
+
+impl Default for Pattern {
+    fn default() -> Self {
+        Self { state: 0x9E37_79B9_7F4A_7C15 }
+    }
+}
+
+impl Pattern {
+    /// The next bytes. Pieces must be multiples of 8 bytes long, except the last.
+    pub fn fill(&mut self, buffer: &mut [u8]) {
+        for chunk in buffer.chunks_mut(8) {
+            self.state ^= self.state << 13;
+            self.state ^= self.state >> 7;
+            self.state ^= self.state << 17;
+            chunk.copy_from_slice(&self.state.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}

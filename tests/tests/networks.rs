@@ -1,0 +1,102 @@
+//! Networks of the user's own.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use rorqual_tests::{Container, Machine, Run, docker::unique, suite, tests};
+
+fn main() -> ExitCode {
+    suite::main(1, Machine::start, tests![
+        containers_on_a_network_reach_each_other_by_name_and_address,
+        inspect_shows_the_subnet_and_who_is_on_it,
+        a_container_is_connected_and_disconnected_while_it_runs,
+        an_internal_network_leads_nowhere_else,
+        a_network_in_use_is_not_removed,
+    ])
+}
+
+/// A network that is removed with its test.
+struct Network<'a> {
+    machine: &'a Machine,
+    name: String,
+}
+
+impl<'a> Network<'a> {
+    fn create(machine: &'a Machine, options: &str) -> Result<Self> {
+        let name = unique("net");
+        machine.run(&format!("network create {options} {name}"))?;
+        Ok(Self { machine, name })
+    }
+}
+
+impl Drop for Network<'_> {
+    fn drop(&mut self) {
+        self.machine.docker(["network", "rm", "-f", &self.name]).run().ok();
+    }
+}
+
+fn containers_on_a_network_reach_each_other_by_name_and_address(machine: &Machine) -> Result<()> {
+    let network = Network::create(machine, "")?;
+    let on = format!("--network {}", network.name);
+    let first = Container::sleeping(machine, &format!("{on} --network-alias whale"))?;
+    let second = Container::sleeping(machine, &on)?;
+    for target in [first.name.as_str(), "whale", &first.address(&network.name)?] {
+        let ping = second.exec(&["ping", "-c", "2", "-w", "20", target])?;
+        ensure!(ping.contains(" 0% packet loss"), "{ping}");
+    }
+    first.exec(&["ping", "-c", "1", "-w", "20", &second.name])?;
+    let missing = machine.attempt(&format!("exec {} ping -c 1 -w 5 no-such-name", second.name))?;
+    ensure!(missing.status != 0, "{missing}");
+    Ok(())
+}
+
+fn inspect_shows_the_subnet_and_who_is_on_it(machine: &Machine) -> Result<()> {
+    let network = Network::create(machine, "--subnet 10.99.0.0/24 --gateway 10.99.0.254")?;
+    let container = Container::sleeping(machine, &format!("--network {} --ip 10.99.0.7", network.name))?;
+    ensure!(container.address(&network.name)? == "10.99.0.7");
+    let inspect = machine.attempt(&format!("network inspect {}", network.name))?.success()?.json()?;
+    ensure!(inspect[0]["IPAM"]["Config"][0]["Subnet"] == "10.99.0.0/24", "{inspect}");
+    ensure!(inspect[0]["IPAM"]["Config"][0]["Gateway"] == "10.99.0.254", "{inspect}");
+    let members = inspect[0]["Containers"].as_object().map(|members| members.values().cloned().collect::<Vec<_>>());
+    ensure!(members.is_some_and(|members| members.len() == 1 && members[0]["Name"] == container.name.as_str()), "{inspect}");
+    let listed = machine.docker(["network", "ls", "--format", "{{.Name}}"]).output_text()?;
+    ensure!(listed.lines().any(|name| name == network.name), "{listed}");
+    Ok(())
+}
+
+fn a_container_is_connected_and_disconnected_while_it_runs(machine: &Machine) -> Result<()> {
+    let network = Network::create(machine, "")?;
+    let first = Container::sleeping(machine, &format!("--network {}", network.name))?;
+    let second = Container::sleeping(machine, "")?;
+    let reach = |address: &str| machine.attempt(&format!("exec {} ping -c 1 -w 3 {address}", second.name));
+    let address = first.address(&network.name)?;
+    ensure!(reach(&address)?.status != 0, "networks are not apart");
+    machine.run(&format!("network connect {} {}", network.name, second.name))?;
+    reach(&first.name)?.success()?;
+    machine.run(&format!("network disconnect {} {}", network.name, second.name))?;
+    ensure!(reach(&address)?.status != 0, "it is still connected");
+    Ok(())
+}
+
+fn an_internal_network_leads_nowhere_else(machine: &Machine) -> Result<()> {
+    let internal = Network::create(machine, "--internal")?;
+    let inside = Container::sleeping(machine, &format!("--network {}", internal.name))?;
+    let neighbour = Container::sleeping(machine, &format!("--network {}", internal.name))?;
+    let outside = Container::sleeping(machine, "")?;
+    inside.exec(&["ping", "-c", "1", "-w", "20", &neighbour.name])?;
+    let routes = inside.exec(&["ip", "route"])?;
+    ensure!(!routes.contains("default"), "{routes}");
+    let out = machine.attempt(&format!("exec {} ping -c 1 -w 3 {}", inside.name, outside.address("bridge")?))?;
+    ensure!(out.status != 0, "{out}");
+    Ok(())
+}
+
+fn a_network_in_use_is_not_removed(machine: &Machine) -> Result<()> {
+    let network = Network::create(machine, "")?;
+    let container = Container::sleeping(machine, &format!("--network {}", network.name))?;
+    machine.attempt(&format!("network rm {}", network.name))?.exits(1)?.complains("active endpoints")?;
+    drop(container);
+    machine.docker(["network", "prune", "-f"]).run()?.success()?;
+    machine.attempt(&format!("network inspect {}", network.name))?.exits(1)?;
+    Ok(())
+}

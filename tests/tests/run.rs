@@ -1,0 +1,128 @@
+//! `docker run`: exit statuses, streams, terminals, signals, environment.
+
+use std::{process::ExitCode, thread};
+
+use anyhow::{Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rorqual_tests::{
+    Container, Execution, IMAGE, Machine, Run,
+    command::finish,
+    eventually,
+    pseudo_terminal::PseudoTerminal,
+    stream::{checksum, expected_checksum},
+    suite, tests,
+};
+
+fn main() -> ExitCode {
+    suite::main(2, Machine::start, tests![
+        the_exit_status_is_that_of_the_command,
+        a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125,
+        a_killed_container_exits_137,
+        both_output_streams_arrive_apart,
+        standard_input_environment_user_and_directory_reach_the_command,
+        a_terminal_is_one_in_the_container,
+        a_signal_to_the_client_reaches_the_command,
+        an_init_process_reaps_and_forwards,
+        a_large_output_arrives_whole,
+    ])
+}
+
+fn the_exit_status_is_that_of_the_command(machine: &Machine) -> Result<()> {
+    machine.attempt("run --rm test true")?.exits(0)?;
+    machine.attempt("run --rm test false")?.exits(1)?;
+    machine.docker(["run", "--rm", IMAGE, "sh", "-c", "exit 42"]).run()?.exits(42)?;
+    Ok(())
+}
+
+fn a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125(machine: &Machine) -> Result<()> {
+    machine.attempt("run --rm test /etc")?.exits(126)?.complains("permission denied")?;
+    machine.attempt("run --rm test no-such-program")?.exits(127)?.complains("no-such-program")?;
+    machine.attempt("run --rm --memory 1 test true")?.exits(125)?;
+    Ok(())
+}
+
+fn a_killed_container_exits_137(machine: &Machine) -> Result<()> {
+    let container = Container::sleeping(machine, "")?;
+    thread::scope(|scope| {
+        let wait = scope.spawn(|| machine.run(&format!("wait {}", container.name)));
+        machine.run(&format!("kill {}", container.name))?;
+        let status = wait.join().unwrap_or_else(|_| anyhow::bail!("docker wait panicked"))?;
+        ensure!(status == "137", "docker wait said {status}");
+        Ok(())
+    })
+}
+
+fn both_output_streams_arrive_apart(machine: &Machine) -> Result<()> {
+    let execution = machine.docker(["run", "--rm", IMAGE, "sh", "-c", "echo out; echo err >&2"]).run()?.success()?;
+    ensure!(execution.text() == "out", "{execution}");
+    ensure!(execution.stderr.trim() == "err", "{execution}");
+    Ok(())
+}
+
+fn standard_input_environment_user_and_directory_reach_the_command(machine: &Machine) -> Result<()> {
+    let input: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let script = "echo $COLOR; pwd; id -u; id -g; hostname; sha256sum | cut -d' ' -f1";
+    let execution = machine
+        .docker(["run", "--rm", "-i", "-e", "COLOR=blue and green", "-w", "/data", "-u", "1000:1000", "--hostname", "box"])
+        .args([IMAGE, "sh", "-c", script])
+        .run_with_input(&input)?
+        .success()?;
+    let expected = format!("blue and green\n/data\n1000\n1000\nbox\n{}", checksum(&input));
+    ensure!(execution.text() == expected, "{execution}");
+    Ok(())
+}
+
+fn a_terminal_is_one_in_the_container(machine: &Machine) -> Result<()> {
+    let mut terminal = PseudoTerminal::start(machine.docker(["run", "--rm", "-it", IMAGE, "sh"]), 101, 37)?;
+    terminal.expect("# ")?;
+    terminal.type_text("tty; stty size; echo end-of-$((40+2))\r")?;
+    let screen = terminal.expect("end-of-42\r\n")?;
+    ensure!(screen.contains("/dev/pts/0") && screen.contains("37 101"), "{screen}");
+    // Ctrl-C belongs to the command in the container, not to the client.
+    terminal.type_text("sleep 1000000\r")?;
+    terminal.expect("sleep 1000000")?;
+    terminal.type_text("\u{3}")?;
+    terminal.expect("# ")?;
+    terminal.type_text("exit 7\r")?;
+    let (_, status) = terminal.finish()?;
+    ensure!(status == 7, "exited with {status}");
+    Ok(())
+}
+
+fn a_signal_to_the_client_reaches_the_command(machine: &Machine) -> Result<()> {
+    let container = Container::named(machine);
+    let script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 1; done";
+    let mut command = machine.docker(["run", "--name", &container.name, IMAGE, "sh", "-c", script]);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
+    let process = Pid::from_raw(i32::try_from(child.id())?);
+    eventually("the container is ready", || {
+        machine.run(&format!("logs {}", container.name)).ok().filter(|log| log.contains("ready"))
+    })?;
+    kill(process, Signal::SIGTERM)?;
+    let execution = finish(child, "docker run".to_owned())?.exits(9)?;
+    ensure!(execution.text() == "ready\ncaught", "{execution}");
+    Ok(())
+}
+
+fn an_init_process_reaps_and_forwards(machine: &Machine) -> Result<()> {
+    let container = Container::run(machine, "--init", &["sh", "-c", "(sleep 0.2 &) ; exec sleep 1000000"])?;
+    eventually("the orphan is reaped", || {
+        let list = container.exec(&["ps", "-o", "pid,stat,args"]).ok()?;
+        (list.contains("sleep 1000000") && !list.contains("sleep 0.2") && !list.contains(" Z ")).then_some(())
+    })?;
+    // A process 1 without a handler would ignore SIGTERM and be killed (137) after the grace period.
+    machine.run(&format!("stop {}", container.name))?;
+    ensure!(container.inspect(".State.ExitCode")? == "143", "{}", container.inspect(".State.ExitCode")?);
+    Ok(())
+}
+
+fn a_large_output_arrives_whole(machine: &Machine) -> Result<()> {
+    const SIZE: u64 = 64 << 20;
+    let execution: Execution = machine.attempt(&format!("run --rm {IMAGE} /peer send {SIZE}"))?.success()?;
+    ensure!(execution.stdout.len() as u64 == SIZE, "{} bytes arrived", execution.stdout.len());
+    ensure!(checksum(&execution.stdout) == expected_checksum(SIZE), "the bytes are others");
+    Ok(())
+}
