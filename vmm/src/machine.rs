@@ -156,7 +156,10 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
     let _ = machine.guest.set(guest);
     let control = listening.serve(machine.clone())?;
     if any_device {
-        machine.wait_until_connected(&events)?;
+        machine.wait_until_connected(&events).inspect_err(|_| {
+            machine.kill_guest();
+            machine.clean_up();
+        })?;
     }
     machine.runs();
     Ok((machine, control, events))
@@ -247,6 +250,7 @@ impl Machine {
     }
 
     fn finish(&self, end: &End) {
+        self.clean_up();
         if end.reason == Reason::Crashed {
             error!("the machine crashed: {}", end.detail);
         } else {
@@ -256,6 +260,12 @@ impl Machine {
         progress.end = Some(end.clone());
         for watcher in progress.watchers.drain(..) {
             send_end(watcher, end);
+        }
+    }
+
+    fn clean_up(&self) {
+        if let Some(guest) = self.guest.get() {
+            guest.clean_up();
         }
     }
 

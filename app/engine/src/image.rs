@@ -294,6 +294,23 @@ fn sha256(path: &Path) -> io::Result<String> {
     Ok(hash.finalize().iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}")))
 }
 
+/// Writes an image of three small files, with a manifest that is right.
+#[cfg(test)]
+pub(crate) fn write_small_image(home: &Home) -> PathBuf {
+    let directory = home.images_directory().join("1.0");
+    fs::create_dir_all(directory.join("uml")).unwrap();
+    let files = ["root.erofs", "uml/linux", "uml/initramfs.img"].map(|path| {
+        fs::write(directory.join(path), path.repeat(10)).unwrap();
+        serde_json::json!({"path": path, "bytes": path.len() * 10, "sha256": sha256(&directory.join(path)).unwrap()})
+    });
+    let manifest = serde_json::json!({
+        "version": "1.0", "architecture": env::consts::ARCH, "created": "2025-01-01T00:00:00Z",
+        "packages": {}, "kernels": {"uml": "6.12"}, "files": files,
+    });
+    fs::write(directory.join(MANIFEST), manifest.to_string()).unwrap();
+    directory
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,21 +321,10 @@ mod tests {
         directory: PathBuf,
     }
 
-    /// An image of two files, with a manifest that is right.
     fn image() -> Fixture {
         let parent = tempfile::tempdir().unwrap();
         let home = Home::at(parent.path().join("h")).unwrap();
-        let directory = home.images_directory().join("1.0");
-        fs::create_dir_all(directory.join("uml")).unwrap();
-        let files = ["root.erofs", "uml/linux", "uml/initramfs.img"].map(|path| {
-            fs::write(directory.join(path), path.repeat(10)).unwrap();
-            serde_json::json!({"path": path, "bytes": path.len() * 10, "sha256": sha256(&directory.join(path)).unwrap()})
-        });
-        let manifest = serde_json::json!({
-            "version": "1.0", "architecture": env::consts::ARCH, "created": "2025-01-01T00:00:00Z",
-            "packages": {}, "kernels": {"uml": "6.12"}, "files": files,
-        });
-        fs::write(directory.join(MANIFEST), manifest.to_string()).unwrap();
+        let directory = write_small_image(&home);
         Fixture { _parent: parent, home, directory }
     }
 

@@ -5,9 +5,3 @@ pub trait Counters: Send + Sync {
     /// Every counter with its name, in a fixed order. Names are snake_case; sizes are in bytes and say so.
     fn snapshot(&self) -> Vec<(&'static str, u64)>;
 }
-
-impl Counters for super::vsock::VsockStatistics {
-    fn snapshot(&self) -> Vec<(&'static str, u64)> {
-        self.snapshot()
-    }
-}

@@ -12,6 +12,7 @@ pub mod supervisor;
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::Pid;
 use tracing::{debug, error};
 use vhost::vhost_user::Listener;
@@ -85,8 +87,11 @@ impl UmlGuest {
             "initcall_blacklist=raid6_select_algo,calibrate_xor_blocks".to_owned(),
             "panic=1".to_owned(),
         ];
+        let mut attached = Vec::new();
         for (number, device) in devices.into_iter().enumerate() {
-            arguments.push(attach(&runtime, number, device, events)?);
+            let device = attach(&runtime, number, device, events)?;
+            arguments.push(device.argument.clone());
+            attached.push(device);
         }
         arguments.extend(config.kernel.command_line.split_whitespace().map(str::to_owned));
 
@@ -107,6 +112,7 @@ impl UmlGuest {
             if console.join().is_err() {
                 error!("the thread that copies the console has failed");
             }
+            attached.into_iter().for_each(Attached::finish);
             let _ = events.send(Event::Ended(end));
         })?;
         Ok(guest)
@@ -135,11 +141,9 @@ impl UmlGuest {
             debug!("the guest had ended already: {error}");
         }
     }
-}
 
-impl Drop for UmlGuest {
-    fn drop(&mut self) {
-        self.kill();
+    /// Removes what the guest left in the file system. To be called after its end.
+    pub fn clean_up(&self) {
         if let Err(error) = fs::remove_dir_all(&self.runtime) {
             debug!(directory = %self.runtime.display(), "the runtime directory stays: {error}");
         }
@@ -163,8 +167,29 @@ fn make_runtime_directory(machine: &Path) -> Result<PathBuf, Failure> {
     Ok(runtime)
 }
 
-/// Serves a device on a socket of its own; returns the kernel's argument for it.
-fn attach(runtime: &Path, number: usize, device: UmlDevice, events: &Sender<Event>) -> Result<String, Failure> {
+/// A device on its way to the guest: the thread that waits for the kernel and then relays, and what ends the waiting.
+#[derive(Debug)]
+struct Attached {
+    argument: String,
+    listener: UnixListener,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Attached {
+    /// Waits until the device has done what the guest had asked of it. The guest is gone already.
+    fn finish(self) {
+        // A kernel that ended early has not connected, and will not.
+        if let Err(error) = shutdown(self.listener.as_raw_fd(), Shutdown::Both) {
+            debug!("a device's socket had ended: {error}");
+        }
+        if self.thread.join().is_err() {
+            error!("the thread of a device has failed");
+        }
+    }
+}
+
+/// Serves a device on a socket of its own.
+fn attach(runtime: &Path, number: usize, device: UmlDevice, events: &Sender<Event>) -> Result<Attached, Failure> {
     let UmlDevice { id, device, channel } = device;
     let kind = device.device_type();
     let failed = |error: &dyn std::fmt::Display| Failure::internal(&format!("attach device {id}"), error);
@@ -176,33 +201,34 @@ fn attach(runtime: &Path, number: usize, device: UmlDevice, events: &Sender<Even
     drop(listener);
 
     let outer = runtime.join(format!("d{number}"));
-    let kernel = UnixListener::bind(&outer).map_err(|error| failed(&error))?;
+    let listener = UnixListener::bind(&outer).map_err(|error| failed(&error))?;
+    let kernel = listener.try_clone().map_err(|error| failed(&error))?;
     let events = events.clone();
-    spawn(&format!("connect-{id}"), move || {
-        let frontend = match kernel.accept() {
-            Ok((frontend, _)) => frontend,
-            Err(error) => return error!(device = %id, "the guest kernel could not connect: {error}"),
-        };
+    let thread = spawn(&format!("connect-{id}"), move || {
+        let Ok((frontend, _)) = kernel.accept() else { return };
         let _ = events.send(Event::Connected);
         let name = id.clone();
-        let relaying = spawn(&format!("relay-{name}"), move || {
+        let relaying = spawn(&format!("relay-{id}"), move || {
             if let Err(error) = relay(&frontend, &backend, &channel) {
                 error!(device = %name, "the device has lost the guest: {error}");
             }
-            // Not before: dropping the attachment ends the device.
+            // The device goes when its attachment does; that takes both its connections' ends.
+            drop(backend);
             if let Err(error) = attachment.wait() {
                 error!(device = %name, "{error}");
             }
         });
-        if let Err(error) = relaying {
-            return error!(device = %id, "{error}");
-        }
         // A kernel that connects again has started over: User Mode Linux resets by executing itself.
         if kernel.accept().is_ok() {
             let _ = events.send(Event::Reset);
         }
+        match relaying.map(thread::JoinHandle::join) {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => error!(device = %id, "the thread that relays has failed"),
+            Err(failure) => error!(device = %id, "{failure}"),
+        }
     })?;
-    Ok(format!("virtio_uml.device={}:{kind}", outer.display()))
+    Ok(Attached { argument: format!("virtio_uml.device={}:{kind}", outer.display()), listener, thread })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<thread::JoinHandle<()>, Failure> {

@@ -159,7 +159,7 @@ impl Daemon {
         let holders = Holders::default();
         let mut machines = BTreeMap::new();
         for name in names {
-            machines.insert(name.clone(), Machine::open(home.clone(), name, holders.clone()).await);
+            machines.insert(name.clone(), Machine::open(home.clone(), name, holders.clone(), None).await);
         }
         let engine = listen(&home.engine_socket())?;
         let docker = listen(&home.docker_socket())?;

@@ -164,7 +164,8 @@ impl Actor {
         tracing::info!("machine {} starts", self.machine.name);
         let cancel = CancellationToken::new();
         let (home, name) = (self.machine.home.clone(), self.machine.name.clone());
-        let task = tokio::spawn(launch::launch(home, name, accelerator, progress.clone(), cancel.clone()));
+        let program = self.machine.program.clone();
+        let task = tokio::spawn(launch::launch(home, name, program, accelerator, progress.clone(), cancel.clone()));
         self.phase = Phase::Launching(Launching { task, cancel, progress });
         self.publish(State::Starting, String::new());
     }

@@ -156,6 +156,7 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
 pub(crate) async fn launch(
     home: Home,
     name: MachineName,
+    program: Option<PathBuf>,
     choice: Option<AcceleratorChoice>,
     progress: Progress,
     cancel: CancellationToken,
@@ -164,7 +165,7 @@ pub(crate) async fn launch(
         return Ok(running);
     }
     let plan = tokio::select! {
-        plan = prepare(&home, &name, choice, &progress) => plan?,
+        plan = prepare(&home, &name, program, choice, &progress) => plan?,
         () = cancel.cancelled() => return Err(StartError::Cancelled),
     };
     // Before the guest runs, so that its call is heard.
@@ -188,6 +189,7 @@ struct Plan {
 async fn prepare(
     home: &Home,
     name: &MachineName,
+    program: Option<PathBuf>,
     choice: Option<AcceleratorChoice>,
     progress: &Progress,
 ) -> Result<Plan, StartError> {
@@ -195,7 +197,7 @@ async fn prepare(
     let config = Config::load(home)?;
     let paths = home.create_machine(name)?;
     let settings = MachineConfig::load(&paths, &config.machine)?;
-    let program = vmm::find_program()?;
+    let program = program.map_or_else(vmm::find_program, Ok)?;
     let image = Image::locate(home, &config)?;
     progress.note(format!("Checking the guest image {}", image.version()));
     // The accelerators are tried while the image is read.

@@ -11,9 +11,11 @@ pub(crate) mod guest;
 mod launch;
 mod progress;
 mod stop;
+#[cfg(test)]
+mod tests;
 pub(crate) mod vmm;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 pub use accelerator::AcceleratorError;
 use futures_util::{Stream, stream};
@@ -61,16 +63,18 @@ pub struct Machine {
     commands: mpsc::Sender<Command>,
     snapshot: watch::Receiver<Snapshot>,
     ports: View,
+    /// The monitor's executable; `None` means the installed one.
+    program: Option<PathBuf>,
 }
 
 impl Machine {
     /// Begins to look after a machine. It is found when it runs already; otherwise nothing is started.
-    pub(crate) async fn open(home: Home, name: MachineName, holders: Holders) -> Self {
+    pub(crate) async fn open(home: Home, name: MachineName, holders: Holders, program: Option<PathBuf>) -> Self {
         let (commands, received) = mpsc::channel(COMMANDS);
         let stopped = Snapshot { state: State::Stopped, message: String::new(), run: None, agent: None };
         let (published, snapshot) = watch::channel(stopped);
         let (ports_sender, ports) = watch::channel(BTreeMap::new());
-        let machine = Self { home, name, commands, snapshot, ports };
+        let machine = Self { home, name, commands, snapshot, ports, program };
         actor::spawn(machine.clone(), received, published, ports_sender, holders).await;
         machine
     }

@@ -231,10 +231,12 @@ fn descriptors(wanted: u64) -> bool {
     hard >= wanted
 }
 
+/// Streams of the test below.
+const STREAMS: u32 = 1500;
+
 #[test]
 fn a_thousand_streams_are_open_at_once() {
     assert!(descriptors(4096), "the hard limit of open files is too low for this test");
-    const STREAMS: u32 = 1500;
     let mut guest = Guest::new(Options::default());
     let mut sockets = Sockets::default();
     let path = guest.socket_path();

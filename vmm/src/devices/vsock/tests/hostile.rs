@@ -27,12 +27,14 @@ fn rejected(result: Result<(), DeviceError>, queue: usize, word: &str) {
     }
 }
 
+/// A word of the reason, descriptors (index, address, bytes, flags, next), head.
+type Case = (&'static str, Vec<(u16, u64, u32, u16, u16)>, u16);
+
 #[test]
 fn malformed_chains_on_tx_stop_the_device_with_the_reason() {
     let header = Guest::header(Operation::Request, 1, 1);
     let half = (HEADER_BYTES / 2) as u32;
     let whole = HEADER_BYTES as u32;
-    type Case = (&'static str, Vec<(u16, u64, u32, u16, u16)>, u16);
     let cases: Vec<Case> = vec![
         ("less than a header", vec![(0, PACKET, half, 0, 0)], 0),
         ("less than a header", vec![(0, PACKET, 0, 0, 0)], 0),
@@ -264,7 +266,7 @@ fn arbitrary_headers_and_chains_never_panic() {
         let listener = UnixListener::bind(guest.port_path(9)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let mut sockets = Vec::new();
-        for step in 0..400 {
+        for step in 0..400_u32 {
             match noise.below(10) {
                 0 => {
                     let mut socket = guest.connect();
