@@ -246,7 +246,6 @@ fn write(buffers: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk, sector: u64)
         unsafe { libc::pwritev(raw(disk), vectors.as_ptr(), count(vectors), offset) }
     })
     .map_err(|failure| Failure::Host("write", failure))?;
-    disk.succeeded();
     Ok(length)
 }
 
@@ -365,7 +364,6 @@ impl Range {
             };
         if !unmapped {
             disk.write_zeroes(self.offset, self.length).map_err(|failure| Failure::Host("write zeroes", failure))?;
-            disk.succeeded();
         }
         Ok(())
     }
