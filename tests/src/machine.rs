@@ -145,7 +145,10 @@ impl Machine {
         for variable in DOCKER_VARIABLES {
             command.env_remove(variable);
         }
-        command.env("RORQUAL_HOME", self.home()).env("RORQUAL_IMAGE", &self.image).env("DOCKER_CONFIG", &self.docker_config);
+        command
+            .env("RORQUAL_HOME", self.home())
+            .env("RORQUAL_IMAGE", &self.image)
+            .env("DOCKER_CONFIG", &self.docker_config);
     }
 
     /// The status as `rorqual status --json` gives it, running or not.

@@ -8,14 +8,18 @@ use rorqual_tests::{
 };
 
 fn main() -> ExitCode {
-    suite::main(2, Machine::start, tests![
-        the_classic_builder_builds_stages_and_uses_its_cache,
-        buildkit_builds_stages_with_secrets_and_cache_mounts,
-        a_failing_step_fails_the_build_and_is_shown,
-        save_and_load_keep_an_image_and_its_tags,
-        prune_removes_what_nothing_uses,
-        an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine,
-    ])
+    suite::main(
+        2,
+        Machine::start,
+        tests![
+            the_classic_builder_builds_stages_and_uses_its_cache,
+            buildkit_builds_stages_with_secrets_and_cache_mounts,
+            a_failing_step_fails_the_build_and_is_shown,
+            save_and_load_keep_an_image_and_its_tags,
+            prune_removes_what_nothing_uses,
+            an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine,
+        ],
+    )
 }
 
 const DOCKERFILE: &str = r#"FROM test AS builder
@@ -84,7 +88,10 @@ fn buildkit_builds_stages_with_secrets_and_cache_mounts(machine: &Machine) -> Re
     let directory = tempfile::tempdir()?;
     let extra = "RUN --mount=type=secret,id=word --mount=type=cache,target=/cache \
                  test \"$(cat /run/secrets/word)\" = mum && echo x >> /cache/used && wc -l < /cache/used > /app/uses\n";
-    context(directory.path(), &DOCKERFILE.replace("RUN echo last > last\n", &format!("RUN echo last > last\n{extra}")))?;
+    context(
+        directory.path(),
+        &DOCKERFILE.replace("RUN echo last > last\n", &format!("RUN echo last > last\n{extra}")),
+    )?;
     let secret = tempfile::NamedTempFile::new()?;
     fs::write(secret.path(), "mum")?;
     let secret = format!("id=word,src={}", secret.path().display());

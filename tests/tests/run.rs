@@ -17,17 +17,21 @@ use rorqual_tests::{
 };
 
 fn main() -> ExitCode {
-    suite::main(2, Machine::start, tests![
-        the_exit_status_is_that_of_the_command,
-        a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125,
-        a_killed_container_exits_137,
-        both_output_streams_arrive_apart,
-        standard_input_environment_user_and_directory_reach_the_command,
-        a_terminal_is_one_in_the_container,
-        a_signal_to_the_client_reaches_the_command,
-        an_init_process_reaps_and_forwards,
-        a_large_output_arrives_whole,
-    ])
+    suite::main(
+        2,
+        Machine::start,
+        tests![
+            the_exit_status_is_that_of_the_command,
+            a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125,
+            a_killed_container_exits_137,
+            both_output_streams_arrive_apart,
+            standard_input_environment_user_and_directory_reach_the_command,
+            a_terminal_is_one_in_the_container,
+            a_signal_to_the_client_reaches_the_command,
+            an_init_process_reaps_and_forwards,
+            a_large_output_arrives_whole,
+        ],
+    )
 }
 
 fn the_exit_status_is_that_of_the_command(machine: &Machine) -> Result<()> {
@@ -66,7 +70,19 @@ fn standard_input_environment_user_and_directory_reach_the_command(machine: &Mac
     let input: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let script = "echo $COLOR; pwd; id -u; id -g; hostname; sha256sum | cut -d' ' -f1";
     let execution = machine
-        .docker(["run", "--rm", "-i", "-e", "COLOR=blue and green", "-w", "/data", "-u", "1000:1000", "--hostname", "box"])
+        .docker([
+            "run",
+            "--rm",
+            "-i",
+            "-e",
+            "COLOR=blue and green",
+            "-w",
+            "/data",
+            "-u",
+            "1000:1000",
+            "--hostname",
+            "box",
+        ])
         .args([IMAGE, "sh", "-c", script])
         .run_with_input(&input)?
         .success()?;
