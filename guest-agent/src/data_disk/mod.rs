@@ -116,7 +116,7 @@ fn run(command: &mut Command, accepted: i32, processes: &Processes) -> Result<St
     let status = running.exit.blocking_recv().with_context(|| format!("the end of {name} was lost"))?;
     match status.code() {
         Some(code) if code & !accepted == 0 => Ok(output),
-        _ => Err(anyhow!("{name} ended with {status}: {}", output)),
+        _ => Err(anyhow!("{name} ended with {status}: {output}")),
     }
 }
 
