@@ -266,6 +266,73 @@ fn a_thousand_streams_are_open_at_once() {
 }
 
 #[test]
+fn silent_clients_cannot_keep_others_out() {
+    assert!(descriptors(4096), "the hard limit of open files is too low for this test");
+    let mut guest = Guest::new(Options::default());
+    let silent: Vec<_> = (0..1100)
+        .map(|_| {
+            let socket = guest.connect();
+            guest.run(0);
+            socket
+        })
+        .collect();
+    let (_socket, _) = super::connect_to_guest(&mut guest, 80);
+    // The oldest had to go, and only those.
+    assert_eq!(guest.statistic("handshakes_failed"), 1101 - 1024);
+    let is_closed = |mut socket: &UnixStream| {
+        socket.set_nonblocking(true).unwrap();
+        socket.read(&mut [0; 1]).is_ok_and(|bytes| bytes == 0)
+    };
+    assert!(is_closed(&silent[0]) && is_closed(&silent[76]) && !is_closed(&silent[77]) && !is_closed(&silent[1099]));
+}
+
+#[test]
+fn when_the_table_is_full_connections_wait_until_one_ends() {
+    let mut guest = Guest::new(Options::default());
+    guest.device.muxer.max_streams = 2;
+    let (first, first_port) = super::connect_to_guest(&mut guest, 1);
+    let (_second, _) = super::connect_to_guest(&mut guest, 2);
+    let mut third = guest.connect();
+    third.write_all(b"CONNECT 3\n").unwrap();
+    guest.expect_silence();
+    assert!(!guest.host_event(0), "it must not spin");
+    let _listener = std::os::unix::net::UnixListener::bind(guest.port_path(9)).unwrap();
+    guest.send_control(Operation::Request, 9, 500);
+    assert_eq!(guest.next_packet().operation(), Operation::Reset);
+    // The first ends; although the guest owes its reset, the third takes its place.
+    drop(first);
+    let shutdown = guest.next_packet();
+    assert_eq!((shutdown.operation(), shutdown.header.src_port), (Operation::Shutdown, first_port));
+    let reset = guest.next_packet();
+    assert_eq!((reset.operation(), reset.header.src_port), (Operation::Reset, first_port));
+    let request = guest.next_packet();
+    assert_eq!((request.operation(), request.header.dst_port), (Operation::Request, 3));
+}
+
+#[test]
+fn a_guest_that_owes_resets_does_not_fill_the_table() {
+    let mut guest = Guest::new(Options::default());
+    guest.device.muxer.max_streams = 3;
+    for port in 1..20 {
+        let mut socket = guest.connect();
+        socket.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
+        let mut packet = guest.next_packet();
+        while packet.operation() == Operation::Reset {
+            assert_eq!(packet.header.flags, 0);
+            packet = guest.next_packet();
+        }
+        assert_eq!((packet.operation(), packet.header.dst_port), (Operation::Request, port));
+        guest.send_control(Operation::Response, packet.header.src_port, port);
+        assert!(read_line(&socket).starts_with("OK "));
+        drop(socket);
+        // The guest never answers this.
+        assert_eq!(guest.next_packet().operation(), Operation::Shutdown);
+        assert!(guest.statistic("connections_closing") <= 3);
+    }
+    assert_eq!(guest.statistic("resets_sent"), 19 - 3);
+}
+
+#[test]
 #[ignore = "a gigabyte takes its time in an unoptimized build: run with --release"]
 fn a_gigabyte_goes_through_one_stream() {
     let mut guest = Guest::new(Options { buffer_bytes: 4096, ..Options::default() });
