@@ -1,8 +1,9 @@
 //! The muxer: the table of streams between host and guest, and whose turn it is.
 //!
-//! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served in turn,
-//! one read each. What the guest must hear that belongs to no stream any more (resets, last shutdowns) waits in a queue of its
-//! own and goes first. That queue is bounded: while it is long the device takes no more packets from the guest.
+//! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served
+//! in turn, one read each. What the guest must hear that belongs to no stream any more (resets, last shutdowns) waits
+//! in a queue of its own and goes first. That queue is bounded: while it is long the device takes no more packets
+//! from the guest.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -383,7 +384,8 @@ impl Muxer {
         }
     }
 
-    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest sent before still goes out.
+    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest sent before still goes
+    /// out.
     fn remove(&mut self, id: SocketId, reset: bool) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         self.flows.remove(&connection.ports);
@@ -425,7 +427,8 @@ impl Muxer {
         self.ring.front().and_then(|id| self.connections.get(id)).map_or(1, |connection| connection.batch)
     }
 
-    /// Fills buffers with what is next in turn, and returns how many it used, from the first. None used: nothing was there.
+    /// Fills buffers with what is next in turn, and returns how many it used, from the first. None used: nothing was
+    /// there.
     pub(super) fn fill(&mut self, buffers: &mut Buffers<'_>) -> Result<usize, Malformed> {
         if let Some(header) = self.answers.pop_front() {
             return self.complete(buffers, &header);

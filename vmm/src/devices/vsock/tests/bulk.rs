@@ -17,8 +17,8 @@ use super::read_line;
 /// What the guest keeps for each stream, as Linux does.
 const BUFFER_BYTES: u32 = 256 * 1024;
 
-/// The guest's end of a stream, with the credit rules Linux follows: it returns all it receives if `echo`, and closes in the
-/// end.
+/// The guest's end of a stream, with the credit rules Linux follows: it returns all it receives if `echo`, and closes
+/// in the end.
 struct Socket {
     host_port: u32,
     guest_port: u32,
