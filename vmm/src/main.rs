@@ -9,13 +9,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rorqual_vmm::attachment::vhost_user::VhostUserAttachment;
 use rorqual_vmm::config::Config;
 use rorqual_vmm::devices::vsock::VsockDevice;
 use rorqual_vmm::error::{ErrorCode, Failure};
 use rorqual_vmm::machine::{self, Reason};
 use rorqual_vmm::uml::supervisor;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use vhost::vhost_user::Listener;
 
@@ -104,7 +105,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// A stream takes a descriptor, and the usual soft limit is 1024; nothing here uses `select`, which that limit is for.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
 fn run(config: &Path, ready_fd: Option<RawFd>) -> ExitCode {
+    raise_descriptor_limit();
     // SAFETY: whoever passed the option has opened the descriptor for this process, and nothing else here uses it.
     let ready = ready_fd.map(|descriptor| unsafe { File::from_raw_fd(descriptor) });
     match machine::run(Config::load(config), ready) {
