@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,6 +20,20 @@ use crate::{
 /// Variables of the developer's shell that would lead a docker client elsewhere.
 const DOCKER_VARIABLES: [&str; 6] =
     ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_BUILDKIT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION"];
+
+/// Every state directory of this process that may have processes, for a run that is interrupted.
+static HOMES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Ends every machine of this process at once and removes its state directory, whatever the tests are doing with it.
+pub(crate) fn stop_all() {
+    for home in HOMES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for process in processes::of_home(&home) {
+            process.kill();
+        }
+        // A process on its way out may still write there.
+        within(Duration::from_secs(5), || fs::remove_dir_all(&home).ok());
+    }
+}
 
 /// A machine named `default` in a state directory of its own. Dropping it stops the machine and removes everything.
 #[derive(Debug)]
@@ -59,6 +74,7 @@ impl Machine {
             Root::Owned(directory) => directory.path(),
             Root::Lent(directory) => directory.as_path(),
         };
+        HOMES.lock().unwrap_or_else(PoisonError::into_inner).push(directory.to_owned());
         let docker_config = directory.join("docker");
         let plugins = docker_config.join("cli-plugins");
         fs::create_dir_all(&plugins)?;
@@ -181,6 +197,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        HOMES.lock().unwrap_or_else(PoisonError::into_inner).retain(|home| home != self.home());
         let quit = self.rorqual(["quit", "--stop-machines", "-q"]).run();
         if let Err(error) = quit.and_then(Execution::success) {
             eprintln!("the machine did not stop: {error:#}");

@@ -16,7 +16,7 @@ use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::Machine;
+use crate::{Machine, machine};
 
 /// A test: its name, a claim, and what checks it on the suite's machine.
 pub type Test = (&'static str, fn(&Machine) -> Result<()>);
@@ -105,12 +105,8 @@ fn stop_when_interrupted() {
     thread::spawn(move || {
         if signals.wait().is_ok() {
             eprintln!("interrupted: stopping the machine");
-            // A test may hold the machine: it is stopped under it.
-            let shared = std::mem::replace(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner), Shared::Over);
-            if let Shared::Ready(machine) = &shared {
-                machine.rorqual(["stop", "--force", "-q"]).status().ok();
-            }
-            drop(shared);
+            // A test may hold the machine: it is stopped under it. Without the lock: a start may be under way.
+            machine::stop_all();
             process::exit(130);
         }
     });
