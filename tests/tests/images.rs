@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use rorqual_tests::{
-    Container, Execution, IMAGE, Machine, Run, docker::unique, eventually, material::REGISTRY_IMAGE, suite, tests,
+    Container, Execution, IMAGE, Machine, Run, docker::unique, eventually_ok, material::REGISTRY_IMAGE, suite, tests,
 };
 
 fn main() -> ExitCode {
@@ -167,7 +167,7 @@ fn an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine(machine: &Mac
 
     let name = format!("localhost:5000/{}", unique("pushed"));
     machine.run(&format!("tag {IMAGE} {name}"))?;
-    eventually("the registry takes the image", || machine.run(&format!("push {name}")).ok())?;
+    eventually_ok("the registry takes the image", || machine.run(&format!("push {name}")))?;
     let id = machine.docker(["inspect", "--format", "{{.Id}}", &name]).output_text()?;
     machine.run(&format!("rmi {name}"))?;
     let pulled = machine.run(&format!("pull {name}"))?;
