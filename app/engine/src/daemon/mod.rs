@@ -45,6 +45,8 @@ use crate::{
     ports::Holders,
 };
 
+/// A machine that runs already is reached within this, or the daemon serves without waiting longer.
+const REACH_LIMIT: Duration = Duration::from_secs(3);
 /// Open calls get this long to end when the daemon does.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -159,7 +161,10 @@ impl Daemon {
         let holders = Holders::default();
         let mut machines = BTreeMap::new();
         for name in names {
-            machines.insert(name.clone(), Machine::open(home.clone(), name, holders.clone(), None).await);
+            let machine = Machine::open(home.clone(), name.clone(), holders.clone(), None).await;
+            // A docker command that finds the daemon finds the engine of a running machine, too.
+            machine.settled(REACH_LIMIT).await;
+            machines.insert(name, machine);
         }
         let engine = listen(&home.engine_socket())?;
         let docker = listen(&home.docker_socket())?;

@@ -15,7 +15,11 @@ mod stop;
 mod tests;
 pub(crate) mod vmm;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 pub use accelerator::AcceleratorError;
 use futures_util::{Stream, stream};
@@ -106,6 +110,13 @@ impl Machine {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| ending())?;
         answer.await.map_err(|_| ending())
+    }
+
+    /// Waits until no start is under way, at most for `limit`.
+    pub(crate) async fn settled(&self, limit: Duration) {
+        let mut snapshot = self.snapshot.clone();
+        // Either outcome is fine: the state says it.
+        let _ = tokio::time::timeout(limit, snapshot.wait_for(|snapshot| snapshot.state != State::Starting)).await;
     }
 
     /// The state now.
