@@ -45,10 +45,11 @@ build: packages
 .PHONY: guest
 guest: packages
 	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-agent -p rorqual-iptables -p rorqual-hello
+	@$(CARGO) build --release --locked -p rorqual-fix-address
 
 .PHONY: image
 image: guest
-	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello
+	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address
 
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material
