@@ -80,5 +80,10 @@ lint: packages
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check licenses bans sources; else echo 'lint: cargo-deny is not installed (cargo install cargo-deny --locked): licences were not checked'; fi
 
 .PHONY: bench
-bench: build image test-material packages-bench
-	@$(CARGO) run --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench
+bench: build image test-material packages-bench bench-client
+	@$(CARGO) run --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench -- $(BENCH_OPTIONS)
+
+# Runs on the host and in containers, so it is linked as the guest's programs are.
+.PHONY: bench-client
+bench-client: packages
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-tests --bin bench-client
