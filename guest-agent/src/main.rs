@@ -3,6 +3,7 @@
 //! - [`boot`]: from the kernel's first process to a root with everything mounted
 //! - [`data_disk`]: formats, repairs, mounts, grows and trims the disk with the user's data
 //! - [`engine`]: containerd and dockerd, kept running; their state
+//! - [`containers`]: what becomes of containers without dockerd
 //! - [`ports`]: published ports, between dockerd's port proxies and the host
 //! - [`relay`]: the Docker socket and forwarded streams over vsock
 //! - [`service`]: the gRPC service of `agent.proto`
@@ -26,6 +27,7 @@ use tracing::{error, warn};
 mod backoff;
 mod boot;
 mod clock;
+mod containers;
 mod data_disk;
 mod engine;
 mod iptables;

@@ -23,16 +23,12 @@ use tracing::{info, warn};
 
 use crate::engine::{Engine, Service};
 use crate::processes::Processes;
-use crate::{data_disk, log, readiness};
+use crate::{containers, data_disk, log};
 
-/// What containers get when the caller does not say.
-const CONTAINER_PATIENCE: Duration = Duration::from_secs(10);
 /// What dockerd gets after its containers have ended, and containerd: both only have to close their files.
 const SERVICE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long killed processes may take to be gone.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
-/// Where dockerd puts containers' control groups.
-const CONTAINER_GROUPS: &str = "/sys/fs/cgroup/docker";
 
 /// The one shutdown of a boot.
 #[derive(Clone)]
@@ -56,7 +52,7 @@ impl Shutdown {
         if !self.begun.swap(true, Ordering::SeqCst) {
             info!("the machine shuts down");
             let shutdown = self.clone();
-            tokio::spawn(async move { shutdown.run(container_patience.unwrap_or(CONTAINER_PATIENCE)).await });
+            tokio::spawn(async move { shutdown.run(container_patience.unwrap_or(containers::PATIENCE)).await });
         }
         steps
     }
@@ -123,43 +119,16 @@ async fn blocking(work: fn() -> Result<String>) -> Result<String> {
     tokio::task::spawn_blocking(work).await.context("the work was cut short")?
 }
 
-/// Waits until dockerd, which was told to end, has stopped its containers; kills what is left when their time is over.
+/// Waits until dockerd, which was told to end, has stopped its containers; without it they are told here. What is left when
+/// their time is over is killed.
 async fn stop_containers(docker_runs: bool, patience: Duration) -> Result<String> {
-    let groups = Path::new(CONTAINER_GROUPS);
-    if !groups.exists() {
+    if !docker_runs {
+        containers::ask_all_to_end();
+    }
+    if containers::wait_or_kill(patience).await? {
         return Ok(String::new());
     }
-    let stopped = timeout(patience, groups_empty(groups));
-    match stopped.await {
-        Ok(Ok(())) if docker_runs => Ok(String::new()),
-        Ok(Ok(())) => Ok("dockerd did not run".to_owned()),
-        Ok(Err(error)) => Err(error),
-        Err(_) => {
-            fs::write(groups.join("cgroup.kill"), "1").context("cannot kill the containers that did not stop")?;
-            bail!("some containers did not stop within {} s and were killed", patience.as_secs())
-        }
-    }
-}
-
-/// Waits until no process is left in a control group or below it (Linux, "Control Group v2", `cgroup.events`).
-async fn groups_empty(groups: &Path) -> Result<()> {
-    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-
-    let path = groups.join("cgroup.events");
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("cannot watch containers")?;
-    inotify.add_watch(&path, AddWatchFlags::IN_MODIFY).with_context(|| format!("cannot watch {}", path.display()))?;
-    let inotify = readiness::watch(inotify).context("cannot watch containers")?;
-    loop {
-        let events = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if events.lines().any(|line| line == "populated 0") {
-            return Ok(());
-        }
-        let mut buffer = [0; 4096];
-        inotify
-            .async_io(tokio::io::Interest::READABLE, |inotify| Ok(nix::unistd::read(inotify, &mut buffer)?))
-            .await
-            .context("cannot watch containers")?;
-    }
+    bail!("some containers did not stop within {} s and were killed", patience.as_secs())
 }
 
 fn trim() -> Result<String> {

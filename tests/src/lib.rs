@@ -20,4 +20,4 @@ pub use command::{Execution, Run};
 pub use docker::Container;
 pub use machine::Machine;
 pub use material::IMAGE;
-pub use wait::eventually;
+pub use wait::{eventually, eventually_ok};

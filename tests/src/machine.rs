@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 use crate::{
     command::{Execution, Run},
     processes,
+    wait::within,
 };
 
 /// Variables of the developer's shell that would lead a docker client elsewhere.
@@ -145,7 +147,10 @@ impl Machine {
         for variable in DOCKER_VARIABLES {
             command.env_remove(variable);
         }
-        command.env("RORQUAL_HOME", self.home()).env("RORQUAL_IMAGE", &self.image).env("DOCKER_CONFIG", &self.docker_config);
+        command
+            .env("RORQUAL_HOME", self.home())
+            .env("RORQUAL_IMAGE", &self.image)
+            .env("DOCKER_CONFIG", &self.docker_config);
     }
 
     /// The status as `rorqual status --json` gives it, running or not.
@@ -181,6 +186,10 @@ impl Drop for Machine {
             eprintln!("the machine did not stop: {error:#}");
         }
         // Whatever a fault test has broken, no process of this state directory stays behind.
+        let gone = || processes::of_home(self.home()).is_empty().then_some(());
+        if !std::thread::panicking() && within(Duration::from_secs(5), gone).is_some() {
+            return;
+        }
         for process in processes::of_home(self.home()) {
             eprintln!("left behind, killed now: {process}");
             process.kill();

@@ -94,7 +94,9 @@ impl PseudoTerminal {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.chunks.recv_timeout(left) {
                 Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
-                Err(_) => bail!("{text:?} never appeared on the terminal of `{}`; last seen: {:?}", self.line, self.seen),
+                Err(_) => {
+                    bail!("{text:?} never appeared on the terminal of `{}`; last seen: {:?}", self.line, self.seen)
+                }
             }
         }
     }
@@ -105,7 +107,9 @@ impl PseudoTerminal {
             match self.chunks.recv_timeout(PATIENCE) {
                 Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => bail!("`{}` does not end; last seen: {:?}", self.line, self.seen),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    bail!("`{}` does not end; last seen: {:?}", self.line, self.seen)
+                }
             }
         }
         let status = self.child.wait()?;

@@ -9,6 +9,7 @@ use std::{
     process::{self, ExitCode},
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -45,12 +46,15 @@ pub fn main(at_once: usize, make: fn() -> Result<Machine>, tests: impl IntoItera
     let trials = tests.into_iter().map(|(name, test)| {
         Trial::test(name, move || {
             let machine = shared(make)?;
+            let begin = Instant::now();
             let result = panic::catch_unwind(AssertUnwindSafe(|| test(&machine)));
+            // A suite that grows slow is seen to; nothing is asserted.
+            eprintln!("{name}: {:.1} s", begin.elapsed().as_secs_f32());
             match result {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => {
                     machine.print_logs();
-                    Err(format!("{error:?}").into())
+                    Err(format!("{error:#}").into())
                 }
                 Err(payload) => {
                     machine.print_logs();
@@ -71,7 +75,7 @@ fn shared(make: fn() -> Result<Machine>) -> Result<Arc<Machine>, Failed> {
         *shared = match make() {
             Ok(machine) => Shared::Ready(Arc::new(machine)),
             Err(error) => {
-                eprintln!("the suite's machine does not start: {error:?}");
+                eprintln!("the suite's machine does not start: {error:#}");
                 Shared::Broken(format!("the suite's machine does not start: {error:#}"))
             }
         };

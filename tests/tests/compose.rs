@@ -6,10 +6,11 @@ use anyhow::{Context, Result, ensure};
 use rorqual_tests::{Execution, Machine, Run, suite, tests};
 
 fn main() -> ExitCode {
-    suite::main(1, Machine::start, tests![
-        a_project_starts_in_the_order_of_health_and_goes_without_trace,
-        a_broken_file_is_refused_with_its_place,
-    ])
+    suite::main(
+        1,
+        Machine::start,
+        tests![a_project_starts_in_the_order_of_health_and_goes_without_trace, a_broken_file_is_refused_with_its_place,],
+    )
 }
 
 const PROJECT: &str = r#"

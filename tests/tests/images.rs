@@ -4,18 +4,22 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Result, ensure};
 use rorqual_tests::{
-    Container, Execution, IMAGE, Machine, Run, docker::unique, eventually, material::REGISTRY_IMAGE, suite, tests,
+    Container, Execution, IMAGE, Machine, Run, docker::unique, eventually_ok, material::REGISTRY_IMAGE, suite, tests,
 };
 
 fn main() -> ExitCode {
-    suite::main(2, Machine::start, tests![
-        the_classic_builder_builds_stages_and_uses_its_cache,
-        buildkit_builds_stages_with_secrets_and_cache_mounts,
-        a_failing_step_fails_the_build_and_is_shown,
-        save_and_load_keep_an_image_and_its_tags,
-        prune_removes_what_nothing_uses,
-        an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine,
-    ])
+    suite::main(
+        2,
+        Machine::start,
+        tests![
+            the_classic_builder_builds_stages_and_uses_its_cache,
+            buildkit_builds_stages_with_secrets_and_cache_mounts,
+            a_failing_step_fails_the_build_and_is_shown,
+            save_and_load_keep_an_image_and_its_tags,
+            prune_removes_what_nothing_uses,
+            an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine,
+        ],
+    )
 }
 
 const DOCKERFILE: &str = r#"FROM test AS builder
@@ -84,7 +88,10 @@ fn buildkit_builds_stages_with_secrets_and_cache_mounts(machine: &Machine) -> Re
     let directory = tempfile::tempdir()?;
     let extra = "RUN --mount=type=secret,id=word --mount=type=cache,target=/cache \
                  test \"$(cat /run/secrets/word)\" = mum && echo x >> /cache/used && wc -l < /cache/used > /app/uses\n";
-    context(directory.path(), &DOCKERFILE.replace("RUN echo last > last\n", &format!("RUN echo last > last\n{extra}")))?;
+    context(
+        directory.path(),
+        &DOCKERFILE.replace("RUN echo last > last\n", &format!("RUN echo last > last\n{extra}")),
+    )?;
     let secret = tempfile::NamedTempFile::new()?;
     fs::write(secret.path(), "mum")?;
     let secret = format!("id=word,src={}", secret.path().display());
@@ -160,7 +167,7 @@ fn an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine(machine: &Mac
 
     let name = format!("localhost:5000/{}", unique("pushed"));
     machine.run(&format!("tag {IMAGE} {name}"))?;
-    eventually("the registry takes the image", || machine.run(&format!("push {name}")).ok())?;
+    eventually_ok("the registry takes the image", || machine.run(&format!("push {name}")))?;
     let id = machine.docker(["inspect", "--format", "{{.Id}}", &name]).output_text()?;
     machine.run(&format!("rmi {name}"))?;
     let pulled = machine.run(&format!("pull {name}"))?;

@@ -6,13 +6,17 @@ use anyhow::{Result, ensure};
 use rorqual_tests::{Container, Machine, Run, docker::unique, suite, tests};
 
 fn main() -> ExitCode {
-    suite::main(1, Machine::start, tests![
-        containers_on_a_network_reach_each_other_by_name_and_address,
-        inspect_shows_the_subnet_and_who_is_on_it,
-        a_container_is_connected_and_disconnected_while_it_runs,
-        an_internal_network_leads_nowhere_else,
-        a_network_in_use_is_not_removed,
-    ])
+    suite::main(
+        1,
+        Machine::start,
+        tests![
+            containers_on_a_network_reach_each_other_by_name_and_address,
+            inspect_shows_the_subnet_and_who_is_on_it,
+            a_container_is_connected_and_disconnected_while_it_runs,
+            an_internal_network_leads_nowhere_else,
+            a_network_in_use_is_not_removed,
+        ],
+    )
 }
 
 /// A network that is removed with its test.
@@ -58,7 +62,10 @@ fn inspect_shows_the_subnet_and_who_is_on_it(machine: &Machine) -> Result<()> {
     ensure!(inspect[0]["IPAM"]["Config"][0]["Subnet"] == "10.99.0.0/24", "{inspect}");
     ensure!(inspect[0]["IPAM"]["Config"][0]["Gateway"] == "10.99.0.254", "{inspect}");
     let members = inspect[0]["Containers"].as_object().map(|members| members.values().cloned().collect::<Vec<_>>());
-    ensure!(members.is_some_and(|members| members.len() == 1 && members[0]["Name"] == container.name.as_str()), "{inspect}");
+    ensure!(
+        members.is_some_and(|members| members.len() == 1 && members[0]["Name"] == container.name.as_str()),
+        "{inspect}"
+    );
     let listed = machine.docker(["network", "ls", "--format", "{{.Name}}"]).output_text()?;
     ensure!(listed.lines().any(|name| name == network.name), "{listed}");
     Ok(())

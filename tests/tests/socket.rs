@@ -20,13 +20,17 @@ use rorqual_tests::{
 };
 
 fn main() -> ExitCode {
-    suite::main(1, Machine::start, tests![
-        a_gigabyte_arrives_whole,
-        the_end_of_input_reaches_the_command_while_its_output_goes_on,
-        a_hijacked_connection_is_half_closed_like_any_socket,
-        two_hundred_connections_are_served_at_once,
-        only_its_user_reaches_the_socket,
-    ])
+    suite::main(
+        1,
+        Machine::start,
+        tests![
+            a_gigabyte_arrives_whole,
+            the_end_of_input_reaches_the_command_while_its_output_goes_on,
+            a_hijacked_connection_is_half_closed_like_any_socket,
+            two_hundred_connections_are_served_at_once,
+            only_its_user_reaches_the_socket,
+        ],
+    )
 }
 
 fn connect(machine: &Machine) -> Result<UnixStream> {
@@ -100,7 +104,11 @@ fn two_hundred_connections_are_served_at_once(machine: &Machine) -> Result<()> {
             let mut answer = Vec::new();
             let mut byte = [0];
             while !answer.ends_with(b"\r\n\r\nOK") {
-                ensure!(stream.read(&mut byte)? == 1, "connection {number} ended: {}", String::from_utf8_lossy(&answer));
+                ensure!(
+                    stream.read(&mut byte)? == 1,
+                    "connection {number} ended: {}",
+                    String::from_utf8_lossy(&answer)
+                );
                 answer.push(byte[0]);
             }
             ensure!(answer.starts_with(b"HTTP/1.1 200 "), "connection {number}: {}", String::from_utf8_lossy(&answer));

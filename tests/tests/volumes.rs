@@ -6,13 +6,17 @@ use anyhow::{Result, ensure};
 use rorqual_tests::{Container, IMAGE, Machine, Run, docker::unique, suite, tests};
 
 fn main() -> ExitCode {
-    suite::main(1, Machine::start, tests![
-        two_containers_share_a_volume,
-        a_volume_outlives_its_container_and_a_restart_of_the_machine,
-        a_volume_in_use_is_not_removed_and_an_unused_one_is_pruned,
-        a_new_volume_starts_with_what_the_image_has_there,
-        a_tmpfs_and_a_read_only_volume_are_what_they_say,
-    ])
+    suite::main(
+        1,
+        Machine::start,
+        tests![
+            two_containers_share_a_volume,
+            a_volume_outlives_its_container_and_a_restart_of_the_machine,
+            a_volume_in_use_is_not_removed_and_an_unused_one_is_pruned,
+            a_new_volume_starts_with_what_the_image_has_there,
+            a_tmpfs_and_a_read_only_volume_are_what_they_say,
+        ],
+    )
 }
 
 fn two_containers_share_a_volume(machine: &Machine) -> Result<()> {

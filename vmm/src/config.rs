@@ -12,7 +12,7 @@ use crate::error::{ErrorCode, Failure};
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// The runtime directory beside the control socket holds sockets with names this much longer than the directory's.
 const RUNTIME_PATH_BYTES: usize = "/run/m/mconsole".len();
-/// Longest identity of a disk (VIRTIO_BLK_ID_BYTES).
+/// Longest identity of a disk (`VIRTIO_BLK_ID_BYTES`).
 const ID_BYTES_MAX: usize = 20;
 /// Less than this and the kernel does not reach its init.
 const MEMORY_MIB_MIN: u64 = 64;
@@ -101,7 +101,8 @@ pub struct Vsock {
 impl Config {
     /// Reads and checks the document at `path`. Errors name the key or the line.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let text = fs::read_to_string(path).map_err(|error| Failure::of_file("read the configuration", path, &error))?;
+        let text =
+            fs::read_to_string(path).map_err(|error| Failure::of_file("read the configuration", path, &error))?;
         Self::parse(&text)
             .map_err(|reason| Failure::new(ErrorCode::ConfigInvalid, format!("{}: {reason}", path.display())))
     }
@@ -120,14 +121,20 @@ impl Config {
             return Err(format!("cpus is {}; the accelerator uml has one processor", self.cpus));
         }
         if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
-            return Err(format!("memory_mib is {}; it must be from {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}", self.memory_mib));
+            return Err(format!(
+                "memory_mib is {}; it must be from {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}",
+                self.memory_mib
+            ));
         }
         if self.kernel.command_line.contains(['\n', '\0']) {
             return Err("kernel.command_line has a line break or a zero byte".to_owned());
         }
         let mut seen = HashSet::new();
         for disk in &self.block {
-            if disk.id.is_empty() || disk.id.len() > ID_BYTES_MAX || !disk.id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            if disk.id.is_empty()
+                || disk.id.len() > ID_BYTES_MAX
+                || !disk.id.bytes().all(|byte| byte.is_ascii_graphic())
+            {
                 return Err(format!("block id {:?} must be 1 to {ID_BYTES_MAX} visible ASCII characters", disk.id));
             }
             if !seen.insert(disk.id.as_str()) {
@@ -136,7 +143,11 @@ impl Config {
         }
         if let Some(vsock) = &self.vsock {
             if vsock.guest_cid < 3 || vsock.guest_cid == u32::MAX {
-                return Err(format!("vsock.guest_cid is {}; 0 to 2 and {} have other meanings", vsock.guest_cid, u32::MAX));
+                return Err(format!(
+                    "vsock.guest_cid is {}; 0 to 2 and {} have other meanings",
+                    vsock.guest_cid,
+                    u32::MAX
+                ));
             }
             socket_path_fits("vsock.socket", &vsock.socket, 0)?;
         }

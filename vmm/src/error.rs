@@ -82,7 +82,9 @@ impl From<VsockError> for Failure {
     fn from(error: VsockError) -> Self {
         let code = match &error {
             VsockError::ReservedCid(_) => ErrorCode::ConfigInvalid,
-            VsockError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => ErrorCode::SocketInUse,
+            VsockError::Listen { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+                ErrorCode::SocketInUse
+            }
             VsockError::Listen { .. } => ErrorCode::Internal,
         };
         Self::new(code, error.to_string())

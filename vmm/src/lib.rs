@@ -12,5 +12,6 @@ pub mod devices;
 pub mod error;
 pub mod kvm;
 pub mod machine;
+pub mod probe;
 mod signals;
 pub mod uml;

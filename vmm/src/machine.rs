@@ -207,10 +207,16 @@ impl Machine {
         match events.recv() {
             Ok(Event::Connected) => Ok(()),
             Ok(Event::Kill) => Err(Failure::new(ErrorCode::Internal, "the machine was told to end while it started")),
-            Ok(Event::Reset) | Err(_) => Err(Failure::new(ErrorCode::Internal, "the guest kernel was lost while it started")),
+            Ok(Event::Reset) | Err(_) => {
+                Err(Failure::new(ErrorCode::Internal, "the guest kernel was lost while it started"))
+            }
             Ok(Event::Ended(end)) => Err(Failure::new(
                 ErrorCode::AcceleratorUnusable,
-                format!("the guest kernel ended before it used a device ({}): {}", describe(&end), self.tail.last_words()),
+                format!(
+                    "the guest kernel ended before it used a device ({}): {}",
+                    describe(&end),
+                    self.tail.last_words()
+                ),
             )),
         }
     }
@@ -241,7 +247,9 @@ impl Machine {
         let (reason, detail) = match end {
             _ if kill_asked => (Reason::Killed, String::new()),
             // Before its init takes over the power button, a kernel answers it with a reset.
-            _ if reset && state == State::Stopping => (Reason::PowerOff, "the guest reset when asked to stop".to_owned()),
+            _ if reset && state == State::Stopping => {
+                (Reason::PowerOff, "the guest reset when asked to stop".to_owned())
+            }
             _ if reset => (Reason::Reset, String::new()),
             GuestEnd::Exited(0) => (Reason::PowerOff, String::new()),
             end => (Reason::Crashed, format!("{}: {}", describe(end), self.tail.last_words())),
@@ -318,11 +326,14 @@ impl Machine {
 
     /// Takes over the size of a disk whose image was grown on the host; tells the guest if it listens.
     pub fn resize_disk(&self, id: &str) -> Result<serde_json::Value, Failure> {
-        let found = self.devices.iter().find_map(|device| Some((device, device.disk.as_ref()?)).filter(|_| device.id == id));
-        let (device, disk) = found
-            .ok_or_else(|| Failure::new(ErrorCode::ConfigInvalid, format!("the machine has no disk with the id {id:?}")))?;
+        let found =
+            self.devices.iter().find_map(|device| Some((device, device.disk.as_ref()?)).filter(|_| device.id == id));
+        let (device, disk) = found.ok_or_else(|| {
+            Failure::new(ErrorCode::ConfigInvalid, format!("the machine has no disk with the id {id:?}"))
+        })?;
         let bytes = disk.reread_size()?;
-        let told = device.channel.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
+        let told =
+            device.channel.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
         info!(disk = id, bytes, told, "the disk has a new size");
         Ok(json!({"bytes": bytes, "guest_told": told}))
     }

@@ -1,20 +1,24 @@
 //! The machine monitor of Rorqual: one process per machine.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rorqual_vmm::attachment::vhost_user::VhostUserAttachment;
 use rorqual_vmm::config::Config;
+use rorqual_vmm::devices::vsock::VsockDevice;
 use rorqual_vmm::error::{ErrorCode, Failure};
 use rorqual_vmm::machine::{self, Reason};
 use rorqual_vmm::uml::supervisor;
-use tracing::error;
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
+use vhost::vhost_user::Listener;
 
 #[derive(Parser)]
 #[command(name = "rorqual-vmm", version, about = "Runs one virtual machine per process")]
@@ -34,6 +38,17 @@ enum Command {
         #[arg(long)]
         ready_fd: Option<RawFd>,
     },
+    /// Try what runs machines on this host, and print the findings as JSON
+    Probe {
+        /// A User Mode Linux kernel to try
+        #[arg(long)]
+        uml_kernel: Option<PathBuf>,
+    },
+    /// Serve one device over vhost-user, for another monitor
+    Device {
+        #[command(subcommand)]
+        device: Device,
+    },
     /// The process around a guest kernel; started by `run`
     #[command(hide = true)]
     Supervise {
@@ -47,23 +62,60 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum Device {
+    /// The vsock device
+    Vsock {
+        /// Socket the other monitor connects to
+        #[arg(long)]
+        listen: PathBuf,
+        /// Context ID of the guest, 3 or more
+        #[arg(long)]
+        guest_cid: u32,
+        /// Host side: connect, write `CONNECT <port>`
+        #[arg(long)]
+        uds: PathBuf,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("RORQUAL_VMM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     match arguments.command {
         Command::Run { config, ready_fd } => run(&config, ready_fd),
+        Command::Probe { uml_kernel } => {
+            let findings = serde_json::json!({
+                "kvm": rorqual_vmm::kvm::probe::probe(),
+                "uml": rorqual_vmm::uml::probe::probe(uml_kernel.as_deref()),
+            });
+            report(writeln!(io::stdout(), "{findings}").context("cannot print the findings"))
+        }
+        Command::Device { device: Device::Vsock { listen, guest_cid, uds } } => {
+            report(serve_vsock(&listen, guest_cid, &uds))
+        }
         Command::Supervise { directory, channel, program, arguments } => {
             // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns it.
             let channel = unsafe { UnixStream::from_raw_fd(channel) };
             report(
-                supervisor::supervise(channel, &directory, &program, &arguments).context("the supervisor of the guest kernel"),
+                supervisor::supervise(channel, &directory, &program, &arguments)
+                    .context("the supervisor of the guest kernel"),
             )
         }
     }
 }
 
-fn run(config: &std::path::Path, ready_fd: Option<RawFd>) -> ExitCode {
+/// A stream takes a descriptor, and the usual soft limit is 1024; nothing here uses `select`, which that limit is for.
+fn raise_descriptor_limit() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+fn run(config: &Path, ready_fd: Option<RawFd>) -> ExitCode {
+    raise_descriptor_limit();
     // SAFETY: whoever passed the option has opened the descriptor for this process, and nothing else here uses it.
     let ready = ready_fd.map(|descriptor| unsafe { File::from_raw_fd(descriptor) });
     match machine::run(Config::load(config), ready) {
@@ -73,6 +125,19 @@ fn run(config: &std::path::Path, ready_fd: Option<RawFd>) -> ExitCode {
             error!(?code, "{message}");
             ExitCode::from(if code == ErrorCode::ConfigInvalid { 2 } else { 1 })
         }
+    }
+}
+
+/// Serves one frontend after the other, each with a device of its own.
+fn serve_vsock(listen: &Path, guest_cid: u32, uds: &Path) -> anyhow::Result<()> {
+    let mut listener = Listener::new(listen, true).with_context(|| format!("cannot listen on {}", listen.display()))?;
+    loop {
+        let device = VsockDevice::new(guest_cid.into(), uds)?;
+        let mut attachment = VhostUserAttachment::new("vsock", Box::new(device))?;
+        attachment.accept(&mut listener)?;
+        info!("a monitor has connected");
+        attachment.wait()?;
+        info!("the monitor has disconnected");
     }
 }
 

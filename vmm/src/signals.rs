@@ -14,7 +14,8 @@ pub(crate) fn listen(machine: Arc<Machine>) -> Result<(), Failure> {
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGTERM);
     wanted.add(Signal::SIGINT);
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None).map_err(|error| Failure::internal("block signals", error))?;
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None)
+        .map_err(|error| Failure::internal("block signals", error))?;
     let waiting = move || {
         loop {
             match wanted.wait() {

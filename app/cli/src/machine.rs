@@ -49,7 +49,7 @@ async fn start_with(session: &Session, client: &mut Client, options: &StartOptio
                     "Machine {} is {} ({}).\n",
                     machine.name,
                     ready_words(&machine, total_ms),
-                    accelerator_words(&machine)
+                    machine.accelerator
                 ))?;
             }
             Ok(())
@@ -195,13 +195,5 @@ fn ready_words(machine: &MachineStatus, total_ms: u64) -> String {
         State::Running if total_ms == 0 => "running".to_owned(),
         State::Running => format!("ready after {}", units::milliseconds(total_ms)),
         state => format!("{}: {}", view::state_name(state), machine.message),
-    }
-}
-
-fn accelerator_words(machine: &MachineStatus) -> String {
-    if machine.accelerator_reason.is_empty() {
-        machine.accelerator.clone()
-    } else {
-        format!("{}: {}", machine.accelerator, machine.accelerator_reason)
     }
 }

@@ -116,6 +116,8 @@ async fn quit(session: &Session, stop_machines: bool) -> Result<(), Failure> {
     let was_running = running.is_some();
     if let Some(mut client) = running {
         client.quit(QuitRequest { stop_machines }).await?;
+        drop(client);
+        session.daemon_ended().await;
     }
     if session.json {
         session::print_json(&serde_json::json!({"was_running": was_running}))

@@ -2,14 +2,17 @@
 
 use std::{
     env,
+    fs::File,
     io::{self, Write},
     process::Command,
+    time::Duration,
 };
 
 use rorqual_engine::{
     client::{self, Client, ClientError},
     home::{Home, MachineName},
 };
+use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
 use crate::{
@@ -53,6 +56,18 @@ impl Session {
         Ok(client::connect_or_start(&self.home, command).await?)
     }
 
+    /// Waits until the daemon's process has ended: it holds its lock as long as it lives. Another command may start the
+    /// next daemon meanwhile, so this does not wait for ever.
+    pub(crate) async fn daemon_ended(&self) {
+        let path = self.home.daemon_lock();
+        let released = tokio::task::spawn_blocking(move || {
+            let lock = File::open(path)?;
+            Ok::<_, io::Error>(flock(&lock, FlockOperation::LockShared)?)
+        });
+        // Whatever goes wrong here, the daemon has said that it ends.
+        let _ = tokio::time::timeout(END_PATIENCE, released).await;
+    }
+
     /// The daemon if one runs; never starts one.
     pub(crate) async fn running_daemon(&self) -> Result<Option<Client>, Failure> {
         match client::connect(&self.home).await {
@@ -62,6 +77,9 @@ impl Session {
         }
     }
 }
+
+/// How long a daemon that has agreed to end may take for it.
+const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints one JSON document on one line.
 pub(crate) fn print_json(document: &impl Serialize) -> Result<(), Failure> {

@@ -96,7 +96,8 @@ pub(crate) fn table(machine: &api::MachineStatus) -> String {
     let mut rows: Vec<(&str, String)> = vec![("machine", machine.name.clone())];
     rows.push(("state", with_reason(state_name(state), &machine.message)));
     if !machine.accelerator.is_empty() {
-        rows.push(("accelerator", with_reason(&machine.accelerator, &machine.accelerator_reason)));
+        rows.push(("accelerator", machine.accelerator.clone()));
+        rows.push(("because", machine.accelerator_reason.clone()));
     }
     if machine.cpus > 0 {
         rows.push(("cpus", machine.cpus.to_string()));
@@ -190,7 +191,8 @@ mod tests {
         let table = table(&running());
         for line in [
             "state        running",
-            "accelerator  uml: no /dev/kvm",
+            "accelerator  uml",
+            "because      no /dev/kvm",
             "disk         64 GiB, takes 300 MiB on this computer",
             "uptime       1 min 1 s, ready after 9.4 s",
             "ports        [::1]:8080/tcp -> 172.17.0.2:80",

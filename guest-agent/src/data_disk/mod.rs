@@ -94,7 +94,7 @@ fn repair(disk: &Path, processes: &Processes) -> Result<()> {
         "the data disk is damaged and could not be mended by itself. Keep a copy of data.img, then run `e2fsck -f` on \
          it on the host, or restore it from a copy",
     )?;
-    info!("the data disk is in order: {}", output.trim().replace('\n', "; "));
+    info!("the data disk is in order: {}", output);
     Ok(())
 }
 
@@ -111,11 +111,12 @@ fn run(command: &mut Command, accepted: i32, processes: &Processes) -> Result<St
     if let Some(mut pipe) = running.stderr {
         pipe.read_to_end(&mut output).with_context(|| format!("cannot read the output of {name}"))?;
     }
-    let output = String::from_utf8_lossy(&output).into_owned();
+    // Messages to the user are one line.
+    let output = String::from_utf8_lossy(&output).split_whitespace().collect::<Vec<_>>().join(" ");
     let status = running.exit.blocking_recv().with_context(|| format!("the end of {name} was lost"))?;
     match status.code() {
         Some(code) if code & !accepted == 0 => Ok(output),
-        _ => Err(anyhow!("{name} ended with {status}: {}", output.trim())),
+        _ => Err(anyhow!("{name} ended with {status}: {output}")),
     }
 }
 

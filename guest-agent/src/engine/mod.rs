@@ -145,21 +145,22 @@ impl Engine {
     fn api_answers(self: &Arc<Self>) {
         self.steps.ended(Service::Dockerd.name());
         let first = self.change(|condition| {
-            // Said together with "ready", so that nobody sees an engine that is ready and idle before.
-            condition.busy_with(Some("looking for the image rorqual/hello"));
-            condition.api_answers()
+            let first = condition.api_answers();
+            if first {
+                // Said together with "ready", so that nobody sees an engine that is ready and idle before.
+                condition.busy_with(Some("looking for the image rorqual/hello"));
+            }
+            first
         });
         info!("the Docker API answers");
         if first {
             self.first_ready.notify_one();
-        }
-        let engine = Arc::clone(self);
-        tokio::spawn(async move {
-            if first {
+            let engine = Arc::clone(self);
+            tokio::spawn(async move {
                 engine.provide_hello().await;
-            }
-            engine.change(|condition| condition.busy_with(None));
-        });
+                engine.change(|condition| condition.busy_with(None));
+            });
+        }
     }
 
     /// Loads the image of the first run if it is not there.

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::condition::{End, Service};
 use super::{DOCKER_SOCKET, Engine, docker_api, settings};
 use crate::backoff::Backoff;
+use crate::containers;
 use crate::log_ring::LogRing;
 use crate::readiness;
 
@@ -29,25 +30,32 @@ pub(super) async fn supervise(engine: Arc<Engine>, service: Service) {
     let mut stopping = engine.stopping.subscribe();
     while !*stopping.borrow_and_update() {
         let started = Instant::now();
-        let how = match run(&engine, service).await {
-            Ok(status) => status.to_string(),
-            Err(error) => format!("it cannot be started: {error}"),
+        let (how, gave_up) = match run(&engine, service).await {
+            Ok(status) => (status.to_string(), status.code().is_some()),
+            Err(error) => (format!("it cannot be started: {error}"), false),
         };
         engine.running(service).send_replace(None);
         if *stopping.borrow_and_update() {
             info!("{} ended: {how}", service.name());
             return;
         }
+        // What it said last tells why it gave up; one that was killed had no time to say anything.
         let how = match engine.log(service).last_line() {
-            Some(line) => format!("{how} ({line})"),
-            None => how,
+            Some(line) if gave_up => format!("{how} ({line})"),
+            _ => how,
         };
         let rest = backoff.ended_after(started.elapsed());
         warn!("{} ended: {how}; it is started again after {rest:?}", service.name());
         engine.change(|condition| condition.ended(service, End { how, rest, in_a_row: backoff.ends_in_a_row() }));
         tokio::select! {
             () = tokio::time::sleep(rest) => {}
-            _ = stopping.changed() => {}
+            _ = stopping.changed() => continue,
+        }
+        if service == Service::Dockerd {
+            tokio::select! {
+                () = containers::end_abandoned() => {}
+                _ = stopping.changed() => {}
+            }
         }
     }
 }

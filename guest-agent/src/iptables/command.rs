@@ -94,7 +94,8 @@ impl Command {
             let action = match letter {
                 'A' if by_rule => Action::Append(rule),
                 'I' if by_rule => Action::Insert(rule),
-                'D' if by_rule => Action::Delete(rule),
+                // dockerd also deletes the rule without conditions and target.
+                'D' if by_rule || rule.is_empty() => Action::Delete(rule),
                 'C' if by_rule => Action::Check(rule),
                 'N' if rule.is_empty() => Action::Create,
                 'F' if rule.is_empty() => Action::Flush,
@@ -146,6 +147,11 @@ mod tests {
         assert_eq!((command.family, command.table.as_str()), (Family::Ipv4, "nat"));
         assert_eq!(command.line(), "-I POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE");
         assert_eq!(parse("ip6tables --wait -A FORWARD -j ACCEPT").unwrap().table, "filter");
+    }
+
+    #[test]
+    fn the_rule_of_no_words_can_be_deleted() {
+        assert_eq!(parse("iptables --wait -t nat -D PREROUTING").unwrap().action, Action::Delete(Vec::new()));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::command::{Command, Family};
 use self::restore::Restore;
@@ -73,6 +73,7 @@ impl Server {
             Some(command) => self.run(&command),
             None => {
                 // What it changes, these tables cannot tell.
+                info!("left to the real iptables: {words:?}");
                 self.tables.forget(&words);
                 Outcome::RunReal
             }

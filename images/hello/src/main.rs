@@ -7,10 +7,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 
+use nix::sys::signal::{SigSet, Signal};
+
 /// Longest request head accepted, in bytes.
 const MAX_HEAD: u64 = 16 * 1024;
 
 fn main() -> io::Result<()> {
+    end_when_stopped()?;
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 80)).or_else(|_| TcpListener::bind(("0.0.0.0", 80)))?;
     let page: Arc<str> = page(&read_line("/proc/sys/kernel/hostname"), &read_line("/proc/sys/kernel/osrelease")).into();
     println!("rorqual/hello answers on port 80");
@@ -31,6 +34,20 @@ fn main() -> io::Result<()> {
             eprintln!("could not start a thread for a connection: {error}");
         }
     }
+    Ok(())
+}
+
+/// Ends the program at SIGTERM and SIGINT. The first process of a container gets none it does not ask for.
+fn end_when_stopped() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    // Before any other thread starts: they inherit it, and the one below alone receives.
+    signals.thread_block()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || match signals.wait() {
+        Ok(_) => std::process::exit(0),
+        Err(error) => eprintln!("cannot wait for signals: {error}"),
+    })?;
     Ok(())
 }
 

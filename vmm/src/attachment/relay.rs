@@ -1,6 +1,6 @@
 //! The relay between User Mode Linux and a vhost-user backend.
 //!
-//! UML's driver sends SET_MEM_TABLE with room for two regions whatever their number; backends that check lengths refuse
+//! UML's driver sends `SET_MEM_TABLE` with room for two regions whatever their number; backends that check lengths refuse
 //! it. The relay cuts that message to its `8 + 32 * regions` bytes and passes everything else on, descriptors included.
 //! It also keeps a duplicate of the backend request channel, by which the guest is told that a configuration changed, and
 //! makes the call descriptors non-blocking, so that a guest that takes no interrupts cannot hold a device's thread.
@@ -23,7 +23,7 @@ use tracing::warn;
 const HEADER_BYTES: usize = 12;
 /// No message of the protocol is larger; what says so is not one.
 const PAYLOAD_BYTES_MAX: usize = 4096;
-/// Most descriptors one message may carry (VHOST_MEMORY_BASELINE_NREGIONS).
+/// Most descriptors one message may carry (`VHOST_MEMORY_BASELINE_NREGIONS`).
 const DESCRIPTORS_MAX: usize = 8;
 const SET_MEM_TABLE: u32 = 5;
 const SET_VRING_CALL: u32 = 13;
@@ -223,7 +223,8 @@ mod tests {
     use super::*;
 
     /// A relay between two socket pairs: the guest kernel's end, the backend's end, the channel it keeps.
-    fn relayed() -> (UnixStream, UnixStream, std::sync::Arc<BackendChannel>, std::thread::JoinHandle<Result<(), RelayError>>) {
+    fn relayed()
+    -> (UnixStream, UnixStream, std::sync::Arc<BackendChannel>, std::thread::JoinHandle<Result<(), RelayError>>) {
         let (guest, frontend) = UnixStream::pair().unwrap();
         let (backend, device) = UnixStream::pair().unwrap();
         let channel = std::sync::Arc::new(BackendChannel::default());

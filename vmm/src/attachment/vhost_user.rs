@@ -92,7 +92,10 @@ impl VhostUserAttachment {
 
     /// Waits until the frontend disconnects.
     pub fn wait(&mut self) -> Result<(), AttachmentError> {
-        self.daemon.wait().map_err(|error| self.failed(error.to_string()))
+        match self.daemon.wait() {
+            Ok(()) | Err(vhost_user_backend::Error::HandleRequest(vhost::vhost_user::Error::Disconnected)) => Ok(()),
+            Err(error) => Err(self.failed(error.to_string())),
+        }
     }
 
     fn failed(&self, reason: String) -> AttachmentError {

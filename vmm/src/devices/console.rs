@@ -1,5 +1,5 @@
-//! The console device (virtio 1.3 §5.3), one port: what the guest writes goes to a writer, what a descriptor of the host
-//! delivers goes to the guest.
+//! The console device (virtio 1.3 §5.3), one port: what the guest writes goes to a writer, what a descriptor of the
+//! host delivers goes to the guest.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -68,8 +68,9 @@ impl fmt::Debug for ConsoleDevice {
 }
 
 impl ConsoleDevice {
-    /// A console that writes to `output`, which should not block for long, and reads from `input`: a terminal, pipe or socket. The
-    /// input may be blocking; it is read only when it has something. Its end is the end of input, not of the console.
+    /// A console that writes to `output`, which should not block for long, and reads from `input`: a terminal, pipe
+    /// or socket. The input may be blocking; it is read only when it has something. Its end is the end of input, not
+    /// of the console.
     ///
     /// Fails if `input` cannot be waited for, as a regular file cannot, or if descriptors run out.
     pub fn new(output: Box<dyn Write + Send>, input: Option<OwnedFd>) -> io::Result<Self> {

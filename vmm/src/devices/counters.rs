@@ -2,6 +2,6 @@
 
 /// Counters of one device. They only grow while the device lives, and are read without stopping it.
 pub trait Counters: Send + Sync {
-    /// Every counter with its name, in a fixed order. Names are snake_case; sizes are in bytes and say so.
+    /// Every counter with its name, in a fixed order. Names are in snake case; sizes are in bytes and say so.
     fn snapshot(&self) -> Vec<(&'static str, u64)>;
 }

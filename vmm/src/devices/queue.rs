@@ -63,8 +63,8 @@ pub(crate) fn interrupt_wanted(index: usize, queue: &mut Queue, memory: &GuestMe
     Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
 }
 
-/// Appends the memory of `chain` to `pieces` and returns its bytes in total. Every descriptor must be of the given direction;
-/// how the chain is cut into descriptors is the driver's business (virtio 1.3 §2.7.4).
+/// Appends the memory of `chain` to `pieces` and returns its bytes in total. Every descriptor must be of the given
+/// direction; how the chain is cut into descriptors is the driver's business (virtio 1.3 §2.7.4).
 pub(crate) fn pieces<'m>(
     memory: &'m GuestMemoryMmap,
     chain: Chain<'m>,

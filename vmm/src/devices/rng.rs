@@ -103,8 +103,8 @@ fn fill(pieces: &[Slice<'_>], limit: usize) -> io::Result<usize> {
         let mut done = 0;
         let wanted = piece.len().min(left);
         while done < wanted {
-            // SAFETY: `done..wanted` lies within the piece, guest memory that is mapped for as long as `piece` lives. The guest may
-            // look at it meanwhile; the kernel writes, and no reference is made.
+            // SAFETY: `done..wanted` lies within the piece, guest memory that is mapped for as long as `piece` lives.
+            // The guest may look at it meanwhile; the kernel writes, and no reference is made.
             let got = unsafe {
                 let start = piece.ptr_guard_mut().as_ptr().add(done);
                 libc::getrandom(start.cast(), wanted - done, 0)

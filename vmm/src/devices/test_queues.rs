@@ -1,6 +1,7 @@
 //! Queues for the tests of devices: each chain has its own descriptors and its own memory.
 //!
-//! The mock queue of virtio-queue lays the used ring over the second half of the available ring; these rings are our own.
+//! The mock queue of virtio-queue lays the used ring over the second half of the available ring; these rings are our
+//! own.
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};

@@ -22,7 +22,10 @@ pub(super) fn directory(memory_mib: u64, machine: &Path) -> Result<PathBuf, Fail
     if total < memory_mib * MIB {
         return Err(Failure::new(
             ErrorCode::NoMemory,
-            format!("the machine wants {memory_mib} MiB of memory and this computer has {} MiB; give it less", total / MIB),
+            format!(
+                "the machine wants {memory_mib} MiB of memory and this computer has {} MiB; give it less",
+                total / MIB
+            ),
         ));
     }
     let mut refusals = Vec::new();
@@ -39,7 +42,10 @@ pub(super) fn directory(memory_mib: u64, machine: &Path) -> Result<PathBuf, Fail
     }
     Err(Failure::new(
         ErrorCode::NoMemory,
-        format!("there is no place for {memory_mib} MiB of guest memory ({}); make room or give the machine less", refusals.join("; ")),
+        format!(
+            "there is no place for {memory_mib} MiB of guest memory ({}); make room or give the machine less",
+            refusals.join("; ")
+        ),
     ))
 }
 

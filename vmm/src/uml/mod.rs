@@ -6,8 +6,8 @@
 mod console;
 mod mconsole;
 mod memory;
-mod process;
 pub mod probe;
+mod process;
 pub mod supervisor;
 
 use std::fs;

@@ -51,7 +51,8 @@ impl GuestProcess {
     ) -> io::Result<(Self, PipeReader)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (console, output) = io::pipe()?;
-        let mut words: Vec<OsString> = vec!["rorqual-vmm".into(), "supervise".into(), "--directory".into(), directory.into()];
+        let mut words: Vec<OsString> =
+            vec!["rorqual-vmm".into(), "supervise".into(), "--directory".into(), directory.into()];
         words.extend(["--channel".into(), CHANNEL_FD.to_string().into(), "--".into(), program.into()]);
         words.extend(arguments.iter().map(OsString::from));
         let environment = environment(memory);

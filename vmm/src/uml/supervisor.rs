@@ -69,7 +69,7 @@ pub fn supervise(mut channel: UnixStream, directory: &Path, program: &Path, argu
 /// Descriptors the monitor inherited from whoever started it are not for the guest kernel.
 fn close_inherited() {
     // SAFETY: only marks descriptors close-on-exec. A kernel without the call leaves them open, which harms nothing of ours.
-    unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+    unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
 }
 
 fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<Pid> {

@@ -319,13 +319,16 @@ impl Actor {
         let message = |default: &str| if state.message.is_empty() { default.to_owned() } else { state.message.clone() };
         match state.phase() {
             engine_state::Phase::Ready => {
-                if let (Some((progress, _)), false) = (&up.start, up.adopted) {
+                if let (Some((progress, _)), false, None) = (&up.start, up.adopted, up.run.ready_after_ms) {
                     up.run.ready_after_ms = Some(milliseconds(progress.elapsed()));
                     up.run.save(&self.paths);
                 }
                 self.publish_run(up);
                 self.publish(State::Running, String::new());
-                if let Some((progress, _)) = up.start.take() {
+                // On a new disk the agent still loads rorqual/hello: whoever waits for the start may run it next.
+                if let (Some((progress, _)), false) = (&up.start, state.message.is_empty()) {
+                    progress.note(state.message.clone());
+                } else if let Some((progress, _)) = up.start.take() {
                     tracing::info!(
                         "machine {} is ready after {} ms",
                         self.machine.name,

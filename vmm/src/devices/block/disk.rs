@@ -4,16 +4,20 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 use thiserror::Error;
-use tracing::{error, info};
+use tracing::error;
 
 use crate::devices::counters::Counters;
 
 /// Bytes of one sector, the unit of every position in the protocol whatever the block size (virtio 1.3 §5.2.2).
 pub const SECTOR_BYTES: u64 = 512;
+
+const FULL_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
 /// Why a disk cannot be used.
 #[derive(Debug, Error)]
@@ -83,8 +87,8 @@ pub struct Disk {
     path: PathBuf,
     read_only: bool,
     sectors: AtomicU64,
-    /// True from the first write the host had no room for until one succeeds, so that the log gets one line of each.
-    full: AtomicBool,
+    /// When the log last got a line about a host without room.
+    full_logged: Mutex<Option<Instant>>,
     pub(super) counters: BlockCounters,
 }
 
@@ -92,10 +96,11 @@ impl Disk {
     /// Opens the image. A writable one is locked (`flock`, bound to this open file description) until it is dropped.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
         let host = |action| move |source| DiskError::Host { action, path: path.to_owned(), source };
-        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => DiskError::Missing { path: path.to_owned() },
-            _ => host("open")(source),
-        })?;
+        let file =
+            OpenOptions::new().read(true).write(!read_only).open(path).map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => DiskError::Missing { path: path.to_owned() },
+                _ => host("open")(source),
+            })?;
         let metadata = file.metadata().map_err(host("inspect"))?;
         if !metadata.is_file() {
             return Err(DiskError::Unsuitable { path: path.to_owned(), reason: "it is not a regular file" });
@@ -108,14 +113,17 @@ impl Disk {
         }
         let sectors = metadata.len() / SECTOR_BYTES;
         if sectors == 0 {
-            return Err(DiskError::Unsuitable { path: path.to_owned(), reason: "it is smaller than one sector of 512 bytes" });
+            return Err(DiskError::Unsuitable {
+                path: path.to_owned(),
+                reason: "it is smaller than one sector of 512 bytes",
+            });
         }
         Ok(Self {
             file,
             path: path.to_owned(),
             read_only,
             sectors: AtomicU64::new(sectors),
-            full: AtomicBool::new(false),
+            full_logged: Mutex::new(None),
             counters: BlockCounters::default(),
         })
     }
@@ -132,8 +140,11 @@ impl Disk {
 
     /// Takes over the size of a file that was grown on the host; returns it in bytes.
     pub fn reread_size(&self) -> Result<u64, DiskError> {
-        let metadata =
-            self.file.metadata().map_err(|source| DiskError::Host { action: "inspect", path: self.path.clone(), source })?;
+        let metadata = self.file.metadata().map_err(|source| DiskError::Host {
+            action: "inspect",
+            path: self.path.clone(),
+            source,
+        })?;
         let sectors = metadata.len() / SECTOR_BYTES;
         let before = self.sectors();
         if sectors < before {
@@ -180,26 +191,21 @@ impl Disk {
         Ok(())
     }
 
-    /// A request failed on the host: it is counted, and logged. A full host is logged once until it has room again.
+    /// A request failed on the host: it is counted, and logged. A host without room fails many: it gets a line a minute.
     pub(super) fn failed(&self, action: &str, failure: &io::Error) {
         self.counters.errors.fetch_add(1, Ordering::Relaxed);
-        if matches!(failure.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
-            self.counters.host_full.fetch_add(1, Ordering::Relaxed);
-            if !self.full.swap(true, Ordering::Relaxed) {
-                error!(
-                    disk = %self.path.display(), action,
-                    "the host has no room left for the disk image; the guest gets I/O errors until there is some: {failure}"
-                );
-            }
-        } else {
+        if !matches!(failure.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
             error!(disk = %self.path.display(), action, "the host failed a request of the guest: {failure}");
+            return;
         }
-    }
-
-    /// A write went through.
-    pub(super) fn succeeded(&self) {
-        if self.full.load(Ordering::Relaxed) && self.full.swap(false, Ordering::Relaxed) {
-            info!(disk = %self.path.display(), "the host has room for the disk image again");
+        self.counters.host_full.fetch_add(1, Ordering::Relaxed);
+        let mut logged = self.full_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|logged| logged.elapsed() >= FULL_LOGGED_EVERY) {
+            *logged = Some(Instant::now());
+            error!(
+                disk = %self.path.display(), action,
+                "the host has no room for the disk image; the guest gets I/O errors until there is some: {failure}"
+            );
         }
     }
 }

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_F_BLK_SIZE, VIRTIO_BLK_F_DISCARD, VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX,
     VIRTIO_BLK_F_WRITE_ZEROES,
 };
+use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 
@@ -28,7 +28,7 @@ const QUEUE_SIZE: u16 = 256;
 const QUEUE_SIZES: [u16; 1] = [QUEUE_SIZE];
 /// Most data segments of one request: the queue less the header and the status byte.
 const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
-/// Length of the identity a driver reads with GET_ID (virtio 1.3 §5.2.6).
+/// Length of the identity a driver reads with `GET_ID` (virtio 1.3 §5.2.6).
 const ID_BYTES: usize = 20;
 
 /// A virtio block device over a [`Disk`].
@@ -48,7 +48,12 @@ impl BlockDevice {
     }
 
     /// Serves what is available now; true when at least one element went into the used ring.
-    fn serve_available(&self, index: usize, queues: &mut dyn DeviceQueues, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
+    fn serve_available(
+        &self,
+        index: usize,
+        queues: &mut dyn DeviceQueues,
+        memory: &GuestMemoryMmap,
+    ) -> Result<bool, DeviceError> {
         let guest = |reason: String| DeviceError::Guest { queue: index, reason };
         let mut served = false;
         loop {
@@ -56,7 +61,8 @@ impl BlockDevice {
             let chain = queue_next(queue, memory).map_err(guest)?;
             let Some(chain) = chain else { return Ok(served) };
             let head = chain.head_index();
-            let written = request::serve(chain, memory, &self.disk, &self.id).map_err(|reason| guest(reason.to_string()))?;
+            let written =
+                request::serve(chain, memory, &self.disk, &self.id).map_err(|reason| guest(reason.to_string()))?;
             queue.add_used(memory, head, written).map_err(|error| guest(format!("the used ring: {error}")))?;
             served = true;
         }
@@ -104,7 +110,9 @@ impl VirtioDevice for BlockDevice {
         let broken = |error: virtio_queue::Error| DeviceError::Guest { queue: index, reason: error.to_string() };
         loop {
             queues.queue(index).disable_notification(&memory).map_err(broken)?;
-            if self.serve_available(index, queues, &memory)? && queues.queue(index).needs_notification(&memory).map_err(broken)? {
+            if self.serve_available(index, queues, &memory)?
+                && queues.queue(index).needs_notification(&memory).map_err(broken)?
+            {
                 queues.signal(index);
             }
             // The driver may have added a request between the last look and the re-enabling of its kicks.

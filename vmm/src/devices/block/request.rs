@@ -23,7 +23,7 @@ use super::disk::{Disk, SECTOR_BYTES};
 
 const HEADER_BYTES: u64 = 16;
 const RANGE_BYTES: u64 = 16;
-/// Most buffers one preadv or pwritev takes (IOV_MAX of Linux).
+/// Most buffers one preadv or pwritev takes (`IOV_MAX` of Linux).
 const VECTORS_MAX: usize = 1024;
 
 /// A chain that has no place for an answer: the device cannot go on.
@@ -129,9 +129,8 @@ fn perform(
     let mut bytes = [0; HEADER_BYTES as usize];
     gather(&header, memory, &mut bytes)?;
     let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let sector = u64::from_le_bytes([
-        bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15],
-    ]);
+    let sector =
+        u64::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]]);
     let counters = &disk.counters;
     match kind {
         VIRTIO_BLK_T_IN => {
@@ -209,13 +208,14 @@ fn scatter(buffers: &[Buffer], memory: &GuestMemoryMmap, mut from: &[u8]) -> Out
 }
 
 /// Offset in the file of `length` bytes at `sector`, if they are whole sectors of the disk.
-fn place(sector: u64, length: u64, disk: &Disk) -> Result<i64, Failure> {
+fn place(sector: u64, length: u64, disk: &Disk) -> Result<u64, Failure> {
     let sectors = length / SECTOR_BYTES;
     let end = sector.checked_add(sectors).ok_or(Failure::Invalid)?;
     if !length.is_multiple_of(SECTOR_BYTES) || end > disk.sectors() {
         return Err(Failure::Invalid);
     }
-    i64::try_from(sector * SECTOR_BYTES).map_err(|_| Failure::Invalid)
+    // A disk is a file: its offsets fit i64, and so do those below its end.
+    Ok(sector * SECTOR_BYTES)
 }
 
 fn total(buffers: &[Buffer]) -> u64 {
@@ -246,7 +246,6 @@ fn write(buffers: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk, sector: u64)
         unsafe { libc::pwritev(raw(disk), vectors.as_ptr(), count(vectors), offset) }
     })
     .map_err(|failure| Failure::Host("write", failure))?;
-    disk.succeeded();
     Ok(length)
 }
 
@@ -256,7 +255,8 @@ fn raw(disk: &Disk) -> libc::c_int {
 }
 
 fn count(vectors: &[libc::iovec]) -> libc::c_int {
-    vectors.len() as libc::c_int
+    // At most VECTORS_MAX: `transfer` sees to it.
+    libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX)
 }
 
 /// Guest buffers as the host sees them; each is in guest memory for its whole length.
@@ -276,18 +276,18 @@ fn vectors(buffers: &[Buffer], memory: &GuestMemoryMmap) -> Result<Vec<libc::iov
 /// Repeats `io` until every byte of `vectors` went through.
 fn transfer(
     mut vectors: Vec<libc::iovec>,
-    mut offset: i64,
+    mut offset: u64,
     io: impl Fn(&[libc::iovec], i64) -> isize,
 ) -> io::Result<()> {
     let mut rest = vectors.as_mut_slice();
     while !rest.is_empty() {
-        let moved = match Errno::result(io(&rest[..rest.len().min(VECTORS_MAX)], offset)) {
+        let moved = match Errno::result(io(&rest[..rest.len().min(VECTORS_MAX)], offset.cast_signed())) {
             Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image is shorter than it was")),
             Ok(moved) => moved.cast_unsigned(),
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
         };
-        offset += moved as i64;
+        offset += moved as u64;
         let mut left = moved;
         while let Some(first) = rest.first_mut() {
             if left < first.iov_len {
@@ -331,7 +331,7 @@ impl Range {
         }
         let length = u64::from(sectors) * SECTOR_BYTES;
         let offset = place(sector, length, disk)?;
-        Ok(Self { offset, length: length as i64, flags })
+        Ok(Self { offset: offset.cast_signed(), length: length.cast_signed(), flags })
     }
 
     fn discard(&self, disk: &Disk) -> Result<(), Failure> {
@@ -342,7 +342,10 @@ impl Range {
         if self.length == 0 {
             return Ok(());
         }
-        disk.punch_hole(self.offset, self.length).map_err(|failure| self.refused("discard", failure))
+        disk.punch_hole(self.offset, self.length).map_err(|failure| match failure.raw_os_error() {
+            Some(libc::EOPNOTSUPP) => Failure::Unsupported,
+            _ => Failure::Host("discard", failure),
+        })
     }
 
     fn write_zeroes(&self, disk: &Disk) -> Result<(), Failure> {
@@ -361,12 +364,7 @@ impl Range {
             };
         if !unmapped {
             disk.write_zeroes(self.offset, self.length).map_err(|failure| Failure::Host("write zeroes", failure))?;
-            disk.succeeded();
         }
         Ok(())
-    }
-
-    fn refused(&self, action: &'static str, failure: io::Error) -> Failure {
-        if failure.raw_os_error() == Some(libc::EOPNOTSUPP) { Failure::Unsupported } else { Failure::Host(action, failure) }
     }
 }

@@ -218,8 +218,8 @@ impl Connection {
         }
     }
 
-    /// Writes kept bytes to the socket as far as it takes them, then passes on the guest's half-close. Returns the bytes
-    /// that went.
+    /// Writes kept bytes to the socket as far as it takes them, then passes on the guest's half-close. Returns the
+    /// bytes that went.
     pub(super) fn flush(&mut self) -> u64 {
         let mut sent = 0;
         while self.writable && !self.buffer.is_empty() {
@@ -433,7 +433,8 @@ pub(super) struct Remains {
 }
 
 impl Remains {
-    /// Writes what the socket takes and returns how much that was. An empty or broken rest is [`finished`](Self::finished).
+    /// Writes what the socket takes and returns how much that was. An empty or broken rest is
+    /// [`finished`](Self::finished).
     pub(super) fn flush(&mut self) -> u64 {
         let mut sent = 0;
         while !self.buffer.is_empty() {

@@ -1,10 +1,10 @@
 //! The host's side of the muxer: the listening socket, handshakes not finished yet, and what epoll watches.
 //!
-//! Stream sockets are registered once, edge triggered, for reading and writing together. A stream that cannot be served
-//! (the guest has no receive buffer, or no credit) must not be read, and level triggering would report it
-//! again on every wait unless its registration were changed each time. With edges the registration never changes: the stream
-//! remembers that its socket was readable or writable until a call would block, and only then waits for the next edge.
-//! The listening socket and the eventfd are level triggered: they are always drained as far as we care.
+//! Stream sockets are registered once, edge triggered, for reading and writing together. A stream that cannot be
+//! served (the guest has no receive buffer, or no credit) must not be read, and level triggering would report it
+//! again on every wait unless its registration were changed each time. With edges the registration never changes: the
+//! stream remembers that its socket was readable or writable until a call would block, and only then waits for the
+//! next edge. The listening socket and the eventfd are level triggered: they are always drained as far as we care.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -154,7 +154,8 @@ impl Host {
         }
     }
 
-    /// Looks whether the handshake `id` is complete; `ended` says that no more can come. None: there is none of that name.
+    /// Looks whether the handshake `id` is complete; `ended` says that no more can come. None: there is none of that
+    /// name.
     ///
     /// The line is peeked at first and then taken to its end exactly: what the host sent after it stays in
     /// the socket, as the beginning of the stream.

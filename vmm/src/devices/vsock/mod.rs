@@ -1,17 +1,18 @@
 //! The vsock device (virtio 1.3 §5.10), stream sockets, with its host side on Unix sockets.
 //!
-//! A program on the host connects to the socket file, writes `CONNECT <port>\n`, reads `OK <its port>\n`, and has a stream to
-//! that port of the guest. A stream the guest opens to port P of CID 2 arrives at the socket `<file>_P`; if nobody listens
-//! there it is refused.
+//! A program on the host connects to the socket file, writes `CONNECT <port>\n`, reads `OK <its port>\n`, and has a
+//! stream to that port of the guest. A stream the guest opens to port P of CID 2 arrives at the socket `<file>_P`; if
+//! nobody listens there it is refused.
 //!
 //! - [`packet`] is the header on the wire, [`credit`] the arithmetic of flow control: values only.
-//! - [`chain`] turns descriptor chains into checked pieces of guest memory, [`socket`] moves bytes between those and sockets.
+//! - [`chain`] turns descriptor chains into checked pieces of guest memory, [`socket`] moves bytes between those and
+//!   sockets.
 //! - [`connection`] is one stream, [`muxer`] the table of all, [`host`] the listening socket, handshakes and epoll.
 //! - This file is the device: queues, notifications, configuration space.
 //!
-//! Nothing blocks and nothing is copied on the straight way: the host's bytes are read into the guest's receive buffers,
-//! and the guest's are written from its memory. Only what a socket does not take is kept, within the credit the guest was
-//! given.
+//! Nothing blocks and nothing is copied on the straight way: the host's bytes are read into the guest's receive
+//! buffers, and the guest's are written from its memory. Only what a socket does not take is kept, within the credit
+//! the guest was given.
 
 mod chain;
 mod connection;
@@ -81,8 +82,8 @@ pub struct VsockDevice {
 }
 
 impl VsockDevice {
-    /// A device that gives the guest the CID `guest_cid` and listens at `path`. The file has mode 0600; one that nobody listens
-    /// on any more is replaced. It is removed when the device is dropped.
+    /// A device that gives the guest the CID `guest_cid` and listens at `path`. The file has mode 0600; one that
+    /// nobody listens on any more is replaced. It is removed when the device is dropped.
     pub fn new(guest_cid: u64, path: &Path) -> Result<Self, VsockError> {
         if guest_cid < 3 || guest_cid >= u64::from(u32::MAX) {
             return Err(VsockError::ReservedCid(guest_cid));

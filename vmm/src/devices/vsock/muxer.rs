@@ -1,8 +1,9 @@
 //! The muxer: the table of streams between host and guest, and whose turn it is.
 //!
-//! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served in turn,
-//! one read each. What the guest must hear that belongs to no stream any more (resets, last shutdowns) waits in a queue of its
-//! own and goes first. That queue is bounded: while it is long the device takes no more packets from the guest.
+//! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served
+//! in turn, one read each. What the guest must hear that belongs to no stream any more (resets, last shutdowns) waits
+//! in a queue of its own and goes first. That queue is bounded: while it is long the device takes no more packets
+//! from the guest.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use super::packet::{Closed, HOST_CID, Header, MAX_PAYLOAD_BYTES, Operation, TYPE
 use super::socket;
 use super::stats::{VsockStatistics, add, count};
 
-/// Streams in the table, handshakes and remains together. Each may hold 256 KiB of the guest's data at worst.
+/// Flows in the table, handshakes and remains together. Each may hold 256 KiB of the guest's data at worst.
 const MAX_STREAMS: usize = 4096;
 /// While so many answers wait for receive buffers, no more of the guest's packets are taken.
 const MAX_ANSWERS: usize = 1024;
@@ -54,6 +55,8 @@ pub(super) struct Muxer {
     ring: VecDeque<SocketId>,
     answers: VecDeque<Header>,
     next_port: u32,
+    /// `MAX_STREAMS`, but for tests.
+    pub(super) max_streams: usize,
     statistics: Arc<VsockStatistics>,
 }
 
@@ -70,6 +73,7 @@ impl Muxer {
             ring: VecDeque::new(),
             answers: VecDeque::new(),
             next_port: FIRST_HOST_PORT,
+            max_streams: MAX_STREAMS,
             statistics: Arc::default(),
         })
     }
@@ -122,7 +126,7 @@ impl Muxer {
 
     /// Tries again what the lack of descriptors stopped.
     pub(super) fn resume_accepting(&mut self) {
-        if self.streams() < MAX_STREAMS {
+        if self.streams() < self.max_streams {
             self.host.resume();
         }
     }
@@ -131,9 +135,36 @@ impl Muxer {
         self.flows.len() + self.remains.len() + self.host.handshakes()
     }
 
+    /// Whether another stream may begin, if need be in the place of one whose last reset the guest owes us.
+    fn has_room(&self) -> bool {
+        self.streams() < self.max_streams || self.flows.len() > self.connections.len()
+    }
+
+    /// Gives up on a reset the guest owes us if there are too many streams. Call it when one has begun.
+    fn make_room(&mut self) {
+        if self.streams() <= self.max_streams {
+            return;
+        }
+        let closing = self.flows.iter().find(|(_, flow)| matches!(flow, Flow::Closing)).map(|(ports, _)| *ports);
+        if let Some(ports) = closing {
+            self.flows.remove(&ports);
+            count(&self.statistics.resets_sent);
+            self.answers.push_back(Header {
+                src_cid: HOST_CID,
+                dst_cid: self.guest_cid,
+                src_port: ports.host,
+                dst_port: ports.guest,
+                kind: TYPE_STREAM,
+                op: Operation::Reset.to_wire(),
+                ..Header::default()
+            });
+            self.count_open();
+        }
+    }
+
     fn accept(&mut self) {
         for _ in 0..ACCEPT_BATCH {
-            if self.streams() >= MAX_STREAMS {
+            if !self.has_room() {
                 self.host.pause();
                 return;
             }
@@ -141,6 +172,7 @@ impl Muxer {
             if crowded_out {
                 count(&self.statistics.handshakes_failed);
             }
+            self.make_room();
             // The line is often there already.
             self.handshake(id, false);
         }
@@ -285,8 +317,8 @@ impl Muxer {
     fn connect(&mut self, ports: Ports, request: &Header) {
         let mut path = OsString::from(&self.path);
         path.push(format!("_{}", ports.host));
-        if self.streams() >= MAX_STREAMS {
-            tracing::warn!(port = ports.host, "refused a stream from the guest: it has {MAX_STREAMS} already");
+        if !self.has_room() {
+            tracing::warn!(port = ports.host, "refused a stream from the guest: {} are open", self.max_streams);
             count(&self.statistics.connections_refused);
             self.answer_with_reset(request);
             return;
@@ -296,6 +328,7 @@ impl Muxer {
             Ok((id, socket)) => {
                 count(&self.statistics.connections_from_guest);
                 self.insert(id, Connection::from_guest(self.guest_cid, ports, socket, request));
+                self.make_room();
             }
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "refused a stream from the guest");
@@ -308,7 +341,8 @@ impl Muxer {
     /// Answers a packet that has no stream; a reset is not answered (virtio 1.3 §5.10.6.5).
     fn answer_with_reset(&mut self, header: &Header) {
         if header.op == Operation::Reset.to_wire() {
-            count(&self.statistics.packets_dropped);
+            // Usual: both sides closed at once, and this is the answer to our farewell.
+            count(&self.statistics.resets_received);
         } else {
             count(&self.statistics.resets_sent);
             self.answers.push_back(header.answer_reset());
@@ -345,11 +379,13 @@ impl Muxer {
                 self.remove(id, false);
                 self.flows.insert(ports, Flow::Closing);
                 self.answers.push_back(farewell);
+                self.count_open();
             }
         }
     }
 
-    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest sent before still goes out.
+    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest sent before still goes
+    /// out.
     fn remove(&mut self, id: SocketId, reset: bool) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         self.flows.remove(&connection.ports);
@@ -366,7 +402,9 @@ impl Muxer {
     }
 
     fn count_open(&self) {
+        let closing = self.flows.len().saturating_sub(self.connections.len());
         self.statistics.connections_open.store(self.connections.len() as u64, Ordering::Relaxed);
+        self.statistics.connections_closing.store(closing as u64, Ordering::Relaxed);
     }
 
     fn room_was_made(&mut self) {
@@ -389,7 +427,8 @@ impl Muxer {
         self.ring.front().and_then(|id| self.connections.get(id)).map_or(1, |connection| connection.batch)
     }
 
-    /// Fills buffers with what is next in turn, and returns how many it used, from the first. None used: nothing was there.
+    /// Fills buffers with what is next in turn, and returns how many it used, from the first. None used: nothing was
+    /// there.
     pub(super) fn fill(&mut self, buffers: &mut Buffers<'_>) -> Result<usize, Malformed> {
         if let Some(header) = self.answers.pop_front() {
             return self.complete(buffers, &header);

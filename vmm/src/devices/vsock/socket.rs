@@ -47,8 +47,9 @@ pub(super) fn receive(socket: &UnixStream, pieces: &[Slice<'_>], limit: usize) -
     let (mut vectors, count) = vectors(pieces, limit);
     let mut message = message(&mut vectors[..count]);
     loop {
-        // SAFETY: `message` names vectors on this stack, which point at pieces of guest memory that are mapped for as long as `pieces` lives and
-        // lie within their length. The guest may write there meanwhile; the kernel copies, and no reference is made.
+        // SAFETY: `message` names vectors on this stack, which point at pieces of guest memory that are mapped for as
+        // long as `pieces` lives and lie within their length. The guest may write there meanwhile; the kernel copies,
+        // and no reference is made.
         let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
         match Errno::result(read) {
             Ok(bytes) => return Ok(bytes.cast_unsigned()),
@@ -123,7 +124,8 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path` with mode 0600. A socket file nobody listens on any more is replaced; any other file is left alone.
+    /// Listens at `path` with mode 0600. A socket file nobody listens on any more is replaced; any other file is left
+    /// alone.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
         let socket = new_socket()?;

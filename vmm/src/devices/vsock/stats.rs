@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::devices::counters::Counters;
 
-/// Counters of a vsock device. They only grow, and survive a reset of the device; `connections_open` alone is a level.
+/// Counters of a vsock device. They survive a reset of the device and only grow, but for
+/// `connections_open` and `connections_closing` (the host has gone, the guest has not let go), which are levels.
 #[derive(Debug, Default)]
 pub struct VsockStatistics {
     pub(super) connections_open: AtomicU64,
+    pub(super) connections_closing: AtomicU64,
     pub(super) connections_from_host: AtomicU64,
     pub(super) connections_from_guest: AtomicU64,
     pub(super) connections_refused: AtomicU64,
@@ -27,6 +29,7 @@ impl Counters for VsockStatistics {
     fn snapshot(&self) -> Vec<(&'static str, u64)> {
         [
             ("connections_open", &self.connections_open),
+            ("connections_closing", &self.connections_closing),
             ("connections_from_host", &self.connections_from_host),
             ("connections_from_guest", &self.connections_from_guest),
             ("connections_refused", &self.connections_refused),

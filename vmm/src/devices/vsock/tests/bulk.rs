@@ -17,8 +17,8 @@ use super::read_line;
 /// What the guest keeps for each stream, as Linux does.
 const BUFFER_BYTES: u32 = 256 * 1024;
 
-/// The guest's end of a stream, with the credit rules Linux follows: it returns all it receives if `echo`, and closes in the
-/// end.
+/// The guest's end of a stream, with the credit rules Linux follows: it returns all it receives if `echo`, and closes
+/// in the end.
 struct Socket {
     host_port: u32,
     guest_port: u32,
@@ -159,6 +159,15 @@ impl Sockets {
     }
 }
 
+/// Lets guest and device say their farewells on every stream.
+fn work_until_closed(sockets: &mut Sockets, guest: &mut Guest) {
+    guest.run_until("every stream is closed", |guest| {
+        sockets.work(guest);
+        sockets.all.is_empty()
+    });
+    assert_eq!((guest.statistic("connections_open"), guest.statistic("connections_closing")), (0, 0));
+}
+
 fn connect(path: &std::path::Path, port: u32) -> UnixStream {
     let mut socket = UnixStream::connect(path).unwrap();
     socket.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
@@ -207,8 +216,9 @@ fn megabytes_both_ways_at_once_arrive_unchanged() {
         let thread = exchange(guest.socket_path(), 1000, 24 << 20, 42);
         let mut sockets = Sockets::default();
         sockets.work_until_finished(&mut guest, vec![thread]);
+        work_until_closed(&mut sockets, &mut guest);
         assert_eq!((guest.statistic("bytes_to_guest"), guest.statistic("bytes_to_host")), (24 << 20, 24 << 20));
-        assert_eq!((sockets.finished.len(), guest.statistic("connections_open")), (1, 0));
+        assert_eq!(sockets.finished.len(), 1);
     }
 }
 
@@ -218,10 +228,9 @@ fn two_hundred_streams_carry_data_at_once() {
     let threads = (0..200).map(|n| exchange(guest.socket_path(), 1000 + n, 200_000, u64::from(n) * 77 + 5)).collect();
     let mut sockets = Sockets::default();
     sockets.work_until_finished(&mut guest, threads);
-    sockets.work(&mut guest);
+    work_until_closed(&mut sockets, &mut guest);
     assert_eq!(sockets.finished.len(), 200);
     assert_eq!(guest.statistic("bytes_to_host"), 200 * 200_000);
-    assert_eq!(guest.statistic("connections_open"), 0);
 }
 
 /// As many descriptors as the hard limit gives; false if they are too few.
@@ -259,10 +268,75 @@ fn a_thousand_streams_are_open_at_once() {
     let open = sockets.work_until_finished(&mut guest, vec![thread]);
     assert_eq!(guest.statistic("connections_open"), u64::from(STREAMS));
     drop(open);
-    guest.run_until("all are closed", |guest| {
-        sockets.work(guest);
-        sockets.finished.len() + sockets.all.len() >= STREAMS as usize && guest.statistic("connections_open") == 0
-    });
+    work_until_closed(&mut sockets, &mut guest);
+    assert_eq!(sockets.finished.len(), STREAMS as usize);
+}
+
+#[test]
+fn silent_clients_cannot_keep_others_out() {
+    assert!(descriptors(4096), "the hard limit of open files is too low for this test");
+    let mut guest = Guest::new(Options::default());
+    let silent: Vec<_> = (0..1100)
+        .map(|_| {
+            let socket = guest.connect();
+            guest.run(0);
+            socket
+        })
+        .collect();
+    let (_socket, _) = super::connect_to_guest(&mut guest, 80);
+    // The oldest had to go, and only those.
+    assert_eq!(guest.statistic("handshakes_failed"), 1101 - 1024);
+    let is_closed = |mut socket: &UnixStream| {
+        socket.set_nonblocking(true).unwrap();
+        socket.read(&mut [0; 1]).is_ok_and(|bytes| bytes == 0)
+    };
+    assert!(is_closed(&silent[0]) && is_closed(&silent[76]) && !is_closed(&silent[77]) && !is_closed(&silent[1099]));
+}
+
+#[test]
+fn when_the_table_is_full_connections_wait_until_one_ends() {
+    let mut guest = Guest::new(Options::default());
+    guest.device.muxer.max_streams = 2;
+    let (first, first_port) = super::connect_to_guest(&mut guest, 1);
+    let (_second, _) = super::connect_to_guest(&mut guest, 2);
+    let mut third = guest.connect();
+    third.write_all(b"CONNECT 3\n").unwrap();
+    guest.expect_silence();
+    assert!(!guest.host_event(0), "it must not spin");
+    let _listener = std::os::unix::net::UnixListener::bind(guest.port_path(9)).unwrap();
+    guest.send_control(Operation::Request, 9, 500);
+    assert_eq!(guest.next_packet().operation(), Operation::Reset);
+    // The first ends; although the guest owes its reset, the third takes its place.
+    drop(first);
+    let shutdown = guest.next_packet();
+    assert_eq!((shutdown.operation(), shutdown.header.src_port), (Operation::Shutdown, first_port));
+    let reset = guest.next_packet();
+    assert_eq!((reset.operation(), reset.header.src_port), (Operation::Reset, first_port));
+    let request = guest.next_packet();
+    assert_eq!((request.operation(), request.header.dst_port), (Operation::Request, 3));
+}
+
+#[test]
+fn a_guest_that_owes_resets_does_not_fill_the_table() {
+    let mut guest = Guest::new(Options::default());
+    guest.device.muxer.max_streams = 3;
+    for port in 1..20 {
+        let mut socket = guest.connect();
+        socket.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
+        let mut packet = guest.next_packet();
+        while packet.operation() == Operation::Reset {
+            assert_eq!(packet.header.flags, 0);
+            packet = guest.next_packet();
+        }
+        assert_eq!((packet.operation(), packet.header.dst_port), (Operation::Request, port));
+        guest.send_control(Operation::Response, packet.header.src_port, port);
+        assert!(read_line(&socket).starts_with("OK "));
+        drop(socket);
+        // The guest never answers this.
+        assert_eq!(guest.next_packet().operation(), Operation::Shutdown);
+        assert!(guest.statistic("connections_closing") <= 3);
+    }
+    assert_eq!(guest.statistic("resets_sent"), 19 - 3);
 }
 
 #[test]
@@ -286,7 +360,7 @@ fn a_gigabyte_goes_through_one_stream() {
     let started = std::time::Instant::now();
     let sent = sockets.work_until_finished(&mut guest, vec![thread]);
     println!("one gigabyte in {:?}", started.elapsed());
-    sockets.work(&mut guest);
+    work_until_closed(&mut sockets, &mut guest);
     let socket = &sockets.finished[0];
     assert_eq!((socket.total, socket.digest.finish()), (1 << 30, sent[0]));
 }

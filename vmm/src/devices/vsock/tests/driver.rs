@@ -1,4 +1,5 @@
-//! A guest driver for the tests: rings in guest memory as Linux lays them out, kicks only when the device asks for them.
+//! A guest driver for the tests: rings in guest memory as Linux lays them out, kicks only when the device asks for
+//! them.
 //!
 //! The mock queue of virtio-queue lays the used ring over the second half of the available ring and never wraps, so
 //! that it cannot carry more than a few packets; these rings are our own.
@@ -333,8 +334,8 @@ impl Guest {
 
     // Running.
 
-    /// Lets the device see its host events, waiting for the first up to `timeout` milliseconds, then takes and posts receive buffers
-    /// until nothing moves any more.
+    /// Lets the device see its host events, waiting for the first up to `timeout` milliseconds, then takes and posts
+    /// receive buffers until nothing moves any more.
     pub(super) fn run(&mut self, timeout: u16) {
         if self.wait_for_host(timeout) {
             self.device.host_event(&mut self.queues).unwrap();

@@ -229,12 +229,14 @@ fn a_host_that_closes_is_told_with_both_flags_and_the_guests_reset_ends_it() {
     assert_eq!(guest.next_packet().payload, b"last words");
     let shutdown = guest.next_packet();
     assert_eq!((shutdown.operation(), shutdown.header.flags), (Operation::Shutdown, Closed::BOTH.to_wire()));
+    assert_eq!((guest.statistic("connections_open"), guest.statistic("connections_closing")), (0, 1));
     // What the guest sent before it knew is not answered.
     guest.send_data(host_port, 80, b"crossed");
     guest.send_control(Operation::CreditUpdate, host_port, 80);
     guest.expect_silence();
     guest.send_control(Operation::Reset, host_port, 80);
     guest.expect_silence();
+    assert_eq!(guest.statistic("connections_closing"), 0);
     // Now the stream is unknown.
     guest.send_data(host_port, 80, b"much too late");
     assert_eq!(guest.next_packet().operation(), Operation::Reset);

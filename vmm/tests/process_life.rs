@@ -1,0 +1,260 @@
+//! A machine's processes end with it, however it ends. Runs the real guest image: build it with `make image` first, or
+//! name one in `RORQUAL_IMAGE`.
+
+// A test's helpers may unwrap as the test itself may: the panic is its failure message.
+#![allow(clippy::unwrap_used)]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A guest kernel that has not started by now never will.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn image() -> PathBuf {
+    if let Some(image) = std::env::var_os("RORQUAL_IMAGE") {
+        return image.into();
+    }
+    // The test runs from `<target>/<profile>/deps/`.
+    let program = std::env::current_exe().unwrap();
+    let images = program.ancestors().nth(3).unwrap().join("images");
+    let mut versions: Vec<PathBuf> = fs::read_dir(&images)
+        .unwrap_or_else(|error| panic!("no guest image in {} ({error}): run `make image`", images.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("manifest.json").exists())
+        .collect();
+    versions.sort();
+    versions.pop().unwrap_or_else(|| panic!("no guest image in {}: run `make image`", images.display()))
+}
+
+struct Machine {
+    directory: TempDir,
+    monitor: Child,
+    ready: Value,
+}
+
+impl Machine {
+    fn start() -> Self {
+        let machine = Self::start_in(tempfile::tempdir().unwrap(), &json!({}));
+        assert_eq!(machine.ready, json!({"ready": true}));
+        machine
+    }
+
+    fn start_in(directory: TempDir, changes: &Value) -> Self {
+        let image = image();
+        let here = directory.path();
+        let data = here.join("data.img");
+        if !data.exists() {
+            File::create(&data).unwrap().set_len(1 << 30).unwrap();
+        }
+        let mut config = json!({
+            "version": 1, "name": "test", "accelerator": "uml",
+            "kernel": {"path": image.join("uml/linux"), "initramfs": image.join("uml/initramfs.img"),
+                       "command_line": "rorqual.machine=test"},
+            "cpus": 1, "memory_mib": 256,
+            "block": [{"id": "root", "path": image.join("root.erofs"), "read_only": true},
+                      {"id": "data", "path": data, "read_only": false}],
+            "vsock": {"guest_cid": 3, "socket": here.join("vsock.sock")},
+            "console_log": here.join("console.log"), "control_socket": here.join("control.sock"),
+        });
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let document = here.join("vmm.json");
+        fs::write(&document, config.to_string()).unwrap();
+        let mut monitor = Command::new(env!("CARGO_BIN_EXE_rorqual-vmm"))
+            .args(["run", "--ready-fd", "1", "--config"])
+            .arg(document)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(monitor.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Self { directory, monitor, ready: serde_json::from_str(&line).unwrap() }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn connect(&self) -> BufReader<UnixStream> {
+        BufReader::new(UnixStream::connect(self.path().join("control.sock")).unwrap())
+    }
+
+    fn ask(&self, request: &Value) -> Value {
+        converse(&mut self.connect(), request)
+    }
+
+    /// Waits for the event of the machine's end.
+    fn watch(&self) -> thread::JoinHandle<Value> {
+        let mut connection = self.connect();
+        assert_eq!(converse(&mut connection, &json!({"command": "watch"})), json!({"ok": {}}));
+        thread::spawn(move || {
+            let event = read(&mut connection);
+            let mut rest = String::new();
+            assert_eq!(connection.read_line(&mut rest).unwrap(), 0);
+            event
+        })
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.monitor.wait().unwrap().code()
+    }
+
+    /// Process IDs with what each was started as, found by the machine's private directory.
+    fn processes(&self) -> Vec<(i32, String)> {
+        let mark = self.path().join("run").display().to_string();
+        let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let process: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let words = fs::read(format!("/proc/{process}/cmdline")).ok()?;
+            let words = String::from_utf8_lossy(&words).replace('\0', " ");
+            words.contains(&mark).then_some((process, words))
+        });
+        entries.collect()
+    }
+
+    /// The kernel's main process: the supervisor's child.
+    fn kernel(&self) -> i32 {
+        let all = self.processes();
+        let supervisor = all.iter().find(|(_, words)| words.contains("supervise")).unwrap().0;
+        let parent = |process: i32| -> Option<i32> {
+            let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
+        };
+        all.iter().map(|(process, _)| *process).find(|process| parent(*process) == Some(supervisor)).unwrap()
+    }
+
+    /// A running guest has processes of its own, traced by the kernel: waits until there are some.
+    fn wait_for_guest_processes(&self) {
+        wait_until("the guest has processes", || self.processes().len() >= 5);
+    }
+
+    fn assert_nothing_is_left(&self) {
+        wait_until("no process is left", || self.processes().is_empty());
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended, as most tests want.
+        let _ = self.monitor.kill();
+        let _ = self.monitor.wait();
+    }
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn converse(connection: &mut BufReader<UnixStream>, request: &Value) -> Value {
+    connection.get_mut().write_all(format!("{request}\n").as_bytes()).unwrap();
+    read(connection)
+}
+
+fn read(connection: &mut BufReader<UnixStream>) -> Value {
+    let mut line = String::new();
+    connection.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+fn kill_9(process: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn kill_9_of_the_monitor_ends_every_process_and_the_next_start_works() {
+    let mut machine = Machine::start();
+    machine.wait_for_guest_processes();
+    kill_9(machine.monitor.id().cast_signed());
+    assert_eq!(machine.exit_code(), None);
+    machine.assert_nothing_is_left();
+    let directory = std::mem::replace(&mut machine.directory, tempfile::tempdir().unwrap());
+    // The dead sockets and the lock are no hindrance.
+    let again = Machine::start_in(directory, &json!({}));
+    assert_eq!(again.ready, json!({"ready": true}));
+}
+
+#[test]
+fn kill_9_of_the_guest_kernel_is_a_crash_with_nothing_left() {
+    let mut machine = Machine::start();
+    machine.wait_for_guest_processes();
+    let watcher = machine.watch();
+    kill_9(machine.kernel());
+    let event = watcher.join().unwrap();
+    assert_eq!((&event["event"], &event["reason"]), (&json!("exited"), &json!("crashed")), "{event}");
+    assert!(event["detail"].as_str().unwrap().contains("SIGKILL"), "{event}");
+    assert_eq!(machine.exit_code(), Some(1));
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn kill_9_of_the_supervisor_is_a_crash_with_nothing_left() {
+    let mut machine = Machine::start();
+    machine.wait_for_guest_processes();
+    let watcher = machine.watch();
+    let supervisor = machine.processes().into_iter().find(|(_, words)| words.contains("supervise")).unwrap().0;
+    kill_9(supervisor);
+    assert_eq!(watcher.join().unwrap()["reason"], "crashed");
+    assert_eq!(machine.exit_code(), Some(1));
+    machine.assert_nothing_is_left();
+}
+
+#[test]
+fn a_kill_by_request_ends_the_machine_and_leaves_no_sockets() {
+    let mut machine = Machine::start();
+    machine.wait_for_guest_processes();
+    let watcher = machine.watch();
+    assert_eq!(machine.ask(&json!({"command": "state"}))["ok"]["state"], "running");
+    assert_eq!(machine.ask(&json!({"command": "kill"})), json!({"ok": {}}));
+    assert_eq!(watcher.join().unwrap(), json!({"event": "exited", "reason": "killed", "detail": ""}));
+    assert_eq!(machine.exit_code(), Some(0));
+    machine.assert_nothing_is_left();
+    for name in ["control.sock", "vsock.sock", "run"] {
+        assert!(!machine.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_second_monitor_of_the_same_machine_is_refused_and_the_first_lives_on() {
+    let mut machine = Machine::start();
+    let first = machine.ask(&json!({"command": "state"}));
+    let directory = std::mem::replace(&mut machine.directory, tempfile::tempdir().unwrap());
+    let mut second = Machine::start_in(directory, &json!({}));
+    assert_eq!(second.ready["error"]["code"], "socket-in-use");
+    assert_eq!(second.exit_code(), Some(1));
+    let other = json!({"control_socket": second.path().join("other.sock")});
+    let directory = std::mem::replace(&mut second.directory, tempfile::tempdir().unwrap());
+    let mut third = Machine::start_in(directory, &other);
+    assert_eq!(third.ready["error"]["code"], "file-locked");
+    assert_eq!(third.exit_code(), Some(1));
+    let still = third.ask(&json!({"command": "state"}));
+    assert_eq!((&still["ok"]["process"], &still["ok"]["state"]), (&first["ok"]["process"], &json!("running")));
+}
+
+#[test]
+fn a_machine_that_cannot_start_says_why_by_code() {
+    let refused = |changes: Value, code: &str, status: i32| {
+        let mut machine = Machine::start_in(tempfile::tempdir().unwrap(), &changes);
+        assert_eq!(machine.ready["error"]["code"], code, "{}", machine.ready);
+        assert_eq!(machine.exit_code(), Some(status));
+        machine.assert_nothing_is_left();
+        assert!(!machine.path().join("control.sock").exists());
+    };
+    refused(json!({"colour": "blue"}), "config-invalid", 2);
+    refused(json!({"memory_mib": 1 << 20}), "no-memory", 1);
+    refused(json!({"block": [{"id": "root", "path": "/does/not/exist", "read_only": true}]}), "file-missing", 1);
+    let kernel = |path: &str| json!({"kernel": {"path": path, "initramfs": image().join("uml/initramfs.img")}});
+    refused(kernel("/does/not/exist"), "file-missing", 1);
+    refused(kernel("/bin/false"), "accelerator-unusable", 1);
+}
