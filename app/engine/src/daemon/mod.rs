@@ -98,15 +98,6 @@ impl Coded for DaemonError {
     }
 }
 
-/// A runtime as the daemon likes it: two workers, for it copies streams and mostly waits.
-///
-/// # Errors
-///
-/// When the system has no thread or descriptor left.
-pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build()
-}
-
 /// Serves until `Quit`, SIGTERM or SIGINT. Whoever started it with a readiness pipe
 /// ([`client::connect_or_start`]) hears when it serves, or why it cannot.
 pub async fn run(home: Home) -> Result<(), DaemonError> {

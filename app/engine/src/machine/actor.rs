@@ -404,8 +404,9 @@ impl Actor {
         let seconds = progress.elapsed().as_secs();
         if up.reached || up.adopted {
             let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
-            let message =
-                format!("{what} after {seconds} s; `rorqual logs dockerd` and `rorqual logs kernel` may say why");
+            let message = format!(
+                "{what} yet, after {seconds} s; the machine goes on, and `rorqual status` tells when it does (`rorqual logs dockerd` and `rorqual logs kernel` tell what it is doing)"
+            );
             self.publish(State::Degraded, message.clone());
             progress.failed(to_status(&StartError::TooSlow(message)));
             self.phase = Phase::Up(up);

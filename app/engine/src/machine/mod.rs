@@ -199,6 +199,8 @@ impl Machine {
 
 /// What to tell whoever wanted something of a machine that is not running: a code, and a sentence with what to do.
 pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&'static str, String) {
+    // The tails of logs are for `rorqual status`.
+    let message = message.lines().next().unwrap_or_default();
     let start =
         if *name == MachineName::default() { "rorqual start".to_owned() } else { format!("rorqual start {name}") };
     match state {
@@ -211,7 +213,9 @@ pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&
         }
         State::Failed => (
             "machine-failed",
-            format!("the Rorqual machine {name} is not running: {message}\nstart it again with: {start}"),
+            format!(
+                "the Rorqual machine {name} is not running: {message}; start it again with: {start} (`rorqual status` tells more)"
+            ),
         ),
         State::Degraded => {
             ("engine-down", format!("the Docker Engine of the Rorqual machine {name} does not answer: {message}"))
