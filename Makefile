@@ -45,10 +45,11 @@ build: packages
 .PHONY: guest
 guest: packages
 	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-agent -p rorqual-iptables -p rorqual-hello
+	@$(CARGO) build --release --locked -p rorqual-fix-address
 
 .PHONY: image
 image: guest
-	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello
+	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address
 
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material
@@ -79,5 +80,10 @@ lint: packages
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check licenses bans sources; else echo 'lint: cargo-deny is not installed (cargo install cargo-deny --locked): licences were not checked'; fi
 
 .PHONY: bench
-bench: build image test-material packages-bench
-	@$(CARGO) run --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench
+bench: build image test-material packages-bench bench-client
+	@$(CARGO) run --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench -- $(BENCH_OPTIONS)
+
+# Runs on the host and in containers, so it is linked as the guest's programs are.
+.PHONY: bench-client
+bench-client: packages
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-tests --bin bench-client

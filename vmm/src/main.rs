@@ -107,7 +107,8 @@ fn main() -> ExitCode {
 
 /// A stream takes a descriptor, and the usual soft limit is 1024; nothing here uses `select`, which that limit is for.
 fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         warn!("the limit of open files stays as it is: {error}");
     }

@@ -45,6 +45,8 @@ use crate::{
     ports::Holders,
 };
 
+/// A machine that runs already is reached within this, or the daemon serves without waiting longer.
+const REACH_LIMIT: Duration = Duration::from_secs(3);
 /// Open calls get this long to end when the daemon does.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -94,15 +96,6 @@ impl Coded for DaemonError {
             Self::Io { .. } | Self::Serve { .. } => "daemon-start-failed",
         }
     }
-}
-
-/// A runtime as the daemon likes it: two workers, for it copies streams and mostly waits.
-///
-/// # Errors
-///
-/// When the system has no thread or descriptor left.
-pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).max_blocking_threads(8).enable_all().build()
 }
 
 /// Serves until `Quit`, SIGTERM or SIGINT. Whoever started it with a readiness pipe
@@ -159,7 +152,10 @@ impl Daemon {
         let holders = Holders::default();
         let mut machines = BTreeMap::new();
         for name in names {
-            machines.insert(name.clone(), Machine::open(home.clone(), name, holders.clone(), None).await);
+            let machine = Machine::open(home.clone(), name.clone(), holders.clone(), None).await;
+            // A docker command that finds the daemon finds the engine of a running machine, too.
+            machine.settled(REACH_LIMIT).await;
+            machines.insert(name, machine);
         }
         let engine = listen(&home.engine_socket())?;
         let docker = listen(&home.docker_socket())?;

@@ -319,13 +319,16 @@ impl Actor {
         let message = |default: &str| if state.message.is_empty() { default.to_owned() } else { state.message.clone() };
         match state.phase() {
             engine_state::Phase::Ready => {
-                if let (Some((progress, _)), false) = (&up.start, up.adopted) {
+                if let (Some((progress, _)), false, None) = (&up.start, up.adopted, up.run.ready_after_ms) {
                     up.run.ready_after_ms = Some(milliseconds(progress.elapsed()));
                     up.run.save(&self.paths);
                 }
                 self.publish_run(up);
                 self.publish(State::Running, String::new());
-                if let Some((progress, _)) = up.start.take() {
+                // On a new disk the agent still loads rorqual/hello: whoever waits for the start may run it next.
+                if let (Some((progress, _)), false) = (&up.start, state.message.is_empty()) {
+                    progress.note(state.message.clone());
+                } else if let Some((progress, _)) = up.start.take() {
                     tracing::info!(
                         "machine {} is ready after {} ms",
                         self.machine.name,
@@ -401,8 +404,9 @@ impl Actor {
         let seconds = progress.elapsed().as_secs();
         if up.reached || up.adopted {
             let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
-            let message =
-                format!("{what} after {seconds} s; `rorqual logs dockerd` and `rorqual logs kernel` may say why");
+            let message = format!(
+                "{what} yet, after {seconds} s; the machine goes on, and `rorqual status` tells when it does (`rorqual logs dockerd` and `rorqual logs kernel` tell what it is doing)"
+            );
             self.publish(State::Degraded, message.clone());
             progress.failed(to_status(&StartError::TooSlow(message)));
             self.phase = Phase::Up(up);

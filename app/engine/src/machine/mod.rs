@@ -15,7 +15,11 @@ mod stop;
 mod tests;
 pub(crate) mod vmm;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 pub use accelerator::AcceleratorError;
 use futures_util::{Stream, stream};
@@ -108,6 +112,13 @@ impl Machine {
         answer.await.map_err(|_| ending())
     }
 
+    /// Waits until no start is under way, at most for `limit`.
+    pub(crate) async fn settled(&self, limit: Duration) {
+        let mut snapshot = self.snapshot.clone();
+        // Either outcome is fine: the state says it.
+        let _ = tokio::time::timeout(limit, snapshot.wait_for(|snapshot| snapshot.state != State::Starting)).await;
+    }
+
     /// The state now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         self.snapshot.borrow().clone()
@@ -188,6 +199,8 @@ impl Machine {
 
 /// What to tell whoever wanted something of a machine that is not running: a code, and a sentence with what to do.
 pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&'static str, String) {
+    // The tails of logs are for `rorqual status`.
+    let message = message.lines().next().unwrap_or_default();
     let start =
         if *name == MachineName::default() { "rorqual start".to_owned() } else { format!("rorqual start {name}") };
     match state {
@@ -200,7 +213,9 @@ pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&
         }
         State::Failed => (
             "machine-failed",
-            format!("the Rorqual machine {name} is not running: {message}\nstart it again with: {start}"),
+            format!(
+                "the Rorqual machine {name} is not running: {message}; start it again with: {start} (`rorqual status` tells more)"
+            ),
         ),
         State::Degraded => {
             ("engine-down", format!("the Docker Engine of the Rorqual machine {name} does not answer: {message}"))

@@ -1,0 +1,62 @@
+//! A Unix socket that leads to a guest's vsock port, by the hybrid convention (docs/architecture.md, vsock ports).
+
+use std::{
+    io::{self, Read, Write},
+    net::Shutdown,
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The guest's Docker socket.
+const DOCKER_PORT: u32 = 2375;
+
+/// Listens at `socket` for ever; each connection becomes one to the guest behind the vsock socket `guest`.
+pub(crate) fn lead_to_docker(socket: &Path, guest: PathBuf) -> Result<()> {
+    let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let guest = guest.clone();
+            thread::spawn(move || {
+                if let Err(error) = open(&guest).and_then(|engine| relay(&client, &engine)) {
+                    eprintln!("bench: the way to the guest's Docker socket: {error:#}");
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+/// A stream to the guest's Docker socket.
+fn open(guest: &Path) -> Result<UnixStream> {
+    let mut stream = UnixStream::connect(guest).with_context(|| format!("cannot connect to {}", guest.display()))?;
+    writeln!(stream, "CONNECT {DOCKER_PORT}")?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\n") {
+        if stream.read(&mut byte)? == 0 {
+            bail!("the guest does not listen on vsock port {DOCKER_PORT}");
+        }
+        answer.push(byte[0]);
+    }
+    if answer.starts_with(b"OK ") { Ok(stream) } else { bail!("answered {:?}", String::from_utf8_lossy(&answer)) }
+}
+
+/// Carries bytes both ways until both have ended; the end of one way is carried on alone.
+fn relay(client: &UnixStream, engine: &UnixStream) -> Result<()> {
+    let (from_client, to_engine) = (client.try_clone()?, engine.try_clone()?);
+    let up = thread::spawn(move || carry(&from_client, &to_engine));
+    carry(engine, client);
+    up.join().ok();
+    Ok(())
+}
+
+/// One way. A side that went away ends it: the other learns it from the shutdown.
+fn carry(mut from: &UnixStream, mut to: &UnixStream) {
+    if io::copy(&mut from, &mut to).is_err() {
+        from.shutdown(Shutdown::Read).ok();
+    }
+    to.shutdown(Shutdown::Write).ok();
+}

@@ -1,0 +1,57 @@
+//! A process of the benchmark that ends with it.
+
+use std::{
+    fs::File,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use rorqual_tests::eventually;
+
+/// Killed when dropped, and by the system when the benchmark dies.
+#[derive(Debug)]
+pub(crate) struct OwnChild {
+    name: &'static str,
+    child: Child,
+}
+
+impl OwnChild {
+    /// Starts `program` with `configure`d arguments, its output in the file `log`.
+    pub(crate) fn start(
+        name: &'static str,
+        program: &Path,
+        log: &Path,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
+        let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        configure(&mut command);
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {name} ({})", program.display()))?;
+        Ok(Self { name, child })
+    }
+
+    /// Fails when it has ended.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("{} ended: {status}", self.name),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes its standard input and waits for its end.
+    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        eventually(&format!("{} ends", self.name), || self.child.try_wait().ok().flatten())
+    }
+}
+
+impl Drop for OwnChild {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

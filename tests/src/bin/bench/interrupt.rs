@@ -1,0 +1,26 @@
+//! Ctrl-C and SIGTERM: no machine may stay behind. The baselines' processes die with ours (see `child`).
+
+use std::{
+    process::{self, Command},
+    thread,
+};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
+
+/// Runs `stop` and ends when a signal asks for it. Call it before any thread is started.
+pub(crate) fn stop_when_interrupted(mut stop: Command) -> Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    // Blocked here, and so in every thread started from now; programs we run start with nothing blocked.
+    signals.thread_block().context("cannot block signals")?;
+    thread::spawn(move || {
+        if signals.wait().is_ok() {
+            eprintln!("bench: interrupted: stopping the machine");
+            stop.status().ok();
+            process::exit(130);
+        }
+    });
+    Ok(())
+}
