@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
-    command::{Execution, Run},
+    command::{self, Execution, Run},
     processes,
     wait::within,
 };
@@ -26,6 +26,7 @@ static HOMES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Ends every machine of this process at once and removes its state directory, whatever the tests are doing with it.
 pub(crate) fn stop_all() {
+    command::refuse_all();
     for home in HOMES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         for process in processes::of_home(&home) {
             process.kill();
@@ -182,6 +183,9 @@ impl Machine {
 
     /// Prints the end of every log, for a test that failed.
     pub fn print_logs(&self) {
+        if command::refused() {
+            return;
+        }
         for (name, path) in [
             ("daemon", self.home().join("run/daemon.log")),
             ("vmm", self.directory().join("vmm.log")),
