@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// No command of a test may take longer; one that does hangs.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Set when the run is interrupted: no further program may start what was just ended.
 static REFUSED: AtomicBool = AtomicBool::new(false);
@@ -135,16 +135,21 @@ impl Run for Command {
     }
 }
 
-/// Waits for a program started with its output piped.
-pub fn finish(mut child: Child, line: String) -> Result<Execution> {
+/// Waits for a program started with its output piped, as long as [`DEADLINE`].
+pub fn finish(child: Child, line: String) -> Result<Execution> {
+    finish_within(DEADLINE, child, line)
+}
+
+/// Waits for a program started with its output piped; for what is known to take long.
+pub fn finish_within(deadline: Duration, mut child: Child, line: String) -> Result<Execution> {
     let (sender, ends) = mpsc::channel();
     let stdout = collect(child.stdout.take(), sender.clone());
     let stderr = collect(child.stderr.take(), sender);
     for _ in 0..2 {
-        if ends.recv_timeout(DEADLINE).is_err() {
+        if ends.recv_timeout(deadline).is_err() {
             child.kill().ok();
             child.wait().ok();
-            bail!("`{line}` did not end within {} s", DEADLINE.as_secs());
+            bail!("`{line}` did not end within {} s", deadline.as_secs());
         }
     }
     let status = child.wait()?;

@@ -11,12 +11,12 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     IMAGE, Machine,
     command::{Execution, Run, line_of},
-    wait::PATIENCE,
+    wait::{PATIENCE, eventually},
 };
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -81,10 +81,19 @@ impl<'a> Container<'a> {
         self.machine.docker(["inspect", "--format", &template, &self.name]).output_text()
     }
 
+    /// Waits until its log says `text`.
+    pub fn wait_for_log(&self, text: &str) -> Result<()> {
+        eventually(&format!("{} says {text:?}", self.name), || {
+            let log = self.machine.docker(["logs", &self.name]).output_text().ok()?;
+            log.contains(text).then_some(())
+        })
+    }
+
     /// Its address on a network; the default bridge is `bridge`.
     pub fn address(&self, network: &str) -> Result<String> {
         let address = self.inspect(&format!("(index .NetworkSettings.Networks \"{network}\").IPAddress"))?;
-        if address.is_empty() { bail!("{} has no address on {network}", self.name) } else { Ok(address) }
+        ensure!(!address.is_empty(), "{} has no address on {network}", self.name);
+        Ok(address)
     }
 }
 

@@ -1,10 +1,16 @@
 //! What one does with containers besides running them.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::ExitCode};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    process::{ExitCode, Stdio},
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
     Container, Machine, Run,
+    command::finish,
     docker::{Following, unique},
     eventually,
     pseudo_terminal::PseudoTerminal,
@@ -50,7 +56,11 @@ fn logs_follow_until_the_container_ends(machine: &Machine) -> Result<()> {
 fn attach_joins_both_streams_and_takes_the_exit_status(machine: &Machine) -> Result<()> {
     let script = "read line; echo \"heard $line\"; echo aside >&2; exit 5";
     let container = Container::run(machine, "-i", &["sh", "-c", script])?;
-    let attach = machine.docker(["attach", &container.name]).run_with_input(b"hello\n")?.exits(5)?;
+    let mut command = machine.docker(["attach", &container.name]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // Input stays open to the end: its end is what makes Docker detach a client of such a container.
+    child.stdin.as_mut().context("no standard input")?.write_all(b"hello\n")?;
+    let attach = finish(child, "docker attach".to_owned())?.exits(5)?;
     ensure!(attach.text() == "heard hello" && attach.stderr.trim() == "aside", "{attach}");
     Ok(())
 }

@@ -3,13 +3,16 @@
 use std::{
     io::{BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
-    process::ExitCode,
+    process::{ExitCode, Stdio},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
-    Container, Machine, eventually,
+    Container, IMAGE, Machine, Run,
+    command::finish_within,
+    eventually,
     stream::{self, Pattern, checksum},
     suite, tests,
 };
@@ -60,11 +63,19 @@ fn free_ports(count: u16) -> Result<u16> {
 fn serving<'a>(machine: &'a Machine, options: &str, ports: &str) -> Result<Container<'a>> {
     let container = Container::run(machine, &format!("--init {options}"), &["/peer", "serve", ports])?;
     // The port is open when `docker run` returns; the program in the container may need a moment more.
-    eventually("the peer listens", || {
-        machine.run(&format!("logs {}", container.name)).ok().filter(|log| log.contains("listening"))
-    })?;
+    container.wait_for_log("listening")?;
     Ok(container)
 }
+
+/// Runs docker where a thousand ports are opened or closed: dockerd runs several processes for each.
+fn patient(machine: &Machine, words: &[&str]) -> Result<()> {
+    let mut command = machine.docker(words.iter().copied());
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    finish_within(PATIENCE_FOR_A_THOUSAND, child, words.join(" "))?.success()?;
+    Ok(())
+}
+
+const PATIENCE_FOR_A_THOUSAND: Duration = Duration::from_mins(15);
 
 fn every_form_of_publishing_is_live_when_docker_run_returns(machine: &Machine) -> Result<()> {
     let base = free_ports(10)?;
@@ -240,9 +251,7 @@ fn containers_reach_a_port_of_the_machine_by_its_own_localhost(machine: &Machine
     let port = free_ports(1)?;
     let _container = serving(machine, &format!("-p {port}:80"), "80")?;
     let script = format!("echo hello | nc 127.0.0.1 {port}");
-    let answer = machine.docker(["run", "--rm", "--network", "host", rorqual_tests::IMAGE, "sh", "-c", &script]);
-    let mut answer = answer;
-    let answer = rorqual_tests::Run::output_text(&mut answer)?;
+    let answer = machine.docker(["run", "--rm", "--network", "host", IMAGE, "sh", "-c", &script]).output_text()?;
     ensure!(answer.starts_with("80 6 "), "{answer}");
     Ok(())
 }
@@ -251,7 +260,11 @@ fn a_thousand_ports_answer_at_once(machine: &Machine) -> Result<()> {
     const PORTS: u16 = 1000;
     let first = free_ports(PORTS)?;
     let last = first + PORTS - 1;
-    let container = serving(machine, &format!("-p {first}-{last}:20000-20999"), "20000-20999")?;
+    let container = Container::named(machine);
+    let range = format!("127.0.0.1:{first}-{last}:20000-20999");
+    let run = ["run", "-d", "--init", "--name", &container.name, "-p", &range, IMAGE, "/peer", "serve", "20000-20999"];
+    patient(machine, &run)?;
+    container.wait_for_log("listening")?;
     let mut streams = (first..=last).map(|port| stream::connect(v4(port))).collect::<Result<Vec<_>>>()?;
     for connection in &mut streams {
         connection.write_all(b"?")?;
@@ -262,7 +275,7 @@ fn a_thousand_ports_answer_at_once(machine: &Machine) -> Result<()> {
         connection.read_to_string(&mut answer)?;
         ensure!(answer.starts_with(&format!("{} 1 ", 20_000 + index)), "port {} answered {answer:?}", first + index);
     }
-    machine.run(&format!("stop {}", container.name))?;
+    patient(machine, &["stop", &container.name])?;
     let open: Vec<u16> = (first..=last).filter(|port| !stream::is_refused(v4(*port))).collect();
     ensure!(open.is_empty(), "still open after docker stop: {open:?}");
     Ok(())

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn connect(machine: &Machine) -> Result<UnixStream> {
     let stream = UnixStream::connect(machine.docker_socket())?;
-    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(2)))?;
     Ok(stream)
 }
 
@@ -84,7 +84,7 @@ fn a_hijacked_connection_is_half_closed_like_any_socket(machine: &Machine) -> Re
     }
     ensure!(head.starts_with("HTTP/1.1 101 "), "{head}");
     machine.run(&format!("start {}", container.name))?;
-    stream.write_all(&[b'x'; 100_000])?;
+    stream.write_all(&b"x".repeat(100_000))?;
     stream.shutdown(Shutdown::Write)?;
     let mut output = Vec::new();
     reader.read_to_end(&mut output)?;
