@@ -57,7 +57,8 @@ struct Program<'a> {
 /// Links `bytes` to `base`; returns how many addresses were written.
 pub(crate) fn fix_address(bytes: &mut [u8], base: u64) -> Result<usize, ElfError> {
     let mut program = Program { bytes, segments: Vec::new() };
-    if program.bytes.get(..6) != Some(b"\x7fELF\x02\x01") || program.u16(16)? != ET_DYN || program.u16(18)? != EM_X86_64 {
+    if program.bytes.get(..6) != Some(b"\x7fELF\x02\x01") || program.u16(16)? != ET_DYN || program.u16(18)? != EM_X86_64
+    {
         return Err(ElfError::NotPie);
     }
     program.move_segments(base)?;

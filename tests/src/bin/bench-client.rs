@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 const PIECE: usize = 256 * 1024;
 
 /// No read may wait longer.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -10,14 +10,27 @@ use nix::{
     errno::Errno,
     sys::{
         time::TimeSpec,
-        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+        timerfd::{ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
     },
+    time::{ClockId, clock_gettime},
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+/// Smaller jumps are corrections, which the guest need not follow one by one.
+const CORRECTION: TimeDelta = 200_000_000;
+/// How long jumps go unnoticed after a correction. Some hosts are corrected ten times a second, and each would wake us.
+const CORRECTED_PAUSE: Duration = Duration::from_secs(60);
+
+/// A difference of two clocks in nanoseconds.
+type TimeDelta = i64;
+
 /// A timer that is never due, and is cancelled by the kernel when the clock jumps (`timerfd_create(2)`,
 /// `TFD_TIMER_CANCEL_ON_SET`).
-pub(crate) struct ClockJumps(AsyncFd<Timer>);
+pub(crate) struct ClockJumps {
+    timer: AsyncFd<Timer>,
+    /// The wall clock's lead over the clock that stands still while the host sleeps, when a jump was last told.
+    lead: TimeDelta,
+}
 
 struct Timer(TimerFd);
 
@@ -29,33 +42,61 @@ impl AsRawFd for Timer {
 
 impl ClockJumps {
     pub(crate) fn new() -> io::Result<Self> {
-        let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+        let timer = TimerFd::new(TimerClock::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         arm(&timer)?;
         // SAFETY: the timer owns its descriptor, gives out no other, and closes it only when dropped; it is dropped with
         // the registration.
-        Ok(Self(unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?))
+        let timer = unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?;
+        Ok(Self { timer, lead: lead()? })
     }
 
-    /// Waits for the next jump.
-    pub(crate) async fn next(&self) -> io::Result<()> {
+    /// Waits for the next jump that is more than a correction.
+    pub(crate) async fn next(&mut self) -> io::Result<()> {
         loop {
-            let mut ready = self.0.readable().await?;
+            self.cancelled().await?;
+            if self.jumped(lead()?) {
+                return arm(&self.timer.get_ref().0);
+            }
+            tokio::time::sleep(CORRECTED_PAUSE).await;
+            // What happens from here on cancels the timer again; what happened before shows in the lead.
+            arm(&self.timer.get_ref().0)?;
+            if self.jumped(lead()?) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn jumped(&mut self, lead: TimeDelta) -> bool {
+        let jumped = lead.saturating_sub(self.lead).saturating_abs() >= CORRECTION;
+        if jumped {
+            self.lead = lead;
+        }
+        jumped
+    }
+
+    /// Waits until the kernel cancels the timer.
+    async fn cancelled(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.timer.readable().await?;
             let read = ready.try_io(|inner| {
                 let mut count = [0; 8];
                 nix::unistd::read(&inner.get_ref().0, &mut count).map_err(io::Error::from)
             });
             match read {
                 Err(_would_block) => {}
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ECANCELED as i32) => {
-                    return arm(&self.0.get_ref().0);
-                }
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ECANCELED as i32) => return Ok(()),
                 Ok(result) => {
                     result?;
-                    arm(&self.0.get_ref().0)?;
+                    arm(&self.timer.get_ref().0)?;
                 }
             }
         }
     }
+}
+
+fn lead() -> io::Result<TimeDelta> {
+    let nanoseconds = |clock| clock_gettime(clock).map(|time| time.tv_sec() * 1_000_000_000 + time.tv_nsec());
+    Ok(nanoseconds(ClockId::CLOCK_REALTIME)? - nanoseconds(ClockId::CLOCK_MONOTONIC)?)
 }
 
 fn arm(timer: &TimerFd) -> io::Result<()> {
@@ -71,11 +112,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_clock_that_stands_still_wakes_nobody() {
-        let jumps = ClockJumps::new().unwrap();
+        let mut jumps = ClockJumps::new().unwrap();
         tokio::select! {
             biased;
             jumped = jumps.next() => panic!("{jumped:?}"),
             () = tokio::task::yield_now() => {}
         }
+    }
+
+    #[tokio::test]
+    async fn a_sleep_is_a_jump_once_and_a_correction_is_none() {
+        let mut jumps = ClockJumps::new().unwrap();
+        let lead = jumps.lead;
+        assert!(!jumps.jumped(lead + CORRECTION / 2));
+        assert!(jumps.jumped(lead + 3600 * 1_000_000_000));
+        assert!(!jumps.jumped(lead + 3600 * 1_000_000_000));
+        assert!(jumps.jumped(lead));
     }
 }

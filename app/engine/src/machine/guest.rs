@@ -155,12 +155,12 @@ async fn keep_ports(mut agent: Agent, table: &mut ports::Table) -> Infallible {
 
 /// Sets the guest's clock now, and after each jump of the host's. Ends only when the agent cannot be reached.
 async fn keep_clock(mut agent: Agent) -> Status {
-    let jumps = ClockJumps::new();
+    let mut jumps = ClockJumps::new();
     loop {
         if let Err(status) = set_time(&mut agent).await {
             return status;
         }
-        match &jumps {
+        match &mut jumps {
             Ok(jumps) => {
                 if let Err(error) = jumps.next().await {
                     tracing::warn!("jumps of the clock cannot be watched: {error}");

@@ -8,7 +8,7 @@ use crate::{idle::Idle, measure::Times};
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Goal {
     /// What should be.
-    pub(crate) goal: String,
+    pub(crate) what: String,
     /// What is.
     pub(crate) figure: String,
     /// Whether it is met; nothing when it was not measured.
@@ -53,7 +53,7 @@ fn at_least(name: &str, ratio: f64, pair: Option<(f64, f64)>) -> Goal {
 
 fn goal(name: &str, figure: Option<(String, bool)>) -> Goal {
     let (figure, met) = figure.map_or(("not measured".to_owned(), None), |(figure, met)| (figure, Some(met)));
-    Goal { goal: name.to_owned(), figure, met }
+    Goal { what: name.to_owned(), figure, met }
 }
 
 /// A count as a number with a fraction; counts here are far below 2^52.

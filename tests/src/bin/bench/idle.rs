@@ -15,6 +15,9 @@ const TICKS: f64 = 100.0;
 /// After the last command, before the watch begins.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// Whether a process is of a part.
+type IsOfPart = fn(&Process) -> bool;
+
 /// What one part of a machine costs, all its processes together.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Cost {
@@ -49,7 +52,7 @@ pub(crate) fn watch(machine: &Machine, seconds: u64) -> Result<Idle> {
     thread::sleep(Duration::from_secs(seconds));
     let after = activity(machine);
     let live = processes::of_home(machine.home());
-    let parts: [(&str, fn(&Process) -> bool); 3] =
+    let parts: [(&str, IsOfPart); 3] =
         [("daemon", Process::is_daemon), ("vmm", Process::is_vmm), ("guest kernel", Process::is_uml)];
     let parts = parts.into_iter().map(|(part, is)| {
         let sum = |activity: &[(Process, Activity)]| {

@@ -41,6 +41,7 @@ fn main() -> Result<()> {
         host,
         runs: options.runs,
         engines: Vec::new(),
+        ratios: Vec::new(),
         not_measured: Vec::new(),
         ports: Vec::new(),
         idle: None,
@@ -78,6 +79,7 @@ fn main() -> Result<()> {
         uml.stop()?;
     }
 
+    report.ratios = report::ratios(&report.engines);
     report.goals = goals::judge(&report.engines, report.idle.as_ref());
     println!("{}", report.to_markdown());
     let programs = uml.machine().programs();

@@ -19,7 +19,7 @@ use crate::{
     engine::{BootStep, Client, Engine},
 };
 
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Settings as in the guest, but for the port proxy: Debian's is cut from the image, ours needs the agent.
 const DOCKERD: &str = r#"{"containerd": "/run/containerd/containerd.sock", "default-runtime": "crun",

@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) runs: usize,
     /// The engines that were measured; `uml` first.
     pub(crate) engines: Vec<Times>,
+    /// The medians of the engines against each other.
+    pub(crate) ratios: Vec<Ratios>,
     /// The engines that could not be measured, and why.
     pub(crate) not_measured: Vec<NotMeasured>,
     /// Published ports.
@@ -33,6 +35,42 @@ pub(crate) struct Report {
     pub(crate) idle: Option<Idle>,
     /// Goals beside figures.
     pub(crate) goals: Vec<Goal>,
+}
+
+/// How often the faster goes into the slower, of one thing.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Ratios {
+    /// What is done.
+    pub(crate) what: &'static str,
+    /// How many times faster Rorqual is than the translator.
+    pub(crate) tcg_over_uml: Option<f64>,
+    /// How many times slower it is than the host's own kernel.
+    pub(crate) uml_over_native: Option<f64>,
+}
+
+/// Picks the measurements of one thing.
+type Pick = fn(&Times) -> &Series;
+
+/// What is timed, as the tables call it.
+const TIMED: [(&str, Pick); 4] = [
+    ("start to `docker version`", |times| &times.start),
+    ("`docker run --rm`", |times| &times.run),
+    ("`docker exec`", |times| &times.exec),
+    ("`docker build`, 5 steps", |times| &times.build),
+];
+
+/// The ratios of every timed thing, where both sides were measured.
+pub(crate) fn ratios(engines: &[Times]) -> Vec<Ratios> {
+    let ratio = |pick: Pick, above: &str, below: &str| {
+        let median = |name: &str| engines.iter().find(|times| times.name == name).map(|times| pick(times).median);
+        Some(median(above)? / median(below)?)
+    };
+    let of = |(what, pick): (&'static str, Pick)| Ratios {
+        what,
+        tcg_over_uml: ratio(pick, "tcg", "uml"),
+        uml_over_native: ratio(pick, "uml", "native"),
+    };
+    TIMED.into_iter().map(of).collect()
 }
 
 /// A part that failed.
@@ -72,7 +110,7 @@ impl Report {
             Some(false) => "**not met**",
             None => "not measured",
         };
-        let rows = self.goals.iter().map(|goal| vec![goal.goal.clone(), goal.figure.clone(), verdict(goal.met).into()]);
+        let rows = self.goals.iter().map(|goal| vec![goal.what.clone(), goal.figure.clone(), verdict(goal.met).into()]);
         text + &table(&["goal", "figure", ""], rows)
     }
 
@@ -92,27 +130,19 @@ impl Report {
     }
 
     fn times(&self) -> String {
-        let rows: [(&str, fn(&Times) -> &Series); 4] = [
-            ("start to `docker version`", |times| &times.start),
-            ("`docker run --rm`", |times| &times.run),
-            ("`docker exec`", |times| &times.exec),
-            ("`docker build`, 5 steps", |times| &times.build),
-        ];
-        let uml = self.engines.iter().find(|times| times.name == "uml");
         let mut head = vec![String::new()];
         head.extend(self.engines.iter().map(|times| times.description.clone()));
-        let others: Vec<&Times> = self.engines.iter().filter(|times| times.name != "uml").collect();
-        head.extend(others.iter().map(|times| format!("{} / uml", times.name)));
-        let rows = rows.into_iter().map(|(name, pick)| {
-            let mut row = vec![name.to_owned()];
+        head.extend(["tcg / uml".to_owned(), "uml / native".to_owned()]);
+        let rows = TIMED.iter().zip(&self.ratios).map(|((name, pick), ratios)| {
+            let ratio = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+            let mut row = vec![(*name).to_owned()];
             row.extend(self.engines.iter().map(|times| format!("{:.2} s", pick(times).median)));
-            row.extend(others.iter().map(|times| {
-                uml.map_or("-".to_owned(), |uml| format!("{:.2}", pick(times).median / pick(uml).median))
-            }));
+            row.extend([ratio(ratios.tcg_over_uml), ratio(ratios.uml_over_native)]);
             row
         });
-        let mut text = "\n### Times\n\n".to_owned();
+        let mut text = String::new();
         if !self.engines.is_empty() {
+            text += "\n### Times\n\n";
             text += &table(&head.iter().map(String::as_str).collect::<Vec<_>>(), rows);
         }
         for missing in &self.not_measured {
@@ -161,7 +191,7 @@ impl Report {
         let megabytes = |bytes: u64| format!("{:.1} MB", precise(bytes) / 1e6);
         let rows = idle.parts.iter().map(|cost| {
             vec![
-                format!("{} ({} processes)", cost.part, cost.processes),
+                format!("{} (processes: {})", cost.part, cost.processes),
                 megabytes(cost.own_memory),
                 megabytes(cost.guest_memory),
                 format!("{:.2} s", cost.cpu_seconds),
@@ -179,7 +209,7 @@ impl Report {
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for row in rows {
-        text += &format!("| {} |\n", row.join(" | "));
+        writeln!(text, "| {} |", row.join(" | ")).ok();
     }
     text
 }
