@@ -4,7 +4,10 @@ use std::{
     fmt,
     io::{Read, Write},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -13,6 +16,19 @@ use anyhow::{Context, Result, bail};
 
 /// No command of a test may take longer; one that does hangs.
 pub const DEADLINE: Duration = Duration::from_secs(240);
+
+/// Set when the run is interrupted: no further program may start what was just ended.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// Lets no further command run.
+pub(crate) fn refuse_all() {
+    REFUSED.store(true, Ordering::SeqCst);
+}
+
+/// Whether commands still run.
+pub(crate) fn refused() -> bool {
+    REFUSED.load(Ordering::SeqCst)
+}
 
 /// What a finished program left.
 #[derive(Clone, Debug)]
@@ -104,6 +120,9 @@ impl Run for Command {
 
     fn run_with_input(&mut self, input: &[u8]) -> Result<Execution> {
         let line = line_of(self);
+        if refused() {
+            bail!("interrupted before `{line}`");
+        }
         self.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
         let child = self.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.with_context(|| format!("cannot run `{line}`"))?;

@@ -8,6 +8,7 @@ use std::{
         mpsc,
     },
     thread,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -127,7 +128,11 @@ impl Following {
     /// Reads on until a line fits.
     pub fn wait_for(&self, what: &str, fits: impl Fn(&str) -> bool) -> Result<String> {
         let mut seen = Vec::new();
+        let begin = Instant::now();
         loop {
+            if begin.elapsed() > PATIENCE {
+                bail!("no line in {} s is {what}; seen so far: {seen:#?}", PATIENCE.as_secs());
+            }
             match self.next_line() {
                 Ok(line) if fits(&line) => return Ok(line),
                 Ok(line) => seen.push(line),

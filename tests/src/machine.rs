@@ -4,6 +4,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
-    command::{Execution, Run},
+    command::{self, Execution, Run},
     processes,
     wait::within,
 };
@@ -19,6 +20,21 @@ use crate::{
 /// Variables of the developer's shell that would lead a docker client elsewhere.
 const DOCKER_VARIABLES: [&str; 6] =
     ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_BUILDKIT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION"];
+
+/// Every state directory of this process that may have processes, for a run that is interrupted.
+static HOMES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Ends every machine of this process at once and removes its state directory, whatever the tests are doing with it.
+pub(crate) fn stop_all() {
+    command::refuse_all();
+    for home in HOMES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for process in processes::of_home(&home) {
+            process.kill();
+        }
+        // A process on its way out may still write there.
+        within(Duration::from_secs(5), || fs::remove_dir_all(&home).ok());
+    }
+}
 
 /// A machine named `default` in a state directory of its own. Dropping it stops the machine and removes everything.
 #[derive(Debug)]
@@ -59,6 +75,7 @@ impl Machine {
             Root::Owned(directory) => directory.path(),
             Root::Lent(directory) => directory.as_path(),
         };
+        HOMES.lock().unwrap_or_else(PoisonError::into_inner).push(directory.to_owned());
         let docker_config = directory.join("docker");
         let plugins = docker_config.join("cli-plugins");
         fs::create_dir_all(&plugins)?;
@@ -166,6 +183,9 @@ impl Machine {
 
     /// Prints the end of every log, for a test that failed.
     pub fn print_logs(&self) {
+        if command::refused() {
+            return;
+        }
         for (name, path) in [
             ("daemon", self.home().join("run/daemon.log")),
             ("vmm", self.directory().join("vmm.log")),
@@ -181,6 +201,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        HOMES.lock().unwrap_or_else(PoisonError::into_inner).retain(|home| home != self.home());
         let quit = self.rorqual(["quit", "--stop-machines", "-q"]).run();
         if let Err(error) = quit.and_then(Execution::success) {
             eprintln!("the machine did not stop: {error:#}");

@@ -5,18 +5,23 @@
 //! filters and `--list` work as in any Rust test.
 
 use std::{
+    io::{self, Read},
+    os::fd::IntoRawFd,
     panic::{self, AssertUnwindSafe},
     process::{self, ExitCode},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI32, Ordering},
+    },
     thread,
     time::Instant,
 };
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-use crate::Machine;
+use crate::{Machine, machine};
 
 /// A test: its name, a claim, and what checks it on the suite's machine.
 pub type Test = (&'static str, fn(&Machine) -> Result<()>);
@@ -93,24 +98,31 @@ fn end() {
     drop(shared);
 }
 
-/// Ctrl-C and SIGTERM stop the machine before they end the tests: no process may stay behind.
+/// The end of a pipe that the signal handler writes to.
+static INTERRUPTED: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn interrupted(_signal: libc::c_int) {
+    // SAFETY: write is async-signal-safe; the buffer is one byte that lives for ever, the descriptor is never closed.
+    unsafe { libc::write(INTERRUPTED.load(Ordering::Relaxed), [0_u8].as_ptr().cast(), 1) };
+}
+
+/// Ctrl-C and SIGTERM stop the machine before they end the tests: no process may stay behind. A handler, since a mask of
+/// blocked signals would be inherited by every program the tests run.
 fn stop_when_interrupted() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    // Blocked here, and so in every thread started from now; programs we run start with nothing blocked.
-    if signals.thread_block().is_err() {
-        return;
+    let Ok((mut reader, writer)) = io::pipe() else { return };
+    INTERRUPTED.store(writer.into_raw_fd(), Ordering::Relaxed);
+    let action = SigAction::new(SigHandler::Handler(interrupted), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler only calls write; no handler was there before.
+        if unsafe { sigaction(signal, &action) }.is_err() {
+            return;
+        }
     }
     thread::spawn(move || {
-        if signals.wait().is_ok() {
+        if reader.read_exact(&mut [0]).is_ok() {
             eprintln!("interrupted: stopping the machine");
-            // A test may hold the machine: it is stopped under it.
-            let shared = std::mem::replace(&mut *SHARED.lock().unwrap_or_else(PoisonError::into_inner), Shared::Over);
-            if let Shared::Ready(machine) = &shared {
-                machine.rorqual(["stop", "--force", "-q"]).status().ok();
-            }
-            drop(shared);
+            // A test may hold the machine: it is stopped under it. Without the lock: a start may be under way.
+            machine::stop_all();
             process::exit(130);
         }
     });

@@ -153,6 +153,10 @@ impl From<tonic::Status> for Failure {
                 "the running daemon does not know this request: it is of another version than this command",
                 "end it with `rorqual quit` and try again; machines go on meanwhile",
             ),
+            // Refusals of the guest come without a stable code; their message is for a person all the same.
+            tonic::Code::FailedPrecondition | tonic::Code::NotFound | tonic::Code::InvalidArgument => {
+                Self::new(Exit::Failed, "refused", status.message(), "")
+            }
             code => Self::new(
                 Exit::Failed,
                 "internal",
