@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// No command of a test may take longer; one that does hangs.
-pub const DEADLINE: Duration = Duration::from_secs(240);
+pub const DEADLINE: Duration = Duration::from_mins(4);
 
 /// Set when the run is interrupted: no further program may start what was just ended.
 static REFUSED: AtomicBool = AtomicBool::new(false);

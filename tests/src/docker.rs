@@ -11,7 +11,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
     IMAGE, Machine,
@@ -84,7 +84,8 @@ impl<'a> Container<'a> {
     /// Its address on a network; the default bridge is `bridge`.
     pub fn address(&self, network: &str) -> Result<String> {
         let address = self.inspect(&format!("(index .NetworkSettings.Networks \"{network}\").IPAddress"))?;
-        if address.is_empty() { bail!("{} has no address on {network}", self.name) } else { Ok(address) }
+        ensure!(!address.is_empty(), "{} has no address on {network}", self.name);
+        Ok(address)
     }
 }
 

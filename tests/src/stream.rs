@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
 /// No read or write of a test may wait longer.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_mins(1);
 
 /// Connects to an address that should answer.
 pub fn connect(address: SocketAddr) -> Result<TcpStream> {
@@ -28,7 +28,8 @@ pub fn ask(address: SocketAddr, bytes: &[u8]) -> Result<String> {
     stream.shutdown(Shutdown::Write)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).with_context(|| format!("reading from {address}"))?;
-    if answer.is_empty() { bail!("{address} closed without an answer") } else { Ok(answer.trim().to_owned()) }
+    ensure!(!answer.is_empty(), "{address} closed without an answer");
+    Ok(answer.trim().to_owned())
 }
 
 /// The port the peer behind `address` says it listens on.
