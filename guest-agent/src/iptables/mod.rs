@@ -15,7 +15,9 @@ mod tables;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 
+use nix::sys::socket::{getsockopt, sockopt};
 use tracing::{debug, info, warn};
 
 use self::command::{Command, Family};
@@ -33,8 +35,9 @@ const MAX_COMMAND: u64 = 4096;
 /// Listens and answers from a thread of its own.
 pub(crate) fn serve(processes: Processes) -> io::Result<()> {
     let listener = UnixListener::bind(SOCKET)?;
+    let namespace = std::fs::read_link("/proc/self/ns/net")?;
     std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
-        let mut server = Server { processes, tables: Tables::default(), running: HashMap::new() };
+        let mut server = Server { namespace, processes, tables: Tables::default(), running: HashMap::new() };
         for client in listener.incoming() {
             let answered = client.and_then(|client| server.answer(client));
             if let Err(error) = answered {
@@ -56,6 +59,8 @@ enum Outcome {
 }
 
 struct Server {
+    /// The agent's network namespace, as `/proc` names it.
+    namespace: PathBuf,
     processes: Processes,
     tables: Tables,
     running: HashMap<Family, Restore>,
@@ -63,6 +68,10 @@ struct Server {
 
 impl Server {
     fn answer(&mut self, mut client: UnixStream) -> io::Result<()> {
+        // dockerd also sets up the name server of a container's network namespace; the tables kept here are the machine's own.
+        if !self.is_of_the_machine(&client) {
+            return client.write_all(&[RUN_REAL]);
+        }
         let mut words = Vec::new();
         Read::by_ref(&mut client).take(MAX_COMMAND).read_to_end(&mut words)?;
         let words: Vec<&str> = match std::str::from_utf8(&words) {
@@ -84,6 +93,13 @@ impl Server {
             Outcome::Failed(reason) => client.write_all(format!("\u{1}{reason}\n").as_bytes()),
             Outcome::RunReal => client.write_all(&[RUN_REAL]),
         }
+    }
+
+    /// Whether the asking program is in the network namespace of the agent.
+    fn is_of_the_machine(&self, client: &UnixStream) -> bool {
+        let asking = getsockopt(client, sockopt::PeerCredentials).map_err(io::Error::from);
+        let namespace = asking.and_then(|asking| std::fs::read_link(format!("/proc/{}/ns/net", asking.pid())));
+        namespace.is_ok_and(|namespace| namespace == self.namespace)
     }
 
     fn run(&mut self, command: &Command) -> Outcome {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+mod local;
 mod request;
 mod table;
 
@@ -70,7 +71,10 @@ impl Ports {
         let mut line = String::new();
         (&mut proxy).take(LONGEST_REQUEST).read_line(&mut line).await?;
         let published = match serde_json::from_str::<PublishRequest>(&line) {
-            Ok(request) => self.publish(published_port(&request)).await,
+            Ok(request) => match local::listen_locally(&request) {
+                Ok(local) => self.publish(published_port(&request)).await.map(|published| (published, local)),
+                Err(reason) => Err(reason),
+            },
             Err(error) => Err(format!("the agent does not understand the port proxy: {error}")),
         };
         let answer = match &published {
@@ -177,7 +181,8 @@ mod tests {
 
     use super::*;
 
-    const REQUEST: &str = r#"{"protocol":"tcp","host_address":"0.0.0.0","host_port":8080,"container_address":"172.17.0.2","container_port":80}"#;
+    /// For an address no guest has: nothing listens in here.
+    const REQUEST: &str = r#"{"protocol":"tcp","host_address":"192.0.2.1","host_port":8080,"container_address":"172.17.0.2","container_port":80}"#;
 
     fn proxy(ports: &Ports) -> BufReader<UnixStream> {
         let (proxy, agent) = UnixStream::pair().unwrap();
@@ -206,7 +211,7 @@ mod tests {
         ask(&mut connection, REQUEST).await;
         let opened = changes.recv().await.unwrap();
         let Some(Change::Open(port)) = opened.change else { panic!("{opened:?}") };
-        assert_eq!((port.host_address.as_str(), port.host_port, port.container_port), ("0.0.0.0", 8080, 80));
+        assert_eq!((port.host_address.as_str(), port.host_port, port.container_port), ("192.0.2.1", 8080, 80));
         assert_eq!(port.protocol(), PortProtocol::Tcp);
         host.verdict(PortVerdict { id: opened.id, bound: true, reason: String::new() });
         assert!(answer(&mut connection).await.bound);
@@ -238,7 +243,7 @@ mod tests {
         let mut connection = proxy(&ports);
         ask(&mut connection, REQUEST).await;
         let answer = answer(&mut connection).await;
-        assert!(!answer.bound && answer.reason.contains("0.0.0.0:8080"), "{answer:?}");
+        assert!(!answer.bound && answer.reason.contains("192.0.2.1:8080"), "{answer:?}");
         let told: Vec<_> = [changes.recv().await, changes.recv().await, changes.recv().await]
             .into_iter()
             .map(|change| change.unwrap().change.unwrap())

@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::PermissionsExt,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -227,7 +228,18 @@ fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
         }
         _ => {}
     }
-    UnixListener::bind(path).map_err(|source| DaemonError::Io { action: "listen on", path: path.to_owned(), source })
+    let listener = UnixListener::bind(path).map_err(|source| DaemonError::Io {
+        action: "listen on",
+        path: path.to_owned(),
+        source,
+    })?;
+    // The mask of the process leaves the owner's right to execute, which a socket has no use for.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|source| DaemonError::Io {
+        action: "protect",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(listener)
 }
 
 /// Takes as many descriptors as the system allows: each published port and each connection needs some.

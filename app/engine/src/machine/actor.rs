@@ -37,6 +37,8 @@ use crate::{
 const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// The engine answers within this; a first start loads an image, a repair of the disk may come before.
 const ENGINE_LIMIT: Duration = Duration::from_mins(5);
+/// A killed monitor is seen to end within this, however much memory the system has to take back.
+const END_LIMIT: Duration = Duration::from_secs(5);
 /// News of the guest that may wait.
 const EVENTS: usize = 32;
 
@@ -131,7 +133,7 @@ impl Actor {
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Start { accelerator, reply }) => self.start(accelerator, reply),
+                    Some(Command::Start { accelerator, reply }) => self.start(accelerator, reply).await,
                     Some(Command::Stop { force, container_seconds, reply }) => {
                         self.stop(force, container_seconds, reply).await;
                     }
@@ -142,12 +144,12 @@ impl Actor {
         }
     }
 
-    fn start(&mut self, accelerator: Option<AcceleratorChoice>, reply: oneshot::Sender<Progress>) {
+    async fn start(&mut self, accelerator: Option<AcceleratorChoice>, reply: oneshot::Sender<Progress>) {
         let progress = match &mut self.phase {
             Phase::Launching(launching) => launching.progress.clone(),
             Phase::Up(up) => match &up.start {
                 Some((progress, _)) => progress.clone(),
-                None => self.done(),
+                None => self.start_again(accelerator).await,
             },
             Phase::Stopping(stopping) => stopping.next.get_or_insert_with(|| (accelerator, Progress::new())).1.clone(),
             Phase::Down => {
@@ -158,6 +160,22 @@ impl Actor {
         };
         // A caller that left does not cancel the start.
         let _ = reply.send(progress);
+    }
+
+    /// A start of what seems to run: true, unless the monitor was killed just now.
+    async fn start_again(&mut self, accelerator: Option<AcceleratorChoice>) -> Progress {
+        let Phase::Up(up) = &self.phase else { return self.done() };
+        let Err(error) = up.vmm.check().await else { return self.done() };
+        let progress = Progress::new();
+        match up.vmm.ended_within(END_LIMIT).await {
+            Some(ended) => {
+                self.phase = Phase::Down;
+                self.ended(&ended, None);
+                self.launch(accelerator, progress.clone());
+            }
+            None => progress.failed(to_status(&error)),
+        }
+        progress
     }
 
     fn launch(&mut self, accelerator: Option<AcceleratorChoice>, progress: Progress) {

@@ -180,6 +180,20 @@ async fn a_killed_monitor_is_seen_at_once_and_stands_in_nobodys_way() {
 }
 
 #[tokio::test]
+async fn a_start_right_after_the_monitor_was_killed_starts_it_again() {
+    let bench = bench("ok");
+    let machine = bench.machine().await;
+    for _ in 0..5 {
+        all(machine.start(None).await.unwrap()).await.unwrap();
+        let process = i32::try_from(machine.status().vmm_process).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
+        all(machine.start(None).await.unwrap()).await.unwrap();
+        assert_eq!(machine.status().state(), State::Running);
+        assert_ne!(machine.status().vmm_process, process.unsigned_abs());
+    }
+}
+
+#[tokio::test]
 async fn a_machine_outlives_its_daemon_and_is_found_by_the_next() {
     let bench = bench("ok");
     let first = bench.machine().await;

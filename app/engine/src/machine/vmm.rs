@@ -310,6 +310,11 @@ impl Vmm {
         timeout(limit, self.ended()).await.ok()
     }
 
+    /// Whether it still answers. A process that was killed a moment ago may not have been seen to end yet.
+    pub(crate) async fn check(&self) -> Result<(), VmmError> {
+        request(&self.control, self.process, "state").await.map(drop)
+    }
+
     /// Asks the guest to power off, as by its power button.
     pub(crate) async fn stop(&self) -> Result<(), VmmError> {
         request(&self.control, self.process, "stop").await.map(drop)

@@ -1,6 +1,8 @@
 //! Ctrl-C and SIGTERM: no machine may stay behind. The baselines' processes die with ours (see `child`).
 
 use std::{
+    fs,
+    path::PathBuf,
     process::{self, Command},
     thread,
 };
@@ -8,8 +10,8 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 
-/// Runs `stop` and ends when a signal asks for it. Call it before any thread is started.
-pub(crate) fn stop_when_interrupted(mut stop: Command) -> Result<()> {
+/// Runs `stop`, removes `home` and ends when a signal asks for it. Call it before any thread is started.
+pub(crate) fn stop_when_interrupted(mut stop: Command, home: PathBuf) -> Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
@@ -19,6 +21,7 @@ pub(crate) fn stop_when_interrupted(mut stop: Command) -> Result<()> {
         if signals.wait().is_ok() {
             eprintln!("bench: interrupted: stopping the machine");
             stop.status().ok();
+            fs::remove_dir_all(&home).ok();
             process::exit(130);
         }
     });

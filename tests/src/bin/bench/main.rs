@@ -31,7 +31,10 @@ use report::{NotMeasured, Report};
 fn main() -> Result<()> {
     let options = Options::from_arguments()?;
     let mut uml = uml::Uml::prepare()?;
-    interrupt::stop_when_interrupted(uml.machine().rorqual(["quit", "--stop-machines", "-q"]))?;
+    interrupt::stop_when_interrupted(
+        uml.machine().rorqual(["quit", "--stop-machines", "-q"]),
+        uml.machine().home().to_owned(),
+    )?;
     let host = host::Host::look(uml.machine())?;
     if host.load_before > 0.5 {
         eprintln!("bench: the host is busy (load {:.2}): these figures measure its other work too", host.load_before);

@@ -12,7 +12,6 @@ use std::{
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use rorqual_tests::Machine;
-use tempfile::TempDir;
 
 use crate::{
     child::OwnChild,
@@ -67,7 +66,7 @@ pub(crate) struct Native {
     client: Client,
     notices: UnixDatagram,
     running: Option<OwnChild>,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 impl Native {
@@ -82,8 +81,10 @@ impl Native {
         if !tree.join("usr/sbin/dockerd").is_file() {
             bail!("the unpacked packages are missing: {} (make image leaves them)", tree.display());
         }
-        let directory = tempfile::Builder::new().prefix("rq").tempdir()?;
-        let own = directory.path();
+        // In that of the machine, which is removed at the end, however that comes.
+        let directory = machine.home().join("native");
+        fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let own = directory.as_path();
         for name in ["root", "run", "docker-data", "containerd-data"] {
             fs::create_dir(own.join(name))?;
         }
@@ -105,7 +106,7 @@ impl Native {
             {
                 return Ok(());
             }
-            let log = || fs::read_to_string(self.directory.path().join("dockerd.log")).unwrap_or_default();
+            let log = || fs::read_to_string(self.directory.join("dockerd.log")).unwrap_or_default();
             child.check().with_context(log)?;
             if begin.elapsed() > START_DEADLINE {
                 bail!("dockerd was not ready within {} s: {}", START_DEADLINE.as_secs(), log());
@@ -120,13 +121,13 @@ impl Engine for Native {
     }
 
     fn description(&self) -> String {
-        let firewall = fs::read_to_string(self.directory.path().join("firewall")).unwrap_or_default();
+        let firewall = fs::read_to_string(self.directory.join("firewall")).unwrap_or_default();
         let firewall = if firewall.trim().is_empty() { "" } else { ", without iptables: the host's kernel has none" };
         format!("Debian's dockerd on the host's kernel{firewall}")
     }
 
     fn start(&mut self) -> Result<()> {
-        let own = self.directory.path();
+        let own = &self.directory;
         let namespaces = ["-m", "-n", "-p", "--fork", "--kill-child", "sh", "-c", SCRIPT, "sh"];
         let mut child = OwnChild::start("dockerd", Path::new("unshare"), &own.join("script.log"), |command| {
             command.args(namespaces).arg(&self.tree).arg(own);

@@ -13,7 +13,6 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rorqual_tests::{Machine, Run, eventually};
-use tempfile::TempDir;
 
 use crate::{
     bridge,
@@ -36,7 +35,7 @@ pub(crate) struct Qemu {
     image: PathBuf,
     client: Client,
     running: Option<(OwnChild, OwnChild)>,
-    directory: TempDir,
+    directory: PathBuf,
 }
 
 impl Qemu {
@@ -45,17 +44,19 @@ impl Qemu {
         let version = Command::new("qemu-system-x86_64").arg("--version").output_text();
         let version = version.context("QEMU is not installed (make packages-bench installs it)")?;
         let version = version.split_whitespace().nth(3).unwrap_or("?").to_owned();
-        let directory = tempfile::Builder::new().prefix("rq").tempdir()?;
-        File::create(directory.path().join("data.img"))?.set_len(DATA_DISK).context("cannot make a data disk")?;
-        let socket = directory.path().join("docker.sock");
-        bridge::lead_to_docker(&socket, directory.path().join("vsock.sock"))?;
-        let client = Client::new(machine.image(), directory.path(), socket)?;
+        // In that of the machine, which is removed at the end, however that comes.
+        let directory = machine.home().join("tcg");
+        fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        File::create(directory.join("data.img"))?.set_len(DATA_DISK).context("cannot make a data disk")?;
+        let socket = directory.join("docker.sock");
+        bridge::lead_to_docker(&socket, directory.join("vsock.sock"))?;
+        let client = Client::new(machine.image(), &directory, socket)?;
         let (vmm, image) = (machine.programs().join("rorqual-vmm"), machine.image().to_owned());
         Ok(Self { version, vmm, image, client, running: None, directory })
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     fn start_vsock_device(&self) -> Result<OwnChild> {
