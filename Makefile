@@ -65,8 +65,9 @@ run: build image
 .PHONY: test
 test: test-unit test-machine
 
+# The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
-test-unit: packages
+test-unit: build image
 	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked --workspace --exclude rorqual-tests
 
 .PHONY: test-machine

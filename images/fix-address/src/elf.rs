@@ -19,8 +19,8 @@ const DF_1_PIE: u64 = 0x0800_0000;
 const RELOCATION_BYTES: usize = 24;
 const SYMBOL_BYTES: usize = 24;
 
-/// Dynamic tags whose value is an address: PLTGOT, HASH, STRTAB, SYMTAB, RELA, INIT, FINI, JMPREL, INIT_ARRAY,
-/// FINI_ARRAY, PREINIT_ARRAY, GNU_HASH, VERSYM, VERDEF, VERNEED.
+/// Dynamic tags whose value is an address: `PLTGOT`, `HASH`, `STRTAB`, `SYMTAB`, `RELA`, `INIT`, `FINI`, `JMPREL`,
+/// `INIT_ARRAY`, `FINI_ARRAY`, `PREINIT_ARRAY`, `GNU_HASH`, `VERSYM`, `VERDEF`, `VERNEED`.
 const ADDRESS_TAGS: &[u64] =
     &[3, 4, 5, 6, 7, 12, 13, 23, 25, 26, 32, 0x6fff_fef5, 0x6fff_fff0, 0x6fff_fffc, 0x6fff_fffe];
 const DT_RELA: u64 = 7;

@@ -19,7 +19,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Smaller jumps are corrections, which the guest need not follow one by one.
 const CORRECTION: TimeDelta = 200_000_000;
 /// How long jumps go unnoticed after a correction. Some hosts are corrected ten times a second, and each would wake us.
-const CORRECTED_PAUSE: Duration = Duration::from_secs(60);
+const CORRECTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// A difference of two clocks in nanoseconds.
 type TimeDelta = i64;
