@@ -68,7 +68,7 @@ test: test-unit test-machine
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
 test-unit: build image
-	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked --workspace --exclude rorqual-tests
+	@$(CARGO) test --locked --workspace --exclude rorqual-tests
 
 .PHONY: test-machine
 test-machine: build image test-material
