@@ -44,7 +44,7 @@ build: packages
 
 .PHONY: guest
 guest: packages
-	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-agent -p rorqual-iptables -p rorqual-hello
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-agent -p rorqual-shims -p rorqual-hello
 	@$(CARGO) build --release --locked -p rorqual-fix-address
 
 .PHONY: image

@@ -19,15 +19,15 @@ mod local;
 mod request;
 mod table;
 
-use request::{Protocol, PublishAnswer, PublishRequest};
+use request::{Protocol, PublishRequest};
 use table::{HostId, PortId, PortTable, Verdict};
 
 pub(crate) use request::SOCKET;
 
 /// How long the host may take to listen. dockerd gives its proxy 16 seconds.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
-/// Longest request line, in bytes.
-const LONGEST_REQUEST: u64 = 4096;
+/// Longest request, in bytes; the port proxy's own bound.
+const LONGEST_REQUEST: usize = 1024;
 /// Rest after a failed accept.
 const REST: Duration = Duration::from_millis(100);
 
@@ -68,22 +68,18 @@ impl Ports {
     /// Publishes one proxy's port for as long as its connection is open.
     async fn serve_proxy(&self, proxy: UnixStream) -> io::Result<()> {
         let mut proxy = BufReader::new(proxy);
-        let mut line = String::new();
-        (&mut proxy).take(LONGEST_REQUEST).read_line(&mut line).await?;
-        let published = match serde_json::from_str::<PublishRequest>(&line) {
+        let published = match read_request(&mut proxy).await?.and_then(|words| PublishRequest::parse(&words)) {
             Ok(request) => match local::listen_locally(&request) {
                 Ok(local) => self.publish(published_port(&request)).await.map(|published| (published, local)),
                 Err(reason) => Err(reason),
             },
-            Err(error) => Err(format!("the agent does not understand the port proxy: {error}")),
+            Err(reason) => Err(reason),
         };
-        let answer = match &published {
-            Ok(_) => PublishAnswer { bound: true, reason: String::new() },
-            Err(reason) => PublishAnswer { bound: false, reason: reason.clone() },
+        let verdict = match &published {
+            Ok(_) => "0\n".to_owned(),
+            Err(reason) => format!("1\n{reason}"),
         };
-        let mut answer = serde_json::to_vec(&answer)?;
-        answer.push(b'\n');
-        proxy.write_all(&answer).await?;
+        proxy.write_all(verdict.as_bytes()).await?;
         if published.is_ok() {
             // The proxy sends nothing more: the next thing to read is its end.
             let mut rest = [0; 64];
@@ -161,6 +157,22 @@ impl Drop for HostCall {
     }
 }
 
+/// The proxy's arguments without the zero byte behind them; the inner error is for the user.
+async fn read_request(proxy: &mut BufReader<UnixStream>) -> io::Result<Result<Vec<u8>, String>> {
+    let mut words = Vec::new();
+    while words.len() <= LONGEST_REQUEST {
+        let argument = words.len();
+        if proxy.read_until(0, &mut words).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if words.len() == argument + 1 {
+            words.pop();
+            return Ok(Ok(words));
+        }
+    }
+    Ok(Err("the port proxy's request is too long".to_owned()))
+}
+
 fn published_port(request: &PublishRequest) -> PublishedPort {
     let protocol = match request.protocol {
         Protocol::Tcp => PortProtocol::Tcp,
@@ -182,7 +194,7 @@ mod tests {
     use super::*;
 
     /// For an address no guest has: nothing listens in here.
-    const REQUEST: &str = r#"{"protocol":"tcp","host_address":"192.0.2.1","host_port":8080,"container_address":"172.17.0.2","container_port":80}"#;
+    const REQUEST: &str = "proxy\0-proto\0tcp\0-host-ip\x00192.0.2.1\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0\0";
 
     fn proxy(ports: &Ports) -> BufReader<UnixStream> {
         let (proxy, agent) = UnixStream::pair().unwrap();
@@ -192,13 +204,21 @@ mod tests {
     }
 
     async fn ask(proxy: &mut BufReader<UnixStream>, request: &str) {
-        proxy.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        proxy.write_all(request.as_bytes()).await.unwrap();
     }
 
-    async fn answer(proxy: &mut BufReader<UnixStream>) -> PublishAnswer {
+    /// What dockerd would be told of a port that is bound.
+    async fn bound(proxy: &mut BufReader<UnixStream>) -> bool {
         let mut line = String::new();
         proxy.read_line(&mut line).await.unwrap();
-        serde_json::from_str(&line).unwrap()
+        line == "0\n"
+    }
+
+    /// What dockerd would be told of a port that is not.
+    async fn refusal(proxy: &mut BufReader<UnixStream>) -> String {
+        let mut text = String::new();
+        proxy.read_to_string(&mut text).await.unwrap();
+        text.strip_prefix("1\n").unwrap().to_owned()
     }
 
     #[tokio::test]
@@ -214,7 +234,7 @@ mod tests {
         assert_eq!((port.host_address.as_str(), port.host_port, port.container_port), ("192.0.2.1", 8080, 80));
         assert_eq!(port.protocol(), PortProtocol::Tcp);
         host.verdict(PortVerdict { id: opened.id, bound: true, reason: String::new() });
-        assert!(answer(&mut connection).await.bound);
+        assert!(bound(&mut connection).await);
 
         drop(connection);
         let closed = changes.recv().await.unwrap();
@@ -230,9 +250,7 @@ mod tests {
         ask(&mut connection, REQUEST).await;
         let id = changes.recv().await.unwrap().id;
         host.verdict(PortVerdict { id, bound: false, reason: "address already in use: nginx".to_owned() });
-        let expected = PublishAnswer { bound: false, reason: "address already in use: nginx".to_owned() };
-        assert_eq!(answer(&mut connection).await, expected);
-        assert_eq!(connection.read(&mut [0]).await.unwrap(), 0);
+        assert_eq!(refusal(&mut connection).await, "address already in use: nginx");
         assert_eq!(changes.recv().await.unwrap().change, Some(Change::Close(true)));
     }
 
@@ -242,8 +260,8 @@ mod tests {
         let (_host, mut changes) = ports.connect_host();
         let mut connection = proxy(&ports);
         ask(&mut connection, REQUEST).await;
-        let answer = answer(&mut connection).await;
-        assert!(!answer.bound && answer.reason.contains("192.0.2.1:8080"), "{answer:?}");
+        let refusal = refusal(&mut connection).await;
+        assert!(refusal.contains("192.0.2.1:8080"), "{refusal}");
         let told: Vec<_> = [changes.recv().await, changes.recv().await, changes.recv().await]
             .into_iter()
             .map(|change| change.unwrap().change.unwrap())
@@ -264,7 +282,18 @@ mod tests {
     async fn a_request_that_is_none_is_answered_with_the_reason() {
         let mut connection = proxy(&Ports::default());
         ask(&mut connection, &REQUEST.replace("tcp", "sctp")).await;
-        let answer = answer(&mut connection).await;
-        assert!(!answer.bound && answer.reason.contains("sctp"), "{answer:?}");
+        let refusal = refusal(&mut connection).await;
+        assert!(refusal.contains("sctp"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_end_is_refused_and_one_cut_short_is_not_answered() {
+        let mut endless = proxy(&Ports::default());
+        ask(&mut endless, &"argument\0".repeat(200)).await;
+        assert!(refusal(&mut endless).await.contains("too long"));
+        let mut cut = proxy(&Ports::default());
+        ask(&mut cut, "proxy\0").await;
+        cut.shutdown().await.unwrap();
+        assert_eq!(cut.read(&mut [0]).await.unwrap(), 0);
     }
 }

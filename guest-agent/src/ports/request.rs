@@ -1,36 +1,89 @@
-// What the port proxy and the agent say to each other on `/run/rorqual/ports.sock` (docs/architecture.md, "Published
-// ports"). Both programs take this file in.
+//! What a port proxy asks on `/run/rorqual/ports.sock`: dockerd's arguments, each ended by a zero byte, and one more zero byte
+//! (`guest-agent/shims/src/bin/port_proxy.rs`).
 
+use std::collections::HashMap;
 use std::net::IpAddr;
-
-use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// Where the agent listens for port proxies.
 pub(crate) const SOCKET: &str = "/run/rorqual/ports.sock";
 
 /// What is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Protocol {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
     Tcp,
     Udp,
 }
 
-/// One line of a proxy: publish this port for as long as the connection is open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PublishRequest {
-    pub(crate) protocol: Protocol,
-    pub(crate) host_address: IpAddr,
-    pub(crate) host_port: u16,
-    pub(crate) container_address: IpAddr,
-    pub(crate) container_port: u16,
+/// Publish this port for as long as the connection is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PublishRequest {
+    pub(super) protocol: Protocol,
+    pub(super) host_address: IpAddr,
+    pub(super) host_port: u16,
+    pub(super) container_address: IpAddr,
+    pub(super) container_port: u16,
 }
 
-/// One line of the agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PublishAnswer {
-    pub(crate) bound: bool,
-    /// Why not, for the user.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(crate) reason: String,
+impl PublishRequest {
+    /// Reads the arguments, the program's name first: names with one dash, each followed by its value.
+    ///
+    /// # Errors
+    /// A text for the user, when one is missing or cannot be published.
+    pub(super) fn parse(arguments: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(arguments).map_err(|_| "dockerd's arguments are no text".to_owned())?;
+        let mut words = text.split_terminator('\0').skip(1);
+        let mut values = HashMap::new();
+        while let Some(name) = words.next() {
+            let value = words.next().ok_or_else(|| format!("{name} has no value"))?;
+            values.insert(name.trim_start_matches('-'), value);
+        }
+        let value = |name: &str| values.get(name).copied().ok_or_else(|| format!("-{name} is missing"));
+        let protocol = match value("proto")? {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            other => return Err(format!("Rorqual cannot publish {other} ports: only tcp and udp can be published")),
+        };
+        Ok(Self {
+            protocol,
+            host_address: parsed("host-ip", value("host-ip")?)?,
+            host_port: parsed("host-port", value("host-port")?)?,
+            container_address: parsed("container-ip", value("container-ip")?)?,
+            container_port: parsed("container-port", value("container-port")?)?,
+        })
+    }
+}
+
+fn parsed<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("-{name} {text} is not usable"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ARGUMENTS: &str =
+        "proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0";
+
+    #[test]
+    fn dockerds_arguments_are_understood() {
+        let expected = PublishRequest {
+            protocol: Protocol::Tcp,
+            host_address: "::".parse().unwrap(),
+            host_port: 8080,
+            container_address: "172.17.0.2".parse().unwrap(),
+            container_port: 80,
+        };
+        assert_eq!(PublishRequest::parse(ARGUMENTS.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_missing_or_cannot_be_published_is_named() {
+        let refusal = |arguments: &str| PublishRequest::parse(arguments.as_bytes()).unwrap_err();
+        assert_eq!(refusal("proxy\0-proto\0tcp\0"), "-host-ip is missing");
+        assert_eq!(refusal("proxy\0-proto\0"), "-proto has no value");
+        assert_eq!(refusal(&ARGUMENTS.replace("8080", "70000")), "-host-port 70000 is not usable");
+        assert!(refusal(&ARGUMENTS.replace("tcp", "sctp")).contains("sctp"));
+        assert!(PublishRequest::parse(&[0xff, 0]).is_err());
+    }
 }

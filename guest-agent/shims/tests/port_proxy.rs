@@ -15,22 +15,25 @@ use nix::unistd::{Pid, pipe2};
 
 struct Fixture {
     _folder: tempfile::TempDir,
-    agent: UnixListener,
+    agent: Option<UnixListener>,
     proxy: Child,
     status: File,
 }
 
 fn start(protocol: &str) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("ports.sock");
-    let agent = UnixListener::bind(&socket).unwrap();
+    let agent = UnixListener::bind(folder.path().join("ports.sock")).unwrap();
+    start_in(folder, protocol, Some(agent))
+}
+
+fn start_in(folder: tempfile::TempDir, protocol: &str, agent: Option<UnixListener>) -> Fixture {
     let (status, given) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let given_number = given.as_raw_fd();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rorqual-port-proxy"));
     command
         .args(["-proto", protocol, "-host-ip", "0.0.0.0", "-host-port", "8080"])
         .args(["-container-ip", "172.17.0.2", "-container-port", "80"])
-        .env("RORQUAL_PORTS_SOCKET", &socket);
+        .env("RORQUAL_PORTS_SOCKET", folder.path().join("ports.sock"));
     // SAFETY: dup2 is async-signal-safe, and both descriptors are plain numbers.
     unsafe {
         command.pre_exec(move || match libc::dup2(given_number, 3) {
@@ -45,10 +48,13 @@ fn start(protocol: &str) -> Fixture {
 
 impl Fixture {
     fn accept(&self) -> (UnixStream, String) {
-        let (connection, _) = self.agent.accept().unwrap();
-        let mut line = String::new();
-        BufReader::new(&connection).read_line(&mut line).unwrap();
-        (connection, line)
+        let (connection, _) = self.agent.as_ref().unwrap().accept().unwrap();
+        let mut request = Vec::new();
+        let mut words = BufReader::new(&connection);
+        while !request.ends_with(b"\0\0") {
+            assert_ne!(words.read_until(0, &mut request).unwrap(), 0, "{request:?}");
+        }
+        (connection, String::from_utf8(request).unwrap())
     }
 
     fn status(&mut self) -> String {
@@ -63,12 +69,23 @@ fn a_bound_port_is_reported_and_held_until_the_proxy_is_interrupted() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut fixture = start("tcp");
         let (mut agent, request) = fixture.accept();
-        assert_eq!(
-            request,
-            "{\"protocol\":\"tcp\",\"host_address\":\"0.0.0.0\",\"host_port\":8080,\
-             \"container_address\":\"172.17.0.2\",\"container_port\":80}\n"
-        );
-        agent.write_all(b"{\"bound\":true}\n").unwrap();
+        let words: Vec<_> = request.split('\0').skip(1).collect();
+        let expected = [
+            "-proto",
+            "tcp",
+            "-host-ip",
+            "0.0.0.0",
+            "-host-port",
+            "8080",
+            "-container-ip",
+            "172.17.0.2",
+            "-container-port",
+            "80",
+            "",
+            "",
+        ];
+        assert_eq!(words, expected);
+        agent.write_all(b"0\n").unwrap();
         assert_eq!(fixture.status(), "0\n");
         assert!(fixture.proxy.try_wait().unwrap().is_none());
         kill(Pid::from_raw(fixture.proxy.id().cast_signed()), signal).unwrap();
@@ -81,8 +98,9 @@ fn a_bound_port_is_reported_and_held_until_the_proxy_is_interrupted() {
 fn a_refusal_is_reported_with_its_reason() {
     let mut fixture = start("udp");
     let (mut agent, request) = fixture.accept();
-    assert!(request.contains("\"udp\""), "{request}");
-    agent.write_all(b"{\"bound\":false,\"reason\":\"address already in use: nginx\"}\n").unwrap();
+    assert!(request.contains("-proto\0udp\0"), "{request}");
+    agent.write_all(b"1\naddress already in use: nginx").unwrap();
+    drop(agent);
     assert_eq!(fixture.status(), "1\naddress already in use: nginx");
     assert!(!fixture.proxy.wait().unwrap().success());
 }
@@ -91,7 +109,7 @@ fn a_refusal_is_reported_with_its_reason() {
 fn an_agent_that_ends_ends_the_proxy() {
     let mut fixture = start("tcp");
     let (mut agent, _) = fixture.accept();
-    agent.write_all(b"{\"bound\":true}\n").unwrap();
+    agent.write_all(b"0\n").unwrap();
     assert_eq!(fixture.status(), "0\n");
     drop(agent);
     assert!(fixture.proxy.wait().unwrap().success());
@@ -101,13 +119,24 @@ fn an_agent_that_ends_ends_the_proxy() {
 fn an_agent_that_hangs_up_without_a_verdict_is_a_failure() {
     let mut fixture = start("tcp");
     drop(fixture.accept());
-    assert!(fixture.status().starts_with("1\nthe guest agent does not answer"));
+    assert!(fixture.status().starts_with("1\nthe guest agent gave no answer"));
     assert!(!fixture.proxy.wait().unwrap().success());
 }
 
 #[test]
-fn a_protocol_that_cannot_be_published_is_refused_in_plain_words() {
-    let mut fixture = start("sctp");
-    assert_eq!(fixture.status(), "1\nRorqual cannot publish sctp ports: only tcp and udp can be published");
+fn without_an_agent_the_reason_says_what_to_do() {
+    let mut fixture = start_in(tempfile::tempdir().unwrap(), "tcp", None);
+    let status = fixture.status();
+    assert!(
+        status.starts_with("1\nthe guest agent does not answer") && status.ends_with("restart the machine"),
+        "{status}"
+    );
+    assert!(!fixture.proxy.wait().unwrap().success());
+}
+
+#[test]
+fn arguments_beyond_all_bounds_are_refused() {
+    let mut fixture = start(&"t".repeat(2000));
+    assert_eq!(fixture.status(), "1\ndockerd's arguments for the port proxy are too long");
     assert!(!fixture.proxy.wait().unwrap().success());
 }

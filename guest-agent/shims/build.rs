@@ -4,4 +4,6 @@ fn main() {
     println!("cargo::rustc-link-arg-bins=-nostartfiles");
     println!("cargo::rustc-link-arg-bins=-nostdlib");
     println!("cargo::rustc-link-arg-bins=-static");
+    // Nothing would relocate it when it starts.
+    println!("cargo::rustc-link-arg-bins=-no-pie");
 }
