@@ -21,7 +21,7 @@ const STACK_TOP: u64 = 0x8000;
 const TASK_STATE: usize = 0xfffb_d000;
 
 /// Turns of the loop whose time is compared.
-const TURNS: u32 = 100_000;
+const TURNS: u32 = 20_000;
 /// How many times slower than natively the loop may be.
 const SLOWER_MAX: u32 = 100;
 /// Below this a slow loop is the host being busy, not the KVM.
