@@ -4,12 +4,14 @@
 //! [`devices`]; what carries its queues to the guest is an [`attachment`]. [`machine`] runs one machine from start to
 //! end as its [`config`] says, by an accelerator ([`uml`]), driven over the [`control`] socket.
 
+pub mod arch;
 pub mod attachment;
 pub mod config;
 pub mod console_log;
 pub mod control;
 pub mod devices;
 pub mod error;
+pub mod hypervisor;
 pub mod kvm;
 pub mod machine;
 pub mod probe;
