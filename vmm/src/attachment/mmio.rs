@@ -141,6 +141,11 @@ impl MmioAttachment {
         let _ = self.end.write(1);
     }
 
+    /// Lets go of the device, with what it holds on the host. To be called when the guest and the device's thread have ended.
+    pub fn remove_device(&self) {
+        self.state().device = Box::new(Removed);
+    }
+
     /// Tells the driver that the configuration space changed.
     pub fn configuration_changed(&self) {
         let mut state = self.state();
@@ -360,6 +365,35 @@ impl MmioAttachment {
         (state.driver_features, state.selected) = (0, 0);
         self.interrupt.reasons.store(0, Ordering::SeqCst);
     }
+}
+
+/// In the place of a device that was removed: nothing (device ID 0, §4.2.2).
+struct Removed;
+
+impl VirtioDevice for Removed {
+    fn device_type(&self) -> u32 {
+        0
+    }
+
+    fn offered_features(&self) -> u64 {
+        0
+    }
+
+    fn acknowledge_features(&mut self, _features: u64) {}
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[]
+    }
+
+    fn read_config(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn queue_kicked(&mut self, _index: usize, _queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
 }
 
 /// The queues for the length of one call.

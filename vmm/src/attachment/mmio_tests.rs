@@ -208,3 +208,15 @@ fn a_changed_configuration_has_a_new_generation_and_interrupts_a_ready_driver() 
     driver.device.configuration_changed();
     assert_eq!((driver.read(0xfc), driver.interrupts(), driver.read(0x60)), (2, 1, CONFIGURATION_CHANGED));
 }
+
+#[test]
+fn a_removed_device_leaves_nothing_on_the_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("vsock.sock");
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
+    let vsock = crate::devices::vsock::VsockDevice::new(3, &socket).unwrap();
+    let device = MmioAttachment::new("vsock", Box::new(vsock), memory).unwrap();
+    assert!(socket.exists());
+    device.remove_device();
+    assert!(!socket.exists());
+}

@@ -226,6 +226,8 @@ fn watch(ends: &Receiver<Outcome>, threads: Threads, events: &Sender<Event>) {
         if thread.join().is_err() {
             error!("the thread of a device has failed");
         }
+        // The board keeps the registers to the end of the process; sockets and locks must be free before the end is told.
+        attachment.remove_device();
     }
     if outcome == Outcome::Reset {
         let _ = events.send(Event::Reset);
