@@ -18,12 +18,17 @@ const ID_BYTES_MAX: usize = 20;
 const MEMORY_MIB_MIN: u64 = 64;
 const MEMORY_MIB_MAX: u64 = 1 << 20;
 
+/// Most processors of a KVM guest. Its interrupt controllers' numbers are 8 bits wide, so 254 would be the end.
+const KVM_CPUS_MAX: u32 = 64;
+
 /// What runs the guest's processor.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accelerator {
     /// User Mode Linux: the kernel as a process.
     Uml,
+    /// The hypervisor of Linux.
+    Kvm,
 }
 
 impl Accelerator {
@@ -31,6 +36,7 @@ impl Accelerator {
     pub fn name(self) -> &'static str {
         match self {
             Self::Uml => "uml",
+            Self::Kvm => "kvm",
         }
     }
 }
@@ -47,7 +53,7 @@ pub struct Config {
     pub accelerator: Accelerator,
     /// What is booted.
     pub kernel: Kernel,
-    /// Number of processors. User Mode Linux has one.
+    /// Number of processors: 1 with User Mode Linux, up to 64 with KVM.
     pub cpus: u32,
     /// Guest memory in MiB.
     pub memory_mib: u64,
@@ -117,8 +123,13 @@ impl Config {
         if self.version != 1 {
             return Err(format!("version {} is not known; this monitor reads version 1", self.version));
         }
-        if self.cpus != 1 {
-            return Err(format!("cpus is {}; the accelerator uml has one processor", self.cpus));
+        let most = match self.accelerator {
+            Accelerator::Uml => 1,
+            Accelerator::Kvm => KVM_CPUS_MAX,
+        };
+        if !(1..=most).contains(&self.cpus) {
+            let name = self.accelerator.name();
+            return Err(format!("cpus is {}; the accelerator {name} has 1 to {most}", self.cpus));
         }
         if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
             return Err(format!(
@@ -188,6 +199,20 @@ mod tests {
     fn refused(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from));
         Config::parse(&GOOD.replacen(from, to, 1)).unwrap_err()
+    }
+
+    #[test]
+    fn each_accelerator_has_its_own_number_of_processors() {
+        let mut config: Config = serde_json::from_value(serde_json::json!({
+            "version": 1, "name": "m", "accelerator": "kvm", "kernel": {"path": "/k", "initramfs": "/i"},
+            "cpus": 64, "memory_mib": 128, "console_log": "/m/console.log", "control_socket": "/m/control.sock"
+        }))
+        .unwrap();
+        assert!(config.check().is_ok());
+        config.accelerator = Accelerator::Uml;
+        assert!(config.check().unwrap_err().contains("uml has 1 to 1"));
+        (config.accelerator, config.cpus) = (Accelerator::Kvm, 65);
+        assert!(config.check().is_err());
     }
 
     #[test]

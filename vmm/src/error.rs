@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::devices::block::DiskError;
 use crate::devices::vsock::VsockError;
+use crate::hypervisor::HypervisorError;
 
 /// The kind of a failure, for programs. The contract is in docs/architecture.md.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -65,6 +66,12 @@ impl Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<HypervisorError> for Failure {
+    fn from(error: HypervisorError) -> Self {
+        Self::new(ErrorCode::AcceleratorUnusable, error.to_string())
+    }
+}
 
 impl From<DiskError> for Failure {
     fn from(error: DiskError) -> Self {

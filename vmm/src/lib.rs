@@ -2,14 +2,17 @@
 //!
 //! A device is split in three: the virtio device (features, configuration space, queues) and its request logic live in
 //! [`devices`]; what carries its queues to the guest is an [`attachment`]. [`machine`] runs one machine from start to
-//! end as its [`config`] says, by an accelerator ([`uml`]), driven over the [`control`] socket.
+//! end as its [`config`] says, by an accelerator ([`uml`], [`kvm`]), driven over the [`control`] socket. What a [`hypervisor`]
+//! runs is described to its guest by [`arch`].
 
+pub mod arch;
 pub mod attachment;
 pub mod config;
 pub mod console_log;
 pub mod control;
 pub mod devices;
 pub mod error;
+pub mod hypervisor;
 pub mod kvm;
 pub mod machine;
 pub mod probe;

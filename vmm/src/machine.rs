@@ -14,15 +14,18 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::{error, info, warn};
 
-use crate::attachment::relay::BackendChannel;
-use crate::config::Config;
+use crate::attachment::notice::ConfigurationNotice;
+use crate::config::{Accelerator, Config};
 use crate::control::ControlSocket;
+use crate::devices::VirtioDevice;
 use crate::devices::block::{BlockDevice, Disk};
 use crate::devices::counters::Counters;
 use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
+#[cfg(target_arch = "x86_64")]
+use crate::kvm::guest::KvmGuest;
 use crate::signals;
-use crate::uml::{ConsoleTail, GuestEnd, UmlDevice, UmlGuest};
+use crate::uml::{ConsoleTail, GuestEnd, UmlGuest};
 
 /// What the machine's threads tell its main thread.
 #[derive(Debug)]
@@ -69,7 +72,72 @@ struct Device {
     kind: &'static str,
     counters: Arc<dyn Counters>,
     disk: Option<Arc<Disk>>,
-    channel: Arc<BackendChannel>,
+    notice: Arc<ConfigurationNotice>,
+}
+
+/// A device to give to the guest, in the order it finds them.
+pub struct GuestDevice {
+    /// Identity, for the log.
+    pub id: String,
+    /// The device.
+    pub device: Box<dyn VirtioDevice>,
+    /// Set to the way to its driver once there is one.
+    pub notice: Arc<ConfigurationNotice>,
+}
+
+/// The guest, whatever runs its processors.
+enum Guest {
+    Uml(UmlGuest),
+    #[cfg(target_arch = "x86_64")]
+    Kvm(KvmGuest),
+}
+
+impl Guest {
+    fn start(
+        config: &Config,
+        devices: Vec<GuestDevice>,
+        tail: &Arc<ConsoleTail>,
+        events: &Sender<Event>,
+    ) -> Result<Self, Failure> {
+        match config.accelerator {
+            Accelerator::Uml => UmlGuest::start(config, devices, tail, events).map(Self::Uml),
+            #[cfg(target_arch = "x86_64")]
+            Accelerator::Kvm => KvmGuest::start(config, devices, tail, events).map(Self::Kvm),
+            #[cfg(not(target_arch = "x86_64"))]
+            Accelerator::Kvm => Err(Failure::new(
+                ErrorCode::AcceleratorUnusable,
+                "the accelerator kvm does not support this processor architecture yet",
+            )),
+        }
+    }
+
+    fn press_power_button(&self) -> Result<(), Failure> {
+        match self {
+            Self::Uml(guest) => guest.press_power_button(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Kvm(guest) => {
+                guest.press_power_button();
+                Ok(())
+            }
+        }
+    }
+
+    fn kill(&self) {
+        match self {
+            Self::Uml(guest) => guest.kill(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Kvm(guest) => guest.kill(),
+        }
+    }
+
+    fn clean_up(&self) {
+        match self {
+            Self::Uml(guest) => guest.clean_up(),
+            // It leaves nothing in the file system.
+            #[cfg(target_arch = "x86_64")]
+            Self::Kvm(_) => {}
+        }
+    }
 }
 
 /// The end as it is told to those who watch.
@@ -100,7 +168,7 @@ pub struct Machine {
     started: Instant,
     devices: Vec<Device>,
     progress: Mutex<Progress>,
-    guest: OnceLock<UmlGuest>,
+    guest: OnceLock<Guest>,
     tail: Arc<ConsoleTail>,
     events: Sender<Event>,
 }
@@ -152,7 +220,7 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
     });
     signals::listen(machine.clone())?;
     let any_device = !attached.is_empty();
-    let guest = UmlGuest::start(&machine.config, attached, &tail, &sender)?;
+    let guest = Guest::start(&machine.config, attached, &tail, &sender)?;
     let _ = machine.guest.set(guest);
     let control = listening.serve(machine.clone())?;
     if any_device {
@@ -165,26 +233,26 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
     Ok((machine, control, events))
 }
 
-type Devices = (Vec<Device>, Vec<UmlDevice>);
+type Devices = (Vec<Device>, Vec<GuestDevice>);
 
 fn make_devices(config: &Config) -> Result<Devices, Failure> {
     let (mut devices, mut attached) = (Vec::new(), Vec::new());
     for block in &config.block {
         let disk = Arc::new(Disk::open(&block.path, block.read_only)?);
-        let channel = Arc::new(BackendChannel::default());
-        attached.push(UmlDevice {
+        let notice = Arc::new(ConfigurationNotice::default());
+        attached.push(GuestDevice {
             id: block.id.clone(),
             device: Box::new(BlockDevice::new(disk.clone(), &block.id)),
-            channel: channel.clone(),
+            notice: notice.clone(),
         });
-        devices.push(Device { id: block.id.clone(), kind: "block", counters: disk.clone(), disk: Some(disk), channel });
+        devices.push(Device { id: block.id.clone(), kind: "block", counters: disk.clone(), disk: Some(disk), notice });
     }
     if let Some(vsock) = &config.vsock {
         let device = VsockDevice::new(vsock.guest_cid.into(), &vsock.socket)?;
-        let channel = Arc::new(BackendChannel::default());
+        let notice = Arc::new(ConfigurationNotice::default());
         let counters: Arc<dyn Counters> = device.statistics();
-        devices.push(Device { id: "vsock".to_owned(), kind: "vsock", counters, disk: None, channel: channel.clone() });
-        attached.push(UmlDevice { id: "vsock".to_owned(), device: Box::new(device), channel });
+        devices.push(Device { id: "vsock".to_owned(), kind: "vsock", counters, disk: None, notice: notice.clone() });
+        attached.push(GuestDevice { id: "vsock".to_owned(), device: Box::new(device), notice });
     }
     Ok((devices, attached))
 }
@@ -250,6 +318,8 @@ impl Machine {
             _ if reset && state == State::Stopping => {
                 (Reason::PowerOff, "the guest reset when asked to stop".to_owned())
             }
+            // A kernel that panicked resets, too (`panic=1`).
+            _ if reset && self.tail.last_words().contains("Kernel panic") => (Reason::Crashed, self.tail.last_words()),
             _ if reset => (Reason::Reset, String::new()),
             GuestEnd::Exited(0) => (Reason::PowerOff, String::new()),
             end => (Reason::Crashed, format!("{}: {}", describe(end), self.tail.last_words())),
@@ -332,8 +402,7 @@ impl Machine {
             Failure::new(ErrorCode::ConfigInvalid, format!("the machine has no disk with the id {id:?}"))
         })?;
         let bytes = disk.reread_size()?;
-        let told =
-            device.channel.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
+        let told = device.notice.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
         info!(disk = id, bytes, told, "the disk has a new size");
         Ok(json!({"bytes": bytes, "guest_told": told}))
     }
@@ -360,6 +429,7 @@ fn describe(end: &GuestEnd) -> String {
             Ok(signal) => format!("the guest kernel was ended by {signal}"),
             Err(_) => format!("the guest kernel was ended by signal {signal}"),
         },
+        GuestEnd::ProcessorFailed(reason) => format!("the guest's processor cannot go on: {reason}"),
         GuestEnd::SupervisorKilled => "the supervisor of the guest kernel was killed".to_owned(),
     }
 }

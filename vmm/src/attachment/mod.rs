@@ -1,4 +1,6 @@
 //! Attachments: what carries a device's queues to the guest.
 
+pub mod mmio;
+pub mod notice;
 pub mod relay;
 pub mod vhost_user;

@@ -10,7 +10,6 @@
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -18,6 +17,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use thiserror::Error;
 use tracing::warn;
+
+use super::notice::ConfigurationNotice;
 
 /// Header of every message: request, flags and payload size, 32 bits each (vhost-user, "Message format").
 const HEADER_BYTES: usize = 12;
@@ -43,28 +44,15 @@ pub enum RelayError {
     Socket(#[from] io::Error),
 }
 
-/// The channel by which a backend tells the frontend something unasked, once the frontend has given one.
-#[derive(Debug, Default)]
-pub struct BackendChannel(Mutex<Option<UnixStream>>);
-
-impl BackendChannel {
-    /// Tells the guest that the device's configuration space changed. False when the guest has given no channel.
-    pub fn configuration_changed(&self) -> io::Result<bool> {
-        let mut channel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(channel) = channel.as_mut() else { return Ok(false) };
-        channel.write_all(&header(BACKEND_CONFIG_CHANGE, FLAGS_VERSION_1, 0))?;
-        Ok(true)
-    }
-
-    fn set(&self, descriptor: &OwnedFd) -> io::Result<()> {
-        let duplicate = UnixStream::from(descriptor.try_clone()?);
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(duplicate);
-        Ok(())
-    }
+/// Keeps a duplicate of the backend request channel as the way to tell the guest of a changed configuration.
+fn keep(notice: &ConfigurationNotice, descriptor: &OwnedFd) -> io::Result<()> {
+    let mut channel = UnixStream::from(descriptor.try_clone()?);
+    notice.set(move || channel.write_all(&header(BACKEND_CONFIG_CHANGE, FLAGS_VERSION_1, 0)));
+    Ok(())
 }
 
 /// Carries messages between `frontend` (the guest kernel) and `backend` until one of them hangs up.
-pub fn relay(frontend: &UnixStream, backend: &UnixStream, channel: &BackendChannel) -> Result<(), RelayError> {
+pub fn relay(frontend: &UnixStream, backend: &UnixStream, channel: &ConfigurationNotice) -> Result<(), RelayError> {
     loop {
         let mut waiting =
             [PollFd::new(frontend.as_fd(), PollFlags::POLLIN), PollFd::new(backend.as_fd(), PollFlags::POLLIN)];
@@ -83,7 +71,7 @@ pub fn relay(frontend: &UnixStream, backend: &UnixStream, channel: &BackendChann
 }
 
 /// Passes one message of the frontend on; false at its end.
-fn pass_request(from: &UnixStream, to: &UnixStream, channel: &BackendChannel) -> Result<bool, RelayError> {
+fn pass_request(from: &UnixStream, to: &UnixStream, channel: &ConfigurationNotice) -> Result<bool, RelayError> {
     let mut message = vec![0; HEADER_BYTES];
     let mut descriptors = Vec::new();
     if !fill(from, &mut message, &mut descriptors)? {
@@ -106,7 +94,7 @@ fn pass_request(from: &UnixStream, to: &UnixStream, channel: &BackendChannel) ->
         }
         SET_BACKEND_REQ_FD => {
             if let Some(descriptor) = descriptors.first() {
-                channel.set(descriptor)?;
+                keep(channel, descriptor)?;
             }
         }
         _ => {}
@@ -224,10 +212,11 @@ mod tests {
 
     /// A relay between two socket pairs: the guest kernel's end, the backend's end, the channel it keeps.
     fn relayed()
-    -> (UnixStream, UnixStream, std::sync::Arc<BackendChannel>, std::thread::JoinHandle<Result<(), RelayError>>) {
+    -> (UnixStream, UnixStream, std::sync::Arc<ConfigurationNotice>, std::thread::JoinHandle<Result<(), RelayError>>)
+    {
         let (guest, frontend) = UnixStream::pair().unwrap();
         let (backend, device) = UnixStream::pair().unwrap();
-        let channel = std::sync::Arc::new(BackendChannel::default());
+        let channel = std::sync::Arc::new(ConfigurationNotice::default());
         let kept = channel.clone();
         let thread = std::thread::spawn(move || relay(&frontend, &backend, &kept));
         (guest, device, channel, thread)

@@ -20,7 +20,7 @@ const TAIL_LINES: usize = 3;
 pub struct ConsoleTail(Mutex<VecDeque<u8>>);
 
 impl ConsoleTail {
-    fn push(&self, bytes: &[u8]) {
+    pub(crate) fn push(&self, bytes: &[u8]) {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tail.extend(bytes);
         let surplus = tail.len().saturating_sub(TAIL_BYTES);

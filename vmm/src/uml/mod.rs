@@ -30,28 +30,17 @@ use vhost::vhost_user::Listener;
 pub use self::console::ConsoleTail;
 pub use self::process::GuestEnd;
 use self::process::GuestProcess;
-use crate::attachment::relay::{BackendChannel, relay};
+use crate::attachment::relay::relay;
 use crate::attachment::vhost_user::VhostUserAttachment;
 use crate::config::Config;
-use crate::devices::VirtioDevice;
 use crate::error::{ErrorCode, Failure};
-use crate::machine::Event;
+use crate::machine::{Event, GuestDevice};
 
 /// Directory of the kernel's own within the runtime directory (`umid`).
 const UMID: &str = "m";
 /// How long after the start a stop waits for the kernel to be able to hear of it.
 const MCONSOLE_WITHIN: Duration = Duration::from_secs(10);
 const MCONSOLE_RETRY: Duration = Duration::from_millis(20);
-
-/// A device to give to the guest, in the order it finds them.
-pub struct UmlDevice {
-    /// Identity, for the log.
-    pub id: String,
-    /// The device.
-    pub device: Box<dyn VirtioDevice>,
-    /// Where the channel to its driver is kept.
-    pub channel: Arc<BackendChannel>,
-}
 
 /// A started guest.
 #[derive(Debug)]
@@ -66,7 +55,7 @@ impl UmlGuest {
     /// Starts the kernel with its devices. Reports [`Event::Connected`] when it runs, and its end.
     pub fn start(
         config: &Config,
-        devices: Vec<UmlDevice>,
+        devices: Vec<GuestDevice>,
         tail: &Arc<ConsoleTail>,
         events: &Sender<Event>,
     ) -> Result<Self, Failure> {
@@ -189,8 +178,8 @@ impl Attached {
 }
 
 /// Serves a device on a socket of its own.
-fn attach(runtime: &Path, number: usize, device: UmlDevice, events: &Sender<Event>) -> Result<Attached, Failure> {
-    let UmlDevice { id, device, channel } = device;
+fn attach(runtime: &Path, number: usize, device: GuestDevice, events: &Sender<Event>) -> Result<Attached, Failure> {
+    let GuestDevice { id, device, notice } = device;
     let kind = device.device_type();
     let failed = |error: &dyn std::fmt::Display| Failure::internal(&format!("attach device {id}"), error);
     let mut attachment = VhostUserAttachment::new(&id, device).map_err(|error| failed(&error))?;
@@ -209,7 +198,7 @@ fn attach(runtime: &Path, number: usize, device: UmlDevice, events: &Sender<Even
         let _ = events.send(Event::Connected);
         let name = id.clone();
         let relaying = spawn(&format!("relay-{id}"), move || {
-            if let Err(error) = relay(&frontend, &backend, &channel) {
+            if let Err(error) = relay(&frontend, &backend, &notice) {
                 error!(device = %name, "the device has lost the guest: {error}");
             }
             // The device goes when its attachment does; that takes both its connections' ends.

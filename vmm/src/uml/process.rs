@@ -35,6 +35,8 @@ pub enum GuestEnd {
     Signalled(i32),
     /// The supervisor was ended and everything below it.
     SupervisorKilled,
+    /// A virtual processor cannot go on, for this reason.
+    ProcessorFailed(String),
 }
 
 impl GuestProcess {

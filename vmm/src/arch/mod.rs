@@ -1,0 +1,4 @@
+//! What a machine of each processor architecture looks like to its guest.
+
+#[cfg(target_arch = "x86_64")]
+pub mod x86_64;

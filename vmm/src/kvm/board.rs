@@ -1,0 +1,200 @@
+//! What the guest's processors reach outside of memory: the serial port, the keyboard controller, power and reset, and the
+//! registers of the virtio devices.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tracing::debug;
+use vm_superio::serial::NoEvents;
+use vm_superio::{Serial, Trigger};
+
+use super::guest::Outcome;
+use super::keyboard::{Asked, Keyboard};
+use crate::arch::x86_64::layout::{
+    DEVICE_BYTES, DEVICES_START, KEYBOARD_PORT, POWER_OFF_VALUE, POWER_PORT, RESET_VALUE, SERIAL_PORT,
+};
+use crate::attachment::mmio::MmioAttachment;
+use crate::hypervisor::Bus;
+
+const SERIAL_LAST: u16 = SERIAL_PORT + 7;
+const KEYBOARD_COMMAND: u16 = KEYBOARD_PORT + 4;
+const RESET_PORT: u16 = POWER_PORT + 2;
+
+/// An interrupt line.
+#[derive(Clone)]
+pub(super) struct Line(Arc<EventFd>);
+
+impl Line {
+    fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?)))
+    }
+
+    fn raise(&self) {
+        // Fails only if the counter is full: then it is raised already.
+        let _ = self.0.write(1);
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Trigger for Line {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.raise();
+        Ok(())
+    }
+}
+
+type Output = Box<dyn Write + Send>;
+
+/// The board of one machine, shared by its processors.
+pub(super) struct Board {
+    pub(super) serial_line: Line,
+    pub(super) keyboard_line: Line,
+    serial: Mutex<Serial<Line, NoEvents, Output>>,
+    keyboard: Mutex<Keyboard>,
+    devices: Vec<Arc<MmioAttachment>>,
+    outcomes: Sender<Outcome>,
+}
+
+fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Board {
+    /// A board with these devices, the serial port's output going to `console`, the guest's end told on `outcomes`.
+    pub(super) fn new(
+        devices: Vec<Arc<MmioAttachment>>,
+        console: Output,
+        outcomes: Sender<Outcome>,
+    ) -> io::Result<Self> {
+        let serial_line = Line::new()?;
+        Ok(Self {
+            serial: Mutex::new(Serial::new(serial_line.clone(), console)),
+            serial_line,
+            keyboard_line: Line::new()?,
+            keyboard: Mutex::new(Keyboard::new()),
+            devices,
+            outcomes,
+        })
+    }
+
+    /// Presses Ctrl-Alt-Del.
+    pub(super) fn press_power_button(&self) {
+        let asked = lock(&self.keyboard).press();
+        self.answer(asked);
+    }
+
+    fn answer(&self, asked: Asked) {
+        match asked {
+            Asked::Nothing => {}
+            Asked::Interrupt => self.keyboard_line.raise(),
+            Asked::Reset => self.end(Outcome::Reset),
+        }
+    }
+
+    fn end(&self, outcome: Outcome) {
+        // Nobody listens when it has ended already.
+        let _ = self.outcomes.send(outcome);
+    }
+
+    fn device(&self, address: u64) -> Option<(&MmioAttachment, u64)> {
+        let offset = address.checked_sub(DEVICES_START)?;
+        let device = self.devices.get(usize::try_from(offset / DEVICE_BYTES).ok()?)?;
+        Some((device, offset % DEVICE_BYTES))
+    }
+}
+
+impl Bus for Board {
+    fn read_port(&self, port: u16, data: &mut [u8]) {
+        // What is not there reads as ones.
+        data.fill(0xff);
+        let Some(first) = data.first_mut() else { return };
+        match port {
+            SERIAL_PORT..=SERIAL_LAST => *first = lock(&self.serial).read((port - SERIAL_PORT) as u8),
+            KEYBOARD_PORT => {
+                let (byte, asked) = lock(&self.keyboard).read();
+                *first = byte;
+                self.answer(asked);
+            }
+            KEYBOARD_COMMAND => *first = lock(&self.keyboard).status(),
+            POWER_PORT..=RESET_PORT => *first = 0,
+            _ => {}
+        }
+    }
+
+    fn write_port(&self, port: u16, data: &[u8]) {
+        match (port, data) {
+            // A string instruction writes several bytes.
+            (SERIAL_PORT..=SERIAL_LAST, bytes) => {
+                let mut serial = lock(&self.serial);
+                for byte in bytes {
+                    if let Err(error) = serial.write((port - SERIAL_PORT) as u8, *byte) {
+                        debug!("the serial port lost a byte: {error:?}");
+                    }
+                }
+            }
+            (KEYBOARD_PORT, [byte]) => {
+                let asked = lock(&self.keyboard).write(*byte);
+                self.answer(asked);
+            }
+            (KEYBOARD_COMMAND, [byte]) => {
+                let asked = lock(&self.keyboard).command(*byte);
+                self.answer(asked);
+            }
+            (POWER_PORT, [POWER_OFF_VALUE]) => self.end(Outcome::PowerOff),
+            (RESET_PORT, [RESET_VALUE]) => self.end(Outcome::Reset),
+            _ => {}
+        }
+    }
+
+    fn read_device(&self, address: u64, data: &mut [u8]) {
+        match self.device(address) {
+            Some((device, offset)) => device.read(offset, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    fn write_device(&self, address: u64, data: &[u8]) {
+        if let Some((device, offset)) = self.device(address) {
+            device.write(offset, data);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn power_off_reset_and_console_are_told_apart() {
+        let (sender, outcomes) = mpsc::channel();
+        let board = Board::new(Vec::new(), Box::new(io::sink()), sender).unwrap();
+        board.write_port(SERIAL_PORT, b"x");
+        board.write_port(POWER_PORT, &[0]);
+        assert!(outcomes.try_recv().is_err());
+        board.write_port(POWER_PORT, &[POWER_OFF_VALUE]);
+        board.write_port(RESET_PORT, &[RESET_VALUE]);
+        assert_eq!(outcomes.try_iter().collect::<Vec<_>>(), [Outcome::PowerOff, Outcome::Reset]);
+    }
+
+    #[test]
+    fn what_is_not_there_reads_as_ones() {
+        let board = Board::new(Vec::new(), Box::new(io::sink()), mpsc::channel().0).unwrap();
+        let mut data = [0; 4];
+        board.read_device(DEVICES_START, &mut data);
+        assert_eq!(data, [0xff; 4]);
+        board.read_port(0xcf8, &mut data);
+        assert_eq!(data, [0xff; 4]);
+    }
+}
