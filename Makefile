@@ -23,6 +23,7 @@ BIN := $(CARGO_TARGET_DIR)/$(PROFILE)
 help:
 	@echo 'make run      build everything, start the machine, run a container, fetch its page'
 	@echo 'make test     every test: unit, and end to end on a real machine'
+	@echo 'make test-kvm the kvm accelerator, in a machine with emulated virtualization'
 	@echo 'make lint     formatting, clippy, licences'
 	@echo 'make image    the guest image, in target/images'
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
@@ -73,6 +74,12 @@ test-unit: build image
 .PHONY: test-machine
 test-machine: build image test-material
 	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
+
+# Rorqual's own monitor on KVM, in a machine whose processor is emulated with virtualization: about five minutes for each number of processors.
+.PHONY: test-kvm
+test-kvm: build image
+	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested
+	@tests/nested/run $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) 1 2
 
 .PHONY: lint
 lint: packages

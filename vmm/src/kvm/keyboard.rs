@@ -14,6 +14,8 @@ const CONFIGURATION: u8 = 0x65;
 /// Pressed and released, in scan code set 1: Ctrl, Alt, Del.
 const CTRL_ALT_DEL: [u8; 6] = [0x1d, 0x38, 0x53, 0xd3, 0xb8, 0x9d];
 const ACKNOWLEDGED: u8 = 0xfa;
+/// Most bytes that wait to be read; what a guest asks for beyond them is lost, as with a real controller.
+const OUTPUT_MAX: usize = 64;
 
 /// What the next byte written to the data port is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -46,7 +48,8 @@ impl Keyboard {
         Self { output: VecDeque::new(), configuration: CONFIGURATION, expected: Expected::Keyboard, parameter: false }
     }
 
-    fn interrupt(&self) -> Asked {
+    fn interrupt(&mut self) -> Asked {
+        self.output.truncate(OUTPUT_MAX);
         if self.configuration & INTERRUPT != 0 && !self.output.is_empty() { Asked::Interrupt } else { Asked::Nothing }
     }
 
@@ -122,6 +125,16 @@ mod tests {
         let read: Vec<u8> = (0..6).map(|_| keyboard.read().0).collect();
         assert_eq!(read, CTRL_ALT_DEL);
         assert_eq!(keyboard.status() & OUTPUT_FULL, 0);
+    }
+
+    #[test]
+    fn a_guest_that_never_reads_takes_no_more_memory() {
+        let mut keyboard = Keyboard::new();
+        for _ in 0..1000 {
+            keyboard.command(0x20);
+            keyboard.write(0xf2);
+        }
+        assert_eq!(keyboard.output.len(), OUTPUT_MAX);
     }
 
     #[test]

@@ -8,8 +8,10 @@ use tokio::process::Command;
 
 use crate::{config::AcceleratorChoice, error::Coded, image::Accelerator};
 
-/// Why kvm is not taken although it may work here; `None` once rorqual-vmm has it. The one place that says so.
-const KVM_IS_MISSING: Option<&str> = Some("the kvm accelerator comes with a later version");
+/// Why `auto` does not take a kvm that works: rorqual-vmm's own has only run in an emulated processor so far. The one place that
+/// says so.
+const KVM_IS_NEW: &str =
+    "it works here, but Rorqual's support for it is new; try it with `rorqual start --accelerator kvm`";
 /// A probe runs a few guest instructions; one that takes longer than this hangs.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -76,22 +78,21 @@ pub(crate) async fn probe(vmm: &Path, uml_kernel: Option<&Path>) -> Result<Probe
 
 /// Decides. The reason is for the user: why this one.
 pub(crate) fn choose(choice: AcceleratorChoice, probe: &Probe) -> Result<(Accelerator, String), AcceleratorError> {
-    let kvm = match KVM_IS_MISSING {
-        Some(reason) if probe.kvm.usable => Finding { usable: false, reason: reason.to_owned() },
-        _ => probe.kvm.clone(),
-    };
     let unusable = |name, finding: &Finding| AcceleratorError::Unusable { name, reason: finding.reason.clone() };
     match choice {
-        AcceleratorChoice::Kvm if KVM_IS_MISSING.is_some() => {
-            Err(AcceleratorError::Unusable { name: "kvm", reason: KVM_IS_MISSING.unwrap_or_default().to_owned() })
-        }
-        AcceleratorChoice::Kvm if kvm.usable => Ok((Accelerator::Kvm, "it was asked for".to_owned())),
-        AcceleratorChoice::Kvm => Err(unusable("kvm", &kvm)),
+        AcceleratorChoice::Kvm if probe.kvm.usable => Ok((Accelerator::Kvm, "it was asked for".to_owned())),
+        AcceleratorChoice::Kvm => Err(unusable("kvm", &probe.kvm)),
         AcceleratorChoice::Uml if probe.uml.usable => Ok((Accelerator::Uml, "it was asked for".to_owned())),
         AcceleratorChoice::Uml => Err(unusable("uml", &probe.uml)),
-        AcceleratorChoice::Auto if kvm.usable => Ok((Accelerator::Kvm, kvm.reason)),
-        AcceleratorChoice::Auto if probe.uml.usable => Ok((Accelerator::Uml, format!("no kvm: {}", kvm.reason))),
-        AcceleratorChoice::Auto => Err(AcceleratorError::None { kvm: kvm.reason, uml: probe.uml.reason.clone() }),
+        AcceleratorChoice::Auto if probe.uml.usable => {
+            let why_not = if probe.kvm.usable { KVM_IS_NEW } else { &probe.kvm.reason };
+            Ok((Accelerator::Uml, format!("no kvm: {why_not}")))
+        }
+        // Better a new one than none.
+        AcceleratorChoice::Auto if probe.kvm.usable => Ok((Accelerator::Kvm, format!("no uml: {}", probe.uml.reason))),
+        AcceleratorChoice::Auto => {
+            Err(AcceleratorError::None { kvm: probe.kvm.reason.clone(), uml: probe.uml.reason.clone() })
+        }
     }
 }
 
@@ -108,10 +109,16 @@ mod tests {
     fn auto_takes_uml_and_says_why_not_kvm() {
         let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(false, true)).unwrap();
         assert_eq!((accelerator, reason.as_str()), (Accelerator::Uml, "no kvm: no /dev/kvm"));
-        if let Some(missing) = KVM_IS_MISSING {
-            let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(true, true)).unwrap();
-            assert_eq!((accelerator, reason), (Accelerator::Uml, format!("no kvm: {missing}")));
-        }
+        let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(true, true)).unwrap();
+        assert_eq!((accelerator, reason), (Accelerator::Uml, format!("no kvm: {KVM_IS_NEW}")));
+    }
+
+    #[test]
+    fn kvm_is_taken_when_asked_for_or_when_nothing_else_works() {
+        let (accelerator, reason) = choose(AcceleratorChoice::Kvm, &probe(true, true)).unwrap();
+        assert_eq!((accelerator, reason.as_str()), (Accelerator::Kvm, "it was asked for"));
+        let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(true, false)).unwrap();
+        assert_eq!((accelerator, reason.as_str()), (Accelerator::Kvm, "no uml: no ptrace"));
     }
 
     #[test]
