@@ -34,7 +34,7 @@ const STEP_XSAVE: u8 = 4;
 const STEP_DONE: u8 = 5;
 const STEP_WRONG: u8 = 0xee;
 
-// Position independent; r8 says whether BMI2 is to be tried. XSAVE's area is at 0x9000, the 16 bytes exchanged at 0xb000.
+// Position independent; r8 and r9 say whether BMI2 and XSAVE are to be tried: those the host's processor has. XSAVE's area is at 0x9000, the 16 bytes exchanged at 0xb000.
 global_asm!(
     ".pushsection .rodata.rorqual_kvm_trial, \"a\"",
     "rorqual_kvm_trial_start:",
@@ -54,6 +54,8 @@ global_asm!(
     "jne 4f",
     "3: mov al, {bmi2}",
     "out 0x10, al",
+    "test r9, r9",
+    "jz 5f",
     "mov rax, cr4",
     "or rax, 0x40000",
     "mov cr4, rax",
@@ -62,7 +64,7 @@ global_asm!(
     "mov edi, 0x9000",
     "xsave [rdi]",
     "xrstor [rdi]",
-    "mov al, {xsave}",
+    "5: mov al, {xsave}",
     "out 0x10, al",
     "mov esi, 0xb000",
     "xor eax, eax",
@@ -197,6 +199,7 @@ fn enter_long_mode(processor: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     let mut registers = processor.get_regs()?;
     (registers.rip, registers.rsp, registers.rflags) = (CODE, STACK_TOP, 0b10);
     registers.r8 = u64::from(is_x86_feature_detected!("bmi2"));
+    registers.r9 = u64::from(is_x86_feature_detected!("xsave"));
     processor.set_regs(&registers)
 }
 
