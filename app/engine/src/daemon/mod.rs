@@ -15,15 +15,18 @@ use std::{
     os::unix::fs::PermissionsExt,
     os::{fd::OwnedFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     sys::{
         resource::{Resource, getrlimit, setrlimit},
+        signal::kill,
         stat::{Mode, umask},
     },
+    unistd::Pid,
 };
 use thiserror::Error;
 use tokio::{
@@ -48,6 +51,10 @@ use crate::{
 
 /// A machine that runs already is reached within this, or the daemon serves without waiting longer.
 const REACH_LIMIT: Duration = Duration::from_secs(3);
+/// A daemon that got the lock has written its process id within this.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at the lock file.
+const HOLDER_AGAIN: Duration = Duration::from_millis(2);
 /// Open calls get this long to end when the daemon does.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
@@ -211,12 +218,32 @@ fn lock(home: &Home) -> Result<Flock<File>, DaemonError> {
             written.map_err(io("write"))?;
             Ok(lock)
         }
-        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-            let mut process = String::new();
-            file.read_to_string(&mut process).map_err(io("read"))?;
-            Err(DaemonError::AlreadyRunning { home: home.root().to_owned(), process: process.trim().to_owned() })
+        Err((file, Errno::EWOULDBLOCK)) => {
+            let process = holder(file).map_err(io("read"))?;
+            Err(DaemonError::AlreadyRunning { home: home.root().to_owned(), process })
         }
         Err((_, errno)) => Err(io("lock")(errno.into())),
+    }
+}
+
+/// The process id in the lock file. Its holder writes it right after it got the lock: until then the file is empty, or
+/// names a process that has ended.
+fn holder(mut file: File) -> io::Result<String> {
+    let deadline = Instant::now() + HOLDER_PATIENCE;
+    loop {
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0))?;
+        file.read_to_string(&mut text)?;
+        let process = text.strip_suffix('\n').and_then(|process| process.parse().ok());
+        // Another user's process, which may not be signalled, is there too.
+        let alive = process.is_some_and(|process| kill(Pid::from_raw(process), None) != Err(Errno::ESRCH));
+        if alive {
+            return Ok(text.trim().to_owned());
+        }
+        if Instant::now() >= deadline {
+            return Ok("unknown".to_owned());
+        }
+        std::thread::sleep(HOLDER_AGAIN);
     }
 }
 
@@ -278,6 +305,18 @@ mod tests {
         assert!(error.contains(&format!("as process {}", std::process::id())), "{error}");
         drop(held);
         lock(&home).unwrap();
+    }
+
+    #[test]
+    fn a_process_id_not_written_yet_is_waited_for() {
+        let parent = tempfile::tempdir().unwrap();
+        let home = Home::at(parent.path().join("h")).unwrap();
+        let held = lock(&home).unwrap();
+        held.set_len(0).unwrap();
+        let path = home.daemon_lock();
+        let other = std::thread::spawn(move || holder(File::open(path).unwrap()).unwrap());
+        std::fs::write(home.daemon_lock(), format!("{}\n", std::process::id())).unwrap();
+        assert_eq!(other.join().unwrap(), std::process::id().to_string());
     }
 
     #[test]
