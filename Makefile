@@ -9,6 +9,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO := cargo
+TOOLS := $(CARGO_TARGET_DIR)/tools
 GUEST_TARGET := x86_64-unknown-linux-gnu
 # The guest's programs are static and at fixed addresses: no library and no relocation to load when each start is paid for in page faults.
 GUEST_FLAGS := -C target-feature=+crt-static -C relocation-model=static
@@ -85,7 +86,8 @@ test-kvm: build image
 lint: packages
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check licenses bans sources; else echo 'lint: cargo-deny is not installed (cargo install cargo-deny --locked): licences were not checked'; fi
+	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \
+	  $(CARGO) deny --log-level error check licenses bans sources
 
 .PHONY: bench
 bench: build image test-material packages-bench bench-client
