@@ -184,6 +184,7 @@ pub fn run(config: Result<Config, Failure>, mut ready: Option<File>) -> Result<R
             let end = machine.wait(&events);
             // Before the watchers hear of the end, a new monitor must be able to take the sockets.
             drop(control);
+            machine.unlock_disks();
             machine.finish(&end);
             Ok(end.reason)
         }
@@ -325,6 +326,15 @@ impl Machine {
             end => (Reason::Crashed, format!("{}: {}", describe(end), self.tail.last_words())),
         };
         End { reason, detail }
+    }
+
+    /// The next monitor may start before this process has given its memory back.
+    fn unlock_disks(&self) {
+        for disk in self.devices.iter().filter_map(|device| device.disk.as_ref()) {
+            if let Err(failure) = disk.unlock() {
+                warn!("a disk stays locked until this process ends: {failure}");
+            }
+        }
     }
 
     fn finish(&self, end: &End) {

@@ -93,6 +93,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// Lets another process have the image. To be called when the guest that wrote to it has ended.
+    pub fn unlock(&self) -> io::Result<()> {
+        self.file.unlock()
+    }
+
     /// Opens the image. A writable one is locked (`flock`, bound to this open file description) until it is dropped.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
         let host = |action| move |source| DiskError::Host { action, path: path.to_owned(), source };

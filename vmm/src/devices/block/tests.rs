@@ -336,6 +336,17 @@ fn an_image_cut_short_on_the_host_is_an_io_error() {
 }
 
 #[test]
+fn an_unlocked_disk_can_be_opened_by_the_next_monitor() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.img");
+    fs::File::create(&path).unwrap().set_len(4096).unwrap();
+    let ended = Disk::open(&path, false).unwrap();
+    assert!(matches!(Disk::open(&path, false), Err(DiskError::Locked { .. })));
+    ended.unlock().unwrap();
+    Disk::open(&path, false).unwrap();
+}
+
+#[test]
 fn a_writable_disk_has_one_user() {
     let bench = Bench::new(false);
     assert!(matches!(Disk::open(&bench.path, false), Err(DiskError::Locked { .. })));
