@@ -78,6 +78,22 @@ pub trait VirtioDevice: Send {
     fn host_event(&mut self, _queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         Ok(())
     }
+    /// Brings everything in flight to its end, for a snapshot: afterwards the guest's memory, its queues and
+    /// [`save`](Self::save) tell all there is to know. Called on the device's own thread, with the guest's processors stopped.
+    fn quiesce(&mut self, _queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    /// What a snapshot must keep besides the negotiated features and the queues; null when there is nothing.
+    fn save(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+    /// Takes over what [`save`](Self::save) gave, in a device that was just made, after its features were acknowledged and its
+    /// queues set up. What is lost over a restore (connections) is told to the guest here.
+    ///
+    /// An error says what is wrong with `state`, which comes from a file.
+    fn restore(&mut self, _state: &serde_json::Value, _queues: &mut dyn DeviceQueues) -> Result<(), String> {
+        Ok(())
+    }
     /// The driver reset the device: everything negotiated and in flight is forgotten.
     fn reset(&mut self);
 }
