@@ -25,6 +25,10 @@ pub enum ErrorCode {
     NoMemory,
     /// The accelerator does not work on this host.
     AcceleratorUnusable,
+    /// A saved state is damaged, of another format, or of a machine that is not this one any more.
+    SnapshotInvalid,
+    /// The request does not fit what the machine is doing, or its accelerator cannot do it.
+    NotPossible,
     /// Anything else.
     Internal,
 }

@@ -3,7 +3,7 @@
 //! A device is split in three: the virtio device (features, configuration space, queues) and its request logic live in
 //! [`devices`]; what carries its queues to the guest is an [`attachment`]. [`machine`] runs one machine from start to
 //! end as its [`config`] says, by an accelerator ([`uml`], [`kvm`]), driven over the [`control`] socket. What a [`hypervisor`]
-//! runs is described to its guest by [`arch`].
+//! runs is described to its guest by [`arch`], and written to files and back as a [`snapshot`].
 
 pub mod arch;
 pub mod attachment;
@@ -17,4 +17,5 @@ pub mod kvm;
 pub mod machine;
 pub mod probe;
 mod signals;
+pub mod snapshot;
 pub mod uml;

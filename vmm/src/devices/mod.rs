@@ -79,7 +79,7 @@ pub trait VirtioDevice: Send {
         Ok(())
     }
     /// Brings everything in flight to its end, for a snapshot: afterwards the guest's memory, its queues and
-    /// [`save`](Self::save) tell all there is to know. Called on the device's own thread, with the guest's processors stopped.
+    /// [`save`](Self::save) tell all there is to know. The guest's processors are stopped, and no other call is under way.
     fn quiesce(&mut self, _queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         Ok(())
     }

@@ -11,7 +11,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuExit, VcpuFd, VmFd};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Bus, Exit, HypervisorError, Processor, VirtualMachine};
+use super::{Bus, Exit, HypervisorError, Processor, SavedState, VirtualMachine, kvm_state};
 use crate::arch::x86_64::FeatureLeaf;
 
 /// Three pages Intel's processors want below the end of the first 4 GiB, away from memory and devices.
@@ -28,7 +28,7 @@ pub struct KvmMachine {
     machine: VmFd,
 }
 
-fn failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> HypervisorError {
+pub(super) fn failed(action: &'static str) -> impl Fn(kvm_ioctls::Error) -> HypervisorError {
     move |error| HypervisorError { action, source: io::Error::from_raw_os_error(error.errno()) }
 }
 
@@ -84,6 +84,14 @@ impl VirtualMachine for KvmMachine {
         const ACTION: &str = "attach a doorbell";
         let address = IoEventAddress::Mmio(address);
         self.machine.register_ioevent(&event_of(event, ACTION)?, &address, value).map_err(failed(ACTION))
+    }
+
+    fn save(&self) -> Result<SavedState, HypervisorError> {
+        kvm_state::save_machine(&self.machine)
+    }
+
+    fn restore(&self, state: &SavedState) -> Result<(), HypervisorError> {
+        kvm_state::restore_machine(&self.machine, state)
     }
 }
 
@@ -172,6 +180,32 @@ impl Processor for KvmProcessor {
             other => return Ok(Exit::Unexpected(format!("{other:?}"))),
         }
         Ok(Exit::Handled)
+    }
+
+    fn settle(&mut self, bus: &dyn Bus) -> Result<(), HypervisorError> {
+        // KVM finishes an access when the processor is entered again, and with this set it leaves right after.
+        self.processor.set_kvm_immediate_exit(1);
+        let settled = loop {
+            match self.run(bus) {
+                Ok(Exit::Handled) => {}
+                Ok(Exit::Interrupted) => break Ok(()),
+                Ok(exit) => {
+                    let source = io::Error::other(format!("{exit:?}"));
+                    break Err(HypervisorError { action: "settle the processor", source });
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        self.processor.set_kvm_immediate_exit(0);
+        settled
+    }
+
+    fn save(&mut self) -> Result<SavedState, HypervisorError> {
+        kvm_state::save_processor(&self.kvm, &self.processor)
+    }
+
+    fn restore(&mut self, state: &SavedState) -> Result<(), HypervisorError> {
+        kvm_state::restore_processor(&self.processor, state)
     }
 }
 

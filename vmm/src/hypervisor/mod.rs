@@ -5,6 +5,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod kvm;
+#[cfg(target_arch = "x86_64")]
+mod kvm_state;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -68,7 +70,14 @@ pub trait VirtualMachine: Send + Sync {
     fn attach_interrupt(&self, event: BorrowedFd<'_>, line: u32) -> Result<(), HypervisorError>;
     /// From now on the guest's write of the 32-bit `value` to `address` raises the eventfd, and does not return to the processor's thread.
     fn attach_doorbell(&self, event: BorrowedFd<'_>, address: u64, value: u32) -> Result<(), HypervisorError>;
+    /// Interrupt controllers and clock, for [`restore`](Self::restore). No processor may run.
+    fn save(&self) -> Result<SavedState, HypervisorError>;
+    /// Takes over what [`save`](Self::save) gave, perhaps in another process; the last thing before processors run.
+    fn restore(&self, state: &SavedState) -> Result<(), HypervisorError>;
 }
+
+/// State of a machine or a processor between a save and a restore: read by the same kind of hypervisor only, kept as JSON.
+pub type SavedState = serde_json::Value;
 
 /// One virtual processor. Number 0 starts at once; the others wait for it to wake them.
 pub trait Processor: Send {
@@ -86,4 +95,10 @@ pub trait Processor: Send {
     fn start_protected_mode(&mut self, entry: u32, argument: u32) -> Result<(), HypervisorError>;
     /// Runs it until it returns for one reason.
     fn run(&mut self, bus: &dyn Bus) -> Result<Exit, HypervisorError>;
+    /// Brings the access of its last return to its end without running further, so that it can be saved.
+    fn settle(&mut self, bus: &dyn Bus) -> Result<(), HypervisorError>;
+    /// Its registers and local interrupt controller, for [`restore`](Self::restore). It must be settled.
+    fn save(&mut self) -> Result<SavedState, HypervisorError>;
+    /// Takes over what [`save`](Self::save) gave, in a processor that has its features and never ran.
+    fn restore(&mut self, state: &SavedState) -> Result<(), HypervisorError>;
 }

@@ -1,5 +1,7 @@
 //! What a guest's processor says of itself (CPUID): what the host offers, with a topology of our own.
 
+use serde::{Deserialize, Serialize};
+
 /// Feature bit of leaf 1, ECX: XSAVE.
 const XSAVE: u32 = 1 << 26;
 /// Of leaf 1, ECX: there is a hypervisor, and its leaves begin at `0x4000_0000`.
@@ -8,7 +10,7 @@ const HYPERVISOR: u32 = 1 << 31;
 const HYPER_THREADING: u32 = 1 << 28;
 
 /// One leaf of CPUID.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FeatureLeaf {
     /// EAX of the question.
     pub function: u32,
@@ -70,9 +72,59 @@ pub fn shape(offered: &[FeatureLeaf], number: u32, count: u32) -> Vec<FeatureLea
     leaves
 }
 
+/// A register of CPUID's answer.
+type Register = (&'static str, fn(&FeatureLeaf) -> u32);
+
+const EAX: Register = ("EAX", |leaf| leaf.eax);
+const EBX: Register = ("EBX", |leaf| leaf.ebx);
+const ECX: Register = ("ECX", |leaf| leaf.ecx);
+const EDX: Register = ("EDX", |leaf| leaf.edx);
+
+/// Answers that are sets of features, by leaf, index and register (Intel SDM 2A, CPUID; KVM's own at `0x4000_0001`).
+const FEATURE_SETS: [(u32, Option<u32>, &[Register]); 10] = [
+    (1, None, &[ECX, EDX]),
+    (7, Some(0), &[EBX, ECX, EDX]),
+    (7, Some(1), &[EAX, EDX]),
+    (0xd, Some(0), &[EAX]),
+    (0xd, Some(1), &[EAX]),
+    (0x4000_0001, None, &[EAX]),
+    (0x8000_0001, None, &[ECX, EDX]),
+    (0x8000_0007, None, &[EDX]),
+    (0x8000_0008, None, &[EBX]),
+    (0x8000_0021, None, &[EAX]),
+];
+
+/// Why a guest that found the features `saved` cannot go on with the features `here`; nothing if it can.
+pub fn missing(saved: &[FeatureLeaf], here: &[FeatureLeaf]) -> Option<String> {
+    let find = |leaves: &[FeatureLeaf], function, index| {
+        leaves.iter().find(|leaf| leaf.function == function && leaf.index == index).copied()
+    };
+    let model = |leaves| find(leaves, 1, None).map(|leaf| leaf.eax);
+    if model(saved) != model(here) {
+        return Some("it was saved on another model of processor".to_owned());
+    }
+    FEATURE_SETS.iter().find_map(|&(function, index, registers)| {
+        let then = find(saved, function, index)?;
+        let now = find(here, function, index);
+        registers.iter().find_map(|(name, of)| {
+            let lost = of(&then) & !now.as_ref().map_or(0, of);
+            (lost != 0).then(|| format!("this processor lacks features it had (CPUID {function:#x} {name}: {lost:#x})"))
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_goes_on_where_there_are_more_features_but_not_fewer() {
+        let leaves = |ecx| vec![leaf(1, 0x800f12, 0, ecx, 0), leaf(0x8000_0001, 0, 0, 0, 0)];
+        assert_eq!(missing(&leaves(3), &leaves(7)), None);
+        assert!(missing(&leaves(7), &leaves(3)).unwrap().contains("0x1 ECX: 0x4"));
+        assert!(missing(&leaves(3), &leaves(3)[..1]).is_none());
+        assert!(missing(&leaves(3), &[leaf(1, 0x800f13, 0, 3, 0)]).unwrap().contains("another model"));
+    }
 
     fn leaf(function: u32, eax: u32, ebx: u32, ecx: u32, edx: u32) -> FeatureLeaf {
         FeatureLeaf { function, index: None, eax, ebx, ecx, edx }

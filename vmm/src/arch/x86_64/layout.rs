@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use nix::sys::mman::{MapFlags, ProtFlags};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// Start of what is no memory below 4 GiB: devices and interrupt controllers.
 pub const HOLE_START: u64 = 0xc000_0000;
@@ -63,15 +64,31 @@ pub fn memory_ranges(bytes: u64) -> Vec<(u64, u64)> {
 pub fn make_memory(bytes: u64) -> io::Result<GuestMemoryMmap> {
     let file = File::from(memfd_create("guest-memory", MFdFlags::MFD_CLOEXEC)?);
     file.set_len(bytes)?;
+    map_file(file, bytes, MapFlags::MAP_SHARED)
+}
+
+/// Guest memory as it was saved in `file`, one piece after the other: read when it is touched, and never written back.
+pub fn map_saved_memory(file: File, bytes: u64) -> io::Result<GuestMemoryMmap> {
+    map_file(file, bytes, MapFlags::MAP_PRIVATE)
+}
+
+fn map_file(file: File, bytes: u64, sharing: MapFlags) -> io::Result<GuestMemoryMmap> {
     let file = Arc::new(file);
     let mut offset = 0;
-    let mut ranges = Vec::new();
+    let mut regions = Vec::new();
     for (start, length) in memory_ranges(bytes) {
         let piece = FileOffset::from_arc(file.clone(), offset);
-        ranges.push((GuestAddress(start), length as usize, Some(piece)));
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // Reserved by nobody: a guest seldom uses all it has.
+        let flags = sharing | MapFlags::MAP_NORESERVE;
+        let mapping = MmapRegion::build(Some(piece), length as usize, protection.bits(), flags.bits())
+            .map_err(io::Error::other)?;
+        let region = GuestRegionMmap::new(mapping, GuestAddress(start))
+            .ok_or_else(|| io::Error::other("a piece of memory reaches beyond the address space"))?;
+        regions.push(region);
         offset += length;
     }
-    GuestMemoryMmap::from_ranges_with_files(&ranges).map_err(io::Error::other)
+    GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
 }
 
 #[cfg(test)]

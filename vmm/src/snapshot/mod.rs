@@ -1,0 +1,121 @@
+//! A paused machine in files, and back (docs/architecture.md, "Snapshots").
+//!
+//! A snapshot is a directory of two files: [`memory`], the guest's memory as it lies in its regions, with holes where it is
+//! zero; and [`document`], everything else with checksums of both. The document is written last and renamed into place, so
+//! that a directory with one is a whole snapshot. Restoring maps the memory file privately: pages are read when the guest
+//! touches them.
+
+pub mod document;
+pub mod memory;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::{ErrorCode, Failure};
+
+use self::document::Document;
+
+const DOCUMENT: &str = "state.json";
+const DOCUMENT_NEW: &str = "state.json.new";
+const MEMORY: &str = "memory";
+
+/// A snapshot that was read and found whole.
+#[derive(Debug)]
+pub struct Opened {
+    /// Everything but the memory.
+    pub document: Document,
+    /// The memory file, for mapping.
+    pub memory: File,
+    directory: PathBuf,
+}
+
+fn invalid(directory: &Path, reason: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        ErrorCode::SnapshotInvalid,
+        format!("the saved state in {} cannot be used: {reason}", directory.display()),
+    )
+}
+
+/// Reads the snapshot in `directory` and checks it. The memory is read only if somebody touched its file since it was
+/// written: else its checksums hold as much as the file system does.
+pub fn open(directory: &Path) -> Result<Opened, Failure> {
+    let refused = |reason: String| invalid(directory, reason);
+    let path = directory.join(DOCUMENT);
+    let bytes = fs::read(&path).map_err(|error| refused(format!("cannot read {DOCUMENT}: {error}")))?;
+    let document = Document::parse(&bytes).map_err(refused)?;
+    let memory = File::options()
+        .read(true)
+        .write(true)
+        .open(directory.join(MEMORY))
+        .map_err(|error| refused(format!("cannot open {MEMORY}: {error}")))?;
+    memory::check(&memory, &document.memory).map_err(refused)?;
+    Ok(Opened { document, memory, directory: directory.to_owned() })
+}
+
+impl Opened {
+    /// Removes the files: from here on the guest's disks go their own way, and the memory would not fit them any more. What is
+    /// mapped stays.
+    pub fn consume(&self) -> Result<(), Failure> {
+        remove(&self.directory)
+    }
+
+    /// The failure of a snapshot that is whole but does not fit.
+    pub fn unfit(&self, reason: impl std::fmt::Display) -> Failure {
+        invalid(&self.directory, reason)
+    }
+}
+
+/// Removes a snapshot, the document first: what remains of an interrupted removal is none.
+pub fn remove(directory: &Path) -> Result<(), Failure> {
+    for name in [DOCUMENT, DOCUMENT_NEW, MEMORY] {
+        let path = directory.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::of_file("remove the saved state", &path, &error));
+            }
+            _ => {}
+        }
+    }
+    sync_directory(directory)
+}
+
+fn sync_directory(directory: &Path) -> Result<(), Failure> {
+    let synced = File::open(directory).and_then(|opened| opened.sync_all());
+    match synced {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::of_file("make durable", directory, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file for the memory of a new snapshot; an older snapshot in `directory` is gone with this.
+pub fn create_memory(directory: &Path) -> Result<File, Failure> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(directory);
+    made.map_err(|error| Failure::of_file("make the directory", directory, &error))?;
+    remove(directory)?;
+    let path = directory.join(MEMORY);
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| Failure::of_file("make", &path, &error))
+}
+
+/// Puts the document beside the memory, which makes the snapshot one. Everything is on the disk when this returns.
+pub fn commit(directory: &Path, document: &Document) -> Result<(), Failure> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = directory.join(DOCUMENT_NEW);
+    let failed = |error: io::Error| Failure::of_file("write", &new, &error);
+    let bytes = document.to_bytes().map_err(|error| Failure::internal("write the machine's state down", error))?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+    file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&new, directory.join(DOCUMENT)).map_err(failed)?;
+    sync_directory(directory)
+}
