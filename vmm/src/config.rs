@@ -63,6 +63,9 @@ pub struct Config {
     /// The vsock device, if the machine has one.
     #[serde(default)]
     pub vsock: Option<Vsock>,
+    /// A directory with a snapshot to go on from in place of booting; it is removed when the guest runs on. Only with KVM.
+    #[serde(default)]
+    pub restore: Option<PathBuf>,
     /// The guest's console goes here.
     pub console_log: PathBuf,
     /// The control socket; its directory also holds the private runtime directory `run`.
@@ -136,6 +139,9 @@ impl Config {
                 "memory_mib is {}; it must be from {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}",
                 self.memory_mib
             ));
+        }
+        if self.restore.is_some() && self.accelerator != Accelerator::Kvm {
+            return Err(format!("restore is set, but the accelerator {} has no snapshots", self.accelerator.name()));
         }
         if self.kernel.command_line.contains(['\n', '\0']) {
             return Err("kernel.command_line has a line break or a zero byte".to_owned());
@@ -236,6 +242,7 @@ mod tests {
         assert!(refused("\"guest_cid\": 3", "\"guest_cid\": 2").contains("guest_cid"));
         assert!(refused("\"id\": \"root\"", "\"id\": \"data\"").contains("twice"));
         assert!(refused("\"id\": \"root\"", "\"id\": \"a name longer than 20\"").contains("block id"));
+        assert!(refused("\"cpus\": 1", "\"restore\": \"/s\", \"cpus\": 1").contains("no snapshots"));
         let long = format!("/{}/control.sock", "x".repeat(100));
         assert!(refused("/m/control.sock", &long).contains("control_socket"));
     }

@@ -27,6 +27,9 @@ enum Request {
     Kill {},
     Watch {},
     ResizeDisk { id: String },
+    Pause {},
+    Resume {},
+    Save { directory: PathBuf },
 }
 
 /// The socket before anyone is served. Connections wait.
@@ -126,6 +129,9 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             Ok(Request::Stats {}) => answer(connection, Ok(machine.stats()))?,
             Ok(Request::Stop {}) => answer(connection, machine.stop().map(|()| json!({})))?,
             Ok(Request::ResizeDisk { id }) => answer(connection, machine.resize_disk(&id))?,
+            Ok(Request::Pause {}) => answer(connection, machine.pause().map(|()| json!({})))?,
+            Ok(Request::Resume {}) => answer(connection, machine.resume().map(|()| json!({})))?,
+            Ok(Request::Save { directory }) => answer(connection, save(machine, connection, &directory))?,
             Ok(Request::Kill {}) => {
                 // Answered first: the machine may be gone before this thread runs again.
                 answer(connection, Ok(json!({})))?;
@@ -140,6 +146,22 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             }
         }
     }
+}
+
+/// Saves the machine, telling how far it has come. A caller that goes away cancels it.
+fn save(machine: &Machine, connection: &UnixStream, directory: &Path) -> Result<Value, Failure> {
+    let mut told = None;
+    machine.save(directory, &mut |done, total| {
+        let percent = done * 100 / total.max(1);
+        if told == Some(percent) {
+            return Ok(());
+        }
+        told = Some(percent);
+        let line = json!({"progress": {"done_bytes": done, "total_bytes": total}});
+        let mut to = connection;
+        to.write_all(format!("{line}\n").as_bytes()).map_err(|_| io::ErrorKind::Interrupted.into())
+    })?;
+    Ok(json!({}))
 }
 
 fn answer(mut to: &UnixStream, answer: Result<Value, Failure>) -> io::Result<()> {
@@ -172,6 +194,8 @@ mod tests {
     fn requests_with_unknown_keys_or_commands_are_refused() {
         assert!(serde_json::from_str::<Request>(r#"{"command":"state"}"#).is_ok());
         assert!(serde_json::from_str::<Request>(r#"{"command":"resize-disk","id":"data"}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"save","directory":"/s"}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"save"}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"state","x":1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
     }

@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+#[cfg(target_arch = "x86_64")]
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -25,6 +27,8 @@ use crate::error::{ErrorCode, Failure};
 #[cfg(target_arch = "x86_64")]
 use crate::kvm::guest::KvmGuest;
 use crate::signals;
+#[cfg(target_arch = "x86_64")]
+use crate::snapshot::memory::Progress;
 use crate::uml::{ConsoleTail, GuestEnd, UmlGuest};
 
 /// What the machine's threads tell its main thread.
@@ -48,6 +52,8 @@ pub enum State {
     Starting,
     /// It runs.
     Running,
+    /// It stands still, its devices at rest.
+    Paused,
     /// It has been asked to power off.
     Stopping,
 }
@@ -130,6 +136,18 @@ impl Guest {
         }
     }
 
+    /// The guest, if its accelerator can pause and save it.
+    #[cfg(target_arch = "x86_64")]
+    fn pausable(&self) -> Result<&KvmGuest, Failure> {
+        match self {
+            Self::Kvm(guest) => Ok(guest),
+            Self::Uml(_) => Err(Failure::new(
+                ErrorCode::NotPossible,
+                "a machine of the accelerator uml cannot be paused or saved; kvm's can",
+            )),
+        }
+    }
+
     fn clean_up(&self) {
         match self {
             Self::Uml(guest) => guest.clean_up(),
@@ -155,7 +173,7 @@ impl End {
 }
 
 #[derive(Debug)]
-struct Progress {
+struct Course {
     state: State,
     kill_asked: bool,
     watchers: Vec<UnixStream>,
@@ -167,8 +185,10 @@ pub struct Machine {
     config: Config,
     started: Instant,
     devices: Vec<Device>,
-    progress: Mutex<Progress>,
+    progress: Mutex<Course>,
     guest: OnceLock<Guest>,
+    /// Held while the machine is paused, saved or resumed: one at a time.
+    pausing: Mutex<()>,
     tail: Arc<ConsoleTail>,
     events: Sender<Event>,
 }
@@ -213,8 +233,9 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
     let machine = Arc::new(Machine {
         started: Instant::now(),
         devices,
-        progress: Mutex::new(Progress { state: State::Starting, kill_asked: false, watchers: Vec::new(), end: None }),
+        progress: Mutex::new(Course { state: State::Starting, kill_asked: false, watchers: Vec::new(), end: None }),
         guest: OnceLock::new(),
+        pausing: Mutex::new(()),
         tail: tail.clone(),
         events: sender.clone(),
         config,
@@ -259,7 +280,7 @@ fn make_devices(config: &Config) -> Result<Devices, Failure> {
 }
 
 impl Machine {
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, Course> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -385,11 +406,72 @@ impl Machine {
 
     /// Asks the guest to power off.
     pub fn stop(&self) -> Result<(), Failure> {
-        let guest =
-            self.guest.get().ok_or_else(|| Failure::new(ErrorCode::Internal, "the guest has not been started yet"))?;
+        let guest = self.running_guest()?;
+        if self.progress().state == State::Paused {
+            let message = "the machine is paused and hears nothing; resume it first, or kill it";
+            return Err(Failure::new(ErrorCode::NotPossible, message));
+        }
         self.progress().state = State::Stopping;
         info!("asking the guest to power off");
         guest.press_power_button()
+    }
+
+    /// Stops the guest where it is. Paused already: nothing.
+    #[cfg(target_arch = "x86_64")]
+    pub fn pause(&self) -> Result<(), Failure> {
+        let _pausing = self.pausing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enter(State::Running, State::Paused)?.inspect(|guest| guest.pause());
+        Ok(())
+    }
+
+    /// Lets a paused guest go on. Running already: nothing.
+    #[cfg(target_arch = "x86_64")]
+    pub fn resume(&self) -> Result<(), Failure> {
+        let _pausing = self.pausing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enter(State::Paused, State::Running)?.inspect(|guest| guest.resume());
+        Ok(())
+    }
+
+    /// Writes the machine to `directory` and leaves it paused. When that fails it goes on as before.
+    #[cfg(target_arch = "x86_64")]
+    pub fn save(&self, directory: &Path, progress: &mut Progress<'_>) -> Result<(), Failure> {
+        let _pausing = self.pausing.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused_now = self.enter(State::Running, State::Paused)?.inspect(|guest| guest.pause());
+        let saved = self.running_guest()?.pausable()?.save(&self.config, directory, progress);
+        match &saved {
+            Ok(()) => info!(directory = %directory.display(), "the machine is saved"),
+            Err(failure) => {
+                warn!("the machine is not saved: {failure}");
+                if paused_now.is_some() {
+                    self.enter(State::Paused, State::Running)?.inspect(|guest| guest.resume());
+                }
+            }
+        }
+        saved
+    }
+
+    /// Goes from one state to another. Returns the guest when it was in the first; nothing when it is in the other already.
+    #[cfg(target_arch = "x86_64")]
+    fn enter(&self, from: State, to: State) -> Result<Option<&KvmGuest>, Failure> {
+        let guest = self.running_guest()?.pausable()?;
+        let mut progress = self.progress();
+        match progress.state {
+            state if state == to => Ok(None),
+            state if state == from => {
+                progress.state = to;
+                Ok(Some(guest))
+            }
+            State::Stopping => {
+                Err(Failure::new(ErrorCode::NotPossible, "the machine is stopping; wait until it has ended"))
+            }
+            State::Starting | State::Running | State::Paused => {
+                Err(Failure::new(ErrorCode::NotPossible, "the machine is starting; try again when it runs"))
+            }
+        }
+    }
+
+    fn running_guest(&self) -> Result<&Guest, Failure> {
+        self.guest.get().ok_or_else(|| Failure::new(ErrorCode::Internal, "the guest has not been started yet"))
     }
 
     /// Ends the machine at once.

@@ -20,6 +20,9 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
+#[path = "mmio_saved.rs"]
+mod saved;
+
 /// Offset of the doorbell register: the guest writes a queue's index.
 pub const QUEUE_NOTIFY: u64 = 0x50;
 /// The device's configuration space begins here.
@@ -73,6 +76,8 @@ struct State {
     driver_features: u64,
     selected: usize,
     generation: u32,
+    /// At rest, for a snapshot.
+    paused: bool,
 }
 
 impl State {
@@ -81,7 +86,7 @@ impl State {
     }
 
     fn serving(&self) -> bool {
-        self.status & DRIVER_OK != 0 && self.status & NEEDS_RESET == 0
+        self.status & DRIVER_OK != 0 && self.status & NEEDS_RESET == 0 && !self.paused
     }
 }
 
@@ -113,6 +118,7 @@ impl MmioAttachment {
             driver_features: 0,
             selected: 0,
             generation: 0,
+            paused: false,
         };
         let interrupt = Interrupt { reasons: AtomicU32::new(0), event: event()? };
         Ok(Self { name: name.to_owned(), state: Mutex::new(state), interrupt, doorbells, epoll, end })
@@ -150,7 +156,7 @@ impl MmioAttachment {
     pub fn configuration_changed(&self) {
         let mut state = self.state();
         state.generation = state.generation.wrapping_add(1);
-        if state.serving() {
+        if state.serving() || state.paused {
             self.interrupt.raise(CONFIGURATION_CHANGED);
         }
     }

@@ -220,3 +220,71 @@ fn a_removed_device_leaves_nothing_on_the_host() {
     device.remove_device();
     assert!(!socket.exists());
 }
+
+/// A driver of the same guest after a restore: another device over the same memory.
+fn restored(driver: &Driver, saved: &serde_json::Value) -> Result<Driver, String> {
+    let device =
+        MmioAttachment::new("rng", Box::new(RngDevice::new().unwrap()), driver.memory.clone()).map(Arc::new).unwrap();
+    device.restore(saved)?;
+    Ok(Driver { device, memory: driver.memory.clone() })
+}
+
+#[test]
+fn a_saved_device_goes_on_in_another_one() {
+    let driver = Driver::new();
+    assert!(driver.negotiate() && driver.set_up(SIZE, DESCRIPTORS));
+    driver.write(0x70, 15);
+    driver.offer(0, BUFFER, 32);
+    driver.device.call(Some(0));
+    driver.device.pause();
+    driver.offer(1, BUFFER, 32);
+    driver.device.call(Some(0));
+    assert_eq!(driver.used(), 1, "a paused device does nothing");
+    let saved = driver.device.save().unwrap();
+    let again = restored(&driver, &saved).unwrap();
+    again.device.call(Some(0));
+    assert_eq!((again.used(), again.read(0x70)), (1, 15), "it stays paused until it is resumed");
+    again.device.resume();
+    assert_eq!(again.interrupts(), 1, "the interrupt that was not acknowledged comes again");
+    assert!(again.device.doorbells[0].read().is_ok(), "what waits is looked for");
+    again.device.call(Some(0));
+    assert_eq!(again.used(), 2);
+}
+
+#[test]
+fn a_paused_device_that_resumes_finds_what_it_was_given_meanwhile() {
+    let driver = Driver::new();
+    assert!(driver.negotiate() && driver.set_up(SIZE, DESCRIPTORS));
+    driver.write(0x70, 15);
+    driver.device.pause();
+    driver.offer(0, BUFFER, 32);
+    let thread = driver.device.serve().unwrap();
+    driver.device.resume();
+    while driver.used() == 0 {
+        thread::yield_now();
+    }
+    driver.device.end();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_saved_device_that_does_not_fit_is_refused_with_the_reason() {
+    let driver = Driver::new();
+    assert!(driver.negotiate() && driver.set_up(SIZE, DESCRIPTORS));
+    driver.write(0x70, 15);
+    driver.device.pause();
+    let saved = driver.device.save().unwrap();
+    let refused = |key: &str, value: serde_json::Value| {
+        let mut changed = saved.clone();
+        *changed.pointer_mut(key).unwrap() = value;
+        restored(&driver, &changed).err().unwrap()
+    };
+    assert!(refused("/name", "data".into()).contains("saved one is data"));
+    assert!(refused("/device_type", 2.into()).contains("type 2"));
+    assert!(refused("/driver_features", u64::MAX.into()).contains("features"));
+    assert!(refused("/queues", serde_json::json!([])).contains("number of queues"));
+    assert!(refused("/queues/0/size", 3.into()).contains("makes no sense"));
+    assert!(refused("/queues/0/maximum", 32.into()).contains("queue"));
+    assert!(refused("/queues/0/descriptors", (1u64 << 40).into()).contains("place"));
+    assert!(refused("/queues/0/ready", "yes".into()).contains("makes no sense"));
+}

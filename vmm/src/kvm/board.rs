@@ -7,8 +7,9 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use serde::{Deserialize, Serialize};
 use tracing::debug;
-use vm_superio::serial::NoEvents;
+use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 
 use super::guest::Outcome;
@@ -55,6 +56,54 @@ impl Trigger for Line {
 
 type Output = Box<dyn Write + Send>;
 
+/// The serial port's registers, for snapshots (National Semiconductor PC16550D, §8), in the order of [`SerialState`].
+#[derive(Deserialize, Serialize)]
+struct SavedSerial {
+    registers: [u8; 9],
+    input: Vec<u8>,
+}
+
+/// The board at rest, for snapshots.
+#[derive(Deserialize, Serialize)]
+struct SavedBoard {
+    serial: SavedSerial,
+    keyboard: Keyboard,
+}
+
+impl SavedSerial {
+    fn of(state: SerialState) -> Self {
+        let registers = [
+            state.baud_divisor_low,
+            state.baud_divisor_high,
+            state.interrupt_enable,
+            state.interrupt_identification,
+            state.line_control,
+            state.line_status,
+            state.modem_control,
+            state.modem_status,
+            state.scratch,
+        ];
+        Self { registers, input: state.in_buffer }
+    }
+
+    fn state(self) -> SerialState {
+        let [low, high, enable, identification, line_control, line_status, modem_control, modem_status, scratch] =
+            self.registers;
+        SerialState {
+            baud_divisor_low: low,
+            baud_divisor_high: high,
+            interrupt_enable: enable,
+            interrupt_identification: identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer: self.input,
+        }
+    }
+}
+
 /// The board of one machine, shared by its processors.
 pub(super) struct Board {
     pub(super) serial_line: Line,
@@ -85,6 +134,35 @@ impl Board {
             devices,
             outcomes,
         })
+    }
+
+    /// Such a board with the state that [`save`](Self::save) gave. The error says what is wrong with it.
+    pub(super) fn restored(
+        devices: Vec<Arc<MmioAttachment>>,
+        console: Output,
+        outcomes: Sender<Outcome>,
+        saved: &serde_json::Value,
+    ) -> Result<Self, String> {
+        let saved = SavedBoard::deserialize(saved).map_err(|error| format!("its board makes no sense: {error}"))?;
+        let failed = |error: io::Error| error.to_string();
+        let serial_line = Line::new().map_err(failed)?;
+        let serial = Serial::from_state(&saved.serial.state(), serial_line.clone(), NoEvents, console)
+            .map_err(|error| format!("its serial port makes no sense: {error:?}"))?;
+        Ok(Self {
+            serial: Mutex::new(serial),
+            serial_line,
+            keyboard_line: Line::new().map_err(failed)?,
+            keyboard: Mutex::new(saved.keyboard),
+            devices,
+            outcomes,
+        })
+    }
+
+    /// All there is to keep, less the devices. No processor may run.
+    pub(super) fn save(&self) -> serde_json::Result<serde_json::Value> {
+        let serial = SavedSerial::of(lock(&self.serial).state());
+        let keyboard = lock(&self.keyboard).clone();
+        serde_json::to_value(SavedBoard { serial, keyboard })
     }
 
     /// Presses Ctrl-Alt-Del.
@@ -186,6 +264,22 @@ mod tests {
         board.write_port(POWER_PORT, &[POWER_OFF_VALUE]);
         board.write_port(RESET_PORT, &[RESET_VALUE]);
         assert_eq!(outcomes.try_iter().collect::<Vec<_>>(), [Outcome::PowerOff, Outcome::Reset]);
+    }
+
+    #[test]
+    fn a_restored_board_has_its_serial_port_set_up_and_its_keyboard_waiting() {
+        let board = Board::new(Vec::new(), Box::new(io::sink()), mpsc::channel().0).unwrap();
+        board.write_port(SERIAL_PORT + 7, &[0x5a]);
+        board.press_power_button();
+        let saved = board.save().unwrap();
+        let again = Board::restored(Vec::new(), Box::new(io::sink()), mpsc::channel().0, &saved).unwrap();
+        let (mut scratch, mut status) = ([0], [0]);
+        again.read_port(SERIAL_PORT + 7, &mut scratch);
+        again.read_port(KEYBOARD_COMMAND, &mut status);
+        assert_eq!((scratch, status), ([0x5a], [5]));
+        assert_eq!(again.save().unwrap(), saved);
+        let nonsense = serde_json::json!({"serial": 1});
+        assert!(Board::restored(Vec::new(), Box::new(io::sink()), mpsc::channel().0, &nonsense).is_err());
     }
 
     #[test]

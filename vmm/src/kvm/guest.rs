@@ -1,42 +1,42 @@
-//! A guest run by KVM.
+//! A guest run by KVM: started by its kernel or from a snapshot, paused, saved, ended.
 //!
-//! Threads: one per processor, one per device, and one that waits for the [`Outcome`], ends the others and tells the machine.
+//! Threads: one per processor ([`processors`](super::processors)), one per device, and one that waits for the [`Outcome`], ends the
+//! others and tells the machine.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::thread::JoinHandleExt;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use nix::sys::pthread::pthread_kill;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tracing::{debug, error};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::board::Board;
+use super::processors::Processors;
 use crate::arch::x86_64::layout::{
     DEVICE_BYTES, DEVICES_MAX, DEVICES_START, FIRST_DEVICE_LINE, KEYBOARD_LINE, SERIAL_LINE, make_memory,
+    map_saved_memory,
 };
-use crate::arch::x86_64::{acpi, boot, features};
+use crate::arch::x86_64::{FeatureLeaf, acpi, boot, features};
 use crate::attachment::mmio::{MmioAttachment, QUEUE_NOTIFY};
 use crate::config::Config;
 use crate::console_log::{CONSOLE_LOG_BYTES_MAX, ConsoleLog};
 use crate::error::{ErrorCode, Failure};
 use crate::hypervisor::kvm::KvmMachine;
-use crate::hypervisor::{Exit, HypervisorError, Processor, VirtualMachine};
+use crate::hypervisor::{HypervisorError, Processor, VirtualMachine};
 use crate::machine::{Event, GuestDevice};
+use crate::snapshot::document::{Document, ProcessorRecord, Shape};
+use crate::snapshot::{self, memory::Progress};
 use crate::uml::{ConsoleTail, GuestEnd};
 
 /// What the accelerator adds to the command line: the console, no bus of a PC's, and a panic that ends the machine. A reset goes by the
 /// keyboard controller (`reboot=k`): after a panic Linux 6.12 never came as far as writing ACPI's reset register.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1 reboot=k pci=off i8042.noaux i8042.nomux i8042.dumbkbd";
-/// Takes a processor out of the guest. Nothing else in the process uses it.
-const KICK: Signal = Signal::SIGUSR1;
-/// A kick that comes just before the processor enters the guest is lost; another follows.
-const KICK_AGAIN: Duration = Duration::from_millis(2);
+/// Which pages of a mapping are there; opened before the monitor is confined to its own files.
+const PAGE_MAP: &str = "/proc/self/pagemap";
 
 /// How a guest ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,59 +54,86 @@ pub(super) enum Outcome {
 /// A started guest.
 pub struct KvmGuest {
     board: Arc<Board>,
+    processors: Arc<Processors>,
+    /// What each processor finds of its features, by number.
+    features: Vec<Vec<FeatureLeaf>>,
+    attachments: Vec<Arc<MmioAttachment>>,
+    machine: Arc<KvmMachine>,
+    // After the machine, which it must outlive.
+    memory: GuestMemoryMmap,
+    page_map: File,
     outcomes: Sender<Outcome>,
 }
 
 impl KvmGuest {
-    /// Starts the kernel with its devices. Reports [`Event::Connected`] when it runs, and its end.
+    /// Starts the kernel with its devices, or goes on where the snapshot of the configuration ends. Reports
+    /// [`Event::Connected`] when it runs, and its end.
     pub fn start(
         config: &Config,
         devices: Vec<GuestDevice>,
         tail: &Arc<ConsoleTail>,
         events: &Sender<Event>,
     ) -> Result<Self, Failure> {
-        let memory = make_memory(config.memory_mib << 20).map_err(|error| {
-            Failure::new(ErrorCode::NoMemory, format!("no {} MiB of memory for the guest: {error}", config.memory_mib))
-        })?;
         if devices.len() > DEVICES_MAX {
             let message = format!("a machine has at most {DEVICES_MAX} devices, not {}", devices.len());
             return Err(Failure::new(ErrorCode::ConfigInvalid, message));
         }
-        let machine = KvmMachine::new()?;
+        let saved = config.restore.as_deref().map(|directory| open_snapshot(directory, config)).transpose()?;
+        let bytes = config.memory_mib << 20;
+        let memory = match &saved {
+            Some(saved) => saved.memory.try_clone().and_then(|file| map_saved_memory(file, bytes)),
+            None => make_memory(bytes),
+        };
+        let memory = memory.map_err(|error| {
+            Failure::new(ErrorCode::NoMemory, format!("no {} MiB of memory for the guest: {error}", config.memory_mib))
+        })?;
+        let page_map = File::open(PAGE_MAP).map_err(|error| Failure::of_file("open", Path::new(PAGE_MAP), &error))?;
+        let machine = Arc::new(KvmMachine::new()?);
         map(&machine, &memory)?;
         let log = ConsoleLog::open(&config.console_log, CONSOLE_LOG_BYTES_MAX)
             .map_err(|error| Failure::of_file("open the console log", &config.console_log, &error))?;
         let attachments = attach(&machine, devices, &memory)?;
         let (outcomes, ends) = mpsc::channel();
-        let console = Console { log, tail: tail.clone(), failing: false };
-        let board = Board::new(attachments.clone(), Box::new(console), outcomes.clone())
-            .map_err(|error| Failure::internal("make the board", error))?;
+        let console = Box::new(Console { log, tail: tail.clone(), failing: false });
+        let document = saved.as_ref().map(|saved| &saved.document);
+        let board = match document {
+            Some(document) => Board::restored(attachments.clone(), console, outcomes.clone(), &document.board)
+                .map_err(|reason| Failure::new(ErrorCode::SnapshotInvalid, reason)),
+            None => Board::new(attachments.clone(), console, outcomes.clone())
+                .map_err(|error| Failure::internal("make the board", error)),
+        };
+        let board = Arc::new(board?);
         machine.attach_interrupt(board.serial_line.as_fd(), SERIAL_LINE)?;
         machine.attach_interrupt(board.keyboard_line.as_fd(), KEYBOARD_LINE)?;
-        let board = Arc::new(board);
-        let processors = prepare(&machine, config, &memory, attachments.len())?;
-
+        let (processors, features) = match document {
+            Some(document) => restore(&machine, config, document, &attachments),
+            None => prepare(&machine, config, &memory, attachments.len()),
+        }?;
+        if let Some(saved) = &saved {
+            saved.consume()?;
+        }
+        let processors = Arc::new(Processors::new(processors));
         let failed = |error: io::Error| Failure::internal("start a thread of the guest", error);
-        take_kicks().map_err(failed)?;
-        let mut threads = Threads { ending: Arc::new(AtomicBool::new(false)), processors: vec![], devices: vec![] };
+        let mut served = Vec::new();
         for attachment in &attachments {
-            threads.devices.push((attachment.clone(), attachment.serve().map_err(failed)?));
+            served.push((attachment.clone(), attachment.serve().map_err(failed)?));
+            if saved.is_some() {
+                attachment.resume();
+            }
         }
-        for (number, processor) in processors.into_iter().enumerate() {
-            let (board, outcomes, ending) = (board.clone(), outcomes.clone(), threads.ending.clone());
-            let body = move || run(processor, &board, &outcomes, &ending);
-            let thread = thread::Builder::new().name(format!("cpu-{number}")).spawn(body).map_err(failed)?;
-            threads.processors.push(thread);
-        }
+        processors.start(&board, &outcomes).map_err(failed)?;
         let _ = events.send(Event::Connected);
-        let events = events.clone();
+        let (events, ending) = (events.clone(), processors.clone());
         // The machine and its memory live as long as this thread, which outlives the processors.
-        let last = move || {
-            watch(&ends, threads, &events);
-            drop((machine, memory));
+        let last = {
+            let (machine, memory) = (machine.clone(), memory.clone());
+            move || {
+                watch(&ends, &ending, served, &events);
+                drop((machine, memory));
+            }
         };
         thread::Builder::new().name("guest-end".to_owned()).spawn(last).map_err(failed)?;
-        Ok(Self { board, outcomes })
+        Ok(Self { board, processors, features, attachments, machine, memory, page_map, outcomes })
     }
 
     /// Asks the guest to power off, as by Ctrl-Alt-Del (SIGINT to its init).
@@ -117,6 +144,73 @@ impl KvmGuest {
     /// Ends the guest at once.
     pub fn kill(&self) {
         let _ = self.outcomes.send(Outcome::Killed);
+    }
+
+    /// Stops the processors, then brings the devices to rest. Paused already: nothing.
+    pub fn pause(&self) {
+        self.processors.pause();
+        self.attachments.iter().for_each(|attachment| attachment.pause());
+    }
+
+    /// Lets a paused guest go on.
+    pub fn resume(&self) {
+        self.attachments.iter().for_each(|attachment| attachment.resume());
+        self.processors.resume();
+    }
+
+    /// Writes a paused guest to `directory`. What was begun there is removed when it fails.
+    pub fn save(&self, config: &Config, directory: &Path, progress: &mut Progress<'_>) -> Result<(), Failure> {
+        let saved = self.write_snapshot(config, directory, progress);
+        if saved.is_err() {
+            // The first failure is the one to tell.
+            if let Err(failure) = snapshot::remove(directory) {
+                error!("what was written of the machine's state stays behind: {failure}");
+            }
+        }
+        saved
+    }
+
+    fn write_snapshot(&self, config: &Config, directory: &Path, progress: &mut Progress<'_>) -> Result<(), Failure> {
+        let unwritten = |error: serde_json::Error| Failure::internal("write the machine's state down", error);
+        let processors = self.processors.each(|processor| processor.save())?;
+        let machine = self.machine.save()?;
+        let board = self.board.save().map_err(unwritten)?;
+        let devices = self.attachments.iter().map(|attachment| attachment.save());
+        let devices = devices.collect::<Result<_, _>>().map_err(unwritten)?;
+        let file = snapshot::create_memory(directory)?;
+        let memory = snapshot::memory::write(&self.memory, &self.page_map, &file, progress).map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::StorageFull => "the disk is full; free some space, or stop the machine instead".into(),
+                io::ErrorKind::Interrupted => "it was cancelled".into(),
+                _ => error.to_string(),
+            };
+            let message = format!("cannot write the guest's memory to {}: {reason}", directory.display());
+            Failure::new(ErrorCode::Internal, message)
+        })?;
+        let features = self.features.iter().cloned();
+        let document = Document {
+            monitor: env!("CARGO_PKG_VERSION").to_owned(),
+            shape: Shape::of(config).map_err(|error| Failure::internal("look at the disk images", error))?,
+            memory,
+            processors: features.zip(processors).map(|(features, state)| ProcessorRecord { features, state }).collect(),
+            machine,
+            board,
+            devices,
+        };
+        snapshot::commit(directory, &document)
+    }
+}
+
+/// Opens a snapshot and sees that it is one of this machine.
+fn open_snapshot(directory: &Path, config: &Config) -> Result<snapshot::Opened, Failure> {
+    let saved = snapshot::open(directory)?;
+    let shape = Shape::of(config).map_err(|error| Failure::internal("look at the disk images", error))?;
+    match saved.document.shape.difference(&shape) {
+        Some(difference) => Err(saved.unfit(difference)),
+        None if saved.document.memory.bytes != config.memory_mib << 20 => {
+            Err(saved.unfit("its memory has another size"))
+        }
+        None => Ok(saved),
     }
 }
 
@@ -159,70 +253,81 @@ fn attach(
     Ok(attachments)
 }
 
+type Prepared = (Vec<Box<dyn Processor>>, Vec<Vec<FeatureLeaf>>);
+
 /// Makes the processors, the first at the kernel's entry.
 fn prepare(
     machine: &KvmMachine,
     config: &Config,
     memory: &GuestMemoryMmap,
     devices: usize,
-) -> Result<Vec<Box<dyn Processor>>, Failure> {
+) -> Result<Prepared, Failure> {
     let acpi = acpi::write_tables(memory, config.cpus as u8, devices)
         .map_err(|error| Failure::internal("write the ACPI tables", error))?;
     let command_line = format!("{COMMAND_LINE} {}", config.kernel.command_line);
     let entry = boot::load(memory, &config.kernel.path, &config.kernel.initramfs, &command_line, acpi)?;
-    let mut processors = Vec::new();
+    let (mut processors, mut found) = (Vec::new(), Vec::new());
     for number in 0..config.cpus {
         let mut processor = machine.create_processor(number)?;
-        let offered = processor.host_features()?;
-        processor.set_features(&features::shape(&offered, number, config.cpus))?;
+        let features = features::shape(&processor.host_features()?, number, config.cpus);
+        processor.set_features(&features)?;
         processor.set_model_registers(&features::MODEL_REGISTERS)?;
         if number == 0 {
             processor.start_protected_mode(entry.address, entry.argument)?;
         }
         processors.push(processor);
+        found.push(features);
     }
-    Ok(processors)
+    Ok((processors, found))
 }
 
-/// A processor's thread.
-fn run(mut processor: Box<dyn Processor>, board: &Board, outcomes: &Sender<Outcome>, ending: &AtomicBool) {
-    let failure = loop {
-        if ending.load(Ordering::SeqCst) {
-            return;
+/// Makes the processors and puts everything where it was when the snapshot was made. Devices stay paused.
+fn restore(
+    machine: &KvmMachine,
+    config: &Config,
+    document: &Document,
+    attachments: &[Arc<MmioAttachment>],
+) -> Result<Prepared, Failure> {
+    let unfit =
+        |reason: String| Failure::new(ErrorCode::SnapshotInvalid, format!("the saved state cannot be used: {reason}"));
+    let refused = |error: HypervisorError| unfit(error.to_string());
+    if document.processors.len() != config.cpus as usize || document.devices.len() != attachments.len() {
+        return Err(unfit("it has another number of processors or devices".to_owned()));
+    }
+    let (mut processors, mut found) = (Vec::new(), Vec::new());
+    for (number, record) in (0..config.cpus).zip(&document.processors) {
+        let mut processor = machine.create_processor(number)?;
+        let here = features::shape(&processor.host_features()?, number, config.cpus);
+        if let Some(reason) = features::missing(&record.features, &here) {
+            return Err(unfit(reason));
         }
-        match processor.run(board) {
-            Ok(Exit::Handled | Exit::Interrupted) => {}
-            Ok(Exit::Halted) => break "it halted for ever".to_owned(),
-            Ok(Exit::Shutdown) => break "it shut down after a triple fault".to_owned(),
-            Ok(Exit::Unexpected(exit)) => break format!("it stopped: {exit}"),
-            Err(error) => break error.to_string(),
-        }
-    };
-    let _ = outcomes.send(Outcome::Failed(failure));
-}
-
-struct Threads {
-    ending: Arc<AtomicBool>,
-    processors: Vec<JoinHandle<()>>,
-    devices: Vec<(Arc<MmioAttachment>, JoinHandle<()>)>,
+        processor.set_features(&record.features).map_err(refused)?;
+        processors.push(processor);
+        found.push(record.features.clone());
+    }
+    // All are there before one is restored: interrupts go between them.
+    for (processor, record) in processors.iter_mut().zip(&document.processors) {
+        processor.restore(&record.state).map_err(refused)?;
+    }
+    for (attachment, saved) in attachments.iter().zip(&document.devices) {
+        attachment.restore(saved).map_err(unfit)?;
+    }
+    machine.restore(&document.machine).map_err(refused)?;
+    Ok((processors, found))
 }
 
 /// Waits for the guest's end, ends its threads, and tells the machine.
-fn watch(ends: &Receiver<Outcome>, threads: Threads, events: &Sender<Event>) {
+fn watch(
+    ends: &Receiver<Outcome>,
+    processors: &Processors,
+    devices: Vec<(Arc<MmioAttachment>, JoinHandle<()>)>,
+    events: &Sender<Event>,
+) {
     let outcome = ends.recv().unwrap_or(Outcome::Killed);
     debug!(?outcome, "the guest ends");
-    threads.ending.store(true, Ordering::SeqCst);
-    for processor in threads.processors {
-        while !processor.is_finished() {
-            if let Err(error) = pthread_kill(processor.as_pthread_t(), KICK) {
-                debug!("a processor's thread had ended: {error}");
-            }
-            thread::sleep(KICK_AGAIN);
-        }
-        let _ = processor.join();
-    }
+    processors.end();
     // What the guest had asked of the devices is done when they have ended.
-    for (attachment, thread) in threads.devices {
+    for (attachment, thread) in devices {
         attachment.end();
         if thread.join().is_err() {
             error!("the thread of a device has failed");
@@ -237,15 +342,6 @@ fn watch(ends: &Receiver<Outcome>, threads: Threads, events: &Sender<Event>) {
         Outcome::Failed(reason) => GuestEnd::ProcessorFailed(reason),
         Outcome::PowerOff | Outcome::Reset | Outcome::Killed => GuestEnd::Exited(0),
     }));
-}
-
-/// Without a handler the signal would end the process.
-fn take_kicks() -> io::Result<()> {
-    extern "C" fn nothing(_signal: libc::c_int) {}
-    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handler does nothing, so it is safe at any point, and no handler of the signal's was there before.
-    unsafe { sigaction(KICK, &action) }?;
-    Ok(())
 }
 
 /// The serial port's output: the log, and its last words kept.

@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 /// Status: a byte waits to be read.
 const OUTPUT_FULL: u8 = 1;
 /// Status: the controller has passed its self-test.
@@ -18,7 +20,7 @@ const ACKNOWLEDGED: u8 = 0xfa;
 const OUTPUT_MAX: usize = 64;
 
 /// What the next byte written to the data port is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 enum Expected {
     Keyboard,
     Configuration,
@@ -26,7 +28,7 @@ enum Expected {
 }
 
 /// The controller with its keyboard.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Keyboard {
     output: VecDeque<u8>,
     configuration: u8,

@@ -8,4 +8,6 @@ pub mod guest;
 mod keyboard;
 pub mod probe;
 #[cfg(target_arch = "x86_64")]
+mod processors;
+#[cfg(target_arch = "x86_64")]
 mod trial;

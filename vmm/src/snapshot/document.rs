@@ -62,9 +62,8 @@ pub struct Shape {
 impl Shape {
     /// The shape of a machine with this configuration. Looks at its disk images.
     pub fn of(config: &Config) -> std::io::Result<Self> {
-        let disk = |block: &crate::config::Block| {
-            Ok((block.id.clone(), FileIdentity::of(&std::fs::metadata(&block.path)?)))
-        };
+        let disk =
+            |block: &crate::config::Block| Ok((block.id.clone(), FileIdentity::of(&std::fs::metadata(&block.path)?)));
         Ok(Self {
             cpus: config.cpus,
             memory_mib: config.memory_mib,
@@ -148,8 +147,7 @@ impl Document {
     /// The document as it lies in its file.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let state = serde_json::to_vec(self)?;
-        let introduction =
-            Introduction { rorqual_snapshot: FORMAT, bytes: state.len(), sha256: checksum(&state) };
+        let introduction = Introduction { rorqual_snapshot: FORMAT, bytes: state.len(), sha256: checksum(&state) };
         let mut bytes = serde_json::to_vec(&introduction)?;
         bytes.push(b'\n');
         bytes.extend_from_slice(&state);

@@ -85,12 +85,7 @@ fn write_piece(piece: &[u8], file: &File, offset: u64) -> io::Result<Option<u32>
 }
 
 /// False only when the piece is certainly zero: neither its file nor its mapping has a page there.
-fn may_have_data(
-    region: &vm_memory::GuestRegionMmap,
-    at: u64,
-    bytes: usize,
-    pagemap: &File,
-) -> io::Result<bool> {
+fn may_have_data(region: &vm_memory::GuestRegionMmap, at: u64, bytes: usize, pagemap: &File) -> io::Result<bool> {
     let Some(backing) = region.file_offset() else { return Ok(true) };
     let start = backing.start() + at;
     if has_data(backing.file(), start, bytes as u64)? {
@@ -99,9 +94,8 @@ fn may_have_data(
     let host = region.get_host_address(MemoryRegionAddress(at)).map_err(io::Error::other)?;
     let mut entries = vec![0; bytes / PAGE_BYTES * PAGEMAP_ENTRY_BYTES];
     pagemap.read_exact_at(&mut entries, (host as usize / PAGE_BYTES * PAGEMAP_ENTRY_BYTES) as u64)?;
-    let populated = |entry: &[u8]| {
-        entry.try_into().is_ok_and(|entry| u64::from_ne_bytes(entry) & PAGEMAP_POPULATED != 0)
-    };
+    let populated =
+        |entry: &[u8]| entry.try_into().is_ok_and(|entry| u64::from_ne_bytes(entry) & PAGEMAP_POPULATED != 0);
     Ok(entries.chunks(PAGEMAP_ENTRY_BYTES).any(populated))
 }
 
@@ -137,10 +131,12 @@ pub fn check(file: &File, record: &MemoryRecord) -> Result<(), String> {
     for sum in &record.pieces {
         let piece = &mut buffer[..PIECE_BYTES.min((record.bytes - offset) as usize)];
         let sound = match sum {
-            None => !has_data(file, offset, piece.len() as u64).map_err(failed)? || {
-                file.read_exact_at(piece, offset).map_err(failed)?;
-                piece.iter().all(|byte| *byte == 0)
-            },
+            None => {
+                !has_data(file, offset, piece.len() as u64).map_err(failed)? || {
+                    file.read_exact_at(piece, offset).map_err(failed)?;
+                    piece.iter().all(|byte| *byte == 0)
+                }
+            }
             Some(sum) => {
                 file.read_exact_at(piece, offset).map_err(failed)?;
                 crc32fast::hash(piece) == *sum
@@ -234,12 +230,8 @@ mod tests {
 
     #[test]
     fn anonymous_memory_is_looked_at_in_full() {
-        let memory = GuestMemoryMmap::<()>::from_ranges_with_files([(
-            GuestAddress(0),
-            8 << 20,
-            None::<FileOffset>,
-        )])
-        .unwrap();
+        let memory =
+            GuestMemoryMmap::<()>::from_ranges_with_files([(GuestAddress(0), 8 << 20, None::<FileOffset>)]).unwrap();
         memory.write_obj(5u64, GuestAddress(4 << 20)).unwrap();
         let (_, record) = saved(&memory);
         assert_eq!(record.pieces.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true, false]);

@@ -113,8 +113,7 @@ pub fn commit(directory: &Path, document: &Document) -> Result<(), Failure> {
     let new = directory.join(DOCUMENT_NEW);
     let failed = |error: io::Error| Failure::of_file("write", &new, &error);
     let bytes = document.to_bytes().map_err(|error| Failure::internal("write the machine's state down", error))?;
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(failed)?;
     file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&new, directory.join(DOCUMENT)).map_err(failed)?;
     sync_directory(directory)

@@ -33,21 +33,24 @@ use std::sync::Arc;
 use thiserror::Error;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::QueueT;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestMemoryMmap};
 
 use self::chain::Buffers;
 use self::muxer::Muxer;
 pub use self::stats::VsockStatistics;
 use self::stats::count;
-use super::queue::{broken, interrupt_wanted, pop};
+use super::queue::{Direction, Malformed, broken, interrupt_wanted, pieces, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Queue of packets for the guest.
 const RX: usize = 0;
 /// Queue of packets from the guest.
 const TX: usize = 1;
-/// The queues: rx, tx and event. Nothing is ever put on the event queue: it reports a change of the guest's CID
-/// after a migration, and machines do not migrate.
+/// Queue of events: the guest hears on it that all streams are lost, as after a restore.
+const EVENT: usize = 2;
+/// `VIRTIO_VSOCK_EVENT_TRANSPORT_RESET` (virtio 1.3 §5.10.6.7): streams are gone, listeners stay.
+const EVENT_TRANSPORT_RESET: u32 = 0;
+/// The queues: rx, tx and event.
 const QUEUE_SIZES: [u16; 3] = [256, 256, 64];
 /// `VIRTIO_VSOCK_F_STREAM`: stream sockets are served.
 const F_STREAM: u64 = 1 << 0;
@@ -96,6 +99,27 @@ impl VsockDevice {
     /// The device's counters, for any thread.
     pub fn statistics(&self) -> Arc<VsockStatistics> {
         Arc::clone(self.muxer.statistics())
+    }
+
+    /// Tells the driver that every stream is gone. One that is not there yet, or has no buffer for events, has no stream either.
+    fn tell_reset(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        if !queues.queue(EVENT).ready() {
+            return Ok(());
+        }
+        let memory = queues.memory().clone();
+        let queue = queues.queue(EVENT);
+        let Some(chain) = pop(EVENT, queue, &memory)? else { return Ok(()) };
+        let (head, mut buffer) = (chain.head_index(), Vec::new());
+        let event = EVENT_TRANSPORT_RESET.to_le_bytes();
+        let room = pieces(&memory, chain, Direction::ToGuest, &mut buffer).map_err(|error| error.on(EVENT))?;
+        let first = buffer.first().filter(|_| room >= event.len());
+        let written = first.is_some_and(|first| first.write_slice(&event, 0).is_ok());
+        if !written {
+            return Err(Malformed(format!("a buffer of {room} bytes for an event")).on(EVENT));
+        }
+        queue.add_used(&memory, head, event.len() as u32).map_err(|error| broken(EVENT, &error))?;
+        queues.signal(EVENT);
+        Ok(())
     }
 
     /// Works on both queues until nothing is left, or enough was done for one call.
@@ -232,6 +256,18 @@ impl VirtioDevice for VsockDevice {
             .host_events()
             .map_err(|source| DeviceError::Host { action: "waiting for the vsock sockets".into(), source })?;
         self.serve(queues)
+    }
+
+    fn save(&self) -> serde_json::Value {
+        self.muxer.next_port().into()
+    }
+
+    fn restore(&mut self, state: &serde_json::Value, queues: &mut dyn DeviceQueues) -> Result<(), String> {
+        let next_port = state.as_u64().and_then(|port| u32::try_from(port).ok()).ok_or("the next port is no port")?;
+        // The guest may still know streams by the ports of before.
+        self.muxer.set_next_port(next_port);
+        self.tx_due = true;
+        self.tell_reset(queues).map_err(|error| error.to_string())
     }
 
     fn reset(&mut self) {

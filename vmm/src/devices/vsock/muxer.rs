@@ -78,6 +78,16 @@ impl Muxer {
         })
     }
 
+    /// The port the next stream from the host gets, if it is free.
+    pub(super) fn next_port(&self) -> u32 {
+        self.next_port
+    }
+
+    /// Goes on giving ports from `port`.
+    pub(super) fn set_next_port(&mut self, port: u32) {
+        self.next_port = port.max(FIRST_HOST_PORT);
+    }
+
     pub(super) fn statistics(&self) -> &Arc<VsockStatistics> {
         &self.statistics
     }

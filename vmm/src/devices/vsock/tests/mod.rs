@@ -33,3 +33,29 @@ fn read_line(socket: &UnixStream) -> String {
 fn guest() -> Guest {
     Guest::new(Options::default())
 }
+
+/// A restored guest hears once that its streams are gone, and ports go on from where they were.
+#[test]
+fn a_restore_resets_the_transport_and_reuses_no_port() {
+    use crate::devices::VirtioDevice;
+    use crate::devices::test_queues::{Descriptor, TestQueues};
+
+    let directory = tempfile::tempdir().unwrap();
+    let saved = {
+        let mut guest = guest();
+        let (_socket, port) = connect_to_guest(&mut guest, 1024);
+        let saved = guest.device.save();
+        assert_eq!(saved, port + 1);
+        saved
+    };
+    let mut device = super::VsockDevice::new(3, &directory.path().join("vsock")).unwrap();
+    let mut queues = TestQueues::new(&[64, 64, 64]);
+    let head = queues.add(super::EVENT, &[Descriptor::writable(8)]);
+    device.restore(&saved, &mut queues).unwrap();
+    assert_eq!((queues.used(super::EVENT), queues.signals(super::EVENT)), (vec![(head, 4)], 1));
+    assert_eq!(queues.read(head, 4), [0; 4]);
+    assert_eq!(device.save(), saved);
+    assert!(device.restore(&"x".into(), &mut queues).is_err());
+    queues.add(super::EVENT, &[Descriptor::readable(8)]);
+    assert!(device.restore(&saved, &mut queues).is_err());
+}
