@@ -40,6 +40,11 @@ pub(crate) enum Command {
     Stop(StopOptions),
     /// Stop the machine, then start it
     Restart(RestartOptions),
+    /// Save the machine as it runs and end it; `start` goes on where it was
+    ///
+    /// Containers stand still meanwhile and go on as if nothing had been; connections end. Needs the kvm accelerator. Ctrl-C
+    /// cancels: the machine goes on.
+    Suspend,
     /// Show the machine: state, accelerator, memory, disk, ports
     ///
     /// Exits 3 when the machine is not running.
@@ -113,6 +118,9 @@ pub(crate) struct StartOptions {
     /// What runs the machine's processor, this time; else what config.toml says
     #[arg(long, value_enum, value_name = "NAME")]
     pub(crate) accelerator: Option<Accelerator>,
+    /// Boot, even if the machine is suspended: what ran in it then is lost, as in a power cut; its disk is kept
+    #[arg(long)]
+    pub(crate) cold: bool,
 }
 
 #[derive(Args, Clone, Debug)]

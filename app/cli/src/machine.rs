@@ -1,7 +1,7 @@
 //! `rorqual start`, `stop`, `restart` and `status`.
 
 use rorqual_engine::{
-    api::{MachineStatus, Progress, StartRequest, StatusRequest, StopRequest, machine_status::State},
+    api::{MachineStatus, Progress, StartRequest, StatusRequest, StopRequest, SuspendRequest, machine_status::State},
     client::Client,
 };
 use tonic::Streaming;
@@ -35,6 +35,7 @@ async fn start_with(session: &Session, client: &mut Client, options: &StartOptio
     let request = StartRequest {
         machine: session.machine(),
         accelerator: options.accelerator.map(|accelerator| accelerator.name().to_owned()).unwrap_or_default(),
+        cold: options.cold,
     };
     let steps = tokio::select! {
         steps = client.start(request) => steps?.into_inner(),
@@ -118,6 +119,35 @@ async fn stop_with(session: &Session, client: &mut Client, options: &StopOptions
     }
 }
 
+pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
+    let mut client = session.daemon().await?;
+    let mut interrupt = Interrupt::listen()?;
+    let mut display = Display::new(session);
+    display.say(&format!("Suspending machine {}", session.machine));
+    let steps = client.suspend(SuspendRequest { machine: session.machine() }).await?.into_inner();
+    match follow(steps, &mut display, &mut interrupt).await? {
+        Outcome::Done { total_ms, machine } => {
+            if !session.json && !session.quiet {
+                session::print_text(&format!(
+                    "Machine {} is suspended ({}); `rorqual start` goes on with it.\n",
+                    machine.name,
+                    units::milliseconds(total_ms)
+                ))?;
+            }
+            Ok(())
+        }
+        Outcome::Interrupted => {
+            display.fail();
+            // A start cancels, and starts again what was saved already.
+            let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
+            let steps = client.start(request).await?.into_inner();
+            follow(steps, &mut display, &mut interrupt).await?;
+            let message = "the suspension was cancelled, and the machine goes on";
+            Err(Failure::new(Exit::Cancelled, "cancelled", message, "see `rorqual status`"))
+        }
+    }
+}
+
 pub(crate) async fn restart(session: &Session, options: &RestartOptions) -> Result<(), Failure> {
     let mut client = session.daemon().await?;
     stop_with(session, &mut client, &options.stop).await?;
@@ -131,7 +161,7 @@ pub(crate) async fn status(session: &Session, watch: bool) -> Result<(), Failure
         let machine = client.status(request).await?.into_inner().machine.unwrap_or_default();
         print_status(session, &machine)?;
         return match machine.state() {
-            State::Running | State::Degraded | State::Starting | State::Stopping => Ok(()),
+            State::Running | State::Degraded | State::Starting | State::Stopping | State::Suspending => Ok(()),
             // The table has said it; the exit status says it to scripts.
             _ => Err(Failure::silent(Exit::NotRunning)),
         };

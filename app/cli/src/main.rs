@@ -89,6 +89,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
 async fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
     match command {
         Command::Start(options) => machine::start(session, &options).await?,
+        Command::Suspend => machine::suspend(session).await?,
         Command::Stop(options) => machine::stop(session, &options).await?,
         Command::Restart(options) => machine::restart(session, &options).await?,
         Command::Status { watch } => machine::status(session, watch).await?,

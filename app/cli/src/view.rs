@@ -86,13 +86,15 @@ pub(crate) fn state_name(state: State) -> &'static str {
         State::Degraded => "degraded",
         State::Stopping => "stopping",
         State::Failed => "failed",
+        State::Suspending => "suspending",
+        State::Suspended => "suspended",
     }
 }
 
 /// The table of a status, one row a line, each line ended.
 pub(crate) fn table(machine: &api::MachineStatus) -> String {
     let state = machine.state();
-    let runs = !matches!(state, State::Unspecified | State::Stopped | State::Failed);
+    let runs = !matches!(state, State::Unspecified | State::Stopped | State::Failed | State::Suspended);
     let mut rows: Vec<(&str, String)> = vec![("machine", machine.name.clone())];
     rows.push(("state", with_reason(state_name(state), &machine.message)));
     if !machine.accelerator.is_empty() {

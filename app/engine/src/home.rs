@@ -292,6 +292,11 @@ impl MachinePaths {
         self.directory.join("data.img")
     }
 
+    /// `snapshot/`: the machine's saved state while it is suspended; rorqual-vmm writes and removes what is in it.
+    pub fn snapshot(&self) -> PathBuf {
+        self.directory.join("snapshot")
+    }
+
     /// `vmm.json`: what rorqual-vmm was started with.
     pub fn vmm_config(&self) -> PathBuf {
         self.directory.join("vmm.json")

@@ -298,8 +298,10 @@ fn sha256(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 pub(crate) fn write_small_image(home: &Home) -> PathBuf {
     let directory = home.images_directory().join("1.0");
-    fs::create_dir_all(directory.join("uml")).unwrap();
-    let files = ["root.erofs", "uml/linux", "uml/initramfs.img"].map(|path| {
+    for kernel in ["uml", "kvm"] {
+        fs::create_dir_all(directory.join(kernel)).unwrap();
+    }
+    let files = ["root.erofs", "uml/linux", "uml/initramfs.img", "kvm/vmlinux", "kvm/initramfs.img"].map(|path| {
         fs::write(directory.join(path), path.repeat(10)).unwrap();
         serde_json::json!({"path": path, "bytes": path.len() * 10, "sha256": sha256(&directory.join(path)).unwrap()})
     });
@@ -343,10 +345,12 @@ mod tests {
     #[test]
     fn a_sound_image_verifies_and_names_its_kernel() {
         let fixture = image();
-        let image = opened(&fixture);
+        let mut image = opened(&fixture);
         image.verify(&fixture.home).unwrap();
         assert!(image.kernel(Accelerator::Uml).unwrap().0.ends_with("uml/linux"));
+        assert!(image.kernel(Accelerator::Kvm).unwrap().1.ends_with("kvm/initramfs.img"));
         assert_eq!(image.kernel_release("uml"), "6.12");
+        image.manifest.files.retain(|entry| entry.path != Path::new("kvm/vmlinux"));
         assert!(matches!(image.kernel(Accelerator::Kvm), Err(ImageError::Incomplete { file: "kvm/vmlinux", .. })));
     }
 

@@ -11,8 +11,8 @@ use rorqual_protocol::agent::logs_request::Source;
 use rorqual_protocol::agent::shell_input::Input;
 use rorqual_protocol::agent::{
     DataDiskReply, DataDiskRequest, EngineState, HealthReply, HealthRequest, LogChunk, LogsRequest, PortChange,
-    PortVerdict, SetTimeReply, SetTimeRequest, ShellInput, ShellOutput, ShutdownRequest, ShutdownStep,
-    WatchEngineRequest,
+    PortVerdict, SetTimeReply, SetTimeRequest, ShellInput, ShellOutput, ShutdownRequest, ShutdownStep, SyncReply,
+    SyncRequest, WatchEngineRequest,
 };
 use rorqual_protocol::{AGENT_PORT, HOST_CID, READY_PORT};
 use tokio::sync::mpsc;
@@ -104,6 +104,11 @@ impl Agent for AgentService {
             .map_err(|errno| Status::invalid_argument(format!("cannot set the guest's clock: {errno}")))?;
         info!("the clock was set; it was off by {} ms", offset_nanoseconds / 1_000_000);
         Ok(Response::new(SetTimeReply { offset_nanoseconds }))
+    }
+
+    async fn sync(&self, _: Request<SyncRequest>) -> Result<Response<SyncReply>, Status> {
+        tokio::task::spawn_blocking(nix::unistd::sync).await.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(SyncReply {}))
     }
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -14,7 +14,7 @@ use crate::{
     error::{status, to_status},
     home::{Home, MachineName},
     image::Image,
-    machine::Machine,
+    machine::{Machine, StartChoice},
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -65,6 +65,7 @@ impl Service {
 impl Engine for Service {
     type StartStream = Streamed<api::Progress>;
     type StopStream = Streamed<api::Progress>;
+    type SuspendStream = Streamed<api::Progress>;
     type WatchStatusStream = Streamed<api::StatusReply>;
     type LogsStream = Streamed<api::LogChunk>;
     type ShellStream = Streamed<api::ShellOutput>;
@@ -87,7 +88,13 @@ impl Engine for Service {
                 status(Code::InvalidArgument, "accelerator-unknown", message)
             })?),
         };
-        Ok(self.until_the_end(self.machine(&request.machine)?.start(accelerator).await?))
+        let how = StartChoice { accelerator, cold: request.cold };
+        Ok(self.until_the_end(self.machine(&request.machine)?.start(how).await?))
+    }
+
+    async fn suspend(&self, request: Request<api::SuspendRequest>) -> Answer<Self::SuspendStream> {
+        let progress = self.machine(&request.into_inner().machine)?.suspend().await?;
+        Ok(self.until_the_end(progress))
     }
 
     async fn stop(&self, request: Request<api::StopRequest>) -> Answer<Self::StopStream> {

@@ -8,10 +8,6 @@ use tokio::process::Command;
 
 use crate::{config::AcceleratorChoice, error::Coded, image::Accelerator};
 
-/// Why `auto` does not take a kvm that works: rorqual-vmm's own has only run in an emulated processor so far. The one place that
-/// says so.
-const KVM_IS_NEW: &str =
-    "it works here, but Rorqual's support for it is new; try it with `rorqual start --accelerator kvm`";
 /// A probe runs a few guest instructions; one that takes longer than this hangs.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -84,12 +80,10 @@ pub(crate) fn choose(choice: AcceleratorChoice, probe: &Probe) -> Result<(Accele
         AcceleratorChoice::Kvm => Err(unusable("kvm", &probe.kvm)),
         AcceleratorChoice::Uml if probe.uml.usable => Ok((Accelerator::Uml, "it was asked for".to_owned())),
         AcceleratorChoice::Uml => Err(unusable("uml", &probe.uml)),
-        AcceleratorChoice::Auto if probe.uml.usable => {
-            let why_not = if probe.kvm.usable { KVM_IS_NEW } else { &probe.kvm.reason };
-            Ok((Accelerator::Uml, format!("no kvm: {why_not}")))
+        AcceleratorChoice::Auto if probe.kvm.usable => {
+            Ok((Accelerator::Kvm, format!("the best of this computer: {}", probe.kvm.reason)))
         }
-        // Better a new one than none.
-        AcceleratorChoice::Auto if probe.kvm.usable => Ok((Accelerator::Kvm, format!("no uml: {}", probe.uml.reason))),
+        AcceleratorChoice::Auto if probe.uml.usable => Ok((Accelerator::Uml, format!("no kvm: {}", probe.kvm.reason))),
         AcceleratorChoice::Auto => {
             Err(AcceleratorError::None { kvm: probe.kvm.reason.clone(), uml: probe.uml.reason.clone() })
         }
@@ -101,24 +95,29 @@ mod tests {
     use super::*;
 
     fn probe(kvm: bool, uml: bool) -> Probe {
-        let finding = |usable, reason: &str| Finding { usable, reason: reason.to_owned() };
+        let finding =
+            |usable, reason: &str| Finding { usable, reason: if usable { "it ran" } else { reason }.to_owned() };
         Probe { kvm: finding(kvm, "no /dev/kvm"), uml: finding(uml, "no ptrace") }
     }
 
     #[test]
-    fn auto_takes_uml_and_says_why_not_kvm() {
+    fn auto_takes_kvm_where_it_works_else_uml_and_says_why() {
+        for uml in [true, false] {
+            let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(true, uml)).unwrap();
+            assert_eq!((accelerator, reason.as_str()), (Accelerator::Kvm, "the best of this computer: it ran"));
+        }
         let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(false, true)).unwrap();
         assert_eq!((accelerator, reason.as_str()), (Accelerator::Uml, "no kvm: no /dev/kvm"));
-        let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(true, true)).unwrap();
-        assert_eq!((accelerator, reason), (Accelerator::Uml, format!("no kvm: {KVM_IS_NEW}")));
     }
 
     #[test]
-    fn kvm_is_taken_when_asked_for_or_when_nothing_else_works() {
-        let (accelerator, reason) = choose(AcceleratorChoice::Kvm, &probe(true, true)).unwrap();
-        assert_eq!((accelerator, reason.as_str()), (Accelerator::Kvm, "it was asked for"));
-        let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(true, false)).unwrap();
-        assert_eq!((accelerator, reason.as_str()), (Accelerator::Kvm, "no uml: no ptrace"));
+    fn each_is_taken_when_it_is_asked_for() {
+        for (choice, expected) in
+            [(AcceleratorChoice::Kvm, Accelerator::Kvm), (AcceleratorChoice::Uml, Accelerator::Uml)]
+        {
+            let (accelerator, reason) = choose(choice, &probe(true, true)).unwrap();
+            assert_eq!((accelerator, reason.as_str()), (expected, "it was asked for"));
+        }
     }
 
     #[test]

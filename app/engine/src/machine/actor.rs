@@ -4,6 +4,7 @@
 //! Stopped ──start──► Starting ──engine answers──► Running ◄──► Degraded
 //!    ▲ ▲                │  │                        │             │
 //!    │ └──── Stopping ◄─stop┴───────────stop────────┴─────────────┤
+//!    │      Suspended ◄── Suspending ◄──suspend─────┴─────────────┤
 //!    └─(start again)─ Failed ◄──the monitor ended by itself───────┘
 //! ```
 
@@ -18,18 +19,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Command, Machine, Snapshot, StartError,
+    Command, Machine, Snapshot, StartChoice, StartError,
     guest::{self, Agent, GuestEvent},
-    launch::{self, Launched, Run},
+    launch::{self, Launched, Origin, Run},
     progress::{Progress, milliseconds},
     stop,
+    suspend::{self, SuspendError},
     vmm::{self, EndReason, Ended, Vmm, VmmError},
 };
 use crate::{
     api::{self, machine_status::State},
-    config::AcceleratorChoice,
     error::to_status,
     home::MachinePaths,
+    image::Accelerator,
     ports::{Holders, Table},
 };
 
@@ -47,7 +49,23 @@ enum Phase {
     Down,
     Launching(Launching),
     Up(Box<Up>),
+    Suspending(Suspending),
     Stopping(Stopping),
+}
+
+struct Suspending {
+    task: JoinHandle<Result<(), SuspendError>>,
+    cancel: CancellationToken,
+    progress: Progress,
+    up: Box<Up>,
+    /// Asked for meanwhile, which cancels.
+    next: Option<Next>,
+}
+
+/// What is to be done once a suspension has ended, one way or the other.
+enum Next {
+    Start(StartChoice, Progress),
+    Stop { force: bool, container_seconds: u32, progress: Progress },
 }
 
 struct Launching {
@@ -64,7 +82,7 @@ struct Up {
     events: mpsc::Receiver<GuestEvent>,
     /// The agent answered at least once.
     reached: bool,
-    adopted: bool,
+    origin: Origin,
     /// The start under way, and when it has taken too long.
     start: Option<(Progress, Instant)>,
 }
@@ -82,7 +100,7 @@ struct Stopping {
     /// Why the machine is ended, when a start failed.
     failure: Option<StartError>,
     /// Asked for meanwhile.
-    next: Option<(Option<AcceleratorChoice>, Progress)>,
+    next: Option<(StartChoice, Progress)>,
 }
 
 /// What happened to the machine by itself.
@@ -91,6 +109,7 @@ enum Happened {
     Guest(GuestEvent),
     Ended(Ended),
     TooSlow,
+    Suspended(Result<(), SuspendError>),
     Stopped(Result<(), VmmError>),
 }
 
@@ -119,7 +138,7 @@ pub(super) async fn spawn(
             tracing::info!("machine {} runs already, as process {}", actor.machine.name, launched.vmm.process);
             actor.up(launched, Progress::new());
         }
-        Ok(None) => {}
+        Ok(None) => actor.publish(actor.at_rest(), String::new()),
         Err(error) => {
             tracing::error!("{error}");
             actor.publish(State::Failed, error.to_string());
@@ -133,7 +152,8 @@ impl Actor {
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(Command::Start { accelerator, reply }) => self.start(accelerator, reply).await,
+                    Some(Command::Start { how, reply }) => self.start(how, reply).await,
+                    Some(Command::Suspend { reply }) => self.suspend(reply),
                     Some(Command::Stop { force, container_seconds, reply }) => {
                         self.stop(force, container_seconds, reply).await;
                     }
@@ -144,17 +164,23 @@ impl Actor {
         }
     }
 
-    async fn start(&mut self, accelerator: Option<AcceleratorChoice>, reply: oneshot::Sender<Progress>) {
+    async fn start(&mut self, how: StartChoice, reply: oneshot::Sender<Progress>) {
         let progress = match &mut self.phase {
             Phase::Launching(launching) => launching.progress.clone(),
             Phase::Up(up) => match &up.start {
                 Some((progress, _)) => progress.clone(),
-                None => self.start_again(accelerator).await,
+                None => self.start_again(how).await,
             },
-            Phase::Stopping(stopping) => stopping.next.get_or_insert_with(|| (accelerator, Progress::new())).1.clone(),
+            Phase::Suspending(suspending) => {
+                suspending.cancel.cancel();
+                match suspending.next.get_or_insert_with(|| Next::Start(how, Progress::new())) {
+                    Next::Start(_, progress) | Next::Stop { progress, .. } => progress.clone(),
+                }
+            }
+            Phase::Stopping(stopping) => stopping.next.get_or_insert_with(|| (how, Progress::new())).1.clone(),
             Phase::Down => {
                 let progress = Progress::new();
-                self.launch(accelerator, progress.clone());
+                self.launch(how, progress.clone());
                 progress
             }
         };
@@ -163,7 +189,7 @@ impl Actor {
     }
 
     /// A start of what seems to run: true, unless the monitor was killed just now.
-    async fn start_again(&mut self, accelerator: Option<AcceleratorChoice>) -> Progress {
+    async fn start_again(&mut self, how: StartChoice) -> Progress {
         let Phase::Up(up) = &self.phase else { return self.done() };
         let Err(error) = up.vmm.check().await else { return self.done() };
         let progress = Progress::new();
@@ -171,19 +197,19 @@ impl Actor {
             Some(ended) => {
                 self.phase = Phase::Down;
                 self.ended(&ended, None);
-                self.launch(accelerator, progress.clone());
+                self.launch(how, progress.clone());
             }
             None => progress.failed(to_status(&error)),
         }
         progress
     }
 
-    fn launch(&mut self, accelerator: Option<AcceleratorChoice>, progress: Progress) {
+    fn launch(&mut self, how: StartChoice, progress: Progress) {
         tracing::info!("machine {} starts", self.machine.name);
         let cancel = CancellationToken::new();
         let (home, name) = (self.machine.home.clone(), self.machine.name.clone());
         let program = self.machine.program.clone();
-        let task = tokio::spawn(launch::launch(home, name, program, accelerator, progress.clone(), cancel.clone()));
+        let task = tokio::spawn(launch::launch(home, name, program, how, progress.clone(), cancel.clone()));
         self.phase = Phase::Launching(Launching { task, cancel, progress });
         self.publish(State::Starting, String::new());
     }
@@ -195,8 +221,18 @@ impl Actor {
                     // A monitor that does not answer was found; nothing else can end it.
                     vmm::kill_silent(&self.paths).await;
                 }
-                self.publish(State::Stopped, String::new());
+                self.publish(self.at_rest(), String::new());
                 self.done()
+            }
+            Phase::Suspending(mut suspending) => {
+                suspending.cancel.cancel();
+                let progress = Progress::new();
+                let next = Next::Stop { force, container_seconds, progress: progress.clone() };
+                if let Some(Next::Start(_, start)) = suspending.next.replace(next) {
+                    start.failed(to_status(&StartError::Cancelled));
+                }
+                self.phase = Phase::Suspending(suspending);
+                progress
             }
             Phase::Launching(Launching { task, cancel, progress }) => {
                 cancel.cancel();
@@ -230,6 +266,87 @@ impl Actor {
             }
         };
         let _ = reply.send(progress);
+    }
+
+    /// What a machine that does not run is.
+    fn at_rest(&self) -> State {
+        if suspend::is_saved(&self.paths) { State::Suspended } else { State::Stopped }
+    }
+
+    fn suspend(&mut self, reply: oneshot::Sender<Progress>) {
+        let failed = |error: SuspendError| {
+            let progress = Progress::new();
+            progress.failed(to_status(&error));
+            progress
+        };
+        let progress = match std::mem::replace(&mut self.phase, Phase::Down) {
+            Phase::Up(up) if up.run.accelerator != Accelerator::Kvm.as_str() => {
+                self.phase = Phase::Up(up);
+                failed(SuspendError::Accelerator)
+            }
+            Phase::Up(up) if up.start.is_none() && up.reached => {
+                tracing::info!("machine {} is being saved", self.machine.name);
+                let (progress, cancel) = (Progress::new(), CancellationToken::new());
+                let directory = self.paths.snapshot();
+                let work = suspend::suspend(
+                    Arc::clone(&up.vmm),
+                    up.agent.clone(),
+                    directory,
+                    progress.clone(),
+                    cancel.clone(),
+                );
+                let task = tokio::spawn(work);
+                let suspending = Suspending { task, cancel, progress: progress.clone(), up, next: None };
+                self.phase = Phase::Suspending(suspending);
+                self.publish(State::Suspending, String::new());
+                progress
+            }
+            Phase::Suspending(suspending) => {
+                let progress = suspending.progress.clone();
+                self.phase = Phase::Suspending(suspending);
+                progress
+            }
+            Phase::Down if suspend::is_saved(&self.paths) => self.done(),
+            phase => {
+                self.phase = phase;
+                failed(SuspendError::NotRunning)
+            }
+        };
+        let _ = reply.send(progress);
+    }
+
+    /// The suspension has ended, well or not.
+    fn suspended(&mut self, result: Result<(), SuspendError>, suspending: Suspending) {
+        let Suspending { progress, mut up, next, .. } = suspending;
+        match result {
+            Ok(()) => {
+                tracing::info!("machine {} is saved", self.machine.name);
+                drop(up);
+                self.clear_run();
+                self.publish(State::Suspended, String::new());
+                progress.done(self.machine.status());
+                match next {
+                    Some(Next::Start(how, progress)) => self.launch(how, progress),
+                    Some(Next::Stop { progress, .. }) => progress.done(self.machine.status()),
+                    None => {}
+                }
+            }
+            Err(error) => {
+                tracing::warn!("machine {} is not saved: {error}", self.machine.name);
+                progress.failed(to_status(&error));
+                self.publish(State::Running, String::new());
+                match next {
+                    Some(Next::Stop { force, container_seconds, progress }) => {
+                        up.start = None;
+                        self.end(&up, force, container_seconds, progress, None);
+                        return;
+                    }
+                    Some(Next::Start(_, progress)) => progress.done(self.machine.status()),
+                    None => {}
+                }
+                self.phase = Phase::Up(up);
+            }
+        }
     }
 
     /// Begins to end a machine that is up.
@@ -276,6 +393,7 @@ impl Actor {
             }
             (Happened::Ended(ended), Phase::Up(mut up)) => self.ended(&ended, up.start.take()),
             (Happened::TooSlow, Phase::Up(up)) => self.too_slow(up),
+            (Happened::Suspended(result), Phase::Suspending(suspending)) => self.suspended(result, suspending),
             (Happened::Stopped(result), Phase::Stopping(stopping)) => self.stopped(result, stopping),
             // Happenings come from the phase itself.
             (_, phase) => self.phase = phase,
@@ -284,13 +402,13 @@ impl Actor {
 
     /// The monitor runs: hold on to the guest.
     fn up(&mut self, launched: Launched, progress: Progress) {
-        let Launched { vmm, notices, run, bind, adopted } = launched;
+        let Launched { vmm, notices, run, bind, origin } = launched;
         let vsock_socket = self.paths.vsock_socket();
         let agent = guest::client(&vsock_socket);
         let name = self.machine.name.clone();
         let table = Table::new(name, bind, &vsock_socket, self.holders.clone(), self.ports.clone());
         let (sender, events) = mpsc::channel(EVENTS);
-        let guest = tokio::spawn(guest::serve(agent.clone(), notices, table, !adopted, sender));
+        let guest = tokio::spawn(guest::serve(agent.clone(), notices, table, origin == Origin::Booted, sender));
         let kernel = if run.kernel_release.is_empty() {
             "the kernel".to_owned()
         } else {
@@ -298,10 +416,14 @@ impl Actor {
         };
         progress.step(
             "kernel",
-            if adopted { "Reaching the running machine".to_owned() } else { format!("Booting {kernel}") },
+            match origin {
+                Origin::Booted => format!("Booting {kernel}"),
+                Origin::Restored => "Going on where the machine was saved".to_owned(),
+                Origin::Adopted => "Reaching the running machine".to_owned(),
+            },
         );
         let start = Some((progress, Instant::now() + BOOT_LIMIT));
-        let up = Box::new(Up { vmm: Arc::new(vmm), agent, run, guest, events, reached: false, adopted, start });
+        let up = Box::new(Up { vmm: Arc::new(vmm), agent, run, guest, events, reached: false, origin, start });
         self.publish_run(&up);
         self.phase = Phase::Up(up);
         self.publish(State::Starting, String::new());
@@ -337,7 +459,9 @@ impl Actor {
         let message = |default: &str| if state.message.is_empty() { default.to_owned() } else { state.message.clone() };
         match state.phase() {
             engine_state::Phase::Ready => {
-                if let (Some((progress, _)), false, None) = (&up.start, up.adopted, up.run.ready_after_ms) {
+                if let (Some((progress, _)), false, None) =
+                    (&up.start, up.origin == Origin::Adopted, up.run.ready_after_ms)
+                {
                     up.run.ready_after_ms = Some(milliseconds(progress.elapsed()));
                     up.run.save(&self.paths);
                 }
@@ -420,7 +544,7 @@ impl Actor {
             return;
         };
         let seconds = progress.elapsed().as_secs();
-        if up.reached || up.adopted {
+        if up.reached || up.origin != Origin::Booted {
             let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
             let message = format!(
                 "{what} yet, after {seconds} s; the machine goes on, and `rorqual status` tells when it does (`rorqual logs dockerd` and `rorqual logs kernel` tell what it is doing)"
@@ -455,8 +579,8 @@ impl Actor {
             (Ok(()), Some(failure)) => self.failed(&failure, &stopping.progress),
             (Err(error), _) => self.failed(&StartError::Vmm(error), &stopping.progress),
         }
-        if let Some((accelerator, progress)) = stopping.next {
-            self.launch(accelerator, progress);
+        if let Some((how, progress)) = stopping.next {
+            self.launch(how, progress);
         }
     }
 
@@ -509,6 +633,10 @@ impl Phase {
                         Happened::TooSlow
                     }
                 }
+            }
+            Self::Suspending(suspending) => {
+                let result = (&mut suspending.task).await;
+                Happened::Suspended(result.unwrap_or_else(|error| Err(SuspendError::Internal(error.to_string()))))
             }
             Self::Stopping(stopping) => {
                 let result = (&mut stopping.task).await;

@@ -7,19 +7,23 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    StartChoice,
     accelerator::{self, AcceleratorError},
     guest::{self, Notices},
     progress::Progress,
+    suspend,
     vmm::{self, BlockConfig, KernelConfig, Vmm, VmmConfig, VmmError, VsockConfig},
 };
 use crate::{
-    config::{AcceleratorChoice, BindPolicy, Config, ConfigError, MachineConfig},
+    config::{BindPolicy, Config, ConfigError, MachineConfig},
     disk::{self, Change, DiskError},
     error::Coded,
     home::{Home, HomeError, MachineName, MachinePaths},
     image::{Accelerator, Image, ImageError},
 };
 
+/// What the monitor says of a saved state it will not go on from.
+const SNAPSHOT_INVALID: &str = "snapshot-invalid";
 /// Context identifier of the guest on its vsock. Each machine has a device of its own, so all are alike.
 const GUEST_CID: u32 = 3;
 
@@ -52,6 +56,14 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A saved state that is of no use cannot be removed.
+    #[error("cannot remove the saved state in {path}: {source}", path = path.display())]
+    SavedState {
+        /// Its directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Something in the daemon broke.
     #[error("the start broke off within the daemon: {0}; run/daemon.log says more")]
     Internal(String),
@@ -79,6 +91,7 @@ impl Coded for StartError {
             Self::Accelerator(error) => error.code(),
             Self::Vmm(error) => error.code(),
             Self::Listen { .. } => "socket-unusable",
+            Self::SavedState { .. } => "saved-state",
             Self::Internal(_) => "internal",
             Self::Cancelled => "start-cancelled",
             Self::Ended(_) => "machine-ended",
@@ -130,8 +143,18 @@ pub(crate) struct Launched {
     pub(crate) notices: Notices,
     pub(crate) run: Run,
     pub(crate) bind: BindPolicy,
+    pub(crate) origin: Origin,
+}
+
+/// How a machine came to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Its kernel was started.
+    Booted,
+    /// It goes on where it was saved.
+    Restored,
     /// It ran before this daemon came to it.
-    pub(crate) adopted: bool,
+    Adopted,
 }
 
 /// Finds a machine that runs already.
@@ -148,7 +171,7 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
     (run.vmm_process, run.started) = (vmm.process, Some(vmm.started));
     // Damaged settings must not take the ports of a running machine away, nor open them to others.
     let bind = Config::load(home).map_or(BindPolicy::Localhost, |config| config.bind);
-    Ok(Some(Launched { vmm, notices, run, bind, adopted: true }))
+    Ok(Some(Launched { vmm, notices, run, bind, origin: Origin::Adopted }))
 }
 
 /// Starts a machine, or finds that it runs. Once the monitor is started this goes to its end, whatever `cancel` says:
@@ -157,24 +180,34 @@ pub(crate) async fn launch(
     home: Home,
     name: MachineName,
     program: Option<PathBuf>,
-    choice: Option<AcceleratorChoice>,
+    how: StartChoice,
     progress: Progress,
     cancel: CancellationToken,
 ) -> Result<Launched, StartError> {
     if let Some(running) = adopt(&home, &name).await? {
         return Ok(running);
     }
-    let plan = tokio::select! {
-        plan = prepare(&home, &name, program, choice, &progress) => plan?,
+    let mut plan = tokio::select! {
+        plan = prepare(&home, &name, program, how, &progress) => plan?,
         () = cancel.cancelled() => return Err(StartError::Cancelled),
     };
     // Before the guest runs, so that its call is heard.
     let notices = listen(&plan.paths)?;
-    let vmm = Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await?;
+    let vmm = match Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await {
+        Err(VmmError::Refused { code, message }) if code == SNAPSHOT_INVALID && plan.vmm_config.restore.is_some() => {
+            tracing::warn!("{message}; booting instead");
+            progress.note(format!("Booting instead: {message}"));
+            plan.vmm_config.restore = None;
+            suspend::discard(&plan.paths)?;
+            Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await?
+        }
+        launched => launched?,
+    };
     let mut run = plan.run;
     (run.vmm_process, run.started) = (vmm.process, Some(vmm.started));
     run.save(&plan.paths);
-    Ok(Launched { vmm, notices, run, bind: plan.bind, adopted: false })
+    let origin = if plan.vmm_config.restore.is_some() { Origin::Restored } else { Origin::Booted };
+    Ok(Launched { vmm, notices, run, bind: plan.bind, origin })
 }
 
 struct Plan {
@@ -190,7 +223,7 @@ async fn prepare(
     home: &Home,
     name: &MachineName,
     program: Option<PathBuf>,
-    choice: Option<AcceleratorChoice>,
+    how: StartChoice,
     progress: &Progress,
 ) -> Result<Plan, StartError> {
     progress.step("image", "Checking the guest image");
@@ -202,7 +235,7 @@ async fn prepare(
     progress.note(format!("Checking the guest image {}", image.version()));
     // The accelerators are tried while the image is read.
     let (uml_kernel, _) = image.kernel(Accelerator::Uml)?;
-    let choice = choice.unwrap_or(config.accelerator);
+    let choice = how.accelerator.unwrap_or(config.accelerator);
     let (verified, probe) = tokio::join!(
         blocking({
             let home = home.clone();
@@ -226,7 +259,9 @@ async fn prepare(
     }
 
     let (accelerator, reason) = accelerator::choose(choice, &probe?)?;
-    progress.step("machine", format!("Starting the machine ({}: {reason})", accelerator.as_str()));
+    let restore = saved_state(&paths, accelerator, how.cold)?;
+    let doing = if restore.is_some() { "Restoring" } else { "Starting" };
+    progress.step("machine", format!("{doing} the machine ({}: {reason})", accelerator.as_str()));
     let (kernel, initramfs) = image.kernel(accelerator)?;
     let cpus = match accelerator {
         // The kernel of User Mode Linux has one processor.
@@ -247,6 +282,7 @@ async fn prepare(
         memory_mib: settings.memory_mib,
         block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],
         vsock: VsockConfig { guest_cid: GUEST_CID, socket: paths.vsock_socket() },
+        restore,
         console_log: paths.console_log(),
         control_socket: paths.control_socket(),
     };
@@ -260,6 +296,20 @@ async fn prepare(
         ..Run::default()
     };
     Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
+}
+
+/// The saved state to go on from. One that is not wanted, or not of this accelerator, is given up: the disk will not fit it
+/// any more.
+fn saved_state(paths: &MachinePaths, accelerator: Accelerator, cold: bool) -> Result<Option<PathBuf>, StartError> {
+    if !suspend::is_saved(paths) {
+        return Ok(None);
+    }
+    if cold || accelerator != Accelerator::Kvm {
+        tracing::warn!("the saved state of the machine is given up: it boots (accelerator {})", accelerator.as_str());
+        suspend::discard(paths)?;
+        return Ok(None);
+    }
+    Ok(Some(paths.snapshot()))
 }
 
 fn listen(paths: &MachinePaths) -> Result<Notices, StartError> {

@@ -1,7 +1,8 @@
 //! Machines. Each is one task ([`actor`]) that owns its state; a [`Machine`] is the way to it.
 //!
 //! A start goes: settings, image, disk, accelerator, monitor ([`launch`]); then the guest calls and its agent is held on
-//! to ([`guest`]) until the engine answers. A stop is asked of the agent, then of the monitor ([`stop`]). The monitor is
+//! to ([`guest`]) until the engine answers. A stop is asked of the agent, then of the monitor ([`stop`]); a suspension of both
+//! ([`suspend`]), and the next start goes on from what it saved. The monitor is
 //! a process of its own ([`vmm`]) that outlives the daemon.
 
 pub(crate) mod accelerator;
@@ -11,6 +12,7 @@ pub(crate) mod guest;
 mod launch;
 mod progress;
 mod stop;
+mod suspend;
 #[cfg(test)]
 mod tests;
 pub(crate) mod vmm;
@@ -45,8 +47,18 @@ const COMMANDS: usize = 16;
 
 /// What a machine is asked.
 enum Command {
-    Start { accelerator: Option<AcceleratorChoice>, reply: oneshot::Sender<Progress> },
+    Start { how: StartChoice, reply: oneshot::Sender<Progress> },
+    Suspend { reply: oneshot::Sender<Progress> },
     Stop { force: bool, container_seconds: u32, reply: oneshot::Sender<Progress> },
+}
+
+/// How a machine is to be started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StartChoice {
+    /// What runs its processors; else what the configuration says.
+    pub(crate) accelerator: Option<AcceleratorChoice>,
+    /// Boot, even if there is a saved state to go on from: it is given up.
+    pub(crate) cold: bool,
 }
 
 /// What a machine says of itself.
@@ -91,9 +103,16 @@ impl Machine {
     /// Starts it, or joins the start under way. The stream tells all of it from its beginning.
     pub(crate) async fn start(
         &self,
-        accelerator: Option<AcceleratorChoice>,
+        how: StartChoice,
     ) -> Result<impl Stream<Item = Result<api::Progress, Status>> + Send + use<>, Status> {
-        Ok(self.ask(move |reply| Command::Start { accelerator, reply }).await?.subscribe())
+        Ok(self.ask(move |reply| Command::Start { how, reply }).await?.subscribe())
+    }
+
+    /// Saves it and ends it, or joins the suspension under way.
+    pub(crate) async fn suspend(
+        &self,
+    ) -> Result<impl Stream<Item = Result<api::Progress, Status>> + Send + use<>, Status> {
+        Ok(self.ask(|reply| Command::Suspend { reply }).await?.subscribe())
     }
 
     /// Stops it, or joins the stop under way.
@@ -208,6 +227,12 @@ pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&
             "machine-starting",
             format!("the Rorqual machine {name} is starting; `rorqual status` tells when it is ready"),
         ),
+        State::Suspending => {
+            ("machine-suspending", format!("the Rorqual machine {name} is being saved; go on with it by: {start}"))
+        }
+        State::Suspended => {
+            ("machine-suspended", format!("the Rorqual machine {name} is suspended; go on with it by: {start}"))
+        }
         State::Stopping => {
             ("machine-stopping", format!("the Rorqual machine {name} is stopping; start it again with: {start}"))
         }

@@ -37,7 +37,8 @@ fn bench(scenario: &str) -> Bench {
     crate::image::write_small_image(&home);
     home.create_machine(&MachineName::default()).unwrap();
     let program = parent.path().join("rorqual-vmm");
-    let found = r#"{"kvm":{"usable":false,"reason":"no kvm"},"uml":{"usable":true,"reason":"it ran"}}"#;
+    let kvm = scenario.starts_with("kvm");
+    let found = format!(r#"{{"kvm":{{"usable":{kvm},"reason":"tried"}},"uml":{{"usable":true,"reason":"it ran"}}}}"#);
     let test = env::current_exe().unwrap();
     let script = format!(
         "#!/bin/sh\nif [ $1 = probe ]; then echo '{found}'; exit; fi\nFAKE_CONFIG=$3 FAKE_READY=$5 exec {} --exact \
@@ -54,6 +55,11 @@ fn bench(scenario: &str) -> Bench {
 impl Bench {
     fn behave(&self, scenario: &str) {
         fs::write(self.home.machine(&MachineName::default()).directory().join(SCENARIO), scenario).unwrap();
+    }
+
+    /// What the monitor was started with last.
+    fn config(&self) -> vmm::VmmConfig {
+        serde_json::from_slice(&fs::read(self.home.machine(&MachineName::default()).vmm_config()).unwrap()).unwrap()
     }
 
     async fn machine(&self) -> Machine {
@@ -94,14 +100,14 @@ async fn a_machine_starts_step_by_step_and_stops_in_order() {
     let bench = bench("ok");
     let machine = bench.machine().await;
     assert_eq!(machine.status().state(), State::Stopped);
-    let steps = all(machine.start(None).await.unwrap()).await.unwrap();
+    let steps = all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
     assert_eq!(steps, ["image", "disk", "machine", "kernel", "engine"]);
     let status = machine.status();
     assert_eq!(status.state(), State::Running);
-    assert_eq!((status.accelerator.as_str(), status.accelerator_reason.as_str()), ("uml", "no kvm: no kvm"));
+    assert_eq!((status.accelerator.as_str(), status.accelerator_reason.as_str()), ("uml", "no kvm: tried"));
     assert_eq!((status.cpus, status.kernel_release.as_str()), (1, "6.12-pretended"));
     assert!(status.vmm_process > 1 && status.disk_bytes == 64 << 30);
-    assert!(all(machine.start(None).await.unwrap()).await.unwrap().is_empty(), "started already");
+    assert!(all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap().is_empty(), "started already");
     let steps = all(machine.stop(false, 0).await.unwrap()).await.unwrap();
     assert_eq!(steps, ["containers", "dockerd", "containerd", "trim", "unmount", "power-off"]);
     assert_eq!(machine.status().state(), State::Stopped);
@@ -112,7 +118,7 @@ async fn a_machine_starts_step_by_step_and_stops_in_order() {
 async fn two_callers_see_the_same_start() {
     let bench = bench("ok");
     let machine = bench.machine().await;
-    let (first, second) = tokio::join!(machine.start(None), machine.start(None));
+    let (first, second) = tokio::join!(machine.start(StartChoice::default()), machine.start(StartChoice::default()));
     let (first, second) = tokio::join!(all(first.unwrap()), all(second.unwrap()));
     assert_eq!(first.unwrap(), second.unwrap());
 }
@@ -121,7 +127,7 @@ async fn two_callers_see_the_same_start() {
 async fn a_stop_cancels_a_start_and_a_start_works_after_it() {
     let bench = bench("never-boots");
     let machine = bench.machine().await;
-    let mut start = Box::pin(machine.start(None).await.unwrap());
+    let mut start = Box::pin(machine.start(StartChoice::default()).await.unwrap());
     while start.next().await.unwrap().unwrap().step != "kernel" {}
     let process = machine.status().vmm_process;
     all(machine.stop(false, 0).await.unwrap()).await.unwrap();
@@ -129,16 +135,16 @@ async fn a_stop_cancels_a_start_and_a_start_works_after_it() {
     assert_eq!(crate::error::code_of(&rest), Some("start-cancelled"));
     assert!(!Path::new(&format!("/proc/{process}/exe")).exists(), "the monitor is gone");
     bench.behave("ok");
-    all(machine.start(None).await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_start_asked_for_while_it_stops_comes_after() {
     let bench = bench("ok");
     let machine = bench.machine().await;
-    all(machine.start(None).await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
     let stop = machine.stop(false, 0).await.unwrap();
-    let start = machine.start(None).await.unwrap();
+    let start = machine.start(StartChoice::default()).await.unwrap();
     all(stop).await.unwrap();
     assert!(!all(start).await.unwrap().is_empty());
     assert_eq!(machine.status().state(), State::Running);
@@ -148,7 +154,7 @@ async fn a_start_asked_for_while_it_stops_comes_after() {
 async fn a_monitor_that_refuses_gives_its_own_words() {
     let bench = bench("refuse");
     let machine = bench.machine().await;
-    let status = all(machine.start(None).await.unwrap()).await.unwrap_err();
+    let status = all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap_err();
     assert_eq!(crate::error::code_of(&status), Some("no-memory"));
     assert!(status.message().contains("too little memory"));
     assert_eq!(machine.status().state(), State::Failed);
@@ -158,7 +164,7 @@ async fn a_monitor_that_refuses_gives_its_own_words() {
 async fn a_guest_that_crashes_while_it_boots_shows_its_console() {
     let bench = bench("panic");
     let machine = bench.machine().await;
-    let status = all(machine.start(None).await.unwrap()).await.unwrap_err();
+    let status = all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap_err();
     assert_eq!(crate::error::code_of(&status), Some("machine-ended"));
     assert!(status.message().contains("Kernel panic"), "{}", status.message());
     assert_eq!(machine.status().state(), State::Failed);
@@ -168,7 +174,7 @@ async fn a_guest_that_crashes_while_it_boots_shows_its_console() {
 async fn a_killed_monitor_is_seen_at_once_and_stands_in_nobodys_way() {
     let bench = bench("ok");
     let machine = bench.machine().await;
-    all(machine.start(None).await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
     let process = i32::try_from(machine.status().vmm_process).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
     let status = until(&machine, State::Failed).await;
@@ -176,7 +182,7 @@ async fn a_killed_monitor_is_seen_at_once_and_stands_in_nobodys_way() {
     assert_eq!(status.vmm_process, 0);
     let refused = machine.agent().unwrap_err();
     assert!(refused.message().contains("rorqual start"));
-    all(machine.start(None).await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
 }
 
 #[tokio::test]
@@ -184,10 +190,10 @@ async fn a_start_right_after_the_monitor_was_killed_starts_it_again() {
     let bench = bench("ok");
     let machine = bench.machine().await;
     for _ in 0..5 {
-        all(machine.start(None).await.unwrap()).await.unwrap();
+        all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
         let process = i32::try_from(machine.status().vmm_process).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGKILL).unwrap();
-        all(machine.start(None).await.unwrap()).await.unwrap();
+        all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
         assert_eq!(machine.status().state(), State::Running);
         assert_ne!(machine.status().vmm_process, process.unsigned_abs());
     }
@@ -197,13 +203,13 @@ async fn a_start_right_after_the_monitor_was_killed_starts_it_again() {
 async fn a_machine_outlives_its_daemon_and_is_found_by_the_next() {
     let bench = bench("ok");
     let first = bench.machine().await;
-    all(first.start(None).await.unwrap()).await.unwrap();
+    all(first.start(StartChoice::default()).await.unwrap()).await.unwrap();
     let process = first.status().vmm_process;
     let second = bench.machine().await;
     assert_ne!(second.status().state(), State::Stopped, "never seen stopped");
     let status = until(&second, State::Running).await;
     assert_eq!((status.vmm_process, status.accelerator.as_str()), (process, "uml"));
-    assert_eq!(status.accelerator_reason, "no kvm: no kvm");
+    assert_eq!(status.accelerator_reason, "no kvm: tried");
     all(second.stop(false, 0).await.unwrap()).await.unwrap();
 }
 
@@ -211,7 +217,7 @@ async fn a_machine_outlives_its_daemon_and_is_found_by_the_next() {
 async fn an_engine_that_cannot_run_leaves_the_machine_up_and_says_why() {
     let bench = bench("engine-fails");
     let machine = bench.machine().await;
-    let status = all(machine.start(None).await.unwrap()).await.unwrap_err();
+    let status = all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap_err();
     assert_eq!(crate::error::code_of(&status), Some("engine-failed"));
     let status = machine.status();
     assert_eq!((status.state(), status.message.as_str()), (State::Degraded, "no space on the data disk"));
@@ -223,7 +229,7 @@ async fn an_engine_that_cannot_run_leaves_the_machine_up_and_says_why() {
 async fn a_guest_that_does_not_shut_down_is_ended_by_force() {
     let bench = bench("deaf");
     let machine = bench.machine().await;
-    all(machine.start(None).await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
     let polite = machine.stop(false, 0).await.unwrap();
     let force = machine.stop(true, 0).await.unwrap();
     let (polite, force) = tokio::join!(all(polite), all(force));
@@ -236,7 +242,7 @@ async fn a_guest_that_does_not_shut_down_is_ended_by_force() {
 async fn ports_of_the_guest_are_listened_for_and_told() {
     let bench = bench("ports");
     let machine = bench.machine().await;
-    all(machine.start(None).await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
     let mut changes = Box::pin(machine.watch());
     let port = loop {
         let status = changes.next().await.unwrap();
@@ -248,6 +254,78 @@ async fn ports_of_the_guest_are_listened_for_and_told() {
     std::net::TcpStream::connect(("127.0.0.1", port.host_port as u16)).unwrap();
     all(machine.stop(false, 0).await.unwrap()).await.unwrap();
     assert!(machine.status().ports.is_empty());
+}
+
+#[tokio::test]
+async fn a_suspended_machine_goes_on_with_the_next_start() {
+    let bench = bench("kvm");
+    let machine = bench.machine().await;
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    let steps = all(machine.suspend().await.unwrap()).await.unwrap();
+    assert_eq!(steps, ["sync", "memory", "power-off"]);
+    assert_eq!(machine.status().state(), State::Suspended);
+    // Nothing that runs is left to stop, and what is saved is not given up by it.
+    all(machine.stop(false, 0).await.unwrap()).await.unwrap();
+    assert_eq!(machine.status().state(), State::Suspended);
+    // The next daemon knows as much.
+    let machine = bench.machine().await;
+    assert_eq!(machine.status().state(), State::Suspended);
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    assert_eq!(machine.status().state(), State::Running);
+    assert!(bench.config().restore.is_some());
+}
+
+#[tokio::test]
+async fn a_cold_start_gives_the_saved_state_up() {
+    let bench = bench("kvm");
+    let machine = bench.machine().await;
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    all(machine.suspend().await.unwrap()).await.unwrap();
+    all(machine.start(StartChoice { cold: true, accelerator: None }).await.unwrap()).await.unwrap();
+    assert_eq!((machine.status().state(), bench.config().restore), (State::Running, None));
+    assert!(!bench.home.machine(&MachineName::default()).snapshot().exists());
+}
+
+#[tokio::test]
+async fn a_saved_state_that_is_refused_is_given_up_and_the_machine_boots() {
+    let bench = bench("kvm");
+    let machine = bench.machine().await;
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    all(machine.suspend().await.unwrap()).await.unwrap();
+    bench.behave("kvm, damaged");
+    let entries: Vec<_> = machine.start(StartChoice::default()).await.unwrap().collect().await;
+    let said: Vec<_> = entries.into_iter().map(|entry| entry.unwrap().message).collect();
+    assert!(said.iter().any(|message| message == "Booting instead: the saved state is damaged"), "{said:?}");
+    assert_eq!((machine.status().state(), bench.config().restore), (State::Running, None));
+}
+
+#[tokio::test]
+async fn a_start_cancels_a_suspension_and_the_machine_goes_on() {
+    let bench = bench("kvm, endless");
+    let machine = bench.machine().await;
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    let suspend = machine.suspend().await.unwrap();
+    until(&machine, State::Suspending).await;
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    let error = all(suspend).await.unwrap_err();
+    assert_eq!(error.code(), Code::Cancelled);
+    assert_eq!(machine.status().state(), State::Running);
+    // A stop cancels as well, and is carried out.
+    let suspend = machine.suspend().await.unwrap();
+    all(machine.stop(false, 0).await.unwrap()).await.unwrap();
+    assert!(all(suspend).await.is_err());
+    assert_eq!(machine.status().state(), State::Stopped);
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_saved_says_why_and_goes_on() {
+    let bench = bench("ok");
+    let machine = bench.machine().await;
+    assert!(all(machine.suspend().await.unwrap()).await.unwrap_err().message().contains("not running"));
+    all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
+    let error = all(machine.suspend().await.unwrap()).await.unwrap_err();
+    assert!(error.message().contains("accelerator uml cannot be suspended"), "{error}");
+    assert_eq!(machine.status().state(), State::Running);
 }
 
 // --- the pretence ---
@@ -269,10 +347,14 @@ async fn monitor(config_path: &Path, ready: &str) {
         say(r#"{"error":{"code":"no-memory","message":"too little memory for the guest"}}"#);
         return;
     }
+    if scenario.contains("damaged") && config.restore.is_some() {
+        say(r#"{"error":{"code":"snapshot-invalid","message":"the saved state is damaged"}}"#);
+        return;
+    }
     let control = UnixListener::bind(&config.control_socket).unwrap();
     let vsock = UnixListener::bind(&config.vsock.socket).unwrap();
     let (end, _) = broadcast::channel::<String>(4);
-    tokio::spawn(serve_control(control, end.clone()));
+    tokio::spawn(serve_control(control, end.clone(), scenario.contains("endless")));
     let guest = Arc::new(Guest { scenario: scenario.clone(), end: end.clone(), ports: Mutex::new(None) });
     let (streams, incoming) = mpsc::channel(4);
     tokio::spawn(serve_vsock(vsock, streams));
@@ -302,13 +384,26 @@ async fn monitor(config_path: &Path, ready: &str) {
     std::process::exit(0);
 }
 
-async fn serve_control(listener: UnixListener, end: broadcast::Sender<String>) {
+/// Saving takes for ever where it is `endless`.
+async fn serve_control(listener: UnixListener, end: broadcast::Sender<String>, endless: bool) {
     while let Ok((stream, _)) = listener.accept().await {
         let (end, mut ended) = (end.clone(), end.subscribe());
         tokio::spawn(async move {
             let mut stream = BufReader::new(stream);
             let mut line = String::new();
             while stream.read_line(&mut line).await.unwrap_or(0) > 0 {
+                if line.contains("save") {
+                    let progress = b"{\"progress\":{\"done_bytes\":1048576,\"total_bytes\":2097152}}\n";
+                    let _ = stream.get_mut().write_all(progress).await;
+                    if endless {
+                        let _ = stream.read_u8().await;
+                        return;
+                    }
+                    let request: serde_json::Value = serde_json::from_str(&line).unwrap();
+                    let directory = Path::new(request["directory"].as_str().unwrap());
+                    fs::create_dir_all(directory).unwrap();
+                    fs::write(directory.join("state.json"), "pretended").unwrap();
+                }
                 let answer = if line.contains("state") {
                     r#"{"ok":{"state":"running","accelerator":"uml","process":1,"uptime_ms":5}}"#
                 } else {
@@ -396,6 +491,10 @@ impl agent_server::Agent for Guest {
             end.send("power-off".to_owned())
         });
         Ok(Response::new(of(steps.to_vec()).chain(futures_util::stream::pending()).boxed()))
+    }
+
+    async fn sync(&self, _: Request<guest_api::SyncRequest>) -> Result<Response<guest_api::SyncReply>, Status> {
+        Ok(Response::new(guest_api::SyncReply {}))
     }
 
     async fn set_time(

@@ -39,6 +39,8 @@ const PROGRAM: &str = "rorqual-vmm";
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// A request on the control socket is answered within this.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// While a machine is saved, something is heard within this: a few MiB are written, or all of it is made durable.
+const SAVE_LIMIT: Duration = Duration::from_mins(2);
 /// A log of the monitor larger than this is begun anew, in bytes.
 const LOG_LIMIT: u64 = 1 << 20;
 
@@ -123,6 +125,9 @@ pub(crate) struct VmmConfig {
     pub(crate) memory_mib: u32,
     pub(crate) block: Vec<BlockConfig>,
     pub(crate) vsock: VsockConfig,
+    /// A directory with a saved state to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restore: Option<PathBuf>,
     pub(crate) console_log: PathBuf,
     pub(crate) control_socket: PathBuf,
 }
@@ -171,7 +176,20 @@ pub(crate) enum EndReason {
 #[serde(rename_all = "lowercase")]
 enum Answer {
     Ok(serde_json::Value),
-    Error { message: String },
+    /// Of a command that takes its time; more follows.
+    Progress(Saved),
+    Error {
+        message: String,
+    },
+}
+
+/// How much of a machine's memory is written.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub(crate) struct Saved {
+    #[serde(rename = "done_bytes")]
+    pub(crate) done: u64,
+    #[serde(rename = "total_bytes")]
+    pub(crate) total: u64,
 }
 
 #[derive(Deserialize)]
@@ -274,6 +292,10 @@ impl Vmm {
     async fn connect(control: &Path, process: u32) -> Result<Self, VmmError> {
         let silent = || VmmError::Silent { process, path: control.to_owned() };
         let state = request(control, process, "state").await?;
+        if state.get("state").and_then(serde_json::Value::as_str) == Some("paused") {
+            // A daemon that was saving it has died.
+            request(control, process, "resume").await?;
+        }
         let uptime = state.get("uptime_ms").and_then(serde_json::Value::as_u64).unwrap_or_default();
         let now = Instant::now();
         let mut stream = BufReader::new(open(control).await.map_err(|_| silent())?);
@@ -313,6 +335,27 @@ impl Vmm {
     /// Whether it still answers. A process that was killed a moment ago may not have been seen to end yet.
     pub(crate) async fn check(&self) -> Result<(), VmmError> {
         request(&self.control, self.process, "state").await.map(drop)
+    }
+
+    /// Writes the machine to `directory`; it stands still afterwards. To drop this cancels: the machine goes on.
+    pub(crate) async fn save(&self, directory: &Path, mut progress: impl FnMut(Saved)) -> Result<(), VmmError> {
+        let silent = || VmmError::Silent { process: self.process, path: self.control.clone() };
+        let refused = |message| VmmError::Command { command: "save the machine", message };
+        let mut stream = BufReader::new(open(&self.control).await.map_err(|_| silent())?);
+        let line = serde_json::json!({"command": "save", "directory": directory});
+        stream.get_mut().write_all(format!("{line}\n").as_bytes()).await.map_err(|_| silent())?;
+        loop {
+            match timeout(SAVE_LIMIT, answer(&mut stream)).await.map_err(|_| silent())?.map_err(refused)? {
+                Answer::Ok(_) => return Ok(()),
+                Answer::Progress(saved) => progress(saved),
+                Answer::Error { message } => return Err(refused(message)),
+            }
+        }
+    }
+
+    /// Lets a machine that stands still go on; running already: nothing.
+    pub(crate) async fn resume(&self) -> Result<(), VmmError> {
+        request(&self.control, self.process, "resume").await.map(drop)
     }
 
     /// Asks the guest to power off, as by its power button.
@@ -371,13 +414,17 @@ async fn request(control: &Path, process: u32, command: &'static str) -> Result<
 async fn ask(stream: &mut BufReader<UnixStream>, command: &str) -> Result<serde_json::Value, String> {
     let line = format!("{{\"command\":\"{command}\"}}\n");
     stream.get_mut().write_all(line.as_bytes()).await.map_err(|error| error.to_string())?;
+    match answer(stream).await? {
+        Answer::Ok(value) => Ok(value),
+        Answer::Error { message } => Err(message),
+        Answer::Progress(_) => Err("it told of progress where none was expected".to_owned()),
+    }
+}
+
+async fn answer(stream: &mut BufReader<UnixStream>) -> Result<Answer, String> {
     let mut line = String::new();
     stream.read_line(&mut line).await.map_err(|error| error.to_string())?;
-    match serde_json::from_str(&line) {
-        Ok(Answer::Ok(value)) => Ok(value),
-        Ok(Answer::Error { message, .. }) => Err(message),
-        Err(error) => Err(format!("it answered {line:?} ({error})")),
-    }
+    serde_json::from_str(&line).map_err(|error| format!("it answered {line:?} ({error})"))
 }
 
 /// Removes what a killed process left behind; a socket somebody serves stays, and the caller will meet its owner.

@@ -102,7 +102,7 @@ impl VsockDevice {
     }
 
     /// Tells the driver that every stream is gone. One that is not there yet, or has no buffer for events, has no stream either.
-    fn tell_reset(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+    fn tell_reset(queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         if !queues.queue(EVENT).ready() {
             return Ok(());
         }
@@ -267,7 +267,7 @@ impl VirtioDevice for VsockDevice {
         // The guest may still know streams by the ports of before.
         self.muxer.set_next_port(next_port);
         self.tx_due = true;
-        self.tell_reset(queues).map_err(|error| error.to_string())
+        Self::tell_reset(queues).map_err(|error| error.to_string())
     }
 
     fn reset(&mut self) {

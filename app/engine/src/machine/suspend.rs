@@ -1,0 +1,109 @@
+//! A machine saved to its directory and ended, and what is left of it there.
+
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
+
+use rorqual_protocol::agent::SyncRequest;
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    StartError,
+    guest::{Agent, explain},
+    progress::Progress,
+    vmm::{Vmm, VmmError},
+};
+use crate::{error::Coded, home::MachinePaths};
+
+/// The guest has written what it held to its disk within this.
+const SYNC_LIMIT: Duration = Duration::from_mins(2);
+
+/// Why a machine was not saved. It goes on.
+#[derive(Debug, Error)]
+pub(super) enum SuspendError {
+    #[error("a machine of the accelerator uml cannot be suspended; kvm's can. Stop it instead: rorqual stop")]
+    Accelerator,
+    #[error("the machine is not running, so there is nothing to save")]
+    NotRunning,
+    #[error("the guest did not write its data to the disk: {0}; the machine goes on")]
+    Guest(String),
+    #[error("{0}; the machine goes on")]
+    Monitor(#[from] VmmError),
+    #[error("the suspension was cancelled; the machine goes on")]
+    Cancelled,
+    #[error("the suspension broke off within the daemon: {0}; run/daemon.log says more")]
+    Internal(String),
+}
+
+impl Coded for SuspendError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Accelerator => "accelerator-unsuitable",
+            Self::NotRunning => "machine-not-running",
+            Self::Guest(_) => "guest-unresponsive",
+            Self::Monitor(error) => error.code(),
+            Self::Cancelled => "suspend-cancelled",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    fn grpc_code(&self) -> tonic::Code {
+        match self {
+            Self::Cancelled => tonic::Code::Cancelled,
+            Self::Internal(_) => tonic::Code::Internal,
+            _ => tonic::Code::FailedPrecondition,
+        }
+    }
+}
+
+/// Whether there is a whole saved state: its document is what makes it one.
+pub(super) fn is_saved(paths: &MachinePaths) -> bool {
+    paths.snapshot().join("state.json").exists()
+}
+
+/// Gives a saved state up.
+pub(super) fn discard(paths: &MachinePaths) -> Result<(), StartError> {
+    let path = paths.snapshot();
+    match fs::remove_dir_all(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StartError::SavedState { path, source }),
+        _ => Ok(()),
+    }
+}
+
+/// Saves a machine and ends it. `cancel` counts until everything is saved.
+pub(super) async fn suspend(
+    vmm: Arc<Vmm>,
+    agent: Agent,
+    directory: impl AsRef<Path>,
+    progress: Progress,
+    cancel: CancellationToken,
+) -> Result<(), SuspendError> {
+    let saved = tokio::select! {
+        saved = save(&vmm, agent, directory.as_ref(), &progress) => saved,
+        () = cancel.cancelled() => Err(SuspendError::Cancelled),
+    };
+    if let Err(error) = saved {
+        // The monitor may have been done the moment it was cancelled.
+        if let Err(failure) = vmm.resume().await {
+            tracing::warn!("the machine may stand still: {failure}");
+        }
+        return Err(error);
+    }
+    progress.step("power-off", "Ending the machine");
+    Ok(vmm.kill().await?)
+}
+
+async fn save(vmm: &Vmm, mut agent: Agent, directory: &Path, progress: &Progress) -> Result<(), SuspendError> {
+    // The saved memory holds what the guest has not written yet; should that be lost, nothing that was written is.
+    progress.step("sync", "Writing data to the disk");
+    let synced = timeout(SYNC_LIMIT, agent.sync(SyncRequest {})).await;
+    synced
+        .map_err(|_| SuspendError::Guest("it does not answer".to_owned()))?
+        .map_err(|status| SuspendError::Guest(explain(&status)))?;
+    progress.step("memory", "Saving the machine's memory");
+    vmm.save(directory, |saved| {
+        progress.note(format!("Saving the machine's memory: {} of {} MiB", saved.done >> 20, saved.total >> 20));
+    })
+    .await?;
+    Ok(())
+}
