@@ -1,4 +1,5 @@
 //! What a machine of each processor architecture looks like to its guest.
 
+pub mod aarch64;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;

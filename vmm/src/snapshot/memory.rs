@@ -157,14 +157,10 @@ mod tests {
     use super::*;
     use crate::arch::x86_64::layout::{make_memory, map_saved_memory};
 
-    fn nothing(_done: u64, _total: u64) -> io::Result<()> {
-        Ok(())
-    }
-
     fn saved(memory: &GuestMemoryMmap) -> (File, MemoryRecord) {
         let file = tempfile::tempfile().unwrap();
         let pagemap = File::open("/proc/self/pagemap").unwrap();
-        let record = write(memory, &pagemap, &file, &mut nothing).unwrap();
+        let record = write(memory, &pagemap, &file, &mut |_, _| Ok(())).unwrap();
         (file, record)
     }
 

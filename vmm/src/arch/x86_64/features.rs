@@ -119,11 +119,11 @@ mod tests {
 
     #[test]
     fn a_guest_goes_on_where_there_are_more_features_but_not_fewer() {
-        let leaves = |ecx| vec![leaf(1, 0x800f12, 0, ecx, 0), leaf(0x8000_0001, 0, 0, 0, 0)];
+        let leaves = |ecx| vec![leaf(1, 0x0080_0f12, 0, ecx, 0), leaf(0x8000_0001, 0, 0, 0, 0)];
         assert_eq!(missing(&leaves(3), &leaves(7)), None);
         assert!(missing(&leaves(7), &leaves(3)).unwrap().contains("0x1 ECX: 0x4"));
         assert!(missing(&leaves(3), &leaves(3)[..1]).is_none());
-        assert!(missing(&leaves(3), &[leaf(1, 0x800f13, 0, 3, 0)]).unwrap().contains("another model"));
+        assert!(missing(&leaves(3), &[leaf(1, 0x0080_0f13, 0, 3, 0)]).unwrap().contains("another model"));
     }
 
     fn leaf(function: u32, eax: u32, ebx: u32, ecx: u32, edx: u32) -> FeatureLeaf {
