@@ -93,6 +93,9 @@ pub trait Processor: Send {
     /// Makes it start at `entry` in flat 32-bit protected mode without paging, with `argument` in EBX (the PVH boot protocol).
     #[cfg(target_arch = "x86_64")]
     fn start_protected_mode(&mut self, entry: u32, argument: u32) -> Result<(), HypervisorError>;
+    /// Maps `bytes` of memory at `guest_address`, both whole pages, before the guest asks: each page it finds unmapped stops it once.
+    /// `false` where the system cannot; the guest runs the same, later.
+    fn map_ahead(&mut self, guest_address: u64, bytes: u64) -> bool;
     /// Runs it until it returns for one reason.
     fn run(&mut self, bus: &dyn Bus) -> Result<Exit, HypervisorError>;
     /// Brings the access of its last return to its end without running further, so that it can be saved.

@@ -212,6 +212,9 @@ mod tests {
         fn start_protected_mode(&mut self, _entry: u32, _argument: u32) -> Result<(), HypervisorError> {
             Ok(())
         }
+        fn map_ahead(&mut self, _guest_address: u64, _bytes: u64) -> bool {
+            false
+        }
         fn run(&mut self, _bus: &dyn Bus) -> Result<Exit, HypervisorError> {
             self.0.fetch_add(1, Ordering::SeqCst);
             if self.1 {

@@ -2,6 +2,7 @@
 //! (<https://xenbits.xen.org/docs/unstable/misc/pvh.html>): 32-bit protected mode, with everything else the kernel's own work.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use linux_loader::configurator::pvh::PvhBootConfigurator;
@@ -23,12 +24,14 @@ const TYPE_RESERVED: u32 = 2;
 const PAGE_BYTES: u64 = 4096;
 
 /// Where the first processor starts and what it is given.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
     /// Its first instruction.
     pub address: u32,
     /// The address of the start information, for EBX.
     pub argument: u32,
+    /// The whole pages of the kernel, which it runs through at its start.
+    pub kernel: Range<u64>,
 }
 
 /// Loads all of it; the ACPI tables are already there, their first at `acpi`.
@@ -39,8 +42,8 @@ pub fn load(
     command_line: &str,
     acpi: u64,
 ) -> Result<Entry, Failure> {
-    let (entry, kernel_end) = load_kernel(memory, kernel)?;
-    let (module_at, module_bytes) = load_initramfs(memory, initramfs, kernel_end)?;
+    let (entry, kernel) = load_kernel(memory, kernel)?;
+    let (module_at, module_bytes) = load_initramfs(memory, initramfs, kernel.end)?;
     if command_line.len() >= COMMAND_LINE_BYTES_MAX {
         return Err(Failure::new(
             ErrorCode::ConfigInvalid,
@@ -69,10 +72,10 @@ pub fn load(
     parameters.set_modules(&[module], GuestAddress(MODULES));
     PvhBootConfigurator::write_bootparams(&parameters, memory)
         .map_err(|error| Failure::internal("write the start information", error))?;
-    Ok(Entry { address: entry, argument: START_INFO as u32 })
+    Ok(Entry { address: entry, argument: START_INFO as u32, kernel })
 }
 
-fn load_kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<(u32, u64), Failure> {
+fn load_kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<(u32, Range<u64>), Failure> {
     let unsuitable =
         |reason: String| Failure::new(ErrorCode::ConfigInvalid, format!("the kernel {} {reason}", path.display()));
     let mut file = File::open(path).map_err(|error| Failure::of_file("open the kernel", path, &error))?;
@@ -82,7 +85,9 @@ fn load_kernel(memory: &GuestMemoryMmap, path: &Path) -> Result<(u32, u64), Fail
         return Err(unsuitable("has no PVH entry: it must be a vmlinux built with CONFIG_PVH".to_owned()));
     };
     let entry = u32::try_from(entry.0).map_err(|_| unsuitable("starts beyond 4 GiB".to_owned()))?;
-    Ok((entry, loaded.kernel_end))
+    // A kernel's 64-bit entry is its first byte.
+    let start = loaded.kernel_load.0 & !(PAGE_BYTES - 1);
+    Ok((entry, start..loaded.kernel_end.next_multiple_of(PAGE_BYTES)))
 }
 
 /// As high as the first piece of memory allows: the kernel unpacks itself and allocates from below.
