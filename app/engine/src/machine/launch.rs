@@ -15,7 +15,7 @@ use super::{
     vmm::{self, BlockConfig, KernelConfig, Vmm, VmmConfig, VmmError, VsockConfig},
 };
 use crate::{
-    config::{BindPolicy, Config, ConfigError, MachineConfig},
+    config::{AcceleratorChoice, BindPolicy, Config, ConfigError, MachineConfig},
     disk::{self, Change, DiskError},
     error::Coded,
     home::{Home, HomeError, MachineName, MachinePaths},
@@ -188,7 +188,7 @@ pub(crate) async fn launch(
         return Ok(running);
     }
     let mut plan = tokio::select! {
-        plan = prepare(&home, &name, program, how, &progress) => plan?,
+        plan = prepare(&home, &name, program.clone(), how, &progress) => plan?,
         () = cancel.cancelled() => return Err(StartError::Cancelled),
     };
     // Before the guest runs, so that its call is heard.
@@ -197,8 +197,11 @@ pub(crate) async fn launch(
         Err(VmmError::Refused { code, message }) if code == SNAPSHOT_INVALID && plan.vmm_config.restore.is_some() => {
             tracing::warn!("{message}; booting instead");
             progress.note(format!("Booting instead: {message}"));
-            plan.vmm_config.restore = None;
-            suspend::discard(&plan.paths)?;
+            let how = StartChoice { cold: true, ..how };
+            plan = tokio::select! {
+                plan = prepare(&home, &name, program, how, &progress) => plan?,
+                () = cancel.cancelled() => return Err(StartError::Cancelled),
+            };
             Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await?
         }
         launched => launched?,
@@ -236,12 +239,19 @@ async fn prepare(
     // The accelerators are tried while the image is read.
     let (uml_kernel, _) = image.kernel(Accelerator::Uml)?;
     let choice = how.accelerator.unwrap_or(config.accelerator);
-    let (verified, probe) = tokio::join!(
+    let restore = saved_state(&paths, choice, how.cold)?;
+    let (verified, decided) = tokio::join!(
         blocking({
             let home = home.clone();
             move || image.verify(&home).map(|()| image).map_err(StartError::from)
         }),
-        accelerator::probe(&program, Some(&uml_kernel)),
+        async {
+            if restore.is_some() {
+                // It was saved by kvm, and going on takes less time than trying kvm again.
+                return Ok((Accelerator::Kvm, "where it was saved".to_owned()));
+            }
+            accelerator::choose(choice, &accelerator::probe(&program, Some(&uml_kernel)).await?)
+        },
     );
     let image = verified?;
 
@@ -258,8 +268,7 @@ async fn prepare(
         progress.note(format!("Low on space: {warning}"));
     }
 
-    let (accelerator, reason) = accelerator::choose(choice, &probe?)?;
-    let restore = saved_state(&paths, accelerator, how.cold)?;
+    let (accelerator, reason) = decided?;
     let doing = if restore.is_some() { "Restoring" } else { "Starting" };
     progress.step("machine", format!("{doing} the machine ({}: {reason})", accelerator.as_str()));
     let (kernel, initramfs) = image.kernel(accelerator)?;
@@ -300,12 +309,12 @@ async fn prepare(
 
 /// The saved state to go on from. One that is not wanted, or not of this accelerator, is given up: the disk will not fit it
 /// any more.
-fn saved_state(paths: &MachinePaths, accelerator: Accelerator, cold: bool) -> Result<Option<PathBuf>, StartError> {
+fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> Result<Option<PathBuf>, StartError> {
     if !suspend::is_saved(paths) {
         return Ok(None);
     }
-    if cold || accelerator != Accelerator::Kvm {
-        tracing::warn!("the saved state of the machine is given up: it boots (accelerator {})", accelerator.as_str());
+    if cold || choice == AcceleratorChoice::Uml {
+        tracing::warn!("the saved state of the machine is given up: it boots");
         suspend::discard(paths)?;
         return Ok(None);
     }
