@@ -1,11 +1,9 @@
 //! Where things are in the guest's physical address space, and on which ports and interrupt lines.
 
-use std::fs::File;
 use std::io;
-use std::sync::Arc;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use tracing::debug;
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Start of what is no memory below 4 GiB: devices and interrupt controllers.
 pub const HOLE_START: u64 = 0xc000_0000;
@@ -59,24 +57,24 @@ pub fn memory_ranges(bytes: u64) -> Vec<(u64, u64)> {
     if bytes <= HOLE_START { vec![(0, bytes)] } else { vec![(0, HOLE_START), (HOLE_END, bytes - HOLE_START)] }
 }
 
-/// Guest memory of `bytes`, a multiple of the page size: a memfd, so that it can be shared and given back.
+/// Guest memory of `bytes`, a multiple of the page size: this process's own, in huge pages where the system has them. A memfd, which could be shared
+/// with another process, has none unless an administrator turned them on, and each small page stops the guest once.
 pub fn make_memory(bytes: u64) -> io::Result<GuestMemoryMmap> {
-    let file = File::from(memfd_create("guest-memory", MFdFlags::MFD_CLOEXEC)?);
-    file.set_len(bytes)?;
-    let file = Arc::new(file);
-    let mut offset = 0;
-    let mut ranges = Vec::new();
-    for (start, length) in memory_ranges(bytes) {
-        let piece = FileOffset::from_arc(file.clone(), offset);
-        ranges.push((GuestAddress(start), length as usize, Some(piece)));
-        offset += length;
+    let pieces = memory_ranges(bytes).into_iter().map(|(start, length)| (GuestAddress(start), length as usize));
+    let memory = GuestMemoryMmap::from_ranges(&pieces.collect::<Vec<_>>()).map_err(io::Error::other)?;
+    for region in memory.iter() {
+        let length = region.len() as usize;
+        // SAFETY: the range is the region's mapping, which lives as long as `memory`; the advice changes no content.
+        if unsafe { libc::madvise(region.as_ptr().cast(), length, libc::MADV_HUGEPAGE) } != 0 {
+            debug!("no huge pages for the guest: {}", io::Error::last_os_error());
+        }
     }
-    GuestMemoryMmap::from_ranges_with_files(&ranges).map_err(io::Error::other)
+    Ok(memory)
 }
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::{Bytes, GuestMemoryBackend};
+    use vm_memory::Bytes;
 
     use super::*;
 
