@@ -17,7 +17,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 use super::board::Board;
 use super::processors::Processors;
 use crate::arch::x86_64::layout::{
-    DEVICE_BYTES, DEVICES_MAX, DEVICES_START, FIRST_DEVICE_LINE, KEYBOARD_LINE, SERIAL_LINE, make_memory,
+    DEVICE_BYTES, DEVICES_MAX, DEVICES_START, FIRST_DEVICE_LINE, KEYBOARD_LINE, MemoryPages, SERIAL_LINE, make_memory,
     map_saved_memory,
 };
 use crate::arch::x86_64::{FeatureLeaf, acpi, boot, features};
@@ -82,7 +82,7 @@ impl KvmGuest {
         let bytes = config.memory_mib << 20;
         let memory = match &saved {
             Some(saved) => saved.memory.try_clone().and_then(|file| map_saved_memory(file, bytes)),
-            None => make_memory(bytes),
+            None => make_memory(bytes, MemoryPages::Ordinary),
         };
         let memory = memory.map_err(|error| {
             Failure::new(ErrorCode::NoMemory, format!("no {} MiB of memory for the guest: {error}", config.memory_mib))

@@ -86,9 +86,9 @@ fn write_piece(piece: &[u8], file: &File, offset: u64) -> io::Result<Option<u32>
 
 /// False only when the piece is certainly zero: neither its file nor its mapping has a page there.
 fn may_have_data(region: &vm_memory::GuestRegionMmap, at: u64, bytes: usize, pagemap: &File) -> io::Result<bool> {
-    let Some(backing) = region.file_offset() else { return Ok(true) };
-    let start = backing.start() + at;
-    if has_data(backing.file(), start, bytes as u64)? {
+    if let Some(backing) = region.file_offset()
+        && has_data(backing.file(), backing.start() + at, bytes as u64)?
+    {
         return Ok(true);
     }
     let host = region.get_host_address(MemoryRegionAddress(at)).map_err(io::Error::other)?;
@@ -152,10 +152,10 @@ pub fn check(file: &File, record: &MemoryRecord) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::{FileOffset, GuestAddress};
+    use vm_memory::GuestAddress;
 
     use super::*;
-    use crate::arch::x86_64::layout::{make_memory, map_saved_memory};
+    use crate::arch::x86_64::layout::{MemoryPages, make_memory, map_saved_memory};
 
     fn saved(memory: &GuestMemoryMmap) -> (File, MemoryRecord) {
         let file = tempfile::tempfile().unwrap();
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn filled() -> GuestMemoryMmap {
-        let memory = make_memory(64 << 20).unwrap();
+        let memory = make_memory(64 << 20, MemoryPages::Ordinary).unwrap();
         for at in [0, 4096, 5 << 20, (64 << 20) - 8] {
             memory.write_obj(at + 1, GuestAddress(at)).unwrap();
         }
@@ -222,14 +222,5 @@ mod tests {
         let pagemap = File::open("/proc/self/pagemap").unwrap();
         let mut cancelled = |_done: u64, _total: u64| Err(io::ErrorKind::Interrupted.into());
         assert!(write(&filled(), &pagemap, &file, &mut cancelled).is_err());
-    }
-
-    #[test]
-    fn anonymous_memory_is_looked_at_in_full() {
-        let memory =
-            GuestMemoryMmap::<()>::from_ranges_with_files([(GuestAddress(0), 8 << 20, None::<FileOffset>)]).unwrap();
-        memory.write_obj(5u64, GuestAddress(4 << 20)).unwrap();
-        let (_, record) = saved(&memory);
-        assert_eq!(record.pieces.iter().map(Option::is_some).collect::<Vec<_>>(), [false, false, true, false]);
     }
 }
