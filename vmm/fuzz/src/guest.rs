@@ -191,6 +191,13 @@ impl Guest {
         self.make_available(index, first % size, 1);
     }
 
+    /// Makes `header` available, followed by `length` bytes that every such chain has in common.
+    pub fn offer_over(&mut self, index: usize, header: &[u8], length: u32) {
+        let (size, table, first) = (self.queues[index].size(), self.queues[index].desc_table(), self.descriptor[index]);
+        self.offer(index, &[(header.len() as u32, false), (0, false)], header);
+        self.write_descriptor(table, first.wrapping_add(1) % size, BUFFERS, length, 0, 0);
+    }
+
     fn address(program: &mut Program) -> u64 {
         match program.byte() {
             0..=159 => BUFFERS + u64::from(program.short()) % (BUFFERS_END - BUFFERS),

@@ -59,6 +59,26 @@ impl Vsock {
         host().directory.path().join("v")
     }
 
+    /// The same packets again and again: what adds up shows.
+    fn many(&mut self, program: &mut Program, guest: &mut Guest) {
+        let (header, count) = (Self::header(program), program.byte() & 31);
+        let end = program.flag();
+        for number in 0..u32::from(count) {
+            let mut header = header.clone();
+            // A stream of its own each, or one for all.
+            if end {
+                header[16..20].copy_from_slice(&(6000 + number).to_le_bytes());
+                guest.offer(1, &[(44, false)], &header);
+                header[30] = 3;
+                guest.offer(1, &[(44, false)], &header);
+            } else {
+                let length = 0x4000u32;
+                header[24..28].copy_from_slice(&length.to_le_bytes());
+                guest.offer_over(1, &header, length);
+            }
+        }
+    }
+
     fn keep(&mut self, socket: UnixStream) {
         socket.set_nonblocking(true).unwrap();
         if self.sockets.len() < SOCKETS_MAX {
@@ -108,6 +128,9 @@ impl Subject for Vsock {
 
     fn request(&mut self, program: &mut Program, guest: &mut Guest) {
         let choice = program.byte();
+        if choice >= 248 {
+            return self.many(program, guest);
+        }
         if choice.is_multiple_of(4) {
             let room = if choice < 224 { 4096 } else { program.length() % 0x8000 };
             let cut: &[(u32, bool)] = &[(44, true), (room, true)];
@@ -157,8 +180,10 @@ impl Subject for Vsock {
                         let _ = self.sockets[which].shutdown(how);
                     }
                     5 => {
-                        let mut space = vec![0; 1 << program.below(17)];
-                        let _ = self.sockets[which].read(&mut space);
+                        let mut space = vec![0; 1 << program.below(19)];
+                        for socket in &mut self.sockets {
+                            let _ = socket.read(&mut space);
+                        }
                     }
                     _ => {
                         let _ = self.sockets[which].write(&vec![7; 1 << program.below(17)]);
