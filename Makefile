@@ -24,6 +24,7 @@ BIN := $(CARGO_TARGET_DIR)/$(PROFILE)
 help:
 	@echo 'make run      build everything, start the machine, run a container, fetch its page'
 	@echo 'make test     every test: unit, and end to end on a real machine'
+	@echo 'make fuzz     the monitor against hostile guests made up by libFuzzer: FUZZ_SECONDS (15) each, FUZZ_TARGETS (all)'
 	@echo 'make test-kvm the kvm accelerator, in a machine with emulated virtualization'
 	@echo 'make lint     formatting, clippy, licences'
 	@echo 'make image    the guest image, in target/images'
@@ -66,7 +67,7 @@ run: build image
 
 # --- checking ---
 .PHONY: test
-test: test-unit test-machine
+test: test-unit test-fuzz test-kvm test-machine
 
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
@@ -76,6 +77,22 @@ test-unit: build image
 .PHONY: test-machine
 test-machine: build image test-material
 	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
+
+# Coverage by stable flags: counters in line and a table of places, which libFuzzer reads; comparisons are traced. A target of its own
+# name keeps them away from build scripts.
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TARGETS := block console mmio parsers relay rng vsock
+FUZZ_SECONDS ?= 15
+
+.PHONY: fuzz
+fuzz: packages
+	@RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --profile fuzz --locked --target $(GUEST_TARGET) -p rorqual-fuzz --features engine
+	@vmm/fuzz/run $(CARGO_TARGET_DIR)/$(GUEST_TARGET)/fuzz/rorqual-fuzz $(CARGO_TARGET_DIR)/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+.PHONY: test-fuzz
+test-fuzz:
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10
 
 # Rorqual's own monitor on KVM: on this computer's where it works, else in a machine whose processor is emulated with virtualization, where
 # it takes some five minutes. Each number of processors is a start of the machine.

@@ -116,7 +116,7 @@ impl Config {
             .map_err(|reason| Failure::new(ErrorCode::ConfigInvalid, format!("{}: {reason}", path.display())))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let config: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         config.check()?;
         Ok(config)

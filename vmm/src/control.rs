@@ -111,6 +111,11 @@ impl BoundControlSocket {
     }
 }
 
+/// Whether `line` is a request.
+pub(crate) fn is_request(line: &str) -> bool {
+    serde_json::from_str::<Request>(line).is_ok()
+}
+
 fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
     let mut requests = BufReader::new(connection);
     let mut line = String::new();

@@ -12,6 +12,8 @@ pub mod console_log;
 pub mod control;
 pub mod devices;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hypervisor;
 pub mod kvm;
 pub mod machine;

@@ -166,25 +166,38 @@ impl MmioAttachment {
     }
 
     fn work(&self) {
+        while self.turn(EpollTimeout::NONE) {}
+    }
+
+    /// Handles what has come, without the device's thread; for fuzzing.
+    #[doc(hidden)]
+    pub fn serve_now(&self) {
+        self.turn(EpollTimeout::ZERO);
+    }
+
+    /// Waits and handles what has come; false at the end.
+    fn turn(&self, patience: EpollTimeout) -> bool {
         let mut ready = [EpollEvent::empty(); 8];
-        loop {
-            let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {
-                Ok(count) => count,
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(error) => return error!(device = %self.name, "its thread cannot wait: {error}"),
-            };
-            for event in &ready[..count] {
-                match event.data() {
-                    END => return,
-                    HOST_EVENT => self.call(None),
-                    index => {
-                        let index = index as usize;
-                        let _ = self.doorbells[index].read();
-                        self.call(Some(index));
-                    }
+        let count = match self.epoll.wait(&mut ready, patience) {
+            Ok(count) => count,
+            Err(nix::errno::Errno::EINTR) => 0,
+            Err(error) => {
+                error!(device = %self.name, "its thread cannot wait: {error}");
+                return false;
+            }
+        };
+        for event in &ready[..count] {
+            match event.data() {
+                END => return false,
+                HOST_EVENT => self.call(None),
+                index => {
+                    let index = index as usize;
+                    let _ = self.doorbells[index].read();
+                    self.call(Some(index));
                 }
             }
         }
+        true
     }
 
     /// Calls the device for a queue's doorbell, or for its own descriptor.

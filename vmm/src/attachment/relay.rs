@@ -85,6 +85,9 @@ fn pass_request(from: &UnixStream, to: &UnixStream, channel: &ConfigurationNotic
     if size > 0 && !fill(from, &mut message[HEADER_BYTES..], &mut descriptors)? {
         return Err(RelayError::Invalid("it ends in the middle"));
     }
+    if descriptors.len() > DESCRIPTORS_MAX {
+        return Err(RelayError::Invalid("it carries too many descriptors"));
+    }
     match request {
         SET_MEM_TABLE => cut_memory_table(&mut message, flags)?,
         SET_VRING_CALL => {
@@ -262,6 +265,18 @@ mod tests {
     fn a_message_with_an_absurd_length_ends_the_relay() {
         let (guest, _device, _, thread) = relayed();
         send(&guest, &header(1, FLAGS_VERSION_1, u32::MAX), &[]).unwrap();
+        assert!(matches!(thread.join().unwrap(), Err(RelayError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_message_that_gathers_descriptors_byte_by_byte_ends_the_relay() {
+        let (guest, _device, _, thread) = relayed();
+        let (_reader, writer) = io::pipe().unwrap();
+        let descriptors = [OwnedFd::from(writer)];
+        for byte in message(1, &[0; 20]) {
+            // The relay may have ended.
+            let _ = send(&guest, &[byte], &descriptors);
+        }
         assert!(matches!(thread.join().unwrap(), Err(RelayError::Invalid(_))));
     }
 

@@ -8,8 +8,11 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, 
 
 use super::DeviceError;
 
-/// Most pieces a chain may have. Linux sends at most some dozens; a chain of thousands is an attack on our time.
-const MAX_PIECES: usize = 256;
+/// Most descriptors a chain may have, those of no bytes included: the largest of our queues (virtio 1.3 §2.7.5.3.1). A table
+/// elsewhere could have 65535, which is an attack on our time.
+pub(crate) const MAX_DESCRIPTORS: usize = 256;
+/// Flags and index at the start of an available ring.
+const AVAILABLE_HEADER_BYTES: usize = 4;
 
 /// A piece of guest memory.
 pub(crate) type Slice<'m> = VolatileSlice<'m, ()>;
@@ -47,7 +50,17 @@ pub(crate) fn pop<'m>(
     queue: &mut Queue,
     memory: &'m GuestMemoryMmap,
 ) -> Result<Option<Chain<'m>>, DeviceError> {
-    Ok(queue.iter(memory).map_err(|error| broken(index, &error))?.next())
+    let next = queue.iter(memory).map_err(|error| broken(index, &error))?.next();
+    if next.is_none() {
+        // The iterator ends at an entry outside of memory, too; the index before it says that there is more, for ever.
+        // With virtio-mmio a ring is looked at before it is ready, with vhost-user nobody has.
+        let (ring, size) = (GuestAddress(queue.avail_ring()), usize::from(queue.size()));
+        if !GuestMemory::check_range(memory, ring, AVAILABLE_HEADER_BYTES + 2 * size, Permissions::Read) {
+            let reason = format!("the available ring at {:#x} is outside of memory", ring.0);
+            return Err(DeviceError::Guest { queue: index, reason });
+        }
+    }
+    Ok(next)
 }
 
 /// Whether the guest wants to hear of used buffers. `Queue` knows the event index; without it the driver has a flag
@@ -73,10 +86,12 @@ pub(crate) fn pieces<'m>(
 ) -> Result<usize, Malformed> {
     let writable = direction == Direction::ToGuest;
     let access = if writable { Permissions::Write } else { Permissions::Read };
-    let first = pieces.len();
     let mut bytes = 0;
     let mut ended = false;
-    for descriptor in chain {
+    for (number, descriptor) in chain.enumerate() {
+        if number == MAX_DESCRIPTORS {
+            return Err(Malformed(format!("a chain of more than {MAX_DESCRIPTORS} descriptors")));
+        }
         // The iterator stops without a word at a loop or at an index outside of the table.
         ended = !descriptor.has_next();
         if descriptor.is_write_only() != writable {
@@ -88,11 +103,26 @@ pub(crate) fn pieces<'m>(
         for slice in GuestMemory::get_slices(memory, descriptor.addr(), length, access).map_err(invalid)? {
             pieces.push(slice.map_err(invalid)?);
         }
-        if pieces.len() - first > MAX_PIECES {
-            return Err(Malformed(format!("a descriptor chain of more than {MAX_PIECES} pieces")));
-        }
         // The chain iterator ends a chain of more than 2^32 bytes, so this cannot overflow.
         bytes += length;
     }
     if ended { Ok(bytes) } else { Err(Malformed("a descriptor chain that is empty, loops or leaves its table".into())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_available_ring_that_leaves_memory_is_an_error_and_not_an_empty_queue() {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x1_0000)]).unwrap();
+        let mut queue = Queue::new(64).unwrap();
+        queue.set_desc_table_address(Some(0x1000), Some(0));
+        // Flags and index are there, the entries are not.
+        queue.set_avail_ring_address(Some(0xfffc), Some(0));
+        queue.set_used_ring_address(Some(0x2000), Some(0));
+        queue.set_ready(true);
+        memory.write_obj(1u16, GuestAddress(0xfffe)).unwrap();
+        assert!(matches!(pop(3, &mut queue, &memory), Err(DeviceError::Guest { queue: 3, .. })));
+    }
 }

@@ -21,6 +21,7 @@ use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 
 pub use self::disk::{BlockCounters, Disk, DiskError, SECTOR_BYTES};
+use super::queue::pop;
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Size of the one request queue. User Mode Linux takes no more than 256.
@@ -57,23 +58,17 @@ impl BlockDevice {
         let guest = |reason: String| DeviceError::Guest { queue: index, reason };
         let mut served = false;
         loop {
-            let queue = queues.queue(index);
-            let chain = queue_next(queue, memory).map_err(guest)?;
-            let Some(chain) = chain else { return Ok(served) };
+            let Some(chain) = pop(index, queues.queue(index), memory)? else { return Ok(served) };
             let head = chain.head_index();
             let written =
                 request::serve(chain, memory, &self.disk, &self.id).map_err(|reason| guest(reason.to_string()))?;
-            queue.add_used(memory, head, written).map_err(|error| guest(format!("the used ring: {error}")))?;
+            queues
+                .queue(index)
+                .add_used(memory, head, written)
+                .map_err(|error| guest(format!("the used ring: {error}")))?;
             served = true;
         }
     }
-}
-
-type Chain<'a> = virtio_queue::DescriptorChain<&'a GuestMemoryMmap>;
-
-fn queue_next<'a>(queue: &mut virtio_queue::Queue, memory: &'a GuestMemoryMmap) -> Result<Option<Chain<'a>>, String> {
-    use virtio_queue::QueueOwnedT;
-    queue.iter(memory).map(|mut available| available.next()).map_err(|error| format!("the available ring: {error}"))
 }
 
 impl VirtioDevice for BlockDevice {

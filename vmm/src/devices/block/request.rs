@@ -20,6 +20,7 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMma
 use super::ID_BYTES;
 use super::config::{RANGE_SECTORS_MAX, RANGES_MAX};
 use super::disk::{Disk, SECTOR_BYTES};
+use crate::devices::queue::MAX_DESCRIPTORS;
 
 const HEADER_BYTES: u64 = 16;
 const RANGE_BYTES: u64 = 16;
@@ -29,6 +30,8 @@ const VECTORS_MAX: usize = 1024;
 /// A chain that has no place for an answer: the device cannot go on.
 #[derive(Debug, Error)]
 pub(super) enum ChainError {
+    #[error("a chain of more than {MAX_DESCRIPTORS} descriptors")]
+    TooLong,
     #[error("a descriptor chain is cut off: a descriptor or table in it is not valid")]
     CutOff,
     #[error("a descriptor for the device to read follows one for it to write")]
@@ -93,7 +96,10 @@ where
 {
     let (mut readable, mut writable) = (Vec::new(), Vec::new());
     let mut ended = false;
-    for descriptor in chain {
+    for (number, descriptor) in chain.enumerate() {
+        if number == MAX_DESCRIPTORS {
+            return Err(ChainError::TooLong);
+        }
         let buffer = Buffer { address: descriptor.addr(), length: u64::from(descriptor.len()) };
         if descriptor.is_write_only() {
             writable.push(buffer);

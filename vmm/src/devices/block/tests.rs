@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::Queue;
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
@@ -239,6 +239,29 @@ fn a_chain_that_runs_in_a_circle_or_out_of_the_table_is_an_error_of_the_device()
         mock.avail().ring().ref_at(0).unwrap().store(0u16.to_le());
         mock.avail().idx().store(1u16.to_le());
         assert!(bench.kick(mock.create_queue().unwrap()).is_err(), "next {next}");
+    }
+}
+
+#[test]
+fn an_indirect_table_longer_than_the_queue_is_an_error_of_the_device() {
+    let bench = Bench::new(false);
+    bench.header(IN, 0);
+    for count in [256u64, 257] {
+        for index in 0..count {
+            let (address, length, flags) = match index {
+                0 => (HEADER, 16, VRING_DESC_F_NEXT),
+                last if last == count - 1 => (STATUS, 1, VRING_DESC_F_WRITE),
+                _ => (DATA, 0, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE),
+            };
+            let descriptor: RawDescriptor = Descriptor::new(address, length, flags as u16, index as u16 + 1).into();
+            bench.memory.write_obj(descriptor, GuestAddress(0x18_0000 + index * 16)).unwrap();
+        }
+        let mock = MockSplitQueue::new(&bench.memory, 16);
+        let table = Descriptor::new(0x18_0000, count as u32 * 16, VRING_DESC_F_INDIRECT as u16, 0);
+        mock.desc_table().store(0, RawDescriptor::from(table)).unwrap();
+        mock.avail().ring().ref_at(0).unwrap().store(0u16.to_le());
+        mock.avail().idx().store(1u16.to_le());
+        assert_eq!(bench.kick(mock.create_queue().unwrap()).is_ok(), count == 256);
     }
 }
 

@@ -181,6 +181,11 @@ impl Connection {
         Ok(sent as u64)
     }
 
+    /// Bytes kept for the host.
+    pub(super) fn kept(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn send_directly(&mut self, payload: &[Slice<'_>], length: usize) -> usize {
         let mut sent = 0;
         let mut rest;
@@ -448,6 +453,11 @@ impl Remains {
             }
         }
         sent
+    }
+
+    /// Bytes kept for the host.
+    pub(super) fn kept(&self) -> usize {
+        self.buffer.len()
     }
 
     pub(super) fn finished(&self) -> bool {

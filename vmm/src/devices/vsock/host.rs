@@ -186,7 +186,7 @@ impl Host {
 }
 
 /// The port of a `CONNECT <port>` line.
-fn requested_port(line: &[u8]) -> Option<u32> {
+pub(super) fn requested_port(line: &[u8]) -> Option<u32> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let ("CONNECT", port, None) = (words.next()?, words.next()?, words.next()) else { return None };
     // No sign, as `parse` would allow it.

@@ -17,6 +17,8 @@
 mod chain;
 mod connection;
 mod credit;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod muxer;
 mod packet;
@@ -137,10 +139,14 @@ impl VsockDevice {
 
     /// Handles packets from the guest. Returns whether some are left for want of budget.
     fn take_packets(&mut self, queues: &mut dyn DeviceQueues, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
-        if !self.tx_due || !queues.queue(TX).ready() {
+        let queue = queues.queue(TX);
+        if !queue.ready() {
+            // Due again by its next kick; until then there is nothing to come back for.
+            self.tx_due = false;
+        }
+        if !self.tx_due {
             return Ok(false);
         }
-        let queue = queues.queue(TX);
         let mut payload = Vec::new();
         let mut done = 0;
         queue.disable_notification(memory).map_err(|error| broken(TX, &error))?;

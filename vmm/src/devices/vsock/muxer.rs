@@ -18,6 +18,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use super::super::queue::{Malformed, Slice};
 use super::chain::Buffers;
 use super::connection::{Connection, Next, Ports, Remains, State, Verdict};
+use super::fuzzing::VsockHeld;
 use super::host::{AGAIN, Handshake, Host, LISTENER, SocketId};
 use super::packet::{Closed, HOST_CID, Header, MAX_PAYLOAD_BYTES, Operation, TYPE_STREAM};
 use super::socket;
@@ -27,6 +28,8 @@ use super::stats::{VsockStatistics, add, count};
 const MAX_STREAMS: usize = 4096;
 /// While so many answers wait for receive buffers, no more of the guest's packets are taken.
 const MAX_ANSWERS: usize = 1024;
+/// Places of ended streams that may wait among those of live ones.
+const RING_SLACK: usize = 32;
 /// Ports given to streams from the host count up from here, past any that is listened on.
 const FIRST_HOST_PORT: u32 = 1 << 30;
 /// Connections taken from the listening socket in one go.
@@ -110,6 +113,17 @@ impl Muxer {
         self.answers.clear();
         self.host.close_handshakes();
         self.room_was_made();
+    }
+
+    /// What is held for the guest; for fuzzing.
+    pub(super) fn held(&self) -> VsockHeld {
+        let kept = self.connections.values().map(Connection::kept).chain(self.remains.values().map(Remains::kept));
+        VsockHeld {
+            streams: self.streams(),
+            answers: self.answers.len(),
+            turns: self.ring.len(),
+            kept_most: kept.max().unwrap_or(0),
+        }
     }
 
     // The host's side.
@@ -399,6 +413,10 @@ impl Muxer {
     fn remove(&mut self, id: SocketId, reset: bool) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         self.flows.remove(&connection.ports);
+        if self.ring.len() > 2 * self.connections.len() + RING_SLACK {
+            // Places of streams that ended in the queue: a guest without receive buffers could add to them for ever.
+            self.ring.retain(|id| self.connections.contains_key(id));
+        }
         if reset {
             count(&self.statistics.resets_sent);
             let header = connection.header(Operation::Reset);

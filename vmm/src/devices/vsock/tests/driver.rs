@@ -292,6 +292,10 @@ impl Guest {
         if wanted { self.device.queue_kicked(index, &mut self.queues) } else { Ok(()) }
     }
 
+    pub(super) fn set_ready(&mut self, index: usize, ready: bool) {
+        self.queues.rings[index].set_ready(ready);
+    }
+
     /// Kicks a queue whether the device wants it or not.
     pub(super) fn kick(&mut self, index: usize) -> Result<(), DeviceError> {
         self.device.queue_kicked(index, &mut self.queues)

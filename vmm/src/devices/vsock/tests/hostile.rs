@@ -5,6 +5,7 @@ use std::os::unix::net::UnixListener;
 
 use vm_memory::{Bytes, GuestAddress};
 
+use super::super::fuzzing::vsock_held;
 use super::super::packet::{HEADER_BYTES, HOST_CID, Header, Operation};
 use super::super::{RX, TX};
 use super::driver::{GUEST_CID, Guest, Options};
@@ -59,18 +60,20 @@ fn malformed_chains_on_tx_stop_the_device_with_the_reason() {
 }
 
 #[test]
-fn a_chain_of_too_many_pieces_is_rejected() {
-    let mut guest = guest();
-    // An indirect table of 1000 descriptors of a byte each.
-    for index in 0..1000_u64 {
-        let mut raw = [0; 16];
-        raw[0..8].copy_from_slice(&PACKET.to_le_bytes());
-        raw[8..12].copy_from_slice(&1_u32.to_le_bytes());
-        raw[12..14].copy_from_slice(&(if index == 999 { 0 } else { NEXT }).to_le_bytes());
-        raw[14..16].copy_from_slice(&(index as u16 + 1).to_le_bytes());
-        guest.memory().write_slice(&raw, GuestAddress(PACKET + 0x1000 + index * 16)).unwrap();
+fn a_chain_of_too_many_descriptors_is_rejected() {
+    // An indirect table of 1000 descriptors.
+    for bytes in [0_u32, 1] {
+        let mut guest = guest();
+        for index in 0..1000_u64 {
+            let mut raw = [0; 16];
+            raw[0..8].copy_from_slice(&PACKET.to_le_bytes());
+            raw[8..12].copy_from_slice(&bytes.to_le_bytes());
+            raw[12..14].copy_from_slice(&(if index == 999 { 0 } else { NEXT }).to_le_bytes());
+            raw[14..16].copy_from_slice(&(index as u16 + 1).to_le_bytes());
+            guest.memory().write_slice(&raw, GuestAddress(PACKET + 0x1000 + index * 16)).unwrap();
+        }
+        rejected(guest.send_raw(TX, &[(0, PACKET + 0x1000, 16000, INDIRECT, 0)], 0), TX, "more than 256");
     }
-    rejected(guest.send_raw(TX, &[(0, PACKET + 0x1000, 16000, INDIRECT, 0)], 0), TX, "more than 256");
 }
 
 #[test]
@@ -235,6 +238,27 @@ fn a_guest_that_takes_no_answers_is_not_listened_to_for_ever() {
         answered == sent
     });
     assert!(guest.can_send());
+}
+
+#[test]
+fn a_kick_of_a_queue_that_is_not_ready_does_not_keep_the_device_busy() {
+    let mut guest = guest();
+    guest.set_ready(TX, false);
+    guest.kick(TX).unwrap();
+    assert!(!guest.host_event(0), "the device wants to be called again for nothing");
+}
+
+#[test]
+fn streams_that_end_unheard_leave_nothing_behind() {
+    let mut guest = Guest::new(Options { buffers: 0, ..Options::default() });
+    let listener = UnixListener::bind(guest.port_path(9)).unwrap();
+    for port in 0..500 {
+        guest.send_control(Operation::Request, 9, port);
+        drop(listener.accept().unwrap());
+        guest.send_control(Operation::Reset, 9, port);
+    }
+    let held = vsock_held(&guest.device);
+    assert!(held.turns < 100, "{held:?}");
 }
 
 /// Marsaglia's xorshift, for reproducible noise.

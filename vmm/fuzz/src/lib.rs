@@ -1,0 +1,65 @@
+//! Fuzz targets of the machine monitor. Each takes bytes for a small program: what a hostile guest writes to its memory,
+//! queues and registers, and what programs on the host do meanwhile. A panic is a finding; so are the rules of [`guest`].
+//!
+//! `make fuzz` drives them by libFuzzer, with coverage. The test of this crate only replays `seeds/`: small programs that
+//! reach far, and each input that once found a defect.
+
+// Here a panic is a finding, or says that the host cannot run the target.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+
+mod block;
+mod console;
+pub mod guest;
+mod mmio;
+mod parsers;
+pub mod program;
+mod relay;
+mod rng;
+mod vsock;
+
+/// One target: runs a program to its end.
+pub type Target = fn(&[u8]);
+
+/// All targets by name.
+pub const TARGETS: [(&str, Target); 7] = [
+    ("block", block::run),
+    ("console", console::run),
+    ("mmio", mmio::run),
+    ("parsers", parsers::run),
+    ("relay", relay::run),
+    ("rng", rng::run),
+    ("vsock", vsock::run),
+];
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
+}
+
+/// A directory for files and sockets, in memory where there is one: a disk flushed a thousand times a second is itself what is tested.
+fn in_memory() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn every_seed_keeps_the_rules() {
+        for (name, target) in TARGETS {
+            let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
+            let mut count = 0;
+            for seed in fs::read_dir(&seeds).unwrap() {
+                target(&fs::read(seed.unwrap().path()).unwrap());
+                count += 1;
+            }
+            assert!(count > 0, "{} is empty", seeds.display());
+        }
+    }
+}
