@@ -60,7 +60,7 @@ impl Vsock {
     }
 
     /// The same packets again and again: what adds up shows.
-    fn many(&mut self, program: &mut Program, guest: &mut Guest) {
+    fn many(program: &mut Program, guest: &mut Guest) {
         let (header, count) = (Self::header(program), program.byte() & 31);
         let end = program.flag();
         for number in 0..u32::from(count) {
@@ -129,7 +129,7 @@ impl Subject for Vsock {
     fn request(&mut self, program: &mut Program, guest: &mut Guest) {
         let choice = program.byte();
         if choice >= 248 {
-            return self.many(program, guest);
+            return Self::many(program, guest);
         }
         if choice.is_multiple_of(4) {
             let room = if choice < 224 { 4096 } else { program.length() % 0x8000 };
