@@ -98,8 +98,9 @@ test-fuzz:
 # it takes some five minutes. Each number of processors is a start of the machine.
 .PHONY: test-kvm
 test-kvm: build image
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-hostile-guest
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested
-	@tests/nested/run $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
+	@tests/nested/run --file $(BIN)/hostile-guest $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
 lint: packages
