@@ -27,6 +27,7 @@ enum Request {
     Kill {},
     Watch {},
     ResizeDisk { id: String },
+    SetBalloon { bytes: u64 },
 }
 
 /// The socket before anyone is served. Connections wait.
@@ -126,6 +127,7 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             Ok(Request::Stats {}) => answer(connection, Ok(machine.stats()))?,
             Ok(Request::Stop {}) => answer(connection, machine.stop().map(|()| json!({})))?,
             Ok(Request::ResizeDisk { id }) => answer(connection, machine.resize_disk(&id))?,
+            Ok(Request::SetBalloon { bytes }) => answer(connection, machine.set_balloon(bytes))?,
             Ok(Request::Kill {}) => {
                 // Answered first: the machine may be gone before this thread runs again.
                 answer(connection, Ok(json!({})))?;
@@ -172,6 +174,8 @@ mod tests {
     fn requests_with_unknown_keys_or_commands_are_refused() {
         assert!(serde_json::from_str::<Request>(r#"{"command":"state"}"#).is_ok());
         assert!(serde_json::from_str::<Request>(r#"{"command":"resize-disk","id":"data"}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":4096}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":-1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"state","x":1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
     }

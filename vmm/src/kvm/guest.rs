@@ -2,7 +2,7 @@
 //!
 //! Threads: one per processor, one per device, and one that waits for the [`Outcome`], ends the others and tells the machine.
 
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
@@ -18,17 +18,18 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use super::board::Board;
 use crate::arch::x86_64::layout::{
-    DEVICE_BYTES, DEVICES_MAX, DEVICES_START, FIRST_DEVICE_LINE, KEYBOARD_LINE, SERIAL_LINE, make_memory,
+    DEVICE_BYTES, DEVICES_MAX, DEVICES_START, FIRST_DEVICE_LINE, KEYBOARD_LINE, MemoryPages, SERIAL_LINE, make_memory,
 };
 use crate::arch::x86_64::{acpi, boot, features};
 use crate::attachment::mmio::{MmioAttachment, QUEUE_NOTIFY};
 use crate::config::Config;
-use crate::console_log::{CONSOLE_LOG_BYTES_MAX, ConsoleLog};
+use crate::console::GuestConsole;
+use crate::devices::counters::Counters;
 use crate::error::{ErrorCode, Failure};
 use crate::hypervisor::kvm::KvmMachine;
 use crate::hypervisor::{Exit, HypervisorError, Processor, VirtualMachine};
 use crate::machine::{Event, GuestDevice};
-use crate::uml::{ConsoleTail, GuestEnd};
+use crate::uml::GuestEnd;
 
 /// What the accelerator adds to the command line: the console, no bus of a PC's, and a panic that ends the machine. A reset goes by the
 /// keyboard controller (`reboot=k`): after a panic Linux 6.12 never came as far as writing ACPI's reset register.
@@ -62,24 +63,20 @@ impl KvmGuest {
     pub fn start(
         config: &Config,
         devices: Vec<GuestDevice>,
-        tail: &Arc<ConsoleTail>,
+        console: &GuestConsole,
         events: &Sender<Event>,
     ) -> Result<Self, Failure> {
-        let memory = make_memory(config.memory_mib << 20).map_err(|error| {
-            Failure::new(ErrorCode::NoMemory, format!("no {} MiB of memory for the guest: {error}", config.memory_mib))
-        })?;
+        let pages = if config.huge_pages { MemoryPages::Huge } else { MemoryPages::Ordinary };
+        let memory = make_memory(config.memory_mib << 20, pages).map_err(|error| no_memory(config, &error))?;
         if devices.len() > DEVICES_MAX {
             let message = format!("a machine has at most {DEVICES_MAX} devices, not {}", devices.len());
             return Err(Failure::new(ErrorCode::ConfigInvalid, message));
         }
         let machine = KvmMachine::new()?;
         map(&machine, &memory)?;
-        let log = ConsoleLog::open(&config.console_log, CONSOLE_LOG_BYTES_MAX)
-            .map_err(|error| Failure::of_file("open the console log", &config.console_log, &error))?;
         let attachments = attach(&machine, devices, &memory)?;
         let (outcomes, ends) = mpsc::channel();
-        let console = Console { log, tail: tail.clone(), failing: false };
-        let board = Board::new(attachments.clone(), Box::new(console), outcomes.clone())
+        let board = Board::new(attachments.clone(), Box::new(console.writer()), outcomes.clone())
             .map_err(|error| Failure::internal("make the board", error))?;
         machine.attach_interrupt(board.serial_line.as_fd(), SERIAL_LINE)?;
         machine.attach_interrupt(board.keyboard_line.as_fd(), KEYBOARD_LINE)?;
@@ -114,10 +111,34 @@ impl KvmGuest {
         self.board.press_power_button();
     }
 
+    /// How often the processors have left the guest, by what for.
+    pub fn exits(&self) -> Vec<(&'static str, u64)> {
+        self.board.exits.snapshot()
+    }
+
+    /// What the device with this number, in the order they were given, has cost in exits and interrupts.
+    pub fn device_traffic(&self, number: usize) -> Vec<(&'static str, u64)> {
+        self.board.device_traffic(number)
+    }
+
     /// Ends the guest at once.
     pub fn kill(&self) {
         let _ = self.outcomes.send(Outcome::Killed);
     }
+}
+
+fn no_memory(config: &Config, error: &io::Error) -> Failure {
+    let size = config.memory_mib;
+    let message = if config.huge_pages {
+        format!(
+            "no {size} MiB of huge pages for the guest: {error}; reserve {} pages of 2 MiB (sysctl vm.nr_hugepages), or set \
+             huge_pages to false",
+            size / 2
+        )
+    } else {
+        format!("no {size} MiB of memory for the guest: {error}")
+    };
+    Failure::new(ErrorCode::NoMemory, message)
 }
 
 fn map(machine: &KvmMachine, memory: &GuestMemoryMmap) -> Result<(), HypervisorError> {
@@ -190,7 +211,9 @@ fn run(mut processor: Box<dyn Processor>, board: &Board, outcomes: &Sender<Outco
         if ending.load(Ordering::SeqCst) {
             return;
         }
-        match processor.run(board) {
+        let exit = processor.run(board);
+        board.exits.count(&exit);
+        match exit {
             Ok(Exit::Handled | Exit::Interrupted) => {}
             Ok(Exit::Halted) => break "it halted for ever".to_owned(),
             Ok(Exit::Shutdown) => break "it shut down after a triple fault".to_owned(),
@@ -246,31 +269,4 @@ fn take_kicks() -> io::Result<()> {
     // SAFETY: the handler does nothing, so it is safe at any point, and no handler of the signal's was there before.
     unsafe { sigaction(KICK, &action) }?;
     Ok(())
-}
-
-/// The serial port's output: the log, and its last words kept.
-struct Console {
-    log: ConsoleLog,
-    tail: Arc<ConsoleTail>,
-    failing: bool,
-}
-
-impl Write for Console {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tail.push(bytes);
-        // A console that fails must not stop the guest: it loses lines instead.
-        match self.log.write_all(bytes) {
-            Ok(()) => self.failing = false,
-            Err(failure) if !self.failing => {
-                self.failing = true;
-                error!("the guest's console is being lost: {failure}");
-            }
-            Err(_) => {}
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -120,11 +120,11 @@ fn memory_map(memory: &GuestMemoryMmap) -> Vec<hvm_memmap_table_entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::x86_64::layout::{HOLE_END, HOLE_START, make_memory};
+    use crate::arch::x86_64::layout::{HOLE_END, HOLE_START, MemoryPages, make_memory};
 
     #[test]
     fn the_memory_map_tells_all_memory_and_never_the_hole() {
-        let memory = make_memory(5 << 30).unwrap();
+        let memory = make_memory(5 << 30, MemoryPages::Ordinary).unwrap();
         let map: Vec<_> = memory_map(&memory).iter().map(|entry| (entry.addr, entry.size, entry.type_)).collect();
         assert_eq!(map[2], (HIGH_MEMORY_START, HOLE_START - HIGH_MEMORY_START, TYPE_MEMORY));
         assert_eq!(map[3], (HOLE_END, 2 << 30, TYPE_MEMORY));
@@ -135,7 +135,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("vmlinux");
         std::fs::write(&path, "not a kernel").unwrap();
-        let failure = load(&make_memory(64 << 20).unwrap(), &path, &path, "", ACPI_START).unwrap_err();
+        let failure =
+            load(&make_memory(64 << 20, MemoryPages::Ordinary).unwrap(), &path, &path, "", ACPI_START).unwrap_err();
         assert_eq!(failure.code, ErrorCode::ConfigInvalid);
         assert!(failure.message.contains("vmlinux"));
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 /// Start of what is no memory below 4 GiB: devices and interrupt controllers.
 pub const HOLE_START: u64 = 0xc000_0000;
@@ -59,19 +59,36 @@ pub fn memory_ranges(bytes: u64) -> Vec<(u64, u64)> {
     if bytes <= HOLE_START { vec![(0, bytes)] } else { vec![(0, HOLE_START), (HOLE_END, bytes - HOLE_START)] }
 }
 
+/// The host's pages that guest memory is made of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MemoryPages {
+    /// Taken as the guest touches them.
+    Ordinary,
+    /// Of 2 MiB, from those the host has reserved; all of them at once, so that none is missing later.
+    Huge,
+}
+
 /// Guest memory of `bytes`, a multiple of the page size: a memfd, so that it can be shared and given back.
-pub fn make_memory(bytes: u64) -> io::Result<GuestMemoryMmap> {
-    let file = File::from(memfd_create("guest-memory", MFdFlags::MFD_CLOEXEC)?);
+pub fn make_memory(bytes: u64, pages: MemoryPages) -> io::Result<GuestMemoryMmap> {
+    let (kind, reserve) = match pages {
+        MemoryPages::Ordinary => (MFdFlags::empty(), libc::MAP_NORESERVE),
+        // Without a reservation, a page that is missing would end the monitor by a signal.
+        MemoryPages::Huge => (MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB, 0),
+    };
+    let file = File::from(memfd_create("guest-memory", MFdFlags::MFD_CLOEXEC | kind)?);
     file.set_len(bytes)?;
     let file = Arc::new(file);
     let mut offset = 0;
-    let mut ranges = Vec::new();
+    let mut regions = Vec::new();
     for (start, length) in memory_ranges(bytes) {
         let piece = FileOffset::from_arc(file.clone(), offset);
-        ranges.push((GuestAddress(start), length as usize, Some(piece)));
+        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | reserve);
+        let mapping = MmapRegion::build(Some(piece), length as usize, access, flags).map_err(io::Error::other)?;
+        let region = GuestRegionMmap::new(mapping, GuestAddress(start));
+        regions.push(region.ok_or_else(|| io::Error::other("guest memory reaches beyond the last address"))?);
         offset += length;
     }
-    GuestMemoryMmap::from_ranges_with_files(&ranges).map_err(io::Error::other)
+    GuestMemoryMmap::from_regions(regions).map_err(io::Error::other)
 }
 
 #[cfg(test)]
@@ -89,11 +106,20 @@ mod tests {
 
     #[test]
     fn memory_beyond_the_hole_is_memory_of_its_own() {
-        let memory = make_memory(4 << 30).unwrap();
+        let memory = make_memory(4 << 30, MemoryPages::Ordinary).unwrap();
         memory.write_obj(1u64, GuestAddress(0)).unwrap();
         memory.write_obj(2u64, GuestAddress(HOLE_END)).unwrap();
         assert_eq!(memory.read_obj::<u64>(GuestAddress(0)).unwrap(), 1);
         assert!(!memory.address_in_range(GuestAddress(DEVICES_START)));
         assert_eq!(memory.last_addr(), GuestAddress(HOLE_END + (1 << 30) - 1));
+    }
+
+    #[test]
+    fn huge_pages_are_all_there_or_refused_at_once() {
+        // More than any host has reserved; where some are, a small memory works.
+        assert!(make_memory(1 << 46, MemoryPages::Huge).is_err());
+        let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+        let free: u64 = free.ok().and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+        assert_eq!(make_memory(4 << 20, MemoryPages::Huge).is_ok(), free >= 2, "{free} free");
     }
 }
