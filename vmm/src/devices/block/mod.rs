@@ -64,7 +64,7 @@ impl BlockDevice {
         Self { disk, id: bytes, queues: 1, ring: None, waiting: [false; QUEUES_MAX as usize] }
     }
 
-    /// The same device with so many queues (1 to [`QUEUES_MAX`]), doing several requests at once by io_uring; one after the other where the
+    /// The same device with so many queues (1 to [`QUEUES_MAX`]), doing several requests at once by `io_uring`; one after the other where the
     /// host does not allow that.
     #[must_use]
     pub fn at_once(self, queues: u16) -> Self {
@@ -283,3 +283,6 @@ impl VirtioDevice for BlockDevice {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod ring_tests;

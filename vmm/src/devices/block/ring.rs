@@ -1,4 +1,4 @@
-//! Requests done by the host's kernel while the device's thread goes on: io_uring.
+//! Requests done by the host's kernel while the device's thread goes on: `io_uring`.
 //!
 //! A request in the ring keeps its vectors and the guest's memory until the kernel has given it back, whatever happens
 //! meanwhile to the device: [`Ring::wait_and_forget`] waits for that, and so does the end of the ring.
@@ -31,9 +31,9 @@ pub(super) struct InFlight {
     pub(super) memory: Arc<GuestMemoryMmap>,
 }
 
-/// An io_uring for one disk.
+/// An `io_uring` for one disk.
 pub(super) struct Ring {
-    ring: IoUring,
+    kernel: IoUring,
     disk: Arc<Disk>,
     slots: Vec<Option<InFlight>>,
     free: Vec<usize>,
@@ -45,20 +45,27 @@ impl Ring {
     /// Fails where the host does not let this process have one: an old kernel, `kernel.io_uring_disabled`, a filter of system calls.
     pub(super) fn new(disk: Arc<Disk>) -> io::Result<Self> {
         // There are twice as many completions as entries, so none is ever held back.
-        let ring = IoUring::new(IN_FLIGHT_MAX)?;
+        let kernel = IoUring::new(IN_FLIGHT_MAX)?;
         let slots = (0..IN_FLIGHT_MAX).map(|_| None).collect();
-        Ok(Self { ring, disk, slots, free: (0..IN_FLIGHT_MAX as usize).rev().collect(), unsubmitted: 0 })
+        Ok(Self { kernel, disk, slots, free: (0..IN_FLIGHT_MAX as usize).rev().collect(), unsubmitted: 0 })
     }
 
     /// Readable while [`reap`](Self::reap) has something.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring owns the descriptor and lives for as long as the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+        unsafe { BorrowedFd::borrow_raw(self.kernel.as_raw_fd()) }
     }
 
     /// How many more requests it takes.
     pub(super) fn room(&self) -> usize {
         self.free.len()
+    }
+
+    /// Leaves room for so many only.
+    #[cfg(test)]
+    pub(super) fn keep_room(&mut self, room: usize) {
+        self.slots.truncate(room);
+        self.free.retain(|slot| *slot < room);
     }
 
     /// True when nothing is on its way.
@@ -72,17 +79,17 @@ impl Ring {
         let Some(slot) = self.free.pop() else { return Err(request) };
         let request = self.slots[slot].insert(request);
         if let Some(entry) = entry(&self.disk, request) {
-            self.push(entry.user_data(slot as u64));
+            self.push(&entry.user_data(slot as u64));
             return Ok(());
         }
         self.free.push(slot);
         self.slots[slot].take().map_or(Ok(()), Err)
     }
 
-    fn push(&mut self, entry: squeue::Entry) {
+    fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: what the entry points to lies in a slot, which is emptied only after the entry's completion, and the slot's vectors are on the
         // heap, where they stay. There are as many entries as slots, and a slot has one at a time: there is always room.
-        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+        if unsafe { self.kernel.submission().push(entry) }.is_err() {
             error!("a ring of the block device has no room for a request it has a slot for");
         }
         self.unsubmitted += 1;
@@ -96,7 +103,7 @@ impl Ring {
     /// Submits, and waits until `wanted` completions are there.
     fn enter(&mut self, mut wanted: usize) -> io::Result<()> {
         while self.unsubmitted > 0 || wanted > 0 {
-            match self.ring.submit_and_wait(wanted) {
+            match self.kernel.submit_and_wait(wanted) {
                 // What is left over is submitted by the next round, which need not wait.
                 Ok(submitted) => {
                     self.unsubmitted = self.unsubmitted.saturating_sub(submitted);
@@ -116,7 +123,7 @@ impl Ring {
     /// Takes what is complete out. A transfer that came only part of the way is put in again, and is told to the kernel by the next [`submit`](Self::submit).
     pub(super) fn reap(&mut self, mut ended: impl FnMut(InFlight, Outcome)) {
         loop {
-            let Some(completion) = self.ring.completion().next() else { return };
+            let Some(completion) = self.kernel.completion().next() else { return };
             let (slot, result) = (completion.user_data() as usize, completion.result());
             let Some(request) = self.slots.get_mut(slot).and_then(Option::as_mut) else {
                 error!(slot, "a ring of the block device completes what was never started");
@@ -125,7 +132,7 @@ impl Ring {
             match step(request, result) {
                 Step::On => {
                     if let Some(entry) = entry(&self.disk, request) {
-                        self.push(entry.user_data(slot as u64));
+                        self.push(&entry.user_data(slot as u64));
                     }
                 }
                 Step::End(outcome) => {

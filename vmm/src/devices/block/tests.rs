@@ -41,7 +41,7 @@ impl DeviceQueues for Queues<'_> {
     }
 }
 
-/// How a device does its requests. Where the host has no io_uring, both ways are the first.
+/// How a device does its requests. Where the host has no `io_uring`, both ways are the first.
 #[derive(Clone, Copy)]
 enum Way {
     InTurn,

@@ -82,7 +82,9 @@ impl Transfer {
     /// Moves everything, on this thread.
     pub(super) fn perform(&mut self, disk: &Disk) -> io::Result<()> {
         while let Some((offset, vectors)) = self.next() {
-            let (file, at, count) = (disk.as_fd().as_raw_fd(), vectors.as_ptr(), vectors.len() as libc::c_int);
+            let (file, at) = (disk.as_fd().as_raw_fd(), vectors.as_ptr());
+            // `next` gives at most VECTORS_MAX.
+            let count = libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX);
             // SAFETY: every vector lies in a mapping of guest memory that the caller keeps alive (see `new`); the guest may
             // change that memory at any time and the kernel copes with that.
             let moved = unsafe {
