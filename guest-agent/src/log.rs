@@ -1,8 +1,9 @@
 //! The agent's own log: to the console, and to a ring for rpc Logs. And what happens when PID 1 cannot go on.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{LazyLock, OnceLock};
 
 use anyhow::{Context, Result};
@@ -51,15 +52,29 @@ pub(crate) fn open_console() -> Result<()> {
     if usable {
         return Ok(());
     }
-    let console = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/console")
-        .or_else(|_| OpenOptions::new().read(true).write(true).open("/dev/null"))
-        .context("cannot open /dev/console")?;
-    nix::unistd::dup2_stdin(&console).context("cannot make the console the standard input")?;
-    nix::unistd::dup2_stdout(&console).context("cannot make the console the standard output")?;
-    nix::unistd::dup2_stderr(&console).context("cannot make the console the standard error")?;
+    let console = open("/dev/console").or_else(|_| open("/dev/null")).context("cannot open /dev/console")?;
+    use_console(&console)
+}
+
+/// Makes the virtio console the standard streams, if the machine has one: a line is one exit to the monitor there, where
+/// the serial port takes several for each byte. What the kernel itself has to say still goes by the serial port, so that its last
+/// words depend on no driver; the monitor puts both into one log.
+pub(crate) fn move_to_virtio_console() {
+    let Ok(console) = open("/dev/hvc0") else { return };
+    if let Err(error) = use_console(&console) {
+        tracing::warn!("the log stays on the first console: {error:#}");
+    }
+}
+
+fn open(console: &str) -> io::Result<File> {
+    // Init has no terminal: what is typed on a console would otherwise come to it as signals.
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(console)
+}
+
+fn use_console(console: &File) -> Result<()> {
+    nix::unistd::dup2_stdin(console).context("cannot make the console the standard input")?;
+    nix::unistd::dup2_stdout(console).context("cannot make the console the standard output")?;
+    nix::unistd::dup2_stderr(console).context("cannot make the console the standard error")?;
     debug_assert!(console.as_raw_fd() > 2);
     Ok(())
 }

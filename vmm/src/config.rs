@@ -57,6 +57,9 @@ pub struct Config {
     pub cpus: u32,
     /// Guest memory in MiB.
     pub memory_mib: u64,
+    /// Guest memory is made of the host's reserved huge pages of 2 MiB, and stays reserved while the machine lives. Only with KVM.
+    #[serde(default)]
+    pub huge_pages: bool,
     /// Disks, in the order the guest finds them.
     #[serde(default)]
     pub block: Vec<Block>,
@@ -142,6 +145,9 @@ impl Config {
         }
         if self.restore.is_some() && self.accelerator != Accelerator::Kvm {
             return Err(format!("restore is set, but the accelerator {} has no snapshots", self.accelerator.name()));
+        }
+        if self.huge_pages && (self.accelerator != Accelerator::Kvm || !self.memory_mib.is_multiple_of(2)) {
+            return Err("huge_pages needs the accelerator kvm and an even memory_mib".to_owned());
         }
         if self.kernel.command_line.contains(['\n', '\0']) {
             return Err("kernel.command_line has a line break or a zero byte".to_owned());
@@ -239,6 +245,7 @@ mod tests {
         assert!(refused("\"version\": 1", "\"version\": 2").contains("version"));
         assert!(refused("\"cpus\": 1", "\"cpus\": 2").contains("cpus"));
         assert!(refused("2048", "1").contains("memory_mib"));
+        assert!(refused("2048", "2048, \"huge_pages\": true").contains("huge_pages"));
         assert!(refused("\"guest_cid\": 3", "\"guest_cid\": 2").contains("guest_cid"));
         assert!(refused("\"id\": \"root\"", "\"id\": \"data\"").contains("twice"));
         assert!(refused("\"id\": \"root\"", "\"id\": \"a name longer than 20\"").contains("block id"));

@@ -30,6 +30,7 @@ enum Request {
     Pause {},
     Resume {},
     Save { directory: PathBuf },
+    SetBalloon { bytes: u64 },
 }
 
 /// The socket before anyone is served. Connections wait.
@@ -137,6 +138,7 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             Ok(Request::Pause {}) => answer(connection, machine.pause().map(|()| json!({})))?,
             Ok(Request::Resume {}) => answer(connection, machine.resume().map(|()| json!({})))?,
             Ok(Request::Save { directory }) => answer(connection, save(machine, connection, &directory))?,
+            Ok(Request::SetBalloon { bytes }) => answer(connection, machine.set_balloon(bytes))?,
             Ok(Request::Kill {}) => {
                 // Answered first: the machine may be gone before this thread runs again.
                 answer(connection, Ok(json!({})))?;
@@ -201,6 +203,8 @@ mod tests {
         assert!(serde_json::from_str::<Request>(r#"{"command":"resize-disk","id":"data"}"#).is_ok());
         assert!(serde_json::from_str::<Request>(r#"{"command":"save","directory":"/s"}"#).is_ok());
         assert!(serde_json::from_str::<Request>(r#"{"command":"save"}"#).is_err());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":4096}"#).is_ok());
+        assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":-1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"state","x":1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
     }

@@ -8,6 +8,7 @@
 pub mod arch;
 pub mod attachment;
 pub mod config;
+pub mod console;
 pub mod console_log;
 pub mod control;
 pub mod devices;

@@ -18,10 +18,14 @@ use tracing::{error, info, warn};
 
 use crate::attachment::notice::ConfigurationNotice;
 use crate::config::{Accelerator, Config};
+use crate::console::GuestConsole;
 use crate::control::ControlSocket;
 use crate::devices::VirtioDevice;
-use crate::devices::block::{BlockDevice, Disk};
+use crate::devices::balloon::{BalloonDevice, BalloonSize};
+use crate::devices::block::{BlockDevice, Disk, QUEUES_MAX};
+use crate::devices::console::ConsoleDevice;
 use crate::devices::counters::Counters;
+use crate::devices::rng::RngDevice;
 use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
 #[cfg(target_arch = "x86_64")]
@@ -29,7 +33,10 @@ use crate::kvm::guest::KvmGuest;
 use crate::signals;
 #[cfg(target_arch = "x86_64")]
 use crate::snapshot::memory::Progress;
-use crate::uml::{ConsoleTail, GuestEnd, UmlGuest};
+use crate::uml::{GuestEnd, UmlGuest};
+
+/// What a balloon leaves its guest, in MiB: less, and not even the kernel's own memory would fit.
+const GUEST_KEEPS_MIB: u64 = 64;
 
 /// What the machine's threads tell its main thread.
 #[derive(Debug)]
@@ -78,7 +85,22 @@ struct Device {
     kind: &'static str,
     counters: Arc<dyn Counters>,
     disk: Option<Arc<Disk>>,
+    balloon: Option<Arc<BalloonSize>>,
     notice: Arc<ConfigurationNotice>,
+}
+
+impl Device {
+    /// A device as the machine knows it, and as the guest gets it.
+    fn new(
+        id: &str,
+        kind: &'static str,
+        counters: Arc<dyn Counters>,
+        device: impl VirtioDevice + 'static,
+    ) -> (Self, GuestDevice) {
+        let notice = Arc::new(ConfigurationNotice::default());
+        let known = Self { id: id.to_owned(), kind, counters, disk: None, balloon: None, notice: notice.clone() };
+        (known, GuestDevice { id: id.to_owned(), device: Box::new(device), notice })
+    }
 }
 
 /// A device to give to the guest, in the order it finds them.
@@ -102,13 +124,13 @@ impl Guest {
     fn start(
         config: &Config,
         devices: Vec<GuestDevice>,
-        tail: &Arc<ConsoleTail>,
+        console: &GuestConsole,
         events: &Sender<Event>,
     ) -> Result<Self, Failure> {
         match config.accelerator {
-            Accelerator::Uml => UmlGuest::start(config, devices, tail, events).map(Self::Uml),
+            Accelerator::Uml => UmlGuest::start(config, devices, console, events).map(Self::Uml),
             #[cfg(target_arch = "x86_64")]
-            Accelerator::Kvm => KvmGuest::start(config, devices, tail, events).map(Self::Kvm),
+            Accelerator::Kvm => KvmGuest::start(config, devices, console, events).map(Self::Kvm),
             #[cfg(not(target_arch = "x86_64"))]
             Accelerator::Kvm => Err(Failure::new(
                 ErrorCode::AcceleratorUnusable,
@@ -145,6 +167,23 @@ impl Guest {
                 ErrorCode::NotPossible,
                 "a machine of the accelerator uml cannot be paused or saved; kvm's can",
             )),
+        }
+    }
+
+    /// How often the processors have left the guest, by what for; nothing where they do not.
+    fn exits(&self) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::Uml(_) => Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Kvm(guest) => guest.exits(),
+        }
+    }
+
+    fn device_traffic(&self, number: usize) -> Vec<(&'static str, u64)> {
+        match self {
+            Self::Uml(_) => Vec::new(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Kvm(guest) => guest.device_traffic(number),
         }
     }
 
@@ -189,7 +228,7 @@ pub struct Machine {
     guest: OnceLock<Guest>,
     /// Held while the machine is paused, saved or resumed: one at a time.
     pausing: Mutex<()>,
-    tail: Arc<ConsoleTail>,
+    console: GuestConsole,
     events: Sender<Event>,
 }
 
@@ -228,21 +267,21 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
     let (sender, events) = mpsc::channel();
     // First: it tells two monitors of one machine apart before anything is touched.
     let listening = ControlSocket::bind(&config.control_socket)?;
-    let (devices, attached) = make_devices(&config)?;
-    let tail = Arc::new(ConsoleTail::default());
+    let console = GuestConsole::open(&config.console_log)?;
+    let (devices, attached) = make_devices(&config, &console)?;
     let machine = Arc::new(Machine {
         started: Instant::now(),
         devices,
         progress: Mutex::new(Course { state: State::Starting, kill_asked: false, watchers: Vec::new(), end: None }),
         guest: OnceLock::new(),
         pausing: Mutex::new(()),
-        tail: tail.clone(),
+        console: console.clone(),
         events: sender.clone(),
         config,
     });
     signals::listen(machine.clone())?;
     let any_device = !attached.is_empty();
-    let guest = Guest::start(&machine.config, attached, &tail, &sender)?;
+    let guest = Guest::start(&machine.config, attached, &console, &sender)?;
     let _ = machine.guest.set(guest);
     let control = listening.serve(machine.clone())?;
     if any_device {
@@ -257,24 +296,41 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
 
 type Devices = (Vec<Device>, Vec<GuestDevice>);
 
-fn make_devices(config: &Config) -> Result<Devices, Failure> {
+fn make_devices(config: &Config, console: &GuestConsole) -> Result<Devices, Failure> {
     let (mut devices, mut attached) = (Vec::new(), Vec::new());
+    let mut add = |(device, guest_device)| {
+        devices.push(device);
+        attached.push(guest_device);
+    };
     for block in &config.block {
         let disk = Arc::new(Disk::open(&block.path, block.read_only)?);
-        let notice = Arc::new(ConfigurationNotice::default());
-        attached.push(GuestDevice {
-            id: block.id.clone(),
-            device: Box::new(BlockDevice::new(disk.clone(), &block.id)),
-            notice: notice.clone(),
-        });
-        devices.push(Device { id: block.id.clone(), kind: "block", counters: disk.clone(), disk: Some(disk), notice });
+        let device = BlockDevice::new(disk.clone(), &block.id);
+        // User Mode Linux takes turns with its devices: there is nothing to be done at once.
+        let device = match config.accelerator {
+            Accelerator::Uml => device,
+            Accelerator::Kvm => device.at_once(config.cpus.try_into().unwrap_or(QUEUES_MAX)),
+        };
+        let (known, attached) = Device::new(&block.id, "block", disk.clone(), device);
+        add((Device { disk: Some(disk), ..known }, attached));
     }
     if let Some(vsock) = &config.vsock {
         let device = VsockDevice::new(vsock.guest_cid.into(), &vsock.socket)?;
-        let notice = Arc::new(ConfigurationNotice::default());
-        let counters: Arc<dyn Counters> = device.statistics();
-        devices.push(Device { id: "vsock".to_owned(), kind: "vsock", counters, disk: None, notice: notice.clone() });
-        attached.push(GuestDevice { id: "vsock".to_owned(), device: Box::new(device), notice });
+        add(Device::new("vsock", "vsock", device.statistics(), device));
+    }
+    // User Mode Linux takes entropy from the host itself, has its console on a pipe, and its memory has no balloon.
+    if config.accelerator == Accelerator::Kvm {
+        let failed = |action: &'static str| move |error| Failure::internal(action, error);
+        let device = RngDevice::new().map_err(failed("make the entropy device"))?;
+        add(Device::new("rng", "rng", device.statistics(), device));
+        let device = ConsoleDevice::new(Box::new(console.writer()), None).map_err(failed("make the console device"))?;
+        add(Device::new("console", "console", device.statistics(), device));
+        // Huge pages that were given back would be anyone's: the guest might find none left when it wants them again.
+        if !config.huge_pages {
+            let device = BalloonDevice::new();
+            let size = device.size();
+            let (known, attached) = Device::new("balloon", "balloon", size.clone(), device);
+            add((Device { balloon: Some(size), ..known }, attached));
+        }
     }
     Ok((devices, attached))
 }
@@ -305,7 +361,7 @@ impl Machine {
                 format!(
                     "the guest kernel ended before it used a device ({}): {}",
                     describe(&end),
-                    self.tail.last_words()
+                    self.console.last_words()
                 ),
             )),
         }
@@ -341,10 +397,12 @@ impl Machine {
                 (Reason::PowerOff, "the guest reset when asked to stop".to_owned())
             }
             // A kernel that panicked resets, too (`panic=1`).
-            _ if reset && self.tail.last_words().contains("Kernel panic") => (Reason::Crashed, self.tail.last_words()),
+            _ if reset && self.console.last_words().contains("Kernel panic") => {
+                (Reason::Crashed, self.console.last_words())
+            }
             _ if reset => (Reason::Reset, String::new()),
             GuestEnd::Exited(0) => (Reason::PowerOff, String::new()),
-            end => (Reason::Crashed, format!("{}: {}", describe(end), self.tail.last_words())),
+            end => (Reason::Crashed, format!("{}: {}", describe(end), self.console.last_words())),
         };
         End { reason, detail }
     }
@@ -360,6 +418,7 @@ impl Machine {
 
     fn finish(&self, end: &End) {
         self.clean_up();
+        self.console.flush();
         if end.reason == Reason::Crashed {
             error!("the machine crashed: {}", end.detail);
         } else {
@@ -396,12 +455,22 @@ impl Machine {
 
     /// The answer to `stats`.
     pub fn stats(&self) -> serde_json::Value {
-        let device = |device: &Device| {
-            let counters: serde_json::Map<_, _> =
-                device.counters.snapshot().into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
-            json!({"id": device.id, "kind": device.kind, "counters": counters})
+        let guest = self.guest.get();
+        let device = |(number, device): (usize, &Device)| {
+            let mut answer =
+                json!({"id": device.id, "kind": device.kind, "counters": object(device.counters.snapshot())});
+            match guest.map(|guest| guest.device_traffic(number)) {
+                Some(traffic) if !traffic.is_empty() => answer["traffic"] = object(traffic),
+                _ => {}
+            }
+            answer
         };
-        json!({"devices": self.devices.iter().map(device).collect::<Vec<_>>()})
+        let mut answer = json!({"devices": self.devices.iter().enumerate().map(device).collect::<Vec<_>>()});
+        match guest.map(Guest::exits) {
+            Some(exits) if !exits.is_empty() => answer["exits"] = object(exits),
+            _ => {}
+        }
+        answer
     }
 
     /// Asks the guest to power off.
@@ -499,6 +568,26 @@ impl Machine {
         Ok(json!({"bytes": bytes, "guest_told": told}))
     }
 
+    /// Asks the guest for so many bytes of its memory, which the host gets back; its `actual_bytes` tell how far it has come.
+    pub fn set_balloon(&self, bytes: u64) -> Result<serde_json::Value, Failure> {
+        let found = self.devices.iter().find_map(|device| Some((device, device.balloon.as_ref()?)));
+        let (device, balloon) = found.ok_or_else(|| {
+            let message =
+                "the machine has no balloon: only machines of the accelerator kvm without huge_pages have one";
+            Failure::new(ErrorCode::ConfigInvalid, message)
+        })?;
+        let most = self.config.memory_mib.saturating_sub(GUEST_KEEPS_MIB) << 20;
+        if bytes > most {
+            let message =
+                format!("a balloon of {bytes} bytes leaves the guest too little; at most {most} can be asked for");
+            return Err(Failure::new(ErrorCode::ConfigInvalid, message));
+        }
+        let bytes = balloon.want(bytes);
+        let told = device.notice.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
+        info!(bytes, told, "the balloon has a new size");
+        Ok(json!({"bytes": bytes, "actual_bytes": balloon.actual(), "guest_told": told}))
+    }
+
     /// Tells `watcher` of the machine's end when it comes, or now if it has.
     pub fn watch(&self, watcher: UnixStream) {
         let mut progress = self.progress();
@@ -507,6 +596,10 @@ impl Machine {
             None => progress.watchers.push(watcher),
         }
     }
+}
+
+fn object(counters: Vec<(&'static str, u64)>) -> serde_json::Value {
+    counters.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect::<serde_json::Map<_, _>>().into()
 }
 
 fn send_end(mut watcher: UnixStream, end: &End) {

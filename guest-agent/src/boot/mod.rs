@@ -2,7 +2,7 @@
 //! without starting a process: nothing here waits long enough to be worth a second one.
 //!
 //! 1. `/proc`, `/sys`, `/dev`, and the console.
-//! 2. Modules of `/modules.boot`; the disks they find are named by serial.
+//! 2. Modules of `/modules.boot`; the disks they find are named by serial, a virtio console takes the log over.
 //! 3. The root image becomes `/`, the initramfs is emptied.
 //! 4. Writable folders, control groups, sysctls, hostname, loopback.
 
@@ -42,6 +42,7 @@ pub(crate) fn boot(steps: &BootSteps) -> Result<Booted> {
 
     let uevents = disks::Uevents::subscribe().context("cannot listen for the kernel's devices")?;
     modules::load_list(Path::new("/modules.boot"), Path::new("/modules"));
+    log::move_to_virtio_console();
     steps.ended("modules");
 
     let disks = disks::find(&["root", "data"], &uevents).context("cannot wait for the disks")?;

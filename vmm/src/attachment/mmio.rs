@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -18,6 +18,7 @@ use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RIN
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+use crate::devices::counters::Counters;
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 #[path = "mmio_saved.rs"]
@@ -53,9 +54,27 @@ pub struct MmioAttachment {
     end: EventFd,
 }
 
+/// What a device has cost its guest. A doorbell does not return to the processor's thread, a register does.
+#[derive(Debug, Default)]
+pub struct DeviceTraffic {
+    interrupts: AtomicU64,
+    doorbells: AtomicU64,
+    register_exits: AtomicU64,
+}
+
+impl Counters for DeviceTraffic {
+    fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        [("interrupts", &self.interrupts), ("doorbells", &self.doorbells), ("register_exits", &self.register_exits)]
+            .into_iter()
+            .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+            .collect()
+    }
+}
+
 struct Interrupt {
     reasons: AtomicU32,
     event: EventFd,
+    traffic: DeviceTraffic,
 }
 
 impl Interrupt {
@@ -63,6 +82,7 @@ impl Interrupt {
         self.reasons.fetch_or(reason, Ordering::SeqCst);
         // Fails only if the counter is full: then there is an interrupt the guest has not taken.
         let _ = self.event.write(1);
+        self.traffic.interrupts.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -120,7 +140,7 @@ impl MmioAttachment {
             generation: 0,
             paused: false,
         };
-        let interrupt = Interrupt { reasons: AtomicU32::new(0), event: event()? };
+        let interrupt = Interrupt { reasons: AtomicU32::new(0), event: event()?, traffic: DeviceTraffic::default() };
         Ok(Self { name: name.to_owned(), state: Mutex::new(state), interrupt, doorbells, epoll, end })
     }
 
@@ -132,6 +152,11 @@ impl MmioAttachment {
     /// The event that interrupts the guest; edge-triggered.
     pub fn interrupt(&self) -> BorrowedFd<'_> {
         self.interrupt.event.as_fd()
+    }
+
+    /// Interrupts, doorbells and register exits so far.
+    pub fn traffic(&self) -> &DeviceTraffic {
+        &self.interrupt.traffic
     }
 
     /// Starts the device's thread, which ends after [`end`](Self::end).
@@ -192,7 +217,9 @@ impl MmioAttachment {
                 HOST_EVENT => self.call(None),
                 index => {
                     let index = index as usize;
-                    let _ = self.doorbells[index].read();
+                    // Its count is how often it was rung; it fails only if it was read already.
+                    let rung = self.doorbells[index].read().unwrap_or(0);
+                    self.traffic().doorbells.fetch_add(rung, Ordering::Relaxed);
                     self.call(Some(index));
                 }
             }
@@ -236,6 +263,7 @@ impl MmioAttachment {
 
     /// Answers a processor's read at `offset` of the registers.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
+        self.traffic().register_exits.fetch_add(1, Ordering::Relaxed);
         if offset >= CONFIGURATION {
             return self.state().device.read_config(offset - CONFIGURATION, data);
         }
@@ -274,6 +302,7 @@ impl MmioAttachment {
 
     /// Takes a processor's write at `offset` of the registers.
     pub fn write(&self, offset: u64, data: &[u8]) {
+        self.traffic().register_exits.fetch_add(1, Ordering::Relaxed);
         if offset >= CONFIGURATION {
             let mut state = self.state();
             if state.status & (FEATURES_OK | NEEDS_RESET) == FEATURES_OK {

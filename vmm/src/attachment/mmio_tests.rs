@@ -93,6 +93,10 @@ fn a_driver_finds_the_device_and_is_served() {
     assert_eq!((driver.interrupts(), driver.read(0x60)), (1, USED_BUFFER));
     driver.write(0x64, USED_BUFFER);
     assert_eq!(driver.read(0x60), 0);
+    let traffic = driver.device.traffic().snapshot();
+    assert_eq!(traffic[..2], [("interrupts", 1), ("doorbells", 0)]);
+    driver.read(0x60);
+    assert_eq!(driver.device.traffic().snapshot()[2], ("register_exits", traffic[2].1 + 1));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! guest's kicks and for the device's own file descriptor, and calls the device with [`DeviceQueues`] in hand. All calls of one device come
 //! from one thread at a time.
 
+pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod counters;

@@ -41,7 +41,11 @@ pub(crate) struct TestQueues {
 
 impl TestQueues {
     pub(crate) fn new(sizes: &[u16]) -> Self {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
+        Self::with_memory(sizes, GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap())
+    }
+
+    /// Queues in memory of 64 MiB from address 0.
+    pub(crate) fn with_memory(sizes: &[u16], memory: GuestMemoryMmap) -> Self {
         let mut all = Vec::new();
         for (index, &size) in sizes.iter().enumerate() {
             let base = index as u32 * RINGS_BYTES as u32;

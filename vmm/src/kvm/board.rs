@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,8 @@ use crate::arch::x86_64::layout::{
     DEVICE_BYTES, DEVICES_START, KEYBOARD_PORT, POWER_OFF_VALUE, POWER_PORT, RESET_VALUE, SERIAL_PORT,
 };
 use crate::attachment::mmio::MmioAttachment;
-use crate::hypervisor::Bus;
+use crate::devices::counters::Counters;
+use crate::hypervisor::{Bus, Exit, HypervisorError};
 
 const SERIAL_LAST: u16 = SERIAL_PORT + 7;
 const KEYBOARD_COMMAND: u16 = KEYBOARD_PORT + 4;
@@ -104,6 +106,48 @@ impl SavedSerial {
     }
 }
 
+/// How often processors have left the guest, by what for. What the kernel handles by itself (doorbells, interrupt
+/// controllers, a halt) is not among them.
+#[derive(Debug, Default)]
+pub(super) struct ExitCounters {
+    port_io: AtomicU64,
+    device_registers: AtomicU64,
+    interrupted: AtomicU64,
+    halted: AtomicU64,
+    other: AtomicU64,
+}
+
+fn one_more(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+impl ExitCounters {
+    /// Counts an exit that is no access: those are counted where they are answered.
+    pub(super) fn count(&self, exit: &Result<Exit, HypervisorError>) {
+        match exit {
+            Ok(Exit::Handled) => {}
+            Ok(Exit::Interrupted) => one_more(&self.interrupted),
+            Ok(Exit::Halted) => one_more(&self.halted),
+            Ok(Exit::Shutdown | Exit::Unexpected(_)) | Err(_) => one_more(&self.other),
+        }
+    }
+}
+
+impl Counters for ExitCounters {
+    fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        [
+            ("port-io", &self.port_io),
+            ("device-registers", &self.device_registers),
+            ("interrupted", &self.interrupted),
+            ("halted", &self.halted),
+            ("other", &self.other),
+        ]
+        .into_iter()
+        .map(|(name, counter)| (name, counter.load(Ordering::Relaxed)))
+        .collect()
+    }
+}
+
 /// The board of one machine, shared by its processors.
 pub(super) struct Board {
     pub(super) serial_line: Line,
@@ -112,6 +156,7 @@ pub(super) struct Board {
     keyboard: Mutex<Keyboard>,
     devices: Vec<Arc<MmioAttachment>>,
     outcomes: Sender<Outcome>,
+    pub(super) exits: ExitCounters,
 }
 
 fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -133,6 +178,7 @@ impl Board {
             keyboard: Mutex::new(Keyboard::new()),
             devices,
             outcomes,
+            exits: ExitCounters::default(),
         })
     }
 
@@ -155,6 +201,7 @@ impl Board {
             keyboard: Mutex::new(saved.keyboard),
             devices,
             outcomes,
+            exits: ExitCounters::default(),
         })
     }
 
@@ -184,6 +231,11 @@ impl Board {
         let _ = self.outcomes.send(outcome);
     }
 
+    /// The traffic of the device with this number.
+    pub(super) fn device_traffic(&self, number: usize) -> Vec<(&'static str, u64)> {
+        self.devices.get(number).map(|device| device.traffic().snapshot()).unwrap_or_default()
+    }
+
     fn device(&self, address: u64) -> Option<(&MmioAttachment, u64)> {
         let offset = address.checked_sub(DEVICES_START)?;
         let device = self.devices.get(usize::try_from(offset / DEVICE_BYTES).ok()?)?;
@@ -193,6 +245,7 @@ impl Board {
 
 impl Bus for Board {
     fn read_port(&self, port: u16, data: &mut [u8]) {
+        one_more(&self.exits.port_io);
         // What is not there reads as ones.
         data.fill(0xff);
         let Some(first) = data.first_mut() else { return };
@@ -210,6 +263,7 @@ impl Bus for Board {
     }
 
     fn write_port(&self, port: u16, data: &[u8]) {
+        one_more(&self.exits.port_io);
         match (port, data) {
             // A string instruction writes several bytes.
             (SERIAL_PORT..=SERIAL_LAST, bytes) => {
@@ -235,6 +289,7 @@ impl Bus for Board {
     }
 
     fn read_device(&self, address: u64, data: &mut [u8]) {
+        one_more(&self.exits.device_registers);
         match self.device(address) {
             Some((device, offset)) => device.read(offset, data),
             None => data.fill(0xff),
@@ -242,6 +297,7 @@ impl Bus for Board {
     }
 
     fn write_device(&self, address: u64, data: &[u8]) {
+        one_more(&self.exits.device_registers);
         if let Some((device, offset)) = self.device(address) {
             device.write(offset, data);
         }
@@ -290,5 +346,9 @@ mod tests {
         assert_eq!(data, [0xff; 4]);
         board.read_port(0xcf8, &mut data);
         assert_eq!(data, [0xff; 4]);
+        board.exits.count(&Ok(Exit::Interrupted));
+        board.exits.count(&Ok(Exit::Handled));
+        let exits = [("port-io", 1), ("device-registers", 1), ("interrupted", 1), ("halted", 0), ("other", 0)];
+        assert_eq!(board.exits.snapshot(), exits);
     }
 }

@@ -4,7 +4,7 @@
 //! others and tells the machine.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,14 +23,15 @@ use crate::arch::x86_64::layout::{
 use crate::arch::x86_64::{FeatureLeaf, acpi, boot, features};
 use crate::attachment::mmio::{MmioAttachment, QUEUE_NOTIFY};
 use crate::config::Config;
-use crate::console_log::{CONSOLE_LOG_BYTES_MAX, ConsoleLog};
+use crate::console::GuestConsole;
+use crate::devices::counters::Counters;
 use crate::error::{ErrorCode, Failure};
 use crate::hypervisor::kvm::KvmMachine;
 use crate::hypervisor::{HypervisorError, Processor, VirtualMachine};
 use crate::machine::{Event, GuestDevice};
 use crate::snapshot::document::{Document, ProcessorRecord, Shape};
 use crate::snapshot::{self, memory::Progress};
-use crate::uml::{ConsoleTail, GuestEnd};
+use crate::uml::GuestEnd;
 
 /// What the accelerator adds to the command line: the console, no bus of a PC's, and a panic that ends the machine. A reset goes by the
 /// keyboard controller (`reboot=k`): after a panic Linux 6.12 never came as far as writing ACPI's reset register.
@@ -71,7 +72,7 @@ impl KvmGuest {
     pub fn start(
         config: &Config,
         devices: Vec<GuestDevice>,
-        tail: &Arc<ConsoleTail>,
+        console: &GuestConsole,
         events: &Sender<Event>,
     ) -> Result<Self, Failure> {
         if devices.len() > DEVICES_MAX {
@@ -82,19 +83,16 @@ impl KvmGuest {
         let bytes = config.memory_mib << 20;
         let memory = match &saved {
             Some(saved) => saved.memory.try_clone().and_then(|file| map_saved_memory(file, bytes)),
+            None if config.huge_pages => make_memory(bytes, MemoryPages::Huge),
             None => make_memory(bytes, MemoryPages::Ordinary),
         };
-        let memory = memory.map_err(|error| {
-            Failure::new(ErrorCode::NoMemory, format!("no {} MiB of memory for the guest: {error}", config.memory_mib))
-        })?;
+        let memory = memory.map_err(|error| no_memory(config, &error))?;
         let page_map = File::open(PAGE_MAP).map_err(|error| Failure::of_file("open", Path::new(PAGE_MAP), &error))?;
         let machine = Arc::new(KvmMachine::new()?);
         map(&machine, &memory)?;
-        let log = ConsoleLog::open(&config.console_log, CONSOLE_LOG_BYTES_MAX)
-            .map_err(|error| Failure::of_file("open the console log", &config.console_log, &error))?;
         let attachments = attach(&machine, devices, &memory)?;
         let (outcomes, ends) = mpsc::channel();
-        let console = Box::new(Console { log, tail: tail.clone(), failing: false });
+        let console = Box::new(console.writer());
         let document = saved.as_ref().map(|saved| &saved.document);
         let board = match document {
             Some(document) => Board::restored(attachments.clone(), console, outcomes.clone(), &document.board)
@@ -139,6 +137,16 @@ impl KvmGuest {
     /// Asks the guest to power off, as by Ctrl-Alt-Del (SIGINT to its init).
     pub fn press_power_button(&self) {
         self.board.press_power_button();
+    }
+
+    /// How often the processors have left the guest, by what for.
+    pub fn exits(&self) -> Vec<(&'static str, u64)> {
+        self.board.exits.snapshot()
+    }
+
+    /// What the device with this number, in the order they were given, has cost in exits and interrupts.
+    pub fn device_traffic(&self, number: usize) -> Vec<(&'static str, u64)> {
+        self.board.device_traffic(number)
     }
 
     /// Ends the guest at once.
@@ -212,6 +220,20 @@ fn open_snapshot(directory: &Path, config: &Config) -> Result<snapshot::Opened, 
         }
         None => Ok(saved),
     }
+}
+
+fn no_memory(config: &Config, error: &io::Error) -> Failure {
+    let size = config.memory_mib;
+    let message = if config.huge_pages {
+        format!(
+            "no {size} MiB of huge pages for the guest: {error}; reserve {} pages of 2 MiB (sysctl vm.nr_hugepages), or set \
+             huge_pages to false",
+            size / 2
+        )
+    } else {
+        format!("no {size} MiB of memory for the guest: {error}")
+    };
+    Failure::new(ErrorCode::NoMemory, message)
 }
 
 fn map(machine: &KvmMachine, memory: &GuestMemoryMmap) -> Result<(), HypervisorError> {
@@ -346,31 +368,4 @@ fn watch(
         Outcome::Failed(reason) => GuestEnd::ProcessorFailed(reason),
         Outcome::PowerOff | Outcome::Reset | Outcome::Killed => GuestEnd::Exited(0),
     }));
-}
-
-/// The serial port's output: the log, and its last words kept.
-struct Console {
-    log: ConsoleLog,
-    tail: Arc<ConsoleTail>,
-    failing: bool,
-}
-
-impl Write for Console {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tail.push(bytes);
-        // A console that fails must not stop the guest: it loses lines instead.
-        match self.log.write_all(bytes) {
-            Ok(()) => self.failing = false,
-            Err(failure) if !self.failing => {
-                self.failing = true;
-                error!("the guest's console is being lost: {failure}");
-            }
-            Err(_) => {}
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -168,7 +168,9 @@ fn run(gate: &Gate, shared: &Mutex<Box<dyn Processor>>, board: &Board) -> Option
             processor = lock(shared);
             continue;
         }
-        match processor.run(board) {
+        let exit = processor.run(board);
+        board.exits.count(&exit);
+        match exit {
             Ok(Exit::Handled | Exit::Interrupted) => {}
             Ok(Exit::Halted) => return Some("it halted for ever".to_owned()),
             Ok(Exit::Shutdown) => return Some("it shut down after a triple fault".to_owned()),

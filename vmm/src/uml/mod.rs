@@ -17,7 +17,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,12 @@ use nix::unistd::Pid;
 use tracing::{debug, error};
 use vhost::vhost_user::Listener;
 
-pub use self::console::ConsoleTail;
 pub use self::process::GuestEnd;
 use self::process::GuestProcess;
 use crate::attachment::relay::relay;
 use crate::attachment::vhost_user::VhostUserAttachment;
 use crate::config::Config;
+use crate::console::GuestConsole;
 use crate::error::{ErrorCode, Failure};
 use crate::machine::{Event, GuestDevice};
 
@@ -56,7 +56,7 @@ impl UmlGuest {
     pub fn start(
         config: &Config,
         devices: Vec<GuestDevice>,
-        tail: &Arc<ConsoleTail>,
+        console: &GuestConsole,
         events: &Sender<Event>,
     ) -> Result<Self, Failure> {
         let memory = memory::directory(config.memory_mib, config.directory())?;
@@ -93,7 +93,7 @@ impl UmlGuest {
         })?;
         let supervisor = process.supervisor();
         let guest = Self { supervisor, runtime, started: Instant::now(), mconsole: Mutex::new(()) };
-        let console = console::copy(output, &config.console_log, tail.clone()).inspect_err(|_| guest.kill())?;
+        let console = console::copy(output, console).inspect_err(|_| guest.kill())?;
         let events = events.clone();
         spawn("guest-end", move || {
             let end = process.wait();

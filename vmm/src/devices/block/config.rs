@@ -12,22 +12,22 @@ pub(super) const RANGES_MAX: u32 = 32;
 /// Granularity of discards: the block size of usual file systems on the host, in sectors.
 const DISCARD_ALIGNMENT_SECTORS: u32 = 8;
 
-/// Fills `data` from the configuration space of a disk of `sectors`, starting at `offset`.
-pub(super) fn read(sectors: u64, offset: u64, data: &mut [u8]) {
-    let space = space(sectors);
+/// Fills `data` from the configuration space of a disk of `sectors` with so many queues, starting at `offset`.
+pub(super) fn read(sectors: u64, queues: u16, offset: u64, data: &mut [u8]) {
+    let space = space(sectors, queues);
     for (position, byte) in data.iter_mut().enumerate() {
         let at = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(position));
         *byte = at.and_then(|at| space.get(at)).copied().unwrap_or(0);
     }
 }
 
-fn space(sectors: u64) -> [u8; CONFIG_BYTES] {
+fn space(sectors: u64, queues: u16) -> [u8; CONFIG_BYTES] {
     let mut space = [0; CONFIG_BYTES];
     let mut put = |at: usize, bytes: &[u8]| space[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &sectors.to_le_bytes());
     put(12, &SEGMENTS_MAX.to_le_bytes());
     put(20, &(SECTOR_BYTES as u32).to_le_bytes());
-    put(34, &1u16.to_le_bytes());
+    put(34, &queues.to_le_bytes());
     put(36, &RANGE_SECTORS_MAX.to_le_bytes());
     put(40, &RANGES_MAX.to_le_bytes());
     put(44, &DISCARD_ALIGNMENT_SECTORS.to_le_bytes());

@@ -1,13 +1,13 @@
-//! One request of the block device (virtio 1.3 §5.2.6): descriptor chain in, host I/O, status byte out.
+//! One request of the block device (virtio 1.3 §5.2.6): descriptor chain in, work for the disk out, status byte written.
 //!
-//! The host reads and writes guest memory directly (`preadv`, `pwritev`). Everything in the chain comes from the guest
-//! and is checked: what leaves no place for an answer is an error of the device; the rest is answered in the status.
+//! Everything in the chain comes from the guest and is checked here, by [`Request::check`], before anything is done: what leaves no place for an
+//! answer is an error of the device; the rest is answered in the status. The [`Work`] is then done at once or by a ring, whoever has it, and
+//! [`Request::answer`] ends the request. The host reads and writes guest memory directly.
 
 use std::io;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
-use nix::errno::Errno;
 use thiserror::Error;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
@@ -20,12 +20,11 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMma
 use super::ID_BYTES;
 use super::config::{RANGE_SECTORS_MAX, RANGES_MAX};
 use super::disk::{Disk, SECTOR_BYTES};
+use super::transfer::{Direction, Transfer};
 use crate::devices::queue::MAX_DESCRIPTORS;
 
 const HEADER_BYTES: u64 = 16;
 const RANGE_BYTES: u64 = 16;
-/// Most buffers one preadv or pwritev takes (`IOV_MAX` of Linux).
-const VECTORS_MAX: usize = 1024;
 
 /// A chain that has no place for an answer: the device cannot go on.
 #[derive(Debug, Error)]
@@ -43,7 +42,8 @@ pub(super) enum ChainError {
 }
 
 /// How a request ends when it does not succeed.
-enum Failure {
+#[derive(Debug)]
+pub(super) enum Failure {
     /// The driver asked for what the device did not offer.
     Unsupported,
     /// The request is not valid: too short, out of range, or its memory is not there.
@@ -52,7 +52,8 @@ enum Failure {
     Host(&'static str, io::Error),
 }
 
-type Outcome = Result<u64, Failure>;
+/// How the work of a request ended; the number is that of bytes written to the guest's memory.
+pub(super) type Outcome = Result<u64, Failure>;
 
 /// A stretch of guest memory as a descriptor names it; not checked yet.
 #[derive(Clone, Copy)]
@@ -61,32 +62,99 @@ struct Buffer {
     length: u64,
 }
 
-/// Serves one request; returns how many bytes of the chain were written, for the used ring.
-pub(super) fn serve<M>(
-    chain: DescriptorChain<M>,
-    memory: &GuestMemoryMmap,
-    disk: &Disk,
-    id: &[u8; ID_BYTES],
-) -> Result<u32, ChainError>
-where
-    M: Deref<Target = GuestMemoryMmap>,
-{
-    let (readable, mut writable) = split(chain)?;
-    let status = take_status(&mut writable)?;
-    let (code, written) = match perform(&readable, &writable, memory, disk, id) {
-        Ok(written) => (VIRTIO_BLK_S_OK, written),
-        Err(Failure::Unsupported) => (VIRTIO_BLK_S_UNSUPP, 0),
-        Err(Failure::Invalid) => {
-            disk.counters.invalid_requests.fetch_add(1, Ordering::Relaxed);
-            (VIRTIO_BLK_S_IOERR, 0)
+/// What a valid request asks of the disk.
+pub(super) enum Work {
+    /// To move sectors.
+    Transfer(Transfer),
+    /// To make durable what was written before.
+    Flush,
+    /// To give these ranges back to the host.
+    Discard(Vec<Range>),
+    /// To fill these ranges with zeroes.
+    WriteZeroes(Vec<Range>),
+    /// Nothing more: the outcome is known.
+    Done(Outcome),
+}
+
+/// A request whose chain was checked.
+pub(super) struct Request {
+    status: GuestAddress,
+    pub(super) work: Work,
+}
+
+impl Request {
+    /// Reads the request of a chain. The vectors in its work point into `memory`, which must be kept for as long.
+    pub(super) fn check<M>(
+        chain: DescriptorChain<M>,
+        memory: &GuestMemoryMmap,
+        disk: &Disk,
+        id: &[u8; ID_BYTES],
+    ) -> Result<Self, ChainError>
+    where
+        M: Deref<Target = GuestMemoryMmap>,
+    {
+        let (readable, mut writable) = split(chain)?;
+        let status = take_status(&mut writable)?;
+        if !memory.address_in_range(status) {
+            return Err(ChainError::StatusAddress(status.raw_value()));
         }
-        Err(Failure::Host(action, failure)) => {
-            disk.failed(action, &failure);
-            (VIRTIO_BLK_S_IOERR, 0)
+        let work = work(&readable, &writable, memory, disk, id).unwrap_or_else(|failure| Work::Done(Err(failure)));
+        Ok(Self { status, work })
+    }
+
+    /// Does the work on this thread, to its end.
+    pub(super) fn perform(&mut self, disk: &Disk) -> Outcome {
+        let done = match &mut self.work {
+            Work::Transfer(transfer) => {
+                transfer.perform(disk).map_err(|failure| Failure::Host(transfer.direction.name(), failure))
+            }
+            Work::Flush => disk.flush().map_err(|failure| Failure::Host("flush", failure)),
+            Work::Discard(ranges) => ranges.iter().try_for_each(|range| range.discard(disk)),
+            Work::WriteZeroes(ranges) => ranges.iter().try_for_each(|range| range.write_zeroes(disk)),
+            Work::Done(outcome) => return std::mem::replace(outcome, Ok(0)),
+        };
+        done.map(|()| self.succeeded(disk))
+    }
+
+    /// Counts the work as done; returns how many bytes of the guest's memory it has written.
+    pub(super) fn succeeded(&self, disk: &Disk) -> u64 {
+        let counters = &disk.counters;
+        let (counter, bytes, written) = match &self.work {
+            Work::Transfer(Transfer { direction: Direction::Read, length, .. }) => {
+                (&counters.reads, Some((&counters.read_bytes, *length)), *length)
+            }
+            Work::Transfer(Transfer { direction: Direction::Write, length, .. }) => {
+                (&counters.writes, Some((&counters.written_bytes, *length)), 0)
+            }
+            Work::Flush => (&counters.flushes, None, 0),
+            Work::Discard(_) => (&counters.discards, None, 0),
+            Work::WriteZeroes(_) => (&counters.write_zeroes, None, 0),
+            Work::Done(_) => return 0,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if let Some((counter, bytes)) = bytes {
+            counter.fetch_add(bytes, Ordering::Relaxed);
         }
-    };
-    memory.write_obj(code as u8, status).map_err(|_| ChainError::StatusAddress(status.raw_value()))?;
-    Ok(u32::try_from(written + 1).unwrap_or(u32::MAX))
+        written
+    }
+
+    /// Writes the status; returns how many bytes of the chain were written, for the used ring.
+    pub(super) fn answer(&self, outcome: Outcome, memory: &GuestMemoryMmap, disk: &Disk) -> Result<u32, ChainError> {
+        let (code, written) = match outcome {
+            Ok(written) => (VIRTIO_BLK_S_OK, written),
+            Err(Failure::Unsupported) => (VIRTIO_BLK_S_UNSUPP, 0),
+            Err(Failure::Invalid) => {
+                disk.counters.invalid_requests.fetch_add(1, Ordering::Relaxed);
+                (VIRTIO_BLK_S_IOERR, 0)
+            }
+            Err(Failure::Host(action, failure)) => {
+                disk.failed(action, &failure);
+                (VIRTIO_BLK_S_IOERR, 0)
+            }
+        };
+        memory.write_obj(code as u8, self.status).map_err(|_| ChainError::StatusAddress(self.status.raw_value()))?;
+        Ok(u32::try_from(written + 1).unwrap_or(u32::MAX))
+    }
 }
 
 /// Parts the chain into what the device reads and what it writes.
@@ -124,56 +192,30 @@ fn take_status(writable: &mut Vec<Buffer>) -> Result<GuestAddress, ChainError> {
     last.address.checked_add(last.length).ok_or(ChainError::StatusAddress(last.address.raw_value()))
 }
 
-fn perform(
+fn work(
     readable: &[Buffer],
     writable: &[Buffer],
     memory: &GuestMemoryMmap,
     disk: &Disk,
     id: &[u8; ID_BYTES],
-) -> Outcome {
+) -> Result<Work, Failure> {
     let (header, data) = cut(readable, HEADER_BYTES).ok_or(Failure::Invalid)?;
     let mut bytes = [0; HEADER_BYTES as usize];
     gather(&header, memory, &mut bytes)?;
     let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let sector =
         u64::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13], bytes[14], bytes[15]]);
-    let counters = &disk.counters;
-    match kind {
-        VIRTIO_BLK_T_IN => {
-            let length = read(writable, memory, disk, sector)?;
-            counters.reads.fetch_add(1, Ordering::Relaxed);
-            counters.read_bytes.fetch_add(length, Ordering::Relaxed);
-            Ok(length)
-        }
-        VIRTIO_BLK_T_OUT => {
-            let length = write(&data, memory, disk, sector)?;
-            counters.writes.fetch_add(1, Ordering::Relaxed);
-            counters.written_bytes.fetch_add(length, Ordering::Relaxed);
-            Ok(0)
-        }
-        VIRTIO_BLK_T_FLUSH => {
-            disk.flush().map_err(|failure| Failure::Host("flush", failure))?;
-            counters.flushes.fetch_add(1, Ordering::Relaxed);
-            Ok(0)
-        }
-        VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES if disk.is_read_only() => Err(Failure::Unsupported),
-        VIRTIO_BLK_T_DISCARD => {
-            for range in ranges(&data, memory, disk)? {
-                range.discard(disk)?;
-            }
-            counters.discards.fetch_add(1, Ordering::Relaxed);
-            Ok(0)
-        }
-        VIRTIO_BLK_T_WRITE_ZEROES => {
-            for range in ranges(&data, memory, disk)? {
-                range.write_zeroes(disk)?;
-            }
-            counters.write_zeroes.fetch_add(1, Ordering::Relaxed);
-            Ok(0)
-        }
-        VIRTIO_BLK_T_GET_ID => scatter(writable, memory, id),
-        _ => Err(Failure::Unsupported),
-    }
+    Ok(match kind {
+        VIRTIO_BLK_T_IN => Work::Transfer(transfer(Direction::Read, writable, memory, disk, sector)?),
+        VIRTIO_BLK_T_OUT if disk.is_read_only() => return Err(Failure::Invalid),
+        VIRTIO_BLK_T_OUT => Work::Transfer(transfer(Direction::Write, &data, memory, disk, sector)?),
+        VIRTIO_BLK_T_FLUSH => Work::Flush,
+        VIRTIO_BLK_T_DISCARD | VIRTIO_BLK_T_WRITE_ZEROES if disk.is_read_only() => return Err(Failure::Unsupported),
+        VIRTIO_BLK_T_DISCARD => Work::Discard(ranges(&data, memory, disk)?),
+        VIRTIO_BLK_T_WRITE_ZEROES => Work::WriteZeroes(ranges(&data, memory, disk)?),
+        VIRTIO_BLK_T_GET_ID => Work::Done(scatter(writable, memory, id)),
+        _ => return Err(Failure::Unsupported),
+    })
 }
 
 /// The first `length` bytes of `buffers`, and the rest; nothing when they are shorter.
@@ -229,40 +271,16 @@ fn total(buffers: &[Buffer]) -> u64 {
     buffers.iter().map(|buffer| buffer.length).sum()
 }
 
-fn read(buffers: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk, sector: u64) -> Outcome {
+fn transfer(
+    direction: Direction,
+    buffers: &[Buffer],
+    memory: &GuestMemoryMmap,
+    disk: &Disk,
+    sector: u64,
+) -> Result<Transfer, Failure> {
     let length = total(buffers);
     let offset = place(sector, length, disk)?;
-    transfer(vectors(buffers, memory)?, offset, |vectors, offset| {
-        // SAFETY: every vector lies in a mapping of guest memory that `memory` keeps alive across this call, checked for its
-        // whole length by `vectors`; the guest may change that memory at any time and the kernel copes with that.
-        unsafe { libc::preadv(raw(disk), vectors.as_ptr(), count(vectors), offset) }
-    })
-    .map_err(|failure| Failure::Host("read", failure))?;
-    Ok(length)
-}
-
-fn write(buffers: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk, sector: u64) -> Outcome {
-    if disk.is_read_only() {
-        return Err(Failure::Invalid);
-    }
-    let length = total(buffers);
-    let offset = place(sector, length, disk)?;
-    transfer(vectors(buffers, memory)?, offset, |vectors, offset| {
-        // SAFETY: as in `read`; the kernel only reads from the vectors.
-        unsafe { libc::pwritev(raw(disk), vectors.as_ptr(), count(vectors), offset) }
-    })
-    .map_err(|failure| Failure::Host("write", failure))?;
-    Ok(length)
-}
-
-fn raw(disk: &Disk) -> libc::c_int {
-    use std::os::fd::AsRawFd;
-    disk.as_fd().as_raw_fd()
-}
-
-fn count(vectors: &[libc::iovec]) -> libc::c_int {
-    // At most VECTORS_MAX: `transfer` sees to it.
-    libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX)
+    Ok(Transfer::new(direction, vectors(buffers, memory)?, offset, length))
 }
 
 /// Guest buffers as the host sees them; each is in guest memory for its whole length.
@@ -279,37 +297,8 @@ fn vectors(buffers: &[Buffer], memory: &GuestMemoryMmap) -> Result<Vec<libc::iov
     Ok(vectors)
 }
 
-/// Repeats `io` until every byte of `vectors` went through.
-fn transfer(
-    mut vectors: Vec<libc::iovec>,
-    mut offset: u64,
-    io: impl Fn(&[libc::iovec], i64) -> isize,
-) -> io::Result<()> {
-    let mut rest = vectors.as_mut_slice();
-    while !rest.is_empty() {
-        let moved = match Errno::result(io(&rest[..rest.len().min(VECTORS_MAX)], offset.cast_signed())) {
-            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image is shorter than it was")),
-            Ok(moved) => moved.cast_unsigned(),
-            Err(Errno::EINTR) => continue,
-            Err(errno) => return Err(errno.into()),
-        };
-        offset += moved as u64;
-        let mut left = moved;
-        while let Some(first) = rest.first_mut() {
-            if left < first.iov_len {
-                first.iov_base = first.iov_base.wrapping_byte_add(left);
-                first.iov_len -= left;
-                break;
-            }
-            left -= first.iov_len;
-            rest = &mut rest[1..];
-        }
-    }
-    Ok(())
-}
-
 /// One segment of a discard or write-zeroes request, checked against the disk.
-struct Range {
+pub(super) struct Range {
     offset: i64,
     length: i64,
     flags: u32,

@@ -41,7 +41,15 @@ impl DeviceQueues for Queues<'_> {
     }
 }
 
+/// How a device does its requests. Where the host has no `io_uring`, both ways are the first.
+#[derive(Clone, Copy)]
+enum Way {
+    InTurn,
+    ByRing,
+}
+
 struct Bench {
+    way: Way,
     _directory: TempDir,
     path: PathBuf,
     disk: Arc<Disk>,
@@ -56,14 +64,14 @@ struct Answer {
 }
 
 impl Bench {
-    fn new(read_only: bool) -> Self {
+    fn new(read_only: bool, way: Way) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("disk.img");
         let pattern: Vec<u8> = (0..DISK_BYTES).map(|at| (at / 512 + at) as u8).collect();
         fs::write(&path, pattern).unwrap();
         let disk = Arc::new(Disk::open(&path, read_only).unwrap());
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY_BYTES)]).unwrap();
-        Self { _directory: directory, path, disk, memory }
+        Self { way, _directory: directory, path, disk, memory }
     }
 
     fn header(&self, kind: u32, sector: u64) {
@@ -92,8 +100,18 @@ impl Bench {
 
     fn kick(&self, queue: Queue) -> Result<usize, DeviceError> {
         let mut queues = Queues { memory: &self.memory, queue, signals: 0 };
-        BlockDevice::new(self.disk.clone(), "data").queue_kicked(0, &mut queues)?;
+        let mut device = self.device();
+        device.queue_kicked(0, &mut queues)?;
+        device.quiesce(&mut queues)?;
         Ok(queues.signals)
+    }
+
+    fn device(&self) -> BlockDevice {
+        let device = BlockDevice::new(self.disk.clone(), "data");
+        match self.way {
+            Way::InTurn => device,
+            Way::ByRing => device.at_once(1),
+        }
     }
 
     fn answer(&self, mock: &MockSplitQueue<'_, GuestMemoryMmap>) -> Answer {
@@ -140,9 +158,8 @@ fn status(answer: &Answer) -> u8 {
     answer.status
 }
 
-#[test]
-fn a_read_fills_every_buffer_of_the_chain() {
-    let bench = Bench::new(false);
+fn a_read_fills_every_buffer_of_the_chain(way: Way) {
+    let bench = Bench::new(false, way);
     let answer = bench.request(IN, 3, &[(DATA, 512, true), (DATA + 0x5000, 1024, true)]);
     assert_eq!((answer.status, answer.used), (OK, 1537));
     let file = fs::read(&bench.path).unwrap();
@@ -153,9 +170,8 @@ fn a_read_fills_every_buffer_of_the_chain() {
     assert_eq!(bench.counter("read_bytes"), 1536);
 }
 
-#[test]
-fn a_write_lands_where_it_should_and_nowhere_else() {
-    let bench = Bench::new(false);
+fn a_write_lands_where_it_should_and_nowhere_else(way: Way) {
+    let bench = Bench::new(false, way);
     let before = fs::read(&bench.path).unwrap();
     bench.memory.write_slice(&[0x5a; 1024], GuestAddress(DATA)).unwrap();
     let answer = bench.request(OUT, 7, &[(DATA, 512, false), (DATA + 512, 512, false)]);
@@ -168,9 +184,8 @@ fn a_write_lands_where_it_should_and_nowhere_else() {
     assert_eq!(bench.counter("flushes"), 1);
 }
 
-#[test]
-fn the_framing_of_a_request_does_not_matter() {
-    let bench = Bench::new(false);
+fn the_framing_of_a_request_does_not_matter(way: Way) {
+    let bench = Bench::new(false, way);
     bench.header(IN, 1);
     // The header in three pieces, the status byte behind the data in one buffer.
     let answer =
@@ -182,9 +197,8 @@ fn the_framing_of_a_request_does_not_matter() {
     assert_eq!(read[512], OK);
 }
 
-#[test]
-fn what_is_outside_the_disk_or_not_whole_sectors_is_an_io_error() {
-    let bench = Bench::new(false);
+fn what_is_outside_the_disk_or_not_whole_sectors_is_an_io_error(way: Way) {
+    let bench = Bench::new(false, way);
     let last = (DISK_BYTES / 512) as u64;
     for (kind, writable) in [(IN, true), (OUT, false)] {
         assert_eq!(status(&bench.request(kind, last, &[(DATA, 512, writable)])), IOERR);
@@ -196,9 +210,8 @@ fn what_is_outside_the_disk_or_not_whole_sectors_is_an_io_error() {
     assert_eq!(bench.counter("invalid_requests"), 10);
 }
 
-#[test]
-fn buffers_outside_guest_memory_are_an_io_error() {
-    let bench = Bench::new(false);
+fn buffers_outside_guest_memory_are_an_io_error(way: Way) {
+    let bench = Bench::new(false, way);
     let end = MEMORY_BYTES as u64;
     for (kind, writable) in [(IN, true), (OUT, false), (GET_ID, true), (DISCARD, false)] {
         assert_eq!(status(&bench.request(kind, 0, &[(end, 512, writable)])), IOERR);
@@ -209,9 +222,8 @@ fn buffers_outside_guest_memory_are_an_io_error() {
     }
 }
 
-#[test]
-fn a_chain_without_a_place_for_the_answer_is_an_error_of_the_device() {
-    let bench = Bench::new(false);
+fn a_chain_without_a_place_for_the_answer_is_an_error_of_the_device(way: Way) {
+    let bench = Bench::new(false, way);
     bench.header(IN, 0);
     for descriptors in [
         // No writable byte at all; only empty ones; a status outside memory, and beyond the end of addresses.
@@ -226,9 +238,8 @@ fn a_chain_without_a_place_for_the_answer_is_an_error_of_the_device() {
     }
 }
 
-#[test]
-fn a_chain_that_runs_in_a_circle_or_out_of_the_table_is_an_error_of_the_device() {
-    let bench = Bench::new(false);
+fn a_chain_that_runs_in_a_circle_or_out_of_the_table_is_an_error_of_the_device(way: Way) {
+    let bench = Bench::new(false, way);
     bench.header(IN, 0);
     for next in [0, 15, 16, u16::MAX] {
         let mock = MockSplitQueue::new(&bench.memory, 16);
@@ -242,9 +253,8 @@ fn a_chain_that_runs_in_a_circle_or_out_of_the_table_is_an_error_of_the_device()
     }
 }
 
-#[test]
-fn an_indirect_table_longer_than_the_queue_is_an_error_of_the_device() {
-    let bench = Bench::new(false);
+fn an_indirect_table_longer_than_the_queue_is_an_error_of_the_device(way: Way) {
+    let bench = Bench::new(false, way);
     bench.header(IN, 0);
     for count in [256u64, 257] {
         for index in 0..count {
@@ -265,25 +275,22 @@ fn an_indirect_table_longer_than_the_queue_is_an_error_of_the_device() {
     }
 }
 
-#[test]
-fn an_available_ring_that_leaps_is_an_error_of_the_device() {
-    let bench = Bench::new(false);
+fn an_available_ring_that_leaps_is_an_error_of_the_device(way: Way) {
+    let bench = Bench::new(false, way);
     let mock = MockSplitQueue::new(&bench.memory, 16);
     mock.avail().idx().store(1000u16.to_le());
     assert!(matches!(bench.kick(mock.create_queue().unwrap()), Err(DeviceError::Guest { .. })));
 }
 
-#[test]
-fn a_short_header_is_an_io_error() {
-    let bench = Bench::new(false);
+fn a_short_header_is_an_io_error(way: Way) {
+    let bench = Bench::new(false, way);
     bench.header(IN, 0);
     assert_eq!(status(&bench.chain(&[(HEADER, 15, false), (STATUS, 1, true)]).unwrap()), IOERR);
     assert_eq!(status(&bench.chain(&[(STATUS, 1, true)]).unwrap()), IOERR);
 }
 
-#[test]
-fn the_identity_is_padded_with_zeroes() {
-    let bench = Bench::new(false);
+fn the_identity_is_padded_with_zeroes(way: Way) {
+    let bench = Bench::new(false, way);
     let answer = bench.request(GET_ID, 0, &[(DATA, 20, true)]);
     assert_eq!((answer.status, answer.used), (OK, 21));
     let mut identity = [0xff; 20];
@@ -291,21 +298,19 @@ fn the_identity_is_padded_with_zeroes() {
     assert_eq!(&identity, b"data\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 }
 
-#[test]
-fn a_read_only_disk_takes_no_change() {
-    let bench = Bench::new(true);
+fn a_read_only_disk_takes_no_change(way: Way) {
+    let bench = Bench::new(true, way);
     let before = fs::read(&bench.path).unwrap();
     assert_eq!(status(&bench.request(OUT, 0, &[(DATA, 512, false)])), IOERR);
     assert_eq!(status(&bench.ranges(DISCARD, &[(0, 8, 0)])), UNSUPP);
     assert_eq!(status(&bench.ranges(WRITE_ZEROES, &[(0, 8, 0)])), UNSUPP);
     assert_eq!(status(&bench.request(IN, 0, &[(DATA, 512, true)])), OK);
     assert_eq!(fs::read(&bench.path).unwrap(), before);
-    assert_ne!(BlockDevice::new(bench.disk.clone(), "x").offered_features() & 1 << VIRTIO_BLK_F_RO, 0);
+    assert_ne!(bench.device().offered_features() & 1 << VIRTIO_BLK_F_RO, 0);
 }
 
-#[test]
-fn a_discard_gives_blocks_back_and_a_write_of_zeroes_keeps_them() {
-    let bench = Bench::new(false);
+fn a_discard_gives_blocks_back_and_a_write_of_zeroes_keeps_them(way: Way) {
+    let bench = Bench::new(false, way);
     let blocks = || fs::metadata(&bench.path).unwrap().blocks();
     let all = blocks();
     assert_eq!(status(&bench.ranges(WRITE_ZEROES, &[(1, 15, 0)])), OK);
@@ -318,9 +323,8 @@ fn a_discard_gives_blocks_back_and_a_write_of_zeroes_keeps_them() {
     assert_eq!(fs::metadata(&bench.path).unwrap().len(), DISK_BYTES as u64);
 }
 
-#[test]
-fn zeroes_with_unmap_leave_the_neighbours_alone() {
-    let bench = Bench::new(false);
+fn zeroes_with_unmap_leave_the_neighbours_alone(way: Way) {
+    let bench = Bench::new(false, way);
     let before = fs::read(&bench.path).unwrap();
     assert_eq!(status(&bench.ranges(WRITE_ZEROES, &[(3, 2, 1)])), OK);
     let after = fs::read(&bench.path).unwrap();
@@ -329,9 +333,8 @@ fn zeroes_with_unmap_leave_the_neighbours_alone() {
     assert_eq!(after[5 * 512..], before[5 * 512..]);
 }
 
-#[test]
-fn ranges_are_checked_before_any_is_carried_out() {
-    let bench = Bench::new(false);
+fn ranges_are_checked_before_any_is_carried_out(way: Way) {
+    let bench = Bench::new(false, way);
     let before = fs::read(&bench.path).unwrap();
     assert_eq!(status(&bench.ranges(WRITE_ZEROES, &[(0, 8, 0), ((DISK_BYTES / 512) as u64, 1, 0)])), IOERR);
     assert_eq!(status(&bench.ranges(DISCARD, &[(u64::MAX, 8, 0)])), IOERR);
@@ -343,16 +346,14 @@ fn ranges_are_checked_before_any_is_carried_out() {
     assert_eq!(fs::read(&bench.path).unwrap(), before);
 }
 
-#[test]
-fn an_unknown_request_is_unsupported() {
-    let bench = Bench::new(false);
+fn an_unknown_request_is_unsupported(way: Way) {
+    let bench = Bench::new(false, way);
     assert_eq!(status(&bench.request(14, 0, &[])), UNSUPP);
     assert_eq!(status(&bench.request(u32::MAX, 0, &[(DATA, 512, true)])), UNSUPP);
 }
 
-#[test]
-fn an_image_cut_short_on_the_host_is_an_io_error() {
-    let bench = Bench::new(false);
+fn an_image_cut_short_on_the_host_is_an_io_error(way: Way) {
+    let bench = Bench::new(false, way);
     fs::OpenOptions::new().write(true).open(&bench.path).unwrap().set_len(512).unwrap();
     assert_eq!(status(&bench.request(IN, 8, &[(DATA, 512, true)])), IOERR);
     assert_eq!(bench.counter("errors"), 1);
@@ -369,9 +370,8 @@ fn an_unlocked_disk_can_be_opened_by_the_next_monitor() {
     Disk::open(&path, false).unwrap();
 }
 
-#[test]
-fn a_writable_disk_has_one_user() {
-    let bench = Bench::new(false);
+fn a_writable_disk_has_one_user(way: Way) {
+    let bench = Bench::new(false, way);
     assert!(matches!(Disk::open(&bench.path, false), Err(DiskError::Locked { .. })));
     let path = bench.path.clone();
     let Bench { _directory: directory, disk, .. } = bench;
@@ -380,10 +380,9 @@ fn a_writable_disk_has_one_user() {
     drop(directory);
 }
 
-#[test]
-fn a_disk_grows_and_does_not_shrink() {
-    let bench = Bench::new(false);
-    let device = BlockDevice::new(bench.disk.clone(), "data");
+fn a_disk_grows_and_does_not_shrink(way: Way) {
+    let bench = Bench::new(false, way);
+    let device = bench.device();
     let capacity = || {
         let mut bytes = [0; 8];
         device.read_config(0, &mut bytes);
@@ -409,10 +408,9 @@ fn what_cannot_be_a_disk_is_refused() {
     assert!(matches!(Disk::open(&path, true), Err(DiskError::Unsuitable { .. })));
 }
 
-#[test]
-fn configuration_reads_beyond_its_end_are_zero() {
-    let bench = Bench::new(false);
-    let device = BlockDevice::new(bench.disk.clone(), "data");
+fn configuration_reads_beyond_its_end_are_zero(way: Way) {
+    let bench = Bench::new(false, way);
+    let device = bench.device();
     for offset in [60, 1000, u64::MAX] {
         let mut bytes = [0xff; 4];
         device.read_config(offset, &mut bytes);
@@ -422,3 +420,38 @@ fn configuration_reads_beyond_its_end_are_zero() {
     device.read_config(56, &mut bytes);
     assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 0, 0]);
 }
+
+/// Each claim holds for both ways.
+macro_rules! for_both_ways {
+    ($($name:ident),* $(,)?) => {
+        mod in_turn {
+            $(#[test] fn $name() { super::$name(super::Way::InTurn); })*
+        }
+        mod by_ring {
+            $(#[test] fn $name() { super::$name(super::Way::ByRing); })*
+        }
+    };
+}
+
+for_both_ways!(
+    a_read_fills_every_buffer_of_the_chain,
+    a_write_lands_where_it_should_and_nowhere_else,
+    the_framing_of_a_request_does_not_matter,
+    what_is_outside_the_disk_or_not_whole_sectors_is_an_io_error,
+    buffers_outside_guest_memory_are_an_io_error,
+    a_chain_without_a_place_for_the_answer_is_an_error_of_the_device,
+    an_indirect_table_longer_than_the_queue_is_an_error_of_the_device,
+    a_chain_that_runs_in_a_circle_or_out_of_the_table_is_an_error_of_the_device,
+    an_available_ring_that_leaps_is_an_error_of_the_device,
+    a_short_header_is_an_io_error,
+    the_identity_is_padded_with_zeroes,
+    a_read_only_disk_takes_no_change,
+    a_discard_gives_blocks_back_and_a_write_of_zeroes_keeps_them,
+    zeroes_with_unmap_leave_the_neighbours_alone,
+    ranges_are_checked_before_any_is_carried_out,
+    an_unknown_request_is_unsupported,
+    an_image_cut_short_on_the_host_is_an_io_error,
+    a_writable_disk_has_one_user,
+    a_disk_grows_and_does_not_shrink,
+    configuration_reads_beyond_its_end_are_zero,
+);
