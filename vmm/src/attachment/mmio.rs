@@ -18,6 +18,7 @@ use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RIN
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+use crate::confinement::{self, Thread};
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Offset of the doorbell register: the guest writes a queue's index.
@@ -160,6 +161,8 @@ impl MmioAttachment {
     }
 
     fn work(&self) {
+        let kind = self.state().device.device_type();
+        confinement::enter(Thread::Device(kind));
         let mut ready = [EpollEvent::empty(); 8];
         loop {
             let count = match self.epoll.wait(&mut ready, EpollTimeout::NONE) {

@@ -1,13 +1,13 @@
 //! A guest run by KVM.
 //!
-//! Threads: one per processor, one per device, and one that waits for the [`Outcome`], ends the others and tells the machine.
+//! Threads: one per processor, one per device, one that writes the console's log, and one that waits for the [`Outcome`], ends the others and tells the machine.
 
-use std::io::{self, Write};
+use std::io::{self, PipeWriter, Write};
 use std::os::fd::AsFd;
 use std::os::unix::thread::JoinHandleExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ use crate::arch::x86_64::layout::{
 use crate::arch::x86_64::{acpi, boot, features};
 use crate::attachment::mmio::{MmioAttachment, QUEUE_NOTIFY};
 use crate::config::Config;
-use crate::console_log::{CONSOLE_LOG_BYTES_MAX, ConsoleLog};
+use crate::confinement::paths::Paths;
+use crate::confinement::{self, Thread};
 use crate::error::{ErrorCode, Failure};
 use crate::hypervisor::kvm::KvmMachine;
 use crate::hypervisor::{Exit, HypervisorError, Processor, VirtualMachine};
 use crate::machine::{Event, GuestDevice};
-use crate::uml::{ConsoleTail, GuestEnd};
+use crate::uml::{ConsoleTail, GuestEnd, copy_console};
 
 /// What the accelerator adds to the command line: the console, no bus of a PC's, and a panic that ends the machine. A reset goes by the
 /// keyboard controller (`reboot=k`): after a panic Linux 6.12 never came as far as writing ACPI's reset register.
@@ -74,12 +75,11 @@ impl KvmGuest {
         }
         let machine = KvmMachine::new()?;
         map(&machine, &memory)?;
-        let log = ConsoleLog::open(&config.console_log, CONSOLE_LOG_BYTES_MAX)
-            .map_err(|error| Failure::of_file("open the console log", &config.console_log, &error))?;
         let attachments = attach(&machine, devices, &memory)?;
         let (outcomes, ends) = mpsc::channel();
-        let console = Console { log, tail: tail.clone(), failing: false };
-        let board = Board::new(attachments.clone(), Box::new(console), outcomes.clone())
+        let (printed, console) = io::pipe().map_err(|error| Failure::internal("make a pipe for the console", error))?;
+        let console = Console(Arc::new(Mutex::new(Some(console))));
+        let board = Board::new(attachments.clone(), Box::new(console.clone()), outcomes.clone())
             .map_err(|error| Failure::internal("make the board", error))?;
         machine.attach_interrupt(board.serial_line.as_fd(), SERIAL_LINE)?;
         machine.attach_interrupt(board.keyboard_line.as_fd(), KEYBOARD_LINE)?;
@@ -88,7 +88,15 @@ impl KvmGuest {
 
         let failed = |error: io::Error| Failure::internal("start a thread of the guest", error);
         take_kicks().map_err(failed)?;
-        let mut threads = Threads { ending: Arc::new(AtomicBool::new(false)), processors: vec![], devices: vec![] };
+        // Everything is open now, and no thread runs yet.
+        confinement::restrict_paths(&Paths::of(config))?;
+        let copying = copy_console(printed, &config.console_log, tail.clone())?;
+        let mut threads = Threads {
+            ending: Arc::new(AtomicBool::new(false)),
+            processors: vec![],
+            devices: vec![],
+            console: (console, copying),
+        };
         for attachment in &attachments {
             threads.devices.push((attachment.clone(), attachment.serve().map_err(failed)?));
         }
@@ -102,6 +110,7 @@ impl KvmGuest {
         let events = events.clone();
         // The machine and its memory live as long as this thread, which outlives the processors.
         let last = move || {
+            confinement::enter(Thread::GuestEnd);
             watch(&ends, threads, &events);
             drop((machine, memory));
         };
@@ -186,6 +195,7 @@ fn prepare(
 
 /// A processor's thread.
 fn run(mut processor: Box<dyn Processor>, board: &Board, outcomes: &Sender<Outcome>, ending: &AtomicBool) {
+    confinement::enter(Thread::Processor);
     let failure = loop {
         if ending.load(Ordering::SeqCst) {
             return;
@@ -205,6 +215,7 @@ struct Threads {
     ending: Arc<AtomicBool>,
     processors: Vec<JoinHandle<()>>,
     devices: Vec<(Arc<MmioAttachment>, JoinHandle<()>)>,
+    console: (Console, JoinHandle<()>),
 }
 
 /// Waits for the guest's end, ends its threads, and tells the machine.
@@ -220,6 +231,12 @@ fn watch(ends: &Receiver<Outcome>, threads: Threads, events: &Sender<Event>) {
             thread::sleep(KICK_AGAIN);
         }
         let _ = processor.join();
+    }
+    // Its last words are part of what is told about its end.
+    let (console, copying) = threads.console;
+    console.close();
+    if copying.join().is_err() {
+        error!("the thread that copies the console has failed");
     }
     // What the guest had asked of the devices is done when they have ended.
     for (attachment, thread) in threads.devices {
@@ -248,26 +265,27 @@ fn take_kicks() -> io::Result<()> {
     Ok(())
 }
 
-/// The serial port's output: the log, and its last words kept.
-struct Console {
-    log: ConsoleLog,
-    tail: Arc<ConsoleTail>,
-    failing: bool,
+/// The serial port's output: a pipe to the thread that writes the log. A processor's thread must not open files, as turning the log over does.
+#[derive(Clone)]
+struct Console(Arc<Mutex<Option<PipeWriter>>>);
+
+impl Console {
+    fn pipe(&self) -> MutexGuard<'_, Option<PipeWriter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the output: the thread that copies it ends when it has read the rest.
+    fn close(&self) {
+        *self.pipe() = None;
+    }
 }
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tail.push(bytes);
-        // A console that fails must not stop the guest: it loses lines instead.
-        match self.log.write_all(bytes) {
-            Ok(()) => self.failing = false,
-            Err(failure) if !self.failing => {
-                self.failing = true;
-                error!("the guest's console is being lost: {failure}");
-            }
-            Err(_) => {}
+        match self.pipe().as_mut() {
+            Some(pipe) => pipe.write(bytes),
+            None => Ok(bytes.len()),
         }
-        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

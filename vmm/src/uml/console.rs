@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use tracing::error;
 
+use crate::confinement::{self, Thread};
 use crate::console_log::{CONSOLE_LOG_BYTES_MAX, ConsoleLog};
 use crate::error::Failure;
 
@@ -40,11 +41,12 @@ impl ConsoleTail {
 }
 
 /// Starts the thread that copies until the guest is gone.
-pub(super) fn copy(mut from: PipeReader, to: &Path, tail: Arc<ConsoleTail>) -> Result<JoinHandle<()>, Failure> {
+pub(crate) fn copy(mut from: PipeReader, to: &Path, tail: Arc<ConsoleTail>) -> Result<JoinHandle<()>, Failure> {
     let mut log = ConsoleLog::open(to, CONSOLE_LOG_BYTES_MAX)
         .map_err(|error| Failure::of_file("open the console log", to, &error))?;
     let path = to.to_owned();
     super::spawn("console", move || {
+        confinement::enter(Thread::Console);
         let mut bytes = [0; 4096];
         let mut failing = false;
         // A console that is not read would stop the guest: a log that cannot be written loses lines instead.

@@ -28,11 +28,14 @@ use tracing::{debug, error};
 use vhost::vhost_user::Listener;
 
 pub use self::console::ConsoleTail;
+pub(crate) use self::console::copy as copy_console;
 pub use self::process::GuestEnd;
-use self::process::GuestProcess;
+use self::process::{Files, GuestProcess};
 use crate::attachment::relay::relay;
 use crate::attachment::vhost_user::VhostUserAttachment;
 use crate::config::Config;
+use crate::confinement::paths::Paths;
+use crate::confinement::{self, Thread};
 use crate::error::{ErrorCode, Failure};
 use crate::machine::{Event, GuestDevice};
 
@@ -63,6 +66,17 @@ impl UmlGuest {
         let kernel = canonical("the kernel", &config.kernel.path)?;
         let initramfs = canonical("the initial file system", &config.kernel.initramfs)?;
         let runtime = make_runtime_directory(config.directory())?;
+        let directory = kernel.parent().unwrap_or(Path::new("/")).to_owned();
+        // Before the first thread. All of them inherit what the supervisor needs; it then leaves the kernel less.
+        confinement::restrict_paths(
+            &Paths::of(config)
+                .own(&memory)
+                .executable_itself()
+                .executable(&directory)
+                .readable(&initramfs)
+                .writable("/proc")
+                .writable("/dev/null"),
+        )?;
         let mut arguments = vec![
             format!("mem={}M", config.memory_mib),
             format!("initrd={}", initramfs.display()),
@@ -84,8 +98,8 @@ impl UmlGuest {
         }
         arguments.extend(config.kernel.command_line.split_whitespace().map(str::to_owned));
 
-        let directory = kernel.parent().unwrap_or(Path::new("/"));
-        let (process, output) = GuestProcess::start(directory, &kernel, &arguments, &memory).map_err(|error| {
+        let files = Files { directory: &directory, runtime: &runtime, memory: &memory, initramfs: &initramfs };
+        let (process, output) = GuestProcess::start(&kernel, &arguments, &files).map_err(|error| {
             Failure::new(
                 ErrorCode::AcceleratorUnusable,
                 format!("cannot start the guest kernel {}: {error}", kernel.display()),
@@ -96,6 +110,7 @@ impl UmlGuest {
         let console = console::copy(output, &config.console_log, tail.clone()).inspect_err(|_| guest.kill())?;
         let events = events.clone();
         spawn("guest-end", move || {
+            confinement::enter(Thread::GuestEnd);
             let end = process.wait();
             // Its last words are part of what is told about its end.
             if console.join().is_err() {
@@ -194,6 +209,7 @@ fn attach(runtime: &Path, number: usize, device: GuestDevice, events: &Sender<Ev
     let kernel = listener.try_clone().map_err(|error| failed(&error))?;
     let events = events.clone();
     let thread = spawn(&format!("connect-{id}"), move || {
+        confinement::enter(Thread::Relay);
         let Ok((frontend, _)) = kernel.accept() else { return };
         let _ = events.send(Event::Connected);
         let name = id.clone();
