@@ -16,6 +16,8 @@ pub mod descriptors;
 pub mod filters;
 pub mod paths;
 mod rules;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::cell::Cell;
 use std::io;

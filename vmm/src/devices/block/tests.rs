@@ -13,6 +13,7 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::confinement::tests::as_device;
 
 const DISK_BYTES: usize = 1 << 20;
 const HEADER: u64 = 0x10_0000;
@@ -92,7 +93,8 @@ impl Bench {
 
     fn kick(&self, queue: Queue) -> Result<usize, DeviceError> {
         let mut queues = Queues { memory: &self.memory, queue, signals: 0 };
-        BlockDevice::new(self.disk.clone(), "data").queue_kicked(0, &mut queues)?;
+        let mut device = BlockDevice::new(self.disk.clone(), "data");
+        as_device(device.device_type(), || device.queue_kicked(0, &mut queues))?;
         Ok(queues.signals)
     }
 
