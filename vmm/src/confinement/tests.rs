@@ -35,12 +35,13 @@ const KINDS: [(&str, Thread); 12] = [
     ("main", Thread::Main),
 ];
 
+static BEGUN: std::sync::Once = std::sync::Once::new();
+
 /// For tests of devices: calls `call` as the thread of a device of this type does.
 pub(crate) fn as_device<T: Send>(device_type: u32, call: impl FnOnce() -> T + Send) -> T {
     if env::var_os(DEVICES).is_none() {
         return call();
     }
-    static BEGUN: std::sync::Once = std::sync::Once::new();
     BEGUN.call_once(|| begin(Accelerator::Kvm).unwrap());
     thread::scope(|scope| {
         let thread = scope.spawn(|| {

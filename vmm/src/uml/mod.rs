@@ -67,16 +67,9 @@ impl UmlGuest {
         let initramfs = canonical("the initial file system", &config.kernel.initramfs)?;
         let runtime = make_runtime_directory(config.directory())?;
         let directory = kernel.parent().unwrap_or(Path::new("/")).to_owned();
-        // Before the first thread. All of them inherit what the supervisor needs; it then leaves the kernel less.
-        confinement::restrict_paths(
-            &Paths::of(config)
-                .own(&memory)
-                .executable_itself()
-                .executable(&directory)
-                .readable(&initramfs)
-                .writable("/proc")
-                .writable("/dev/null"),
-        )?;
+        // Before the first thread. All of them inherit what the supervisor needs, and it writes the supervisor's user namespace; the kernel is left less.
+        let files = Paths::of(config).own(&memory).readable(&initramfs).executable_itself().writable("/proc");
+        confinement::restrict_paths(&supervisor::needs(files, &directory))?;
         let mut arguments = vec![
             format!("mem={}M", config.memory_mib),
             format!("initrd={}", initramfs.display()),

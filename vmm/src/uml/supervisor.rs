@@ -87,9 +87,10 @@ fn close_inherited() {
 }
 
 /// What User Mode Linux needs besides what it is given: its own program and libraries, what it reads about itself and the host in /proc, and
-/// /dev/null. The processes it traces are in the same Landlock domain; the monitor is not, so that they cannot trace or signal it.
-fn needs(files: Paths, directory: &Path) -> Paths {
-    files.executable(directory).readable("/proc").writable("/dev/null")
+/// /dev/null, and entropy. The processes it traces are in the same Landlock domain; the monitor is not, so that they cannot trace or signal it.
+/// Terminals are left out: they are the user's. The kernel says that it could not try one (`check_one_sigio failed`).
+pub(super) fn needs(files: Paths, directory: &Path) -> Paths {
+    files.executable(directory).readable("/proc").readable("/dev/random").writable("/dev/null")
 }
 
 fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<Pid> {
