@@ -52,6 +52,7 @@ struct Process {
 /// thread before it starts others, once in the life of the process.
 pub fn begin(accelerator: Accelerator) -> Result<(), Failure> {
     prctl::set_no_new_privs().map_err(|error| Failure::internal("give up new privileges", error))?;
+    limit_arenas();
     let seccomp = filters::available();
     if seccomp {
         denied::report_denied_calls().map_err(|error| Failure::internal("handle denied system calls", error))?;
@@ -62,6 +63,16 @@ pub fn begin(accelerator: Accelerator) -> Result<(), Failure> {
         debug!("the process was confined already");
     }
     Ok(())
+}
+
+/// With an arena of memory for each thread, the C library opens files of /sys and /proc: before it makes the ninth, and when one shrinks. Whichever
+/// thread comes to that would die of it. With one arena for all it opens none, and the monitor is smaller.
+fn limit_arenas() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the call sets a number in the C library, which takes its own lock.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
 }
 
 /// True once [`begin`] was called.
