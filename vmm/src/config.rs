@@ -41,6 +41,17 @@ impl Accelerator {
     }
 }
 
+/// Whether the monitor confines itself.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Confinement {
+    /// As far as the host can.
+    #[default]
+    On,
+    /// Not at all. For debugging only.
+    Off,
+}
+
 /// A whole machine.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +82,9 @@ pub struct Config {
     pub restore: Option<PathBuf>,
     /// The guest's console goes here.
     pub console_log: PathBuf,
+    /// Whether the monitor confines itself.
+    #[serde(default)]
+    pub confinement: Confinement,
     /// The control socket; its directory also holds the private runtime directory `run`.
     pub control_socket: PathBuf,
 }

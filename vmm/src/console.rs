@@ -1,15 +1,18 @@
 //! The guest's console: what it writes goes into the log line by line, and its last words are kept for the report of a crash.
 //!
 //! Several devices may write to one console (a serial port and a virtio console): each has a [`ConsoleWriter`], and their lines
-//! do not mix.
+//! do not mix. The log is written by a thread of its own, which is told by a pipe: turning the log over opens files, and the
+//! threads that serve the guest must not.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use tracing::error;
+use tracing::{debug, error};
 
+use crate::confinement::{self, Thread};
 use crate::console_log::{CONSOLE_LOG_BYTES_MAX, ConsoleLog};
 use crate::error::Failure;
 
@@ -21,12 +24,26 @@ const LINE_BYTES_MAX: usize = 4096;
 
 /// The console of one guest, shared by what writes to it.
 #[derive(Clone, Debug)]
-pub struct GuestConsole(Arc<Mutex<State>>);
+pub struct GuestConsole(Arc<Console>);
+
+#[derive(Debug)]
+struct Console {
+    state: Mutex<State>,
+    log: Mutex<Log>,
+}
+
+/// The log: before its thread runs, while it does, and afterwards.
+#[derive(Debug)]
+enum Log {
+    Open(PipeReader, ConsoleLog),
+    Written(JoinHandle<()>),
+    Closed,
+}
 
 #[derive(Debug)]
 struct State {
-    log: ConsoleLog,
-    failing: bool,
+    /// To the log's thread; none when the console is closed.
+    lines: Option<PipeWriter>,
     tail: VecDeque<u8>,
     /// What each writer has not ended with a line break yet.
     unfinished: Vec<Vec<u8>>,
@@ -37,14 +54,12 @@ impl State {
         self.tail.extend(bytes);
         let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
         self.tail.drain(..surplus);
-        // A console that fails must not stop the guest: it loses lines instead.
-        match self.log.write_all(bytes) {
-            Ok(()) => self.failing = false,
-            Err(failure) if !self.failing => {
-                self.failing = true;
-                error!("the guest's console is being lost: {failure}");
-            }
-            Err(_) => {}
+        if let Some(lines) = &mut self.lines
+            && let Err(failure) = lines.write_all(bytes)
+        {
+            // Its thread has ended, which it does not do by itself.
+            error!("the guest's console is lost from here on: {failure}");
+            self.lines = None;
         }
     }
 
@@ -74,12 +89,45 @@ impl GuestConsole {
     pub fn open(path: &Path) -> Result<Self, Failure> {
         let log = ConsoleLog::open(path, CONSOLE_LOG_BYTES_MAX)
             .map_err(|error| Failure::of_file("open the console log", path, &error))?;
-        let state = State { log, failing: false, tail: VecDeque::new(), unfinished: Vec::new() };
-        Ok(Self(Arc::new(Mutex::new(state))))
+        let (reader, writer) = io::pipe().map_err(|error| Failure::internal("make a pipe for the console", error))?;
+        let state = State { lines: Some(writer), tail: VecDeque::new(), unfinished: Vec::new() };
+        Ok(Self(Arc::new(Console { state: Mutex::new(state), log: Mutex::new(Log::Open(reader, log)) })))
+    }
+
+    /// Starts the thread that writes the log, once. Until then a pipe's worth of lines waits.
+    pub fn serve(&self) -> Result<(), Failure> {
+        let mut log = self.log();
+        match std::mem::replace(&mut *log, Log::Closed) {
+            Log::Open(reader, file) => {
+                let thread = thread::Builder::new().name("console-log".to_owned()).spawn(move || copy(reader, file));
+                let thread = thread.map_err(|error| Failure::internal("start a thread for the console", error))?;
+                *log = Log::Written(thread);
+            }
+            served => *log = served,
+        }
+        Ok(())
+    }
+
+    /// Writes everything and ends the log. To be called when the guest has ended.
+    pub fn close(&self) {
+        {
+            let mut state = self.state();
+            state.flush();
+            state.lines = None;
+        }
+        if let Log::Written(thread) = std::mem::replace(&mut *self.log(), Log::Closed)
+            && thread.join().is_err()
+        {
+            error!("the thread that writes the console's log has failed");
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something that writes to this console.
@@ -87,11 +135,6 @@ impl GuestConsole {
         let mut state = self.state();
         state.unfinished.push(Vec::new());
         ConsoleWriter { console: self.clone(), number: state.unfinished.len() - 1 }
-    }
-
-    /// Writes lines that have no end yet. To be called when the guest has ended.
-    pub fn flush(&self) {
-        self.state().flush();
     }
 
     /// The line that names a panic, else the last lines, as one line.
@@ -107,6 +150,30 @@ impl GuestConsole {
             return (*panic).to_owned();
         }
         lines[lines.len().saturating_sub(TAIL_LINES)..].join(" | ")
+    }
+}
+
+/// Copies to the log until the console is closed.
+fn copy(mut lines: PipeReader, mut log: ConsoleLog) {
+    confinement::enter(Thread::Console);
+    let mut bytes = [0; 4096];
+    let mut failing = false;
+    loop {
+        let length = match lines.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return debug!("the console cannot be read: {error}"),
+        };
+        // A console that fails must not stop the guest: it loses lines instead.
+        match log.write_all(&bytes[..length]) {
+            Ok(()) => failing = false,
+            Err(failure) if !failing => {
+                failing = true;
+                error!("the guest's console is being lost: {failure}");
+            }
+            Err(_) => {}
+        }
     }
 }
 
@@ -140,15 +207,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         let console = GuestConsole::open(&path).unwrap();
+        console.serve().unwrap();
         let (mut serial, mut device) = (console.writer(), console.writer());
         serial.write_all(b"early\nKernel pa").unwrap();
         device.write_all(b"agent: ready\nagent: ").unwrap();
         serial.write_all(b"nic - not syncing\n").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "early\nagent: ready\nKernel panic - not syncing\n");
         assert_eq!(console.last_words(), "Kernel panic - not syncing");
         device.write_all(b"gone").unwrap();
-        console.flush();
-        assert!(fs::read_to_string(&path).unwrap().ends_with("agent: gone"));
+        console.close();
+        let log = fs::read_to_string(&path).unwrap();
+        assert!(log.starts_with("early\nagent: ready\nKernel panic - not syncing\n"), "{log}");
+        assert!(log.ends_with("gone"), "{log}");
+        // Late words are lost, and nothing fails.
+        device.write_all(b"late\n").unwrap();
+        console.close();
+        assert_eq!(fs::read_to_string(&path).unwrap(), log);
     }
 
     #[test]
@@ -156,12 +229,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("console.log");
         let console = GuestConsole::open(&path).unwrap();
+        console.serve().unwrap();
         let mut writer = console.writer();
         for _ in 0..100 {
             writer.write_all(&[b'x'; 1000]).unwrap();
         }
         assert!(console.state().unfinished[0].len() <= LINE_BYTES_MAX);
-        console.flush();
+        console.close();
         assert_eq!(fs::metadata(&path).unwrap().len(), 100_000);
     }
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{debug, error};
 
+use crate::confinement::{self, Thread};
 use crate::error::{ErrorCode, Failure};
 use crate::machine::Machine;
 
@@ -89,6 +90,7 @@ impl BoundControlSocket {
     pub fn serve(self, machine: Arc<Machine>) -> Result<ControlSocket, Failure> {
         let Self { listener, socket } = self;
         let accepting = move || {
+            confinement::enter(Thread::Control);
             for connection in listener.incoming() {
                 let served = connection.and_then(|connection| {
                     let machine = machine.clone();

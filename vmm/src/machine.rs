@@ -17,7 +17,8 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::attachment::notice::ConfigurationNotice;
-use crate::config::{Accelerator, Config};
+use crate::config::{Accelerator, Config, Confinement};
+use crate::confinement::{self, Thread};
 use crate::console::GuestConsole;
 use crate::control::ControlSocket;
 use crate::devices::VirtioDevice;
@@ -265,6 +266,11 @@ fn tell(ready: &mut Option<File>, message: &serde_json::Value) {
 fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>), Failure> {
     info!(name = %config.name, accelerator = config.accelerator.name(), memory_mib = config.memory_mib, "starting the machine");
     let (sender, events) = mpsc::channel();
+    signals::block()?;
+    match config.confinement {
+        Confinement::On => confinement::begin(config.accelerator)?,
+        Confinement::Off => warn!("the monitor is not confined, as its configuration says"),
+    }
     // First: it tells two monitors of one machine apart before anything is touched.
     let listening = ControlSocket::bind(&config.control_socket)?;
     let console = GuestConsole::open(&config.console_log)?;
@@ -279,10 +285,10 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
         events: sender.clone(),
         config,
     });
-    signals::listen(machine.clone())?;
     let any_device = !attached.is_empty();
     let guest = Guest::start(&machine.config, attached, &console, &sender)?;
     let _ = machine.guest.set(guest);
+    signals::listen(machine.clone())?;
     let control = listening.serve(machine.clone())?;
     if any_device {
         machine.wait_until_connected(&events).inspect_err(|_| {
@@ -291,6 +297,7 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
         })?;
     }
     machine.runs();
+    confinement::enter(Thread::Main);
     Ok((machine, control, events))
 }
 
@@ -418,7 +425,7 @@ impl Machine {
 
     fn finish(&self, end: &End) {
         self.clean_up();
-        self.console.flush();
+        self.console.close();
         if end.reason == Reason::Crashed {
             error!("the machine crashed: {}", end.detail);
         } else {
@@ -449,6 +456,7 @@ impl Machine {
             "state": self.progress().state,
             "accelerator": self.config.accelerator.name(),
             "process": std::process::id(),
+            "confinement": confinement::status(),
             "uptime_ms": u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         })
     }

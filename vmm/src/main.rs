@@ -12,6 +12,8 @@ use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rorqual_vmm::attachment::vhost_user::VhostUserAttachment;
 use rorqual_vmm::config::Config;
+use rorqual_vmm::confinement::descriptors;
+use rorqual_vmm::confinement::paths::Paths;
 use rorqual_vmm::devices::vsock::VsockDevice;
 use rorqual_vmm::error::{ErrorCode, Failure};
 use rorqual_vmm::machine::{self, Reason};
@@ -56,6 +58,15 @@ enum Command {
         directory: PathBuf,
         #[arg(long)]
         channel: RawFd,
+        /// Leave the guest kernel no files but those of --own, --read and its directory
+        #[arg(long)]
+        confine: bool,
+        /// A directory it makes files in
+        #[arg(long)]
+        own: Vec<PathBuf>,
+        /// A file it reads
+        #[arg(long)]
+        read: Vec<PathBuf>,
         program: PathBuf,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -94,11 +105,15 @@ fn main() -> ExitCode {
         Command::Device { device: Device::Vsock { listen, guest_cid, uds } } => {
             report(serve_vsock(&listen, guest_cid, &uds))
         }
-        Command::Supervise { directory, channel, program, arguments } => {
+        Command::Supervise { directory, channel, confine, own, read, program, arguments } => {
             // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns it.
             let channel = unsafe { UnixStream::from_raw_fd(channel) };
+            let files = confine.then(|| {
+                let files = own.into_iter().fold(Paths::none(), Paths::own);
+                read.into_iter().fold(files, Paths::readable)
+            });
             report(
-                supervisor::supervise(channel, &directory, &program, &arguments)
+                supervisor::supervise(channel, &directory, files.as_ref(), &program, &arguments)
                     .context("the supervisor of the guest kernel"),
             )
         }
@@ -115,6 +130,7 @@ fn raise_descriptor_limit() {
 }
 
 fn run(config: &Path, ready_fd: Option<RawFd>) -> ExitCode {
+    descriptors::close_inherited(ready_fd);
     raise_descriptor_limit();
     // SAFETY: whoever passed the option has opened the descriptor for this process, and nothing else here uses it.
     let ready = ready_fd.map(|descriptor| unsafe { File::from_raw_fd(descriptor) });

@@ -6,17 +6,27 @@ use std::thread;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use tracing::{error, info};
 
+use crate::confinement::{self, Thread};
 use crate::error::Failure;
 use crate::machine::Machine;
 
-/// Starts the thread that waits for them. To be called before other threads are started: they inherit the blocked signals.
-pub(crate) fn listen(machine: Arc<Machine>) -> Result<(), Failure> {
+fn wanted() -> SigSet {
     let mut wanted = SigSet::empty();
     wanted.add(Signal::SIGTERM);
     wanted.add(Signal::SIGINT);
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None)
-        .map_err(|error| Failure::internal("block signals", error))?;
+    wanted
+}
+
+/// Blocks them; they wait for [`listen`]. To be called before threads are started: they inherit it.
+pub(crate) fn block() -> Result<(), Failure> {
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted()), None).map_err(|error| Failure::internal("block signals", error))
+}
+
+/// Starts the thread that waits for them. To be called once the guest has been started: the first asks it to power off.
+pub(crate) fn listen(machine: Arc<Machine>) -> Result<(), Failure> {
     let waiting = move || {
+        confinement::enter(Thread::Signals);
+        let wanted = wanted();
         loop {
             match wanted.wait() {
                 Ok(signal) if machine.is_stopping() => {

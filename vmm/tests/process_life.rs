@@ -67,7 +67,9 @@ impl Machine {
         config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let document = here.join("vmm.json");
         fs::write(&document, config.to_string()).unwrap();
-        let mut monitor = Command::new(env!("CARGO_BIN_EXE_rorqual-vmm"))
+        // Started by somebody who has left a file open.
+        let mut monitor = Command::new("/bin/sh")
+            .args(["-c", r#"exec "$0" "$@" 9</etc/passwd"#, env!("CARGO_BIN_EXE_rorqual-vmm")])
             .args(["run", "--ready-fd", "1", "--config"])
             .arg(document)
             .stdin(Stdio::null())
@@ -240,6 +242,73 @@ fn a_second_monitor_of_the_same_machine_is_refused_and_the_first_lives_on() {
     assert_eq!(third.exit_code(), Some(1));
     let still = third.ask(&json!({"command": "state"}));
     assert_eq!((&still["ok"]["process"], &still["ok"]["state"]), (&first["ok"]["process"], &json!("running")));
+}
+
+/// What the kernel says of each thread of a process: name, and lines of its status.
+fn threads(process: u32) -> Vec<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    // A thread may end meanwhile.
+    let thread = |task: PathBuf| {
+        Some((fs::read_to_string(task.join("comm")).ok()?, fs::read_to_string(task.join("status")).ok()?))
+    };
+    tasks.filter_map(|task| thread(task.unwrap().path())).collect()
+}
+
+fn field(status: &str, name: &str) -> String {
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+}
+
+#[test]
+fn every_thread_of_a_running_monitor_is_confined_and_so_is_the_guest_kernel() {
+    const NONE: &str = "0000000000000000";
+    let machine = Machine::start();
+    machine.wait_for_guest_processes();
+    let confinement = machine.ask(&json!({"command": "state"}))["ok"]["confinement"].clone();
+    assert_eq!(confinement["seccomp"], true, "{confinement}");
+    assert!(confinement["landlock"].is_null() || confinement["landlock"].as_str().unwrap().starts_with("abi "));
+    let confined = |status: &str| {
+        field(status, "Seccomp:") == "2"
+            && field(status, "NoNewPrivs:") == "1"
+            && field(status, "CapPrm:") == NONE
+            && field(status, "CapEff:") == NONE
+    };
+    let process = machine.monitor.id();
+    assert!(threads(process).len() > 10);
+    // The thread of a device's rings enters its filter when the guest first uses the device.
+    wait_until("every thread is confined", || threads(process).iter().all(|(_, status)| confined(status)));
+    let kernel = fs::read_to_string(format!("/proc/{}/status", machine.kernel())).unwrap();
+    assert_eq!((field(&kernel, "NoNewPrivs:"), field(&kernel, "CapEff:")), ("1".to_owned(), NONE.to_owned()));
+    // It still has what it needs of the host: this is where its entropy comes from.
+    let mut open = fs::read_dir(format!("/proc/{}/fd", machine.kernel())).unwrap();
+    assert!(open.any(|entry| fs::read_link(entry.unwrap().path()).is_ok_and(|file| file == Path::new("/dev/random"))));
+}
+
+#[test]
+fn confinement_can_be_turned_off_and_state_says_so() {
+    let machine = Machine::start_in(tempfile::tempdir().unwrap(), &json!({"confinement": "off"}));
+    assert_eq!(machine.ready, json!({"ready": true}));
+    let state = machine.ask(&json!({"command": "state"}));
+    assert_eq!(state["ok"]["confinement"], json!({"seccomp": false, "landlock": null}));
+    assert!(threads(machine.monitor.id()).iter().all(|(_, status)| field(status, "Seccomp:") == "0"));
+}
+
+#[test]
+fn a_monitor_keeps_no_descriptor_it_was_not_given_and_passes_none_on() {
+    let machine = Machine::start();
+    let process = machine.monitor.id();
+    let mut seen = 0;
+    for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
+        let number: u32 = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
+        // A connection that ends meanwhile is gone.
+        let Ok(file) = fs::read_link(format!("/proc/{process}/fd/{number}")) else { continue };
+        assert_ne!(file, Path::new("/etc/passwd"), "descriptor {number} was inherited");
+        let Ok(flags) = fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")) else { continue };
+        let flags = u32::from_str_radix(&field(&flags, "flags:"), 8).unwrap();
+        // O_CLOEXEC
+        assert!(number < 3 || flags & 0o2_000_000 != 0, "descriptor {number} ({}) passes an exec", file.display());
+        seen += 1;
+    }
+    assert!(seen > 10);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RIN
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+use crate::confinement::{self, Thread};
 use crate::devices::counters::Counters;
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
@@ -191,6 +192,8 @@ impl MmioAttachment {
     }
 
     fn work(&self) {
+        let kind = self.state().device.device_type();
+        confinement::enter(Thread::Device(kind));
         while self.turn(EpollTimeout::NONE) {}
     }
 

@@ -18,6 +18,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
+use crate::confinement::{self, Thread};
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 type Memory = GuestMemoryAtomic<GuestMemoryMmap>;
@@ -164,6 +165,8 @@ impl VhostUserBackend for Backend {
     }
 
     fn acked_features(&self, features: u64) {
+        // The library's thread for messages; nothing of ours runs in it before this, and no memory is mapped yet.
+        confinement::enter(Thread::VhostMessages);
         self.serving().device.acknowledge_features(features & self.features);
     }
 
@@ -214,6 +217,8 @@ impl VhostUserBackend for Backend {
 
     fn handle_event(&self, token: u16, _events: EventSet, vrings: &[Vring], _thread: usize) -> io::Result<()> {
         let mut serving = self.serving();
+        // The library's thread for rings; this is all it calls.
+        confinement::enter(Thread::Device(serving.device.device_type()));
         if serving.broken {
             return Ok(());
         }

@@ -23,6 +23,8 @@ use crate::arch::x86_64::layout::{
 use crate::arch::x86_64::{FeatureLeaf, acpi, boot, features};
 use crate::attachment::mmio::{MmioAttachment, QUEUE_NOTIFY};
 use crate::config::Config;
+use crate::confinement::paths::Paths;
+use crate::confinement::{self, Thread};
 use crate::console::GuestConsole;
 use crate::devices::counters::Counters;
 use crate::error::{ErrorCode, Failure};
@@ -92,12 +94,12 @@ impl KvmGuest {
         map(&machine, &memory)?;
         let attachments = attach(&machine, devices, &memory)?;
         let (outcomes, ends) = mpsc::channel();
-        let console = Box::new(console.writer());
+        let serial = Box::new(console.writer());
         let document = saved.as_ref().map(|saved| &saved.document);
         let board = match document {
-            Some(document) => Board::restored(attachments.clone(), console, outcomes.clone(), &document.board)
+            Some(document) => Board::restored(attachments.clone(), serial, outcomes.clone(), &document.board)
                 .map_err(|reason| Failure::new(ErrorCode::SnapshotInvalid, reason)),
-            None => Board::new(attachments.clone(), console, outcomes.clone())
+            None => Board::new(attachments.clone(), serial, outcomes.clone())
                 .map_err(|error| Failure::internal("make the board", error)),
         };
         let board = Arc::new(board?);
@@ -111,6 +113,9 @@ impl KvmGuest {
             saved.consume()?;
         }
         let processors = Arc::new(Processors::new(processors));
+        // Everything is open now, and no thread runs yet.
+        confinement::restrict_paths(&Paths::of(config))?;
+        console.serve()?;
         let failed = |error: io::Error| Failure::internal("start a thread of the guest", error);
         let mut served = Vec::new();
         for attachment in &attachments {
@@ -126,6 +131,7 @@ impl KvmGuest {
         let last = {
             let (machine, memory) = (machine.clone(), memory.clone());
             move || {
+                confinement::enter(Thread::GuestEnd);
                 watch(&ends, &ending, served, &events);
                 drop((machine, memory));
             }

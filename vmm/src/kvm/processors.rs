@@ -17,6 +17,7 @@ use tracing::debug;
 
 use super::board::Board;
 use super::guest::Outcome;
+use crate::confinement::{self, Thread};
 use crate::hypervisor::{Exit, HypervisorError, Processor};
 
 /// Takes a processor out of the guest. Nothing else in the process uses it.
@@ -98,6 +99,7 @@ impl Processors {
             let (gate, processor, board, outcomes) =
                 (self.gate.clone(), processor.clone(), board.clone(), outcomes.clone());
             let body = move || {
+                confinement::enter(Thread::Processor);
                 if let Some(failure) = run(&gate, &processor, &board) {
                     let _ = outcomes.send(Outcome::Failed(failure));
                 }

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 
 use tracing::debug;
 
+use crate::confinement::{self, Thread};
 use crate::console::GuestConsole;
 use crate::error::Failure;
 
@@ -12,6 +13,7 @@ use crate::error::Failure;
 pub(super) fn copy(mut from: PipeReader, to: &GuestConsole) -> Result<JoinHandle<()>, Failure> {
     let mut to = to.writer();
     super::spawn("console", move || {
+        confinement::enter(Thread::Console);
         if let Err(error) = io::copy(&mut from, &mut to) {
             debug!("the guest's console has ended: {error}");
         }

@@ -13,7 +13,7 @@ pub mod supervisor;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -28,10 +28,12 @@ use tracing::{debug, error};
 use vhost::vhost_user::Listener;
 
 pub use self::process::GuestEnd;
-use self::process::GuestProcess;
+use self::process::{Files, GuestProcess};
 use crate::attachment::relay::relay;
 use crate::attachment::vhost_user::VhostUserAttachment;
 use crate::config::Config;
+use crate::confinement::paths::Paths;
+use crate::confinement::{self, Thread};
 use crate::console::GuestConsole;
 use crate::error::{ErrorCode, Failure};
 use crate::machine::{Event, GuestDevice};
@@ -63,6 +65,11 @@ impl UmlGuest {
         let kernel = canonical("the kernel", &config.kernel.path)?;
         let initramfs = canonical("the initial file system", &config.kernel.initramfs)?;
         let runtime = make_runtime_directory(config.directory())?;
+        let directory = kernel.parent().unwrap_or(Path::new("/")).to_owned();
+        // Before the first thread. All of them inherit what the supervisor needs, and it writes the supervisor's user namespace; the kernel is left less.
+        let files = Paths::of(config).own(&memory).readable(&initramfs).executable_itself().writable("/proc");
+        confinement::restrict_paths(&supervisor::needs(files, &directory))?;
+        console.serve()?;
         let mut arguments = vec![
             format!("mem={}M", config.memory_mib),
             format!("initrd={}", initramfs.display()),
@@ -84,8 +91,8 @@ impl UmlGuest {
         }
         arguments.extend(config.kernel.command_line.split_whitespace().map(str::to_owned));
 
-        let directory = kernel.parent().unwrap_or(Path::new("/"));
-        let (process, output) = GuestProcess::start(directory, &kernel, &arguments, &memory).map_err(|error| {
+        let files = Files { directory: &directory, runtime: &runtime, memory: &memory, initramfs: &initramfs };
+        let (process, output) = GuestProcess::start(&kernel, &arguments, &files).map_err(|error| {
             Failure::new(
                 ErrorCode::AcceleratorUnusable,
                 format!("cannot start the guest kernel {}: {error}", kernel.display()),
@@ -96,6 +103,7 @@ impl UmlGuest {
         let console = console::copy(output, console).inspect_err(|_| guest.kill())?;
         let events = events.clone();
         spawn("guest-end", move || {
+            confinement::enter(Thread::GuestEnd);
             let end = process.wait();
             // Its last words are part of what is told about its end.
             if console.join().is_err() {
@@ -143,11 +151,19 @@ fn canonical(what: &str, path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|error| Failure::of_file(&format!("find {what}"), path, &error))
 }
 
-/// A new, private directory for sockets. One left by a monitor that was killed is removed: its control socket is dead.
+/// A new, private directory for sockets. One left by a monitor that was killed is removed: its control socket is dead. One that others may
+/// read is somebody else's (a machine in `/` would remove the system's `/run`) and stays.
 fn make_runtime_directory(machine: &Path) -> Result<PathBuf, Failure> {
     let machine = canonical("the machine's directory", machine)?;
     let runtime = machine.join("run");
     let failed = |error| Failure::of_file("make the runtime directory", &runtime, &error);
+    if let Ok(there) = fs::symlink_metadata(&runtime)
+        && (!there.is_dir() || there.permissions().mode() & 0o777 != 0o700)
+    {
+        let message =
+            format!("{} is not the monitor's own; give the machine a directory of its own", runtime.display());
+        return Err(Failure::new(ErrorCode::ConfigInvalid, message));
+    }
     match fs::remove_dir_all(&runtime) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -194,6 +210,7 @@ fn attach(runtime: &Path, number: usize, device: GuestDevice, events: &Sender<Ev
     let kernel = listener.try_clone().map_err(|error| failed(&error))?;
     let events = events.clone();
     let thread = spawn(&format!("connect-{id}"), move || {
+        confinement::enter(Thread::Relay);
         let Ok((frontend, _)) = kernel.accept() else { return };
         let _ = events.send(Event::Connected);
         let name = id.clone();
@@ -224,4 +241,22 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<thread::Joi
     // Linux shows 15 characters of a thread's name.
     let name: String = name.chars().take(15).collect();
     thread::Builder::new().name(name).spawn(body).map_err(|error| Failure::internal("start a thread", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_directory_is_replaced_and_a_directory_of_others_is_not() {
+        let machine = tempfile::tempdir().unwrap();
+        let runtime = make_runtime_directory(machine.path()).unwrap();
+        fs::write(runtime.join("left-over.sock"), "").unwrap();
+        make_runtime_directory(machine.path()).unwrap();
+        assert!(!runtime.join("left-over.sock").exists());
+        fs::write(runtime.join("precious"), "").unwrap();
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(make_runtime_directory(machine.path()).unwrap_err().code, ErrorCode::ConfigInvalid);
+        assert!(runtime.join("precious").exists());
+    }
 }

@@ -15,6 +15,7 @@ use nix::unistd::{Pid, getgid, getuid};
 use tracing::{debug, warn};
 
 use super::supervisor::{GO, Report};
+use crate::confinement;
 
 /// Descriptor on which the supervisor finds its socket.
 const CHANNEL_FD: i32 = 3;
@@ -24,6 +25,19 @@ const CHANNEL_FD: i32 = 3;
 pub(super) struct GuestProcess {
     supervisor: Pid,
     reports: BufReader<UnixStream>,
+}
+
+/// What a guest kernel uses of the file system.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files<'a> {
+    /// Where its program is with its libraries: its working directory.
+    pub(super) directory: &'a Path,
+    /// Where it makes its sockets.
+    pub(super) runtime: &'a Path,
+    /// Where it makes the file that is its memory.
+    pub(super) memory: &'a Path,
+    /// Its initial file system.
+    pub(super) initramfs: &'a Path,
 }
 
 /// How the guest kernel ended.
@@ -40,24 +54,26 @@ pub enum GuestEnd {
 }
 
 impl GuestProcess {
-    /// Starts the kernel `program` with `arguments`, its working directory `directory`, its memory in `memory`.
+    /// Starts the kernel `program` with `arguments`, which are about `files`.
     /// What it prints comes out of the returned pipe.
     ///
     /// # Errors
     /// Those of the system, and what the supervisor reports when the kernel cannot be executed.
-    pub(super) fn start(
-        directory: &Path,
-        program: &Path,
-        arguments: &[String],
-        memory: &Path,
-    ) -> io::Result<(Self, PipeReader)> {
+    pub(super) fn start(program: &Path, arguments: &[String], files: &Files<'_>) -> io::Result<(Self, PipeReader)> {
         let (ours, theirs) = UnixStream::pair()?;
         let (console, output) = io::pipe()?;
         let mut words: Vec<OsString> =
-            vec!["rorqual-vmm".into(), "supervise".into(), "--directory".into(), directory.into()];
+            vec!["rorqual-vmm".into(), "supervise".into(), "--directory".into(), files.directory.into()];
+        if confinement::is_on() {
+            words.push("--confine".into());
+            for directory in [files.runtime, files.memory] {
+                words.extend(["--own".into(), directory.into()]);
+            }
+            words.extend(["--read".into(), files.initramfs.into()]);
+        }
         words.extend(["--channel".into(), CHANNEL_FD.to_string().into(), "--".into(), program.into()]);
         words.extend(arguments.iter().map(OsString::from));
-        let environment = environment(memory);
+        let environment = environment(files.memory);
         let image = Image { words: strings(words)?, environment: strings(environment)? };
         let supervisor = image.start(&theirs.into(), &output.into())?;
         let mut guest = Self { supervisor, reports: BufReader::new(ours) };

@@ -21,6 +21,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
+use crate::confinement;
+use crate::confinement::paths::Paths;
+
 /// What the monitor writes once the namespace is ready.
 pub const GO: u8 = b'g';
 
@@ -38,11 +41,18 @@ pub enum Report {
     Signalled(i32),
 }
 
-/// Runs `program` in `directory` until it ends. Standard output becomes its standard output and error.
+/// Runs `program` in `directory` until it ends. Standard output becomes its standard output and error. Of the file system it has `files` and what
+/// [`needs`] adds, or all of it.
 ///
 /// # Errors
 /// Those of the system before the kernel was started, and of the socket.
-pub fn supervise(mut channel: UnixStream, directory: &Path, program: &Path, arguments: &[String]) -> io::Result<()> {
+pub fn supervise(
+    mut channel: UnixStream,
+    directory: &Path,
+    files: Option<&Paths>,
+    program: &Path,
+    arguments: &[String],
+) -> io::Result<()> {
     SigSet::empty().thread_set_mask()?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     close_inherited();
@@ -55,6 +65,9 @@ pub fn supervise(mut channel: UnixStream, directory: &Path, program: &Path, argu
     let mut go = [0];
     channel.read_exact(&mut go)?;
 
+    if let Some(files) = files {
+        confinement::confine_guest_kernel(&needs(files.clone(), directory)).map_err(io::Error::other)?;
+    }
     let main = match start(directory, program, arguments) {
         Ok(main) => main,
         Err(error) => return say(&mut channel, &Report::Failed(error.to_string())),
@@ -71,6 +84,13 @@ pub fn supervise(mut channel: UnixStream, directory: &Path, program: &Path, argu
 fn close_inherited() {
     // SAFETY: only marks descriptors close-on-exec. A kernel without the call leaves them open, which harms nothing of ours.
     unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+}
+
+/// What User Mode Linux needs besides what it is given: its own program and libraries, what it reads about itself and the host in /proc, and
+/// /dev/null, and entropy. The processes it traces are in the same Landlock domain; the monitor is not, so that they cannot trace or signal it.
+/// Terminals are left out: they are the user's. The kernel says that it could not try one (`check_one_sigio failed`).
+pub(super) fn needs(files: Paths, directory: &Path) -> Paths {
+    files.executable(directory).readable("/proc").readable("/dev/random").writable("/dev/null")
 }
 
 fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<Pid> {

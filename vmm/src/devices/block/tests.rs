@@ -13,6 +13,7 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::confinement::tests::as_device;
 
 const DISK_BYTES: usize = 1 << 20;
 const HEADER: u64 = 0x10_0000;
@@ -101,8 +102,10 @@ impl Bench {
     fn kick(&self, queue: Queue) -> Result<usize, DeviceError> {
         let mut queues = Queues { memory: &self.memory, queue, signals: 0 };
         let mut device = self.device();
-        device.queue_kicked(0, &mut queues)?;
-        device.quiesce(&mut queues)?;
+        as_device(device.device_type(), || {
+            device.queue_kicked(0, &mut queues)?;
+            device.quiesce(&mut queues)
+        })?;
         Ok(queues.signals)
     }
 

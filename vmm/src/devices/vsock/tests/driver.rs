@@ -15,6 +15,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::super::packet::{Closed, HEADER_BYTES, HOST_CID, Header, Operation, TYPE_STREAM};
 use super::super::{RX, TX, VsockDevice};
+use crate::confinement::tests::as_device;
 use crate::devices::counters::Counters;
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
@@ -289,7 +290,7 @@ impl Guest {
         } else {
             old != new && read(ring.used_ring()) & 1 == 0
         };
-        if wanted { self.device.queue_kicked(index, &mut self.queues) } else { Ok(()) }
+        if wanted { self.kick(index) } else { Ok(()) }
     }
 
     pub(super) fn set_ready(&mut self, index: usize, ready: bool) {
@@ -298,7 +299,7 @@ impl Guest {
 
     /// Kicks a queue whether the device wants it or not.
     pub(super) fn kick(&mut self, index: usize) -> Result<(), DeviceError> {
-        self.device.queue_kicked(index, &mut self.queues)
+        as_device(self.device.device_type(), || self.device.queue_kicked(index, &mut self.queues))
     }
 
     /// Takes used elements: the slots with the bytes written.
@@ -342,7 +343,7 @@ impl Guest {
     /// receive buffers until nothing moves any more.
     pub(super) fn run(&mut self, timeout: u16) {
         if self.wait_for_host(timeout) {
-            self.device.host_event(&mut self.queues).unwrap();
+            self.serve_host();
         }
         loop {
             let before = self.received.len();
@@ -358,9 +359,13 @@ impl Guest {
     pub(super) fn host_event(&mut self, timeout: u16) -> bool {
         let ready = self.wait_for_host(timeout);
         if ready {
-            self.device.host_event(&mut self.queues).unwrap();
+            self.serve_host();
         }
         ready
+    }
+
+    fn serve_host(&mut self) {
+        as_device(self.device.device_type(), || self.device.host_event(&mut self.queues)).unwrap();
     }
 
     fn wait_for_host(&self, timeout: u16) -> bool {

@@ -1,0 +1,159 @@
+//! The files left to the monitor, by Landlock.
+//!
+//! Rules are of whole directories and files, by what they are now: a disk or kernel opened before needs none. Newer kernels hold more: devices'
+//! ioctls (ABI 5), signals to and abstract sockets of other programs (ABI 6), sockets in the file system (ABI 9). Each takes what it has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
+};
+
+use crate::config::Config;
+use crate::error::Failure;
+
+/// The newest interface whose restrictions are asked for; an older kernel holds those it knows.
+const NEWEST: ABI = ABI::V9;
+
+/// What Landlock holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Landlock {
+    /// The version of its interface.
+    Abi(u32),
+    /// Nothing: the kernel does not have it, or it is turned off.
+    Absent,
+}
+
+/// Whether sockets of the host's network may be used.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Network {
+    /// No TCP connection and no TCP listener (ABI 4). No other thread filter than that of a network card allows network sockets, either.
+    #[default]
+    Denied,
+    /// For a monitor whose network card makes connections on behalf of the guest.
+    Allowed,
+}
+
+/// What of the file system and the network is left.
+#[derive(Clone, Debug, Default)]
+pub struct Paths {
+    own: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+    readable: Vec<PathBuf>,
+    executable: Vec<PathBuf>,
+    network: Network,
+}
+
+impl Paths {
+    /// The directories in which a running machine makes files: logs, sockets, snapshots. They are one directory, usually.
+    pub fn of(config: &Config) -> Self {
+        let beside = |file: &Path| match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let paths = Self::none().own(config.directory()).own(beside(&config.console_log));
+        match &config.vsock {
+            Some(vsock) => paths.own(beside(&vsock.socket)),
+            None => paths,
+        }
+    }
+
+    /// Nothing at all.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// A directory in which files, directories and sockets are made and removed, and renamed within their directory (from one to another
+    /// would need what Linux 5.13 to 5.18 does not have, which would cost them all of Landlock).
+    #[must_use]
+    pub fn own(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.own.push(directory.into());
+        self
+    }
+
+    /// A file, or the files in a directory, to read and to write, none to make or to remove.
+    #[must_use]
+    pub fn writable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.writable.push(path.into());
+        self
+    }
+
+    /// A file or a directory to read.
+    #[must_use]
+    pub fn readable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.readable.push(path.into());
+        self
+    }
+
+    /// A program or a library, or a directory with such.
+    #[must_use]
+    pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
+        self.executable.push(path.into());
+        self
+    }
+
+    /// The files this program consists of, so that it can be executed again: itself, the loader, the libraries.
+    #[must_use]
+    pub fn executable_itself(mut self) -> Self {
+        let mapped = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        // Address, permissions, offset, device, inode, path.
+        let files = mapped.lines().filter_map(|line| line.splitn(6, ' ').nth(5));
+        self.executable.extend(files.map(str::trim).filter(|path| path.starts_with('/')).map(PathBuf::from));
+        self.executable.sort();
+        self.executable.dedup();
+        self.readable("/etc/ld.so.cache")
+    }
+
+    /// Whether the network may be used.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Leaves the calling thread, and those it will start, nothing else. A path that is not there is left out: nothing can be done to it anyway.
+    pub fn restrict(&self) -> Result<Landlock, Failure> {
+        self.apply().map_err(|error| Failure::internal("confine the monitor by Landlock", error))
+    }
+
+    fn apply(&self) -> Result<Landlock, RulesetError> {
+        let files = AccessFs::from_all(NEWEST);
+        let mut ruleset = Ruleset::default().handle_access(files)?.scope(Scope::from_all(NEWEST))?;
+        if self.network == Network::Denied {
+            ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?;
+        }
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let write = AccessFs::WriteFile | AccessFs::Truncate;
+        let change =
+            make_bitflags!(AccessFs::{MakeReg | MakeDir | MakeSock | MakeFifo | RemoveFile | RemoveDir | ResolveUnix});
+        let mut created = ruleset.create()?;
+        for (paths, access) in [
+            (&self.own, read | write | change),
+            (&self.writable, read | write),
+            (&self.readable, read),
+            (&self.executable, read | AccessFs::Execute),
+        ] {
+            for path in paths {
+                if let Some(rule) = rule(path, access) {
+                    created = created.add_rule(rule)?;
+                }
+            }
+        }
+        let restricted = created.restrict_self()?;
+        match restricted.landlock {
+            LandlockStatus::Available { effective_abi, .. } if restricted.ruleset != RulesetStatus::NotEnforced => {
+                Ok(Landlock::Abi(effective_abi as u32))
+            }
+            _ => Ok(Landlock::Absent),
+        }
+    }
+}
+
+/// A rule for `path`. What is for directories only is not asked for a file.
+fn rule(path: &Path, access: BitFlags<AccessFs>) -> Option<PathBeneath<PathFd>> {
+    let directory = fs::metadata(path).ok()?.is_dir();
+    let access = if directory { access } else { access & AccessFs::from_file(NEWEST) };
+    Some(PathBeneath::new(PathFd::new(path).ok()?, access))
+}
