@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
@@ -32,6 +32,9 @@ impl ConsoleWatch {
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             if let Some(rest) = whole.lines().find_map(|line| line.strip_prefix(start)) {
                 return Ok((now, rest.trim().to_owned()));
+            }
+            if let Some(reason) = whole.lines().find_map(|line| line.strip_prefix("bench-init failed: ")) {
+                bail!("the guest's bench-init has failed: {reason}");
             }
             self.wait(running, patience)?;
         }
