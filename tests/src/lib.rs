@@ -8,10 +8,12 @@
 
 pub mod command;
 pub mod docker;
+pub mod document;
 pub mod machine;
 pub mod material;
 pub mod processes;
 pub mod pseudo_terminal;
+pub mod series;
 pub mod stream;
 pub mod suite;
 pub mod wait;
@@ -20,4 +22,5 @@ pub use command::{Execution, Run};
 pub use docker::Container;
 pub use machine::Machine;
 pub use material::IMAGE;
+pub use series::Series;
 pub use wait::{eventually, eventually_ok};

@@ -65,7 +65,7 @@ pub(crate) fn precise(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Series;
+    use rorqual_tests::Series;
 
     fn times(name: &str, seconds: f64) -> Times {
         let series = || Series::of(vec![seconds]);

@@ -3,33 +3,13 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use rorqual_tests::Run;
+use rorqual_tests::{Run, Series};
 use serde::Serialize;
 
 use crate::{
     engine::{BootStep, Engine},
     material::{self, IMAGE},
 };
-
-/// Measurements of one thing, in the order they were made.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Series {
-    /// The middle one, or the mean of the two in the middle.
-    pub(crate) median: f64,
-    /// All of them.
-    pub(crate) all: Vec<f64>,
-}
-
-impl Series {
-    /// Of at least one value.
-    pub(crate) fn of(all: Vec<f64>) -> Self {
-        let mut sorted = all.clone();
-        sorted.sort_by(f64::total_cmp);
-        let (low, high) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
-        let value = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
-        Self { median: f64::midpoint(value(low), value(high)), all }
-    }
-}
 
 /// The times of an engine, in seconds.
 #[derive(Clone, Debug, Serialize)]
@@ -108,13 +88,6 @@ fn nearest(series: &Series) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_the_middle_one() {
-        assert!((Series::of(vec![9.0, 1.0, 2.0]).median - 2.0).abs() < 1e-9);
-        assert!((Series::of(vec![4.0, 1.0, 2.0, 9.0]).median - 3.0).abs() < 1e-9);
-        assert!((Series::of(vec![4.0]).median - 4.0).abs() < 1e-9);
-    }
 
     #[test]
     fn the_boot_that_is_shown_is_that_of_the_median_start() {

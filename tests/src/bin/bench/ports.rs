@@ -3,13 +3,12 @@
 use std::{net::TcpListener, path::Path, process::Command};
 
 use anyhow::{Context, Result};
-use rorqual_tests::{Run, eventually};
+use rorqual_tests::{Run, Series, eventually};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::Engine,
     material::{self, IMAGE},
-    measure::Series,
 };
 
 /// Fetched altogether in one measurement.

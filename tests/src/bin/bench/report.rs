@@ -3,13 +3,17 @@
 use std::{fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result};
+use rorqual_tests::{
+    Series,
+    document::{self, table},
+};
 use serde::Serialize;
 
 use crate::{
     goals::{Goal, precise},
     host::Host,
     idle::Idle,
-    measure::{Series, Times},
+    measure::Times,
     ports::{PortTimes, Unit},
 };
 
@@ -91,10 +95,7 @@ impl Report {
 
     /// Puts the tables between the two marks of a document.
     pub(crate) fn write_between_marks(&self, path: &Path) -> Result<()> {
-        let document = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let changed = replace_between_marks(&document, &self.to_markdown())
-            .with_context(|| format!("{} lacks the lines {BEGIN} and {END}", path.display()))?;
-        fs::write(path, changed).with_context(|| format!("cannot write {}", path.display()))
+        document::write_between_marks(path, BEGIN, END, &self.to_markdown())
     }
 
     /// The tables.
@@ -203,42 +204,5 @@ impl Report {
                 &["", "own memory (PSS)", "guest memory in its PSS", "CPU time", "voluntary context switches"],
                 rows,
             )
-    }
-}
-
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
-    for row in rows {
-        writeln!(text, "| {} |", row.join(" | ")).ok();
-    }
-    text
-}
-
-fn replace_between_marks(document: &str, text: &str) -> Option<String> {
-    let begin = document.find(BEGIN)? + BEGIN.len();
-    let end = begin + document[begin..].find(END)?;
-    Some(format!("{}\n\n{text}\n{}", &document[..begin], &document[end..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_between_the_marks_is_replaced() {
-        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let once = replace_between_marks(&document, "new\n").unwrap();
-        assert_eq!(once, format!("before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"));
-        assert_eq!(replace_between_marks(&once, "new\n").unwrap(), once);
-    }
-
-    #[test]
-    fn a_document_without_marks_is_left_alone() {
-        assert_eq!(replace_between_marks(END, "new"), None);
-    }
-
-    #[test]
-    fn a_table_has_a_column_for_each_heading() {
-        assert_eq!(table(&["a", "b"], [vec!["1".into(), "2".into()]].into_iter()), "| a | b |\n|---|---|\n| 1 | 2 |\n");
     }
 }

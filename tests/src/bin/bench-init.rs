@@ -1,0 +1,114 @@
+//! The first process of a guest of `make bench-kvm`, in the place of the agent (`rdinit=/bench-init`): the same for every monitor.
+//!
+//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio` on the kernel's command line it then loads the
+//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data`; it prints fio's report as one
+//! line. It never ends: the benchmark ends the monitor.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use nix::{
+    errno::Errno,
+    kmod::{ModuleInitFlags, finit_module},
+    mount::{MsFlags, mount},
+    unistd::{chdir, chroot},
+};
+use rorqual_tests::wait::within;
+
+/// Requests that bypass the guest's page cache, on the whole disk. A fixed seed: every run asks for the same blocks.
+const JOBS: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=4\n\
+    ramp_time=1\nstonewall\n[read 4k]\nrw=randread\nbs=4k\niodepth=16\n[write 4k]\nrw=randwrite\nbs=4k\niodepth=16\n\
+    [read 1m]\nrw=read\nbs=1m\niodepth=4\n[write 1m]\nrw=write\nbs=1m\niodepth=4\n";
+
+fn main() {
+    if process::id() != 1 {
+        println!("bench-init: the first process of a guest of make bench-kvm; it does nothing as any other");
+        return;
+    }
+    match begin() {
+        Ok(mut console) => {
+            if fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.contains("bench=fio"))
+                && let Err(error) = fio(&mut console)
+            {
+                writeln!(console, "bench-init failed: {error:#}").ok();
+            }
+        }
+        // There is no console to say it on; the benchmark sees that nothing comes.
+        Err(error) => drop(error),
+    }
+    loop {
+        thread::park();
+    }
+}
+
+fn begin() -> Result<File> {
+    for (kind, at) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
+        fs::create_dir_all(at)?;
+        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)?;
+        if kind == "devtmpfs" {
+            say_begun()?;
+        }
+    }
+    Ok(OpenOptions::new().write(true).open("/dev/console")?)
+}
+
+fn say_begun() -> Result<()> {
+    Ok(OpenOptions::new().write(true).open("/dev/console")?.write_all(b"bench-init\n")?)
+}
+
+fn fio(console: &mut File) -> Result<()> {
+    let modules = fs::read_to_string("/modules.boot").context("cannot read the module list")?;
+    for name in modules.lines().filter_map(|line| line.split_whitespace().next()) {
+        let file = File::open(Path::new("/modules").join(name))?;
+        match finit_module(&file, c"", ModuleInitFlags::empty()) {
+            // Built in, or for hardware that is not there.
+            Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot load {name}")),
+        }
+    }
+    let disk = |serial| within(Duration::from_secs(20), || find(serial)).with_context(|| format!("no disk {serial}"));
+    let (tools, data) = (disk("fio")?, disk("data")?);
+    fs::create_dir_all("/fio")?;
+    mount(Some(&tools), "/fio", Some("erofs"), MsFlags::MS_RDONLY, None::<&str>)
+        .context("cannot mount the disk fio")?;
+    mount(Some("/dev"), "/fio/dev", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    mount(Some("/proc"), "/fio/proc", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    mount(Some("tmpfs"), "/fio/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    chroot("/fio")?;
+    chdir("/")?;
+    let name = data.file_name().context("a disk without a name")?.to_string_lossy();
+    fs::write("/tmp/jobs", JOBS.replace("DISK", &name))?;
+    let arguments = ["--output-format=json", "--output=/tmp/report", "/tmp/jobs"];
+    let status =
+        Command::new("/usr/bin/fio").args(arguments).stdin(Stdio::null()).status().context("cannot start fio")?;
+    ensure!(status.success(), "fio ended with {status}");
+    let report: serde_json::Value = serde_json::from_slice(&fs::read("/tmp/report")?).context("fio's report")?;
+    let jobs = report["jobs"].as_array().context("fio reports no jobs")?;
+    let figures: Vec<_> = jobs
+        .iter()
+        .map(|job| {
+            let side =
+                if job["jobname"].as_str().is_some_and(|name| name.starts_with("read")) { "read" } else { "write" };
+            serde_json::json!({"name": job["jobname"], "iops": job[side]["iops"], "bytes": job[side]["bw_bytes"]})
+        })
+        .collect();
+    writeln!(console, "bench-fio {}", serde_json::Value::from(figures))?;
+    Ok(())
+}
+
+/// The disk with this serial.
+fn find(serial: &str) -> Option<PathBuf> {
+    let disks = fs::read_dir("/sys/block").ok()?.flatten();
+    let mut wanted = disks.filter(|disk| {
+        fs::read_to_string(disk.path().join("serial"))
+            .is_ok_and(|found| found.trim_matches(['\0', '\n', ' ']) == serial)
+    });
+    Some(Path::new("/dev").join(wanted.next()?.file_name()))
+}

@@ -1,0 +1,218 @@
+//! The measurements, in rounds: in each, every monitor does everything once, so that what changes on the computer meanwhile meets
+//! all of them.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rorqual_tests::Series;
+use serde::Deserialize;
+
+use crate::{
+    console::ConsoleWatch,
+    cost::{self, Exits},
+    monitor::{Disk, Guest, Monitor, Running},
+    options::Options,
+    report::{DiskFigures, Figures},
+    seconds,
+};
+
+/// No guest takes longer to its agent.
+const BOOT_PATIENCE: Duration = Duration::from_mins(8);
+/// Nor fio with its four jobs.
+const FIO_PATIENCE: Duration = Duration::from_mins(10);
+/// Of the data disk.
+const DISK_BYTES: u64 = 256 << 20;
+const AGENT_COMMAND_LINE: &str = "rorqual.machine=bench rorqual.log=info";
+
+/// The image and the disks.
+pub(crate) struct Bench {
+    image: PathBuf,
+    files: PathBuf,
+    directory: PathBuf,
+}
+
+/// What is gathered of one monitor.
+#[derive(Default)]
+struct Gathered {
+    init: Vec<f64>,
+    init_exits: Vec<f64>,
+    agent: Vec<f64>,
+    agent_exits: Vec<f64>,
+    agent_exits_to_monitor: Vec<f64>,
+    overhead: Vec<f64>,
+    disk: Vec<Vec<Job>>,
+}
+
+/// One job of fio, as `bench-init` reports it.
+#[derive(Clone, Debug, Deserialize)]
+struct Job {
+    name: String,
+    iops: f64,
+    bytes: f64,
+}
+
+impl Bench {
+    /// Makes the disk of the boots: formatted and in order.
+    pub(crate) fn prepare(image: &Path, files: &Path, directory: &Path) -> Result<Self> {
+        let bench = Self { image: image.to_owned(), files: files.to_owned(), directory: directory.to_owned() };
+        fs::create_dir_all(directory)?;
+        bench.make_initramfs().context("cannot make the initial file system")?;
+        File::create(bench.pristine())?.set_len(DISK_BYTES)?;
+        eprintln!("bench-kvm: a first boot formats the data disk");
+        let guest =
+            bench.guest("initramfs.img", AGENT_COMMAND_LINE, vec![bench.root(), writable_data(bench.pristine())]);
+        let mut running = Running::start(Monitor::Rorqual, &guest, &bench.directory.join("guest"))?;
+        running.wait_for_agent(BOOT_PATIENCE)?;
+        let watch = ConsoleWatch::new(&running)?;
+        while !running.console().contains("boot: data at") {
+            watch.wait(&mut running, BOOT_PATIENCE)?;
+        }
+        let mut control = UnixStream::connect(running.control())?;
+        control.write_all(b"{\"command\":\"stop\"}\n")?;
+        let mut answer = String::new();
+        BufReader::new(control).read_line(&mut answer)?;
+        ensure!(answer.contains("\"ok\""), "the machine does not stop: {answer}");
+        running.wait_for_end(BOOT_PATIENCE)?;
+        Ok(bench)
+    }
+
+    /// The product's, and `/bench-init` beside it.
+    fn make_initramfs(&self) -> Result<()> {
+        let mut all = fs::read(self.image.join("kvm/initramfs.img"))?;
+        // An archive that is not compressed begins at a multiple of four.
+        all.resize(all.len().next_multiple_of(4), 0);
+        all.extend(fs::read(self.files.join("bench-init.cpio"))?);
+        Ok(fs::write(self.directory.join("bench-initramfs.img"), all)?)
+    }
+
+    fn pristine(&self) -> PathBuf {
+        self.directory.join("pristine.img")
+    }
+
+    fn root(&self) -> Disk {
+        Disk { serial: "root", path: self.image.join("root.erofs"), read_only: true }
+    }
+
+    fn guest(&self, initramfs: &str, command_line: &str, disks: Vec<Disk>) -> Guest {
+        let own = self.directory.join(initramfs);
+        Guest {
+            kernel: self.image.join("kvm/vmlinux"),
+            initramfs: if own.exists() { own } else { self.image.join("kvm").join(initramfs) },
+            command_line: command_line.to_owned(),
+            disks,
+        }
+    }
+
+    /// A data disk as it was after the first boot.
+    fn data(&self) -> Result<Disk> {
+        let path = self.directory.join("data.img");
+        fs::copy(self.pristine(), &path).context("cannot copy the data disk")?;
+        Ok(writable_data(path))
+    }
+
+    fn start(&self, monitor: Monitor, guest: &Guest) -> Result<Running> {
+        Running::start(monitor, guest, &self.directory.join("guest"))
+    }
+
+    /// Everything, `runs` times; one more boot of each monitor before is not counted.
+    pub(crate) fn measure(&self, options: &Options) -> Result<Vec<Figures>> {
+        let mut all: Vec<(Monitor, Gathered)> = Monitor::ALL.map(|monitor| (monitor, Gathered::default())).into();
+        for round in 0..=options.runs {
+            for (monitor, gathered) in &mut all {
+                let name = monitor.name();
+                let counted = round > 0;
+                if options.wants("boot") {
+                    self.boot_to_init(*monitor, counted.then_some(&mut *gathered))
+                        .with_context(|| format!("{name}, to init"))?;
+                    if counted {
+                        self.boot_to_agent(*monitor, gathered).with_context(|| format!("{name}, to the agent"))?;
+                    }
+                }
+                if counted && options.wants("disk") && *monitor != Monitor::Q35 {
+                    gathered.disk.push(self.fio(*monitor).with_context(|| format!("{name}, fio"))?);
+                }
+                eprintln!("bench-kvm: round {round} of {}: {name} done", options.runs);
+            }
+        }
+        Ok(all.into_iter().map(|(monitor, gathered)| gathered.figures(monitor)).collect())
+    }
+
+    fn boot_to_init(&self, monitor: Monitor, gathered: Option<&mut Gathered>) -> Result<()> {
+        let disks = vec![self.root(), self.data()?];
+        let guest = self.guest("bench-initramfs.img", "rdinit=/bench-init", disks);
+        let mut running = self.start(monitor, &guest)?;
+        let watch = ConsoleWatch::new(&running)?;
+        let (reached, _) = watch.line(&mut running, "bench-init", BOOT_PATIENCE)?;
+        let exits = Exits::of(running.process())?;
+        if let Some(gathered) = gathered {
+            gathered.init.push(seconds(reached - running.begun));
+            gathered.init_exits.push(precise(exits.guest));
+        }
+        Ok(())
+    }
+
+    fn boot_to_agent(&self, monitor: Monitor, gathered: &mut Gathered) -> Result<()> {
+        let guest = self.guest("initramfs.img", AGENT_COMMAND_LINE, vec![self.root(), self.data()?]);
+        let mut running = self.start(monitor, &guest)?;
+        let time = running.wait_for_agent(BOOT_PATIENCE)?;
+        let exits = Exits::of(running.process())?;
+        gathered.agent.push(seconds(time));
+        gathered.agent_exits.push(precise(exits.guest));
+        gathered.agent_exits_to_monitor.push(precise(exits.to_monitor));
+        gathered.overhead.push(precise(cost::overhead(running.process())?) / f64::from(1 << 20));
+        Ok(())
+    }
+
+    fn fio(&self, monitor: Monitor) -> Result<Vec<Job>> {
+        let tools = Disk { serial: "fio", path: self.files.join("fio.erofs"), read_only: true };
+        let guest =
+            self.guest("bench-initramfs.img", "rdinit=/bench-init bench=fio", vec![self.root(), self.data()?, tools]);
+        let mut running = self.start(monitor, &guest)?;
+        let watch = ConsoleWatch::new(&running)?;
+        let (_, line) = watch.line(&mut running, "bench-fio ", FIO_PATIENCE)?;
+        serde_json::from_str(&line).with_context(|| format!("bench-init said {line:?}"))
+    }
+}
+
+impl Gathered {
+    fn figures(self, monitor: Monitor) -> Figures {
+        let series = |all: Vec<f64>| (!all.is_empty()).then(|| Series::of(all));
+        let jobs: Vec<String> = self.disk.first().into_iter().flatten().map(|job| job.name.clone()).collect();
+        let of = |name: &str, pick: fn(&Job) -> f64| {
+            let found = self.disk.iter().filter_map(|run| run.iter().find(|job| job.name == name));
+            Series::of(found.map(pick).collect())
+        };
+        let disk = jobs.iter().map(|name| DiskFigures {
+            job: name.clone(),
+            iops: of(name, |job| job.iops),
+            mib_per_second: of(name, |job| job.bytes / f64::from(1 << 20)),
+        });
+        let disk = disk.collect();
+        Figures {
+            monitor: monitor.name().to_owned(),
+            init: series(self.init),
+            init_exits: series(self.init_exits),
+            agent: series(self.agent),
+            agent_exits: series(self.agent_exits),
+            agent_exits_to_monitor: series(self.agent_exits_to_monitor),
+            overhead_mib: series(self.overhead),
+            disk,
+        }
+    }
+}
+
+fn writable_data(path: PathBuf) -> Disk {
+    Disk { serial: "data", path, read_only: false }
+}
+
+/// Counts here are far below 2^52.
+#[expect(clippy::cast_precision_loss)]
+fn precise(count: u64) -> f64 {
+    count as f64
+}
