@@ -15,6 +15,7 @@ pub mod error;
 pub mod hypervisor;
 pub mod kvm;
 pub mod machine;
+pub mod net;
 pub mod probe;
 mod signals;
 pub mod uml;

@@ -1,0 +1,3 @@
+//! The gateway the guest's network card ends in.
+
+pub mod tcp;

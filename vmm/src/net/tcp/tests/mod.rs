@@ -1,0 +1,1 @@
+//! Conformance in simulated time, with a scripted guest and scripted hosts.
