@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
@@ -15,15 +16,19 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::attachment::notice::ConfigurationNotice;
-use crate::config::{Accelerator, Config};
+use crate::config::{Accelerator, Config, Net};
 use crate::control::ControlSocket;
 use crate::devices::VirtioDevice;
 use crate::devices::block::{BlockDevice, Disk};
 use crate::devices::counters::Counters;
+use crate::devices::net::{NetDevice, Settings};
 use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
 #[cfg(target_arch = "x86_64")]
 use crate::kvm::guest::KvmGuest;
+use crate::net::gateway::{self, Gateway};
+use crate::net::network::{GUEST_MAC, MTU, Network, Subnet4};
+use crate::net::routes::Routes;
 use crate::signals;
 use crate::uml::{ConsoleTail, GuestEnd, UmlGuest};
 
@@ -203,12 +208,12 @@ fn tell(ready: &mut Option<File>, message: &serde_json::Value) {
     }
 }
 
-fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>), Failure> {
+fn start(mut config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>), Failure> {
     info!(name = %config.name, accelerator = config.accelerator.name(), memory_mib = config.memory_mib, "starting the machine");
     let (sender, events) = mpsc::channel();
     // First: it tells two monitors of one machine apart before anything is touched.
     let listening = ControlSocket::bind(&config.control_socket)?;
-    let (devices, attached) = make_devices(&config)?;
+    let (devices, attached) = make_devices(&mut config)?;
     let tail = Arc::new(ConsoleTail::default());
     let machine = Arc::new(Machine {
         started: Instant::now(),
@@ -236,7 +241,7 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
 
 type Devices = (Vec<Device>, Vec<GuestDevice>);
 
-fn make_devices(config: &Config) -> Result<Devices, Failure> {
+fn make_devices(config: &mut Config) -> Result<Devices, Failure> {
     let (mut devices, mut attached) = (Vec::new(), Vec::new());
     for block in &config.block {
         let disk = Arc::new(Disk::open(&block.path, block.read_only)?);
@@ -255,7 +260,37 @@ fn make_devices(config: &Config) -> Result<Devices, Failure> {
         devices.push(Device { id: "vsock".to_owned(), kind: "vsock", counters, disk: None, notice: notice.clone() });
         attached.push(GuestDevice { id: "vsock".to_owned(), device: Box::new(device), notice });
     }
+    if let Some(net) = &config.net {
+        let (device, parameters) = make_network(&config.name, net)?;
+        let notice = Arc::new(ConfigurationNotice::default());
+        let counters: Arc<dyn Counters> = device.statistics();
+        devices.push(Device { id: "net".to_owned(), kind: "net", counters, disk: None, notice: notice.clone() });
+        attached.push(GuestDevice { id: "net".to_owned(), device: Box::new(device), notice });
+        config.kernel.command_line = format!("{} {parameters}", config.kernel.command_line);
+    }
     Ok((devices, attached))
+}
+
+/// The network card with its gateway, and what the guest finds of them on its command line.
+fn make_network(machine: &str, net: &Net) -> Result<(NetDevice, String), Failure> {
+    let routes = Routes::of_host();
+    let wanted = net.subnet.as_deref().and_then(Subnet4::parse);
+    if let Some((to, bits)) = wanted.and_then(|subnet| routes.clash(subnet)) {
+        warn!(subnet = ?net.subnet, "this computer has a route to {to}/{bits}, where the machine does not reach anybody now");
+    }
+    let subnet = wanted.unwrap_or_else(|| routes.choose());
+    let network = Network::new(subnet, routes.choose6(), net.host_access, net.block_link_local);
+    let resolv_conf = Path::new("/etc/resolv.conf");
+    let gateway = Gateway::new(machine, network, resolv_conf)
+        .map_err(|error| Failure::internal("open the sockets of the machine's network", error))?;
+    let mut parameters = network.command_line();
+    let search = gateway::search_domains(resolv_conf);
+    if !search.is_empty() {
+        parameters = format!("{parameters} rorqual.search={}", search.join(","));
+    }
+    info!(guest = %network.v4.guest, gateway = %network.v4.gateway, "the machine's network");
+    let statistics = gateway.statistics();
+    Ok((NetDevice::new(Settings { mac: GUEST_MAC, mtu: MTU }, Box::new(gateway), Some(statistics)), parameters))
 }
 
 impl Machine {

@@ -7,6 +7,7 @@
 pub mod block;
 pub mod console;
 pub mod counters;
+pub mod net;
 pub(crate) mod queue;
 pub mod rng;
 #[cfg(test)]

@@ -123,6 +123,9 @@ pub(crate) struct VmmConfig {
     pub(crate) memory_mib: u32,
     pub(crate) block: Vec<BlockConfig>,
     pub(crate) vsock: VsockConfig,
+    /// Machines that an older daemon started have none.
+    #[serde(default)]
+    pub(crate) net: Option<NetConfig>,
     pub(crate) console_log: PathBuf,
     pub(crate) control_socket: PathBuf,
 }
@@ -145,6 +148,14 @@ pub(crate) struct BlockConfig {
 pub(crate) struct VsockConfig {
     pub(crate) guest_cid: u32,
     pub(crate) socket: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NetConfig {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) subnet: Option<String>,
+    pub(crate) host_access: bool,
+    pub(crate) block_link_local: bool,
 }
 
 /// How a machine ended.
