@@ -182,7 +182,9 @@ impl Config {
         if let Some(subnet) = self.net.as_ref().and_then(|net| net.subnet.as_deref())
             && Subnet4::parse(subnet).is_none()
         {
-            return Err(format!("net.subnet is {subnet:?}; it must be a network of 16 addresses or more such as 10.77.0.0/24"));
+            return Err(format!(
+                "net.subnet is {subnet:?}; it must be a network of 16 addresses or more such as 10.77.0.0/24"
+            ));
         }
         socket_path_fits("control_socket", &self.control_socket, 0)?;
         socket_path_fits("the runtime directory beside control_socket", self.directory(), RUNTIME_PATH_BYTES)

@@ -191,9 +191,9 @@ impl Config {
 
 /// Whether `text` is a network of IPv4 as the monitor takes it: 8 to 28 bits, and none set behind them.
 fn is_subnet(text: &str) -> bool {
-    let parts = text.split_once('/').and_then(|(address, prefix)| {
-        Some((address.parse::<std::net::Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?))
-    });
+    let parts = text
+        .split_once('/')
+        .and_then(|(address, prefix)| Some((address.parse::<std::net::Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?)));
     parts.is_some_and(|(address, prefix)| (8..=28).contains(&prefix) && address.to_bits() << prefix == 0)
 }
 
