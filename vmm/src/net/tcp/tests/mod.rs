@@ -1,6 +1,10 @@
 //! Conformance in simulated time, with a scripted guest and scripted hosts; then real sockets and a real peer.
 
 mod closing;
+mod hostile;
+mod limits;
+mod loopback;
 mod opening;
+mod peer;
 mod transfer;
 mod world;
