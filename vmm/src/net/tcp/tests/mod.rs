@@ -6,5 +6,6 @@ mod limits;
 mod loopback;
 mod opening;
 mod peer;
+mod throughput;
 mod transfer;
 mod world;

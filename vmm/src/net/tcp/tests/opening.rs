@@ -265,7 +265,7 @@ fn sizes_over_ipv6_are_those_of_ipv6() {
     assert_eq!(answer.mss, Some(1440));
     let mut world = World::new();
     let link = world.connect_with(&Put::syn(from, to).with(|put| put.options.clear()));
-    link.host_sends(&mut world, &[7; 70_000]);
+    link.host_sends(&mut world, &vec![7; 70_000]);
     let got = world.take_one().unwrap();
     assert_eq!(got.packet.segmentation, Some(Segmentation::V6(1220)));
 }

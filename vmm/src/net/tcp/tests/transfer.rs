@@ -326,7 +326,7 @@ fn a_host_that_takes_nothing_closes_the_window_and_opens_it_again() {
     assert!(world.splice.buffered() <= 512 << 10);
 
     // More than that is not taken; the guest's probe of the window is answered.
-    world.put(&link.data(&text[at..at + 1]));
+    world.put(&link.data(&text[at..=at]));
     let answer = world.take_only();
     assert_eq!((answer.ack, answer.window), (link.seq, 0));
 
@@ -353,7 +353,7 @@ fn bytes_beyond_the_window_are_cut_off() {
     world.put(&link.data(&text).with(|put| put.seq += 65_000));
     let answer = world.take_only();
     let taken = answer.ack.wrapping_sub(link.seq) as usize;
-    assert!(taken >= 65_000 && taken <= 64 << 10, "{taken}");
+    assert!((65_000..=64 << 10).contains(&taken), "{taken}");
     assert!(world.splice.buffered() <= 64 << 10);
 }
 
