@@ -220,6 +220,8 @@ pub(super) struct Flow {
     pub(super) host_failed: bool,
     pub(super) syn_due: bool,
     pub(super) ack_due: bool,
+    /// Acknowledgments that repeat the last, one for each segment that came early: three make the guest send again at once.
+    pub(super) repeats_due: u8,
     pub(super) probe_due: bool,
     /// It is in the ring of those that may have output.
     pub(super) queued: bool,
@@ -270,6 +272,7 @@ impl Flow {
             host_failed: false,
             syn_due: state == State::SynSent,
             ack_due: false,
+            repeats_due: 0,
             probe_due: false,
             queued: false,
             timer,
@@ -324,7 +327,11 @@ impl Flow {
 
     /// Whether a call of `output` may give a packet.
     pub(super) fn has_output(&self) -> bool {
-        self.syn_due || self.ack_due || self.probe_due || (self.wants_to_send() && self.sendable() > 0)
+        self.syn_due
+            || self.ack_due
+            || self.repeats_due > 0
+            || self.probe_due
+            || (self.wants_to_send() && self.sendable() > 0)
     }
 
     /// The host's connection broke. What it still has for the guest goes first, unless its stream had ended.

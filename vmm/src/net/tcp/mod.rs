@@ -37,8 +37,12 @@
 //! Whether and where a flow may go is decided by your [`Destinations`], asked once per SYN. It may also serve a flow itself
 //! with a [`HostSocket`] of its own (DNS over TCP); such a socket reports readiness by a call of [`Splice::host_event`].
 //!
-//! System calls made on this thread: `socket`, `setsockopt`, `getsockopt`, `connect`, `getsockname`, `getpeername`, `epoll_ctl`,
-//! `recvmsg`, `recvfrom`, `sendmsg`, `shutdown`, `close`. Memory is allocated and freed (`mmap`, `munmap`, `brk`, `madvise`).
+//! System calls made on this thread: `socket` (`AF_INET`, `AF_INET6`), `connect`, `setsockopt`, `getsockopt`, `getsockname`, `getpeername`,
+//! `epoll_ctl`, `recvmsg`, `recvfrom`, `sendmsg`, `shutdown`, `close`, `poll` (before Linux 6.10 only); and those of the allocator.
+//!
+//! Limits ([`Settings`]): flows 16,384, of these 2,048 that still connect; 512 KiB of window each; 64 MiB buffered for hosts that do
+//! not take it; 1,024 resets and 256 notices not yet fetched. Beyond them the closed flow, the attempt or the flow that was idle longest
+//! goes. A flow costs about 1 KiB here, and the kernel its socket.
 //!
 //! Left to the flow's two ends: path MTU beyond the gateway, congestion control (the host's socket has it), urgent data
 //! (delivered in line, unmarked).

@@ -204,10 +204,16 @@ impl Flow {
         if segment.length() == 0 {
             return Ok(());
         }
-        self.ack_due = true;
-        if self.inbound.ended || segment.sequence.is_after(self.inbound.next) {
+        if !self.inbound.ended && segment.sequence.is_after(self.inbound.next) {
+            // What is due already counts the last byte that came in order.
+            self.repeats_due = (self.repeats_due + 1).min(DUPLICATES);
             return Ok(());
         }
+        self.ack_due = true;
+        if self.inbound.ended {
+            return Ok(());
+        }
+        self.repeats_due = 0;
         let known = self.inbound.next.since(segment.sequence);
         let window = self.inbound.edge.since(self.inbound.next);
         let bytes = segment.payload.after(known).first(window);

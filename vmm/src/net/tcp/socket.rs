@@ -85,11 +85,10 @@ impl TcpSocket {
         Ok(Self { socket: descriptor.into(), remote: None, peek_at: can.then_some(0) })
     }
 
-    /// Takes over a connection that was accepted, for the flow that [`Splice::open`](super::Splice::open) names. Makes it
-    /// nonblocking and registers it with `epoll`.
+    /// Takes over a connection that was accepted, for the flow that [`Splice::open`](super::Splice::open) names, and registers
+    /// it with `epoll`. It need not be nonblocking: no call here waits.
     pub fn adopt(accepted: OwnedFd, epoll: &Epoll, flow: FlowId) -> io::Result<Box<dyn HostSocket>> {
         let made = Self::new(accepted, true)?;
-        made.socket.set_nonblocking(true)?;
         made.register(epoll, flow)?;
         Ok(Box::new(made))
     }

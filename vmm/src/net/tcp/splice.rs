@@ -192,6 +192,13 @@ impl Splice {
         self.budget.buffered
     }
 
+    /// Slots of the table, names in the ring, deadlines: what could grow behind one's back.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> (usize, usize, usize) {
+        let (slots, deadlines) = self.table.footprint();
+        (slots, self.ring.len(), deadlines)
+    }
+
     /// Totals.
     pub fn statistics(&self) -> Statistics {
         self.statistics
@@ -478,7 +485,7 @@ impl Splice {
 
     /// Sees to it that one more flow fits.
     fn make_room(&mut self) {
-        // The oldest attempts are those that get no answer. The guest is not told and repeats its SYN if it still wants to.
+        // The oldest attempts are those that get no answer.
         while self.table.len_of(Class::HalfOpen) >= self.half_open_max {
             let Some(id) = self.table.oldest(Class::HalfOpen) else { break };
             self.evict(id);
@@ -501,8 +508,13 @@ impl Splice {
 
     fn evict(&mut self, id: FlowId) {
         self.statistics.evicted += 1;
-        let silent = self.table.get(id).is_some_and(|flow| flow.state == State::Connecting);
-        self.end(id, if silent { End::ByGuest } else { End::Broken });
+        let end = match self.table.get(id).map(|flow| flow.state) {
+            // The guest has been told nothing, and repeats its SYN if it still wants to.
+            Some(State::Connecting) => End::ByGuest,
+            Some(State::TimeWait) => End::Finished,
+            _ => End::Broken,
+        };
+        self.end(id, end);
     }
 
     fn push_reset(&mut self, reset: Reset) {

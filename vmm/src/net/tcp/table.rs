@@ -60,6 +60,12 @@ impl Table {
         self.orders[class as usize].length
     }
 
+    /// Slots for flows, used or not, and deadlines.
+    #[cfg(test)]
+    pub(super) fn footprint(&self) -> (usize, usize) {
+        (self.entries.len(), self.deadlines.len())
+    }
+
     /// The name the next inserted flow will have.
     pub(super) fn next_id(&self) -> FlowId {
         let index = self.free.last().copied().unwrap_or(self.entries.len() as u32);

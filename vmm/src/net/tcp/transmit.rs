@@ -96,7 +96,10 @@ impl Flow {
         {
             return Ok(Some(packet));
         }
-        if self.ack_due {
+        if self.ack_due || self.repeats_due > 0 {
+            if !self.ack_due {
+                self.repeats_due -= 1;
+            }
             let sequence = self.outbound.highest;
             return Ok(Some(self.send(0, sequence, 0, room, budget, offloads)));
         }
