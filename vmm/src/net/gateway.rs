@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::dhcp;
 use super::dns::{self, Client, Resolver};
@@ -463,12 +463,6 @@ impl Gateway {
     }
 }
 
-/// A deadline of TCP, put off a little unless it is over: timers that move with each segment need not each be set.
-fn coarse(deadline: Instant, now: Instant) -> Instant {
-    let after = deadline.saturating_duration_since(now).as_millis() as u64;
-    if after < 100 { deadline } else { now + Duration::from_millis(after) }
-}
-
 /// Writes the checksum that was left out, for a driver that wants it.
 fn complete_checksum(frame: &mut Frame) {
     let Some(place) = frame.checksum.take() else { return };
@@ -558,11 +552,8 @@ impl Backend for Gateway {
         if self.splice.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.splice.timers(now);
         }
-        let deadlines = [
-            self.flows.expire(now),
-            self.resolver.expire(&mut self.sockets, now),
-            self.splice.next_deadline().map(|deadline| coarse(deadline, now)),
-        ];
+        let deadlines =
+            [self.flows.expire(now), self.resolver.expire(&mut self.sockets, now), self.splice.next_deadline()];
         self.give_answers(now);
         self.give_notices();
         if self.replies.len() > before.0 || (self.splice.has_output() && !before.1) {

@@ -99,21 +99,17 @@ impl Sockets {
         let _ = self.again.write(1);
     }
 
-    /// Makes the instance readable at `deadline`, and at no other time.
+    /// Makes the instance readable at `deadline`. It may become so earlier once: deadlines are put off with nearly each frame, and setting
+    /// the timer each time would cost a system call.
     pub(crate) fn wake_at(&mut self, deadline: Option<Instant>, now: Instant) {
-        if self.armed == deadline {
+        let Some(deadline) = deadline else { return };
+        if self.armed.is_some_and(|armed| armed <= deadline) {
             return;
         }
-        let set = match deadline {
-            None => self.timer.unset(),
-            Some(deadline) => {
-                // Zero would disarm it.
-                let after = deadline.saturating_duration_since(now).max(Duration::from_micros(1));
-                self.timer.set(Expiration::OneShot(TimeSpec::from_duration(after)), TimerSetTimeFlags::empty())
-            }
-        };
-        match set {
-            Ok(()) => self.armed = deadline,
+        // Zero would disarm it.
+        let after = deadline.saturating_duration_since(now).max(Duration::from_micros(1));
+        match self.timer.set(Expiration::OneShot(TimeSpec::from_duration(after)), TimerSetTimeFlags::empty()) {
+            Ok(()) => self.armed = Some(deadline),
             Err(error) => tracing::warn!(%error, "the network's timer cannot be set"),
         }
     }
