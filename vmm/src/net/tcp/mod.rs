@@ -38,7 +38,8 @@
 //! with a [`HostSocket`] of its own (DNS over TCP); such a socket reports readiness by a call of [`Splice::host_event`].
 //!
 //! System calls made on this thread: `socket` (`AF_INET`, `AF_INET6`), `connect`, `setsockopt`, `getsockopt`, `getsockname`, `getpeername`,
-//! `epoll_ctl`, `recvmsg`, `recvfrom`, `sendmsg`, `shutdown`, `close`, `poll` (before Linux 6.10 only); and those of the allocator.
+//! `epoll_ctl`, `recvmsg`, `recvfrom`, `sendmsg`, `shutdown`, `close`, `poll` (before Linux 6.10 only);
+//! `getrandom` once, by the hash map of [`Splice::new`]; and those of the allocator.
 //!
 //! Limits ([`Settings`]): flows 16,384, of these 2,048 that still connect; 512 KiB of window each; 64 MiB buffered for hosts that do
 //! not take it; 1,024 resets and 256 notices not yet fetched. Beyond them the closed flow, the attempt or the flow that was idle longest

@@ -249,6 +249,8 @@ impl Flow {
         if !rest.is_empty() {
             let pending = &mut self.inbound.pending;
             let before = pending.len();
+            // No more than is counted.
+            pending.reserve_exact(rest.len());
             pending.resize(before + rest.len(), 0);
             pending.make_contiguous();
             rest.copy_to(&mut pending.as_mut_slices().0[before..]);
@@ -275,6 +277,9 @@ impl Flow {
     /// Gives the host's socket what is pending.
     fn flush(&mut self, budget: &mut Budget) -> Result<(), End> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
+        if self.inbound.pending.is_empty() {
+            return Ok(());
+        }
         while !self.inbound.pending.is_empty() {
             let (front, _) = self.inbound.pending.as_mut_slices();
             let length = front.len();

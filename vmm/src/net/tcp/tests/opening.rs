@@ -309,6 +309,28 @@ fn a_flow_from_the_host_opens_towards_the_guest() {
 }
 
 #[test]
+fn before_the_guest_has_answered_news_of_the_socket_send_nothing() {
+    let mut world = World::new();
+    world.put(&Put::syn(guest(), server()));
+    assert!(world.take_only().is(SYN | ACK));
+    let (flow, _, host) = world.script().asked[0].clone();
+    host.lock().unwrap().sends.extend(b"banner");
+    world.event(flow, READABLE);
+    world.event(flow, WRITABLE);
+    world.event(flow, ENDED);
+    world.nothing_more();
+
+    let mut world = World::new();
+    let host = Arc::new(Mutex::new(Host { outcome: Some(Ok(())), ..Host::default() }));
+    let socket = Box::new(Scripted(Arc::clone(&host)));
+    let flow = world.splice.open(world.now, address("203.0.113.9:5"), guest(), |_| Ok(socket)).unwrap();
+    assert!(world.take_only().is(SYN));
+    world.event(flow, WRITABLE);
+    world.event(flow, ENDED);
+    world.nothing_more();
+}
+
+#[test]
 fn a_guest_that_refuses_or_is_silent_resets_the_client() {
     let client = address("203.0.113.9:50000");
     let service = address("192.168.64.2:8080");
