@@ -261,8 +261,9 @@ fn the_hosts_localhost_is_closed_when_the_settings_say_so(machine: &Machine) -> 
     fs::write(&settings, "[network]\nhost_access = false\nsubnet = \"10.213.200.0/24\"\n")?;
     machine.rorqual(["restart", "-q"]).run()?.success()?;
     let container = Container::sleeping(machine, "")?;
-    ensure!(lookup(&container, "host.docker.internal")? == "10.213.200.254", "the subnet is not as it was set");
-    let fetch = format!("exec {} /peer upload host.docker.internal:{port} 1", container.name);
+    let host = lookup(&container, "host.docker.internal")?;
+    ensure!(host == "10.213.200.254", "the subnet is not as it was set: {host}");
+    let fetch = format!("exec {} /peer upload {host}:{port} 1", container.name);
     let refused = machine.attempt(&fetch)?;
     ensure!(refused.status == 1 && refused.stderr.contains("No route to host"), "{refused}");
     container.exec(&["ping", "-c", "1", "-w", "20", "gateway.docker.internal"])?;
