@@ -190,7 +190,7 @@ fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 fn family(address: IpAddr) -> u8 {
-    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }).cast_unsigned() as u8
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
