@@ -134,7 +134,7 @@ async fn start_engine(booted: Booted, engine: Arc<Engine>, processes: Processes,
     match mounted {
         Ok(Ok(())) => {
             steps.ended("data");
-            engine.start().await;
+            engine.start(&booted.network).await;
         }
         Ok(Err(error)) => engine.cannot_start(format!("{error:#}")),
         Err(error) => engine.cannot_start(format!("the data disk could not be mounted: {error}")),

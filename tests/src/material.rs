@@ -48,6 +48,17 @@ impl Machine {
     }
 }
 
+/// The files of Debian's docker-registry unpacked to `directory`, and how it is started there on this computer, whatever C library that
+/// has: its loader and the loader's arguments.
+pub fn unpack_registry(directory: &Path) -> Result<Command> {
+    let tar = material("registry.tar")?;
+    Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(directory).run()?.success()?;
+    let mut command = Command::new(directory.join("usr/lib64/ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(directory.join("usr/lib/x86_64-linux-gnu"));
+    command.arg(directory.join("usr/bin/docker-registry"));
+    Ok(command)
+}
+
 /// A file of `target/test-material`.
 fn material(name: &str) -> Result<PathBuf> {
     let programs = program_directory()?;

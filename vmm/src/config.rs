@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::error::{ErrorCode, Failure};
+use crate::net::network::Subnet4;
+use crate::snapshot::document::NetworkRecord;
 
 /// Longest path a Unix socket can have, without its closing zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -80,6 +82,12 @@ pub struct Config {
     /// A directory with a snapshot to go on from in place of booting; it is removed when the guest runs on. Only with KVM.
     #[serde(default)]
     pub restore: Option<PathBuf>,
+    /// The network card, if the machine has one.
+    #[serde(default)]
+    pub net: Option<Net>,
+    /// The addresses its network was given; not part of the document.
+    #[serde(skip)]
+    pub network: Option<NetworkRecord>,
     /// The guest's console goes here.
     pub console_log: PathBuf,
     /// Whether the monitor confines itself.
@@ -122,6 +130,19 @@ pub struct Vsock {
     pub guest_cid: u32,
     /// Host side of the hybrid convention.
     pub socket: PathBuf,
+}
+
+/// The network card and the gateway behind it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Net {
+    /// The machine's network of IPv4 (`198.19.64.0/24`). None: one that the host has no other way to.
+    #[serde(default)]
+    pub subnet: Option<String>,
+    /// Whether the guest reaches the host's loopback address as `host.docker.internal`.
+    pub host_access: bool,
+    /// Whether link-local addresses, where clouds keep a machine's secrets, are closed to the guest.
+    pub block_link_local: bool,
 }
 
 impl Config {
@@ -188,6 +209,13 @@ impl Config {
             }
             socket_path_fits("vsock.socket", &vsock.socket, 0)?;
         }
+        if let Some(subnet) = self.net.as_ref().and_then(|net| net.subnet.as_deref())
+            && Subnet4::parse(subnet).is_none()
+        {
+            return Err(format!(
+                "net.subnet is {subnet:?}; it must be a network of 16 addresses or more such as 10.77.0.0/24"
+            ));
+        }
         socket_path_fits("control_socket", &self.control_socket, 0)?;
         socket_path_fits("the runtime directory beside control_socket", self.directory(), RUNTIME_PATH_BYTES)
     }
@@ -219,6 +247,7 @@ mod tests {
   "cpus": 1, "memory_mib": 2048,
   "block": [{"id": "root", "path": "/r", "read_only": true}, {"id": "data", "path": "/d", "read_only": false}],
   "vsock": {"guest_cid": 3, "socket": "/m/vsock.sock"},
+  "net": {"subnet": "10.77.0.0/24", "host_access": true, "block_link_local": true},
   "console_log": "/m/console.log", "control_socket": "/m/control.sock"
 }"#;
 
@@ -264,6 +293,7 @@ mod tests {
         assert!(refused("\"id\": \"root\"", "\"id\": \"data\"").contains("twice"));
         assert!(refused("\"id\": \"root\"", "\"id\": \"a name longer than 20\"").contains("block id"));
         assert!(refused("\"cpus\": 1", "\"restore\": \"/s\", \"cpus\": 1").contains("no snapshots"));
+        assert!(refused("10.77.0.0/24", "10.77.0.1/24").contains("net.subnet"));
         let long = format!("/{}/control.sock", "x".repeat(100));
         assert!(refused("/m/control.sock", &long).contains("control_socket"));
     }

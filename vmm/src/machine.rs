@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-#[cfg(target_arch = "x86_64")]
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,7 +16,8 @@ use serde_json::json;
 use tracing::{error, info, warn};
 
 use crate::attachment::notice::ConfigurationNotice;
-use crate::config::{Accelerator, Config, Confinement};
+use crate::config::{Accelerator, Config, Confinement, Net};
+use crate::confinement::paths::RESOLV_CONF;
 use crate::confinement::{self, Thread};
 use crate::console::GuestConsole;
 use crate::control::ControlSocket;
@@ -26,12 +26,18 @@ use crate::devices::balloon::{BalloonDevice, BalloonSize};
 use crate::devices::block::{BlockDevice, Disk, QUEUES_MAX};
 use crate::devices::console::ConsoleDevice;
 use crate::devices::counters::Counters;
+use crate::devices::net::{NetDevice, Settings};
 use crate::devices::rng::RngDevice;
 use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
 #[cfg(target_arch = "x86_64")]
 use crate::kvm::guest::KvmGuest;
+use crate::net::gateway::{self, Gateway};
+use crate::net::network::{GUEST_MAC, MTU, Network, Subnet4};
+use crate::net::routes::Routes;
 use crate::signals;
+use crate::snapshot;
+use crate::snapshot::document::NetworkRecord;
 #[cfg(target_arch = "x86_64")]
 use crate::snapshot::memory::Progress;
 use crate::uml::{GuestEnd, UmlGuest};
@@ -263,7 +269,7 @@ fn tell(ready: &mut Option<File>, message: &serde_json::Value) {
     }
 }
 
-fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>), Failure> {
+fn start(mut config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>), Failure> {
     info!(name = %config.name, accelerator = config.accelerator.name(), memory_mib = config.memory_mib, "starting the machine");
     let (sender, events) = mpsc::channel();
     signals::block()?;
@@ -274,7 +280,7 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
     // First: it tells two monitors of one machine apart before anything is touched.
     let listening = ControlSocket::bind(&config.control_socket)?;
     let console = GuestConsole::open(&config.console_log)?;
-    let (devices, attached) = make_devices(&config, &console)?;
+    let (devices, attached) = make_devices(&mut config, &console)?;
     let machine = Arc::new(Machine {
         started: Instant::now(),
         devices,
@@ -303,7 +309,7 @@ fn start(config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Event>
 
 type Devices = (Vec<Device>, Vec<GuestDevice>);
 
-fn make_devices(config: &Config, console: &GuestConsole) -> Result<Devices, Failure> {
+fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, Failure> {
     let (mut devices, mut attached) = (Vec::new(), Vec::new());
     let mut add = |(device, guest_device)| {
         devices.push(device);
@@ -339,7 +345,45 @@ fn make_devices(config: &Config, console: &GuestConsole) -> Result<Devices, Fail
             add((Device { balloon: Some(size), ..known }, attached));
         }
     }
+    if let Some(net) = &config.net {
+        let saved = config.restore.as_deref().and_then(snapshot::network);
+        let (device, network, parameters) = make_network(&config.name, net, saved)?;
+        add(Device::new("net", "net", device.statistics(), device));
+        config.network = Some(network);
+        config.kernel.command_line = format!("{} {parameters}", config.kernel.command_line);
+    }
     Ok((devices, attached))
+}
+
+/// The network card with its gateway, and what the guest finds of them on its command line.
+/// A saved guest keeps the addresses it has.
+fn make_network(
+    machine: &str,
+    net: &Net,
+    saved: Option<NetworkRecord>,
+) -> Result<(NetDevice, NetworkRecord, String), Failure> {
+    let routes = Routes::of_host();
+    let subnet = saved.as_ref().map(|saved| saved.subnet.as_str()).or(net.subnet.as_deref());
+    let wanted = subnet.and_then(Subnet4::parse);
+    if let Some((to, bits)) = wanted.and_then(|subnet| routes.clash(subnet)) {
+        warn!(?subnet, "this computer has a route to {to}/{bits}, where the machine does not reach anybody now");
+    }
+    let subnet = wanted.unwrap_or_else(|| routes.choose());
+    let prefix6 = saved.map_or_else(|| routes.choose6(), |saved| saved.prefix6);
+    let record = NetworkRecord { subnet: format!("{}/{}", subnet.address, subnet.prefix), prefix6 };
+    let network = Network::new(subnet, prefix6, net.host_access, net.block_link_local);
+    let resolv_conf = Path::new(RESOLV_CONF);
+    let gateway = Gateway::new(machine, network, resolv_conf)
+        .map_err(|error| Failure::internal("open the sockets of the machine's network", error))?;
+    let mut parameters = network.command_line();
+    let search = gateway::search_domains(resolv_conf);
+    if !search.is_empty() {
+        parameters = format!("{parameters} rorqual.search={}", search.join(","));
+    }
+    info!(guest = %network.v4.guest, gateway = %network.v4.gateway, "the machine's network");
+    let statistics = gateway.statistics();
+    let device = NetDevice::new(Settings { mac: GUEST_MAC, mtu: MTU }, Box::new(gateway), Some(statistics));
+    Ok((device, record, parameters))
 }
 
 impl Machine {

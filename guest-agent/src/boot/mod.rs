@@ -4,7 +4,7 @@
 //! 1. `/proc`, `/sys`, `/dev`, and the console.
 //! 2. Modules of `/modules.boot`; the disks they find are named by serial, a virtio console takes the log over.
 //! 3. The root image becomes `/`, the initramfs is emptied.
-//! 4. Writable folders, control groups, sysctls, hostname, loopback.
+//! 4. Writable folders, control groups, sysctls, hostname, loopback, the network card.
 
 use std::path::{Path, PathBuf};
 
@@ -15,9 +15,10 @@ mod disks;
 mod kernel_settings;
 mod modules;
 mod mounts;
+mod network;
 mod steps;
 
-pub(crate) use command_line::CommandLine;
+pub(crate) use command_line::{CommandLine, NetworkSettings};
 pub(crate) use modules::load_list as load_modules;
 pub(crate) use mounts::{PORT_PROXY, PROGRAMS, bind};
 pub(crate) use steps::BootSteps;
@@ -30,6 +31,8 @@ pub(crate) struct Booted {
     pub(crate) machine: String,
     /// Node of the data disk, if one is attached.
     pub(crate) data_disk: Option<PathBuf>,
+    /// What the machine was told of its network.
+    pub(crate) network: NetworkSettings,
 }
 
 /// Boots. The log works from the first step on; its filter is set as soon as the command line can be read.
@@ -56,6 +59,8 @@ pub(crate) fn boot(steps: &BootSteps) -> Result<Booted> {
     mounts::system_file_systems(&command_line.machine)?;
     kernel_settings::apply();
     kernel_settings::name_and_loopback(&command_line.machine)?;
+    network::set_up(&command_line.network);
     steps.ended("network");
-    Ok(Booted { machine: command_line.machine, data_disk: disks.get("data").cloned() })
+    let CommandLine { machine, network, .. } = command_line;
+    Ok(Booted { machine, data_disk: disks.get("data").cloned(), network })
 }

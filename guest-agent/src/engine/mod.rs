@@ -21,7 +21,7 @@ mod supervisor;
 pub(crate) use condition::Service;
 pub(crate) use settings::command;
 
-use crate::boot::{self, BootSteps};
+use crate::boot::{self, BootSteps, NetworkSettings};
 use crate::iptables;
 use crate::log_ring::{KEPT_BYTES, LogRing};
 use crate::processes::Processes;
@@ -63,8 +63,8 @@ impl Engine {
 
     /// Starts both services; the data disk must be mounted. Kernel modules are loaded while containerd starts, which
     /// needs none of them.
-    pub(crate) async fn start(self: &Arc<Self>) {
-        if let Err(error) = settings::write() {
+    pub(crate) async fn start(self: &Arc<Self>, network: &NetworkSettings) {
+        if let Err(error) = settings::write(network) {
             self.cannot_start(format!("{error:#}"));
             return;
         }

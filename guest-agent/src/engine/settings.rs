@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::Service;
-use crate::boot::{PORT_PROXY, PROGRAMS};
+use crate::boot::{NetworkSettings, PORT_PROXY, PROGRAMS};
 
 const FOLDER: &str = "/run/rorqual/engine";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -41,9 +41,9 @@ pub(crate) fn command(program: &str) -> Command {
 }
 
 /// Writes the services' settings.
-pub(super) fn write() -> Result<()> {
+pub(super) fn write(network: &NetworkSettings) -> Result<()> {
     fs::create_dir_all(FOLDER).with_context(|| format!("cannot make {FOLDER}"))?;
-    for (name, content) in [("containerd.toml", containerd()), ("dockerd.json", dockerd())] {
+    for (name, content) in [("containerd.toml", containerd()), ("dockerd.json", dockerd(network))] {
         let path = format!("{FOLDER}/{name}");
         fs::write(&path, content).with_context(|| format!("cannot write {path}"))?;
     }
@@ -77,8 +77,8 @@ fn containerd() -> String {
     )
 }
 
-fn dockerd() -> String {
-    json!({
+fn dockerd(network: &NetworkSettings) -> String {
+    let mut settings = json!({
         "containerd": CONTAINERD_SOCKET,
         "data-root": "/var/lib/docker",
         "default-runtime": "crun",
@@ -93,8 +93,15 @@ fn dockerd() -> String {
         "storage-driver": "overlay2",
         "userland-proxy": true,
         "userland-proxy-path": PORT_PROXY,
-    })
-    .to_string()
+    });
+    let hosts = [network.v4.map(|v4| format!("{}/32", v4.host)), network.v6.map(|v6| format!("{}/128", v6.host))];
+    // A registry on the host is reached as one on localhost is: without TLS, if it has none.
+    settings["insecure-registries"] = hosts.into_iter().flatten().collect();
+    if let Some(v4) = network.v4 {
+        // What `--add-host NAME:host-gateway` means.
+        settings["host-gateway-ip"] = v4.host.to_string().into();
+    }
+    settings.to_string()
 }
 
 #[cfg(test)]
@@ -103,14 +110,23 @@ mod tests {
 
     #[test]
     fn dockerd_publishes_ports_by_our_proxy() {
-        let settings: serde_json::Value = serde_json::from_str(&dockerd()).unwrap();
+        let settings: serde_json::Value = serde_json::from_str(&dockerd(&NetworkSettings::default())).unwrap();
         assert_eq!(settings["userland-proxy-path"], "/run/rorqual/bin/rorqual-port-proxy");
         assert_eq!(settings["hosts"][0], "unix:///run/docker.sock");
     }
 
     #[test]
+    fn the_host_is_where_containers_and_pulls_look_for_it() {
+        let line = "rorqual.net=10.0.0.2/24,10.0.0.1,10.0.0.254 rorqual.net6=fd00::2/64,fd00::1,fd00::fe";
+        let network = crate::boot::CommandLine::parse(line).network;
+        let settings: serde_json::Value = serde_json::from_str(&dockerd(&network)).unwrap();
+        assert_eq!(settings["host-gateway-ip"], "10.0.0.254");
+        assert_eq!(settings["insecure-registries"], json!(["10.0.0.254/32", "fd00::fe/128"]));
+    }
+
+    #[test]
     fn containerd_listens_where_dockerd_looks() {
         assert!(containerd().contains("address = \"/run/containerd/containerd.sock\""));
-        assert!(dockerd().contains(CONTAINERD_SOCKET));
+        assert!(dockerd(&NetworkSettings::default()).contains(CONTAINERD_SOCKET));
     }
 }

@@ -6,13 +6,17 @@
 //! - `peer records FILE`: appends numbered lines to a file for ever, each followed by fsync and then said on standard
 //!   output. What was said must survive anything.
 //! - `peer send COUNT`: the test pattern on standard output.
+//! - `peer download ADDRESS COUNT`: has `serve` at the address send that many bytes; prints `COUNT SHA256`.
+//! - `peer upload ADDRESS COUNT`: sends as many and prints what `serve` answers.
+//! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it comes back.
 
 use std::{
     env,
     fs::OpenOptions,
     io::{self, Read, Write},
-    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -26,8 +30,13 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", range] => serve(range),
         ["records", file] => records(file),
+        ["download", address, count] => download(address, count),
+        ["upload", address, count] => upload(address, count.parse()?),
+        ["echo", address, count] => echo(address, count.parse()?),
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
-        _ => bail!("usage: peer serve FIRST-LAST | records FILE | send COUNT"),
+        _ => {
+            bail!("usage: peer serve FIRST-LAST | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT")
+        }
     }
 }
 
@@ -89,6 +98,38 @@ fn send(output: &mut impl Write, mut left: u64) -> Result<()> {
         left -= part as u64;
     }
     Ok(output.flush()?)
+}
+
+fn download(address: &str, count: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    writeln!(stream, "send {count}")?;
+    let (count, checksum) = drain(stream)?;
+    println!("{count} {checksum}");
+    Ok(())
+}
+
+fn upload(address: &str, count: u64) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    send(&mut stream, count)?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    println!("{}", answer.trim());
+    Ok(())
+}
+
+fn echo(address: &str, count: usize) -> Result<()> {
+    let mut datagram = vec![0; count];
+    Pattern::default().fill(&mut datagram);
+    let target = address.to_socket_addrs()?.find(SocketAddr::is_ipv4).context("it has no address")?;
+    let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+    socket.connect(target)?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.send(&datagram)?;
+    let mut answer = vec![0; 65_536];
+    let length = socket.recv(&mut answer)?;
+    println!("{}", if answer[..length] == datagram { "same" } else { "different" });
+    Ok(())
 }
 
 fn records(path: &str) -> Result<()> {

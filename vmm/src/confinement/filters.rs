@@ -140,19 +140,22 @@ fn waiting() -> Allowed {
 fn processor() -> Allowed {
     let (mask, request) = KVM_REQUEST;
     // Its register writes reset devices, which then close and unwatch what they have.
-    common()
-        .and(waiting())
-        .call_with(libc::SYS_ioctl, &[Bits(1, mask, request)])
-        .calls(&[libc::SYS_shutdown, libc::SYS_io_uring_enter])
+    common().and(waiting()).call_with(libc::SYS_ioctl, &[Bits(1, mask, request)]).calls(&[
+        libc::SYS_shutdown,
+        libc::SYS_setsockopt,
+        libc::SYS_io_uring_enter,
+    ])
 }
 
 /// Virtio types (virtio 1.3 §5).
+const NET: u32 = 1;
 const BLOCK: u32 = 2;
 const BALLOON: u32 = 5;
 const VSOCK: u32 = 19;
 
 fn device(kind: u32) -> Allowed {
     let device = match kind {
+        NET => net(),
         BLOCK => block(),
         BALLOON => balloon(),
         VSOCK => vsock(),
@@ -182,6 +185,30 @@ fn block() -> Allowed {
 /// Pages go back to the host by `madvise`, or as holes of the memory's file.
 fn balloon() -> Allowed {
     Allowed::default().calls(&[libc::SYS_fallocate])
+}
+
+/// The gateway makes ordinary sockets on behalf of the guest, and follows the host's resolv.conf, which Landlock leaves it.
+fn net() -> Allowed {
+    let mut allowed = sockets().and(inspecting()).calls(&[
+        libc::SYS_connect,
+        libc::SYS_bind,
+        libc::SYS_accept4,
+        libc::SYS_setsockopt,
+        libc::SYS_getsockopt,
+        libc::SYS_getsockname,
+        libc::SYS_getpeername,
+        libc::SYS_timerfd_settime,
+        libc::SYS_openat,
+        libc::SYS_lseek,
+    ]);
+    for family in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
+        allowed = allowed.call_with(libc::SYS_socket, &[Is(0, family.cast_unsigned())]);
+    }
+    // The number of a named network interface, for a resolver's address with a scope; and whether a socket blocks.
+    for request in [libc::SIOCGIFINDEX as u32, libc::FIONBIO as u32] {
+        allowed = allowed.call_with(libc::SYS_ioctl, &[Is(1, request)]);
+    }
+    allowed
 }
 
 fn vsock() -> Allowed {
@@ -268,7 +295,7 @@ fn interrupting_threads() -> Allowed {
 
 /// Letting go of devices: what they have begun is waited for, the files of their sockets are removed.
 fn dropping_devices() -> Allowed {
-    inspecting().and(removing()).calls(&[libc::SYS_io_uring_enter])
+    inspecting().and(removing()).calls(&[libc::SYS_setsockopt, libc::SYS_io_uring_enter])
 }
 
 /// The size and kind of files.

@@ -17,6 +17,9 @@ use crate::error::Failure;
 /// The newest interface whose restrictions are asked for; an older kernel holds those it knows.
 const NEWEST: ABI = ABI::V9;
 
+/// Names the host's resolvers.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 /// What Landlock holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Landlock {
@@ -53,7 +56,12 @@ impl Paths {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        let paths = Self::none().own(config.directory()).own(beside(&config.console_log));
+        let mut paths = Self::none().own(config.directory()).own(beside(&config.console_log));
+        if config.net.is_some() {
+            // The file is replaced when the host's network changes, by another of its directory; often its name is a link to elsewhere.
+            let resolvers = fs::canonicalize(RESOLV_CONF).unwrap_or_else(|_| PathBuf::from(RESOLV_CONF));
+            paths = paths.network(Network::Allowed).readable(beside(&resolvers));
+        }
         match &config.vsock {
             Some(vsock) => paths.own(beside(&vsock.socket)),
             None => paths,

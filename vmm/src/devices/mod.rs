@@ -8,6 +8,7 @@ pub mod balloon;
 pub mod block;
 pub mod console;
 pub mod counters;
+pub mod net;
 pub(crate) mod queue;
 pub mod rng;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! `{"rorqual_snapshot":1,"bytes":N,"sha256":"…"}\n{…}`. A reader of another format refuses it by the first line alone.
 
 use std::fs::Metadata;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,15 @@ impl FileIdentity {
     }
 }
 
+/// The addresses of a machine's network, which its guest has been told.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NetworkRecord {
+    /// That of IPv4, as `198.19.64.0/24`.
+    pub subnet: String,
+    /// The first 64 bits of IPv6.
+    pub prefix6: Ipv6Addr,
+}
+
 /// What must be the same in the machine a snapshot is restored into.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Shape {
@@ -55,6 +65,8 @@ pub struct Shape {
     pub memory_mib: u64,
     /// Context ID of the guest, when it has a vsock device.
     pub guest_cid: Option<u32>,
+    /// The addresses of its network, when it has a card.
+    pub network: Option<NetworkRecord>,
     /// The disks in their order: identity, and the image as it was.
     pub disks: Vec<(String, FileIdentity)>,
 }
@@ -68,6 +80,7 @@ impl Shape {
             cpus: config.cpus,
             memory_mib: config.memory_mib,
             guest_cid: config.vsock.as_ref().map(|vsock| vsock.guest_cid),
+            network: config.network.clone(),
             disks: config.block.iter().map(disk).collect::<std::io::Result<_>>()?,
         })
     }
@@ -80,6 +93,7 @@ impl Shape {
         changed("processors", self.cpus.into(), other.cpus.into())
             .or_else(|| changed("MiB of memory", self.memory_mib, other.memory_mib))
             .or_else(|| (self.guest_cid != other.guest_cid).then(|| "its vsock device is another one".to_owned()))
+            .or_else(|| (self.network != other.network).then(|| "its network is another one".to_owned()))
             .or_else(|| {
                 let names = |shape: &Self| shape.disks.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
                 (names(self) != names(other)).then(|| "its disks are others".to_owned())
@@ -190,6 +204,10 @@ mod tests {
                 cpus: 1,
                 memory_mib: 128,
                 guest_cid: Some(3),
+                network: Some(NetworkRecord {
+                    subnet: "198.19.64.0/24".to_owned(),
+                    prefix6: "fd00:1:2:3::".parse().unwrap(),
+                }),
                 disks: vec![("root".to_owned(), file), ("data".to_owned(), file)],
             },
             memory: MemoryRecord { bytes: 3, file, changed: (6, 7), pieces: vec![Some(1), None] },
@@ -236,6 +254,9 @@ mod tests {
         let mut now = then.clone();
         now.disks[1].1.modified.1 += 1;
         assert!(then.difference(&now).unwrap().contains("disk data has changed"));
+        let mut now = then.clone();
+        now.network = None;
+        assert!(then.difference(&now).unwrap().contains("network is another"));
         let mut now = then.clone();
         now.disks.pop();
         assert!(then.difference(&now).unwrap().contains("disks are others"));

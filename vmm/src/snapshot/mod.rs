@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{ErrorCode, Failure};
 
-use self::document::Document;
+use self::document::{Document, NetworkRecord};
 
 const DOCUMENT: &str = "state.json";
 const DOCUMENT_NEW: &str = "state.json.new";
@@ -51,6 +51,11 @@ pub fn open(directory: &Path) -> Result<Opened, Failure> {
         .map_err(|error| refused(format!("cannot open {MEMORY}: {error}")))?;
     memory::check(&memory, &document.memory).map_err(refused)?;
     Ok(Opened { document, memory, directory: directory.to_owned() })
+}
+
+/// The addresses of the network of a saved machine, if they can be read; [`open`] tells why not.
+pub fn network(directory: &Path) -> Option<NetworkRecord> {
+    Document::parse(&fs::read(directory.join(DOCUMENT)).ok()?).ok()?.shape.network
 }
 
 impl Opened {

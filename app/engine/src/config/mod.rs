@@ -41,6 +41,15 @@ const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its defa
 # network interface. An address that is given (-p 192.168.1.5:8080:80) is used as it is.
 # bind = "localhost"
 
+[network]
+# The machine's own network, which only it sees; Rorqual chooses one that this computer has no route to. Set one of 16 addresses or
+# more when the choice is in your way. A change counts from the machine's next start.
+# subnet = ""
+# Whether containers reach what listens on this computer's localhost, by the name host.docker.internal.
+# host_access = true
+# Whether link-local addresses (169.254.0.0/16, where clouds keep a machine's secrets) are closed to containers.
+# block_link_local = true
+
 [image]
 # A guest image to use instead of the one that came with Rorqual: the full path of its directory.
 # path = ""
@@ -81,6 +90,17 @@ pub enum BindPolicy {
     All,
 }
 
+/// What containers reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// The machine's network, as the user wants it: `10.77.0.0/24`.
+    pub subnet: Option<String>,
+    /// The host's localhost, as `host.docker.internal`.
+    pub host_access: bool,
+    /// Link-local addresses are closed.
+    pub block_link_local: bool,
+}
+
 /// The settings of `config.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -90,6 +110,8 @@ pub struct Config {
     pub machine: MachineConfig,
     /// Where published ports listen.
     pub bind: BindPolicy,
+    /// What containers reach.
+    pub network: NetworkConfig,
     /// A guest image that is used before all others.
     pub image: Option<PathBuf>,
     /// tracing filter of the daemon's log.
@@ -102,6 +124,7 @@ impl Default for Config {
             accelerator: AcceleratorChoice::Auto,
             machine: MachineConfig::default(),
             bind: BindPolicy::Localhost,
+            network: NetworkConfig { subnet: None, host_access: true, block_link_local: true },
             image: None,
             log: "info".to_owned(),
         }
@@ -123,9 +146,10 @@ impl Config {
     fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
-        settings.root(&["machine", "ports", "image", "daemon"])?;
+        settings.root(&["machine", "ports", "network", "image", "daemon"])?;
         let machine = settings.section("machine", &["accelerator", "cpus", "memory_mib", "disk_gib"])?;
         let ports = settings.section("ports", &["bind"])?;
+        let network = settings.section("network", &["subnet", "host_access", "block_link_local"])?;
         let image = settings.section("image", &["path"])?;
         let daemon = settings.section("daemon", &["log"])?;
         Ok(Self {
@@ -136,6 +160,18 @@ impl Config {
                 &[("localhost", BindPolicy::Localhost), ("all", BindPolicy::All)],
                 default.bind,
             )?,
+            network: NetworkConfig {
+                subnet: network
+                    .text("subnet", |text| {
+                        if text.is_empty() || is_subnet(text) {
+                            return Ok(());
+                        }
+                        Err("must be a network of 16 addresses or more such as \"10.77.0.0/24\"".to_owned())
+                    })?
+                    .filter(|text| !text.is_empty()),
+                host_access: network.boolean("host_access", default.network.host_access)?,
+                block_link_local: network.boolean("block_link_local", default.network.block_link_local)?,
+            },
             image: image
                 .text("path", |text| {
                     let fits = text.is_empty() || Path::new(text).is_absolute();
@@ -151,6 +187,14 @@ impl Config {
                 .unwrap_or(default.log),
         })
     }
+}
+
+/// Whether `text` is a network of IPv4 as the monitor takes it: 8 to 28 bits, and none set behind them.
+fn is_subnet(text: &str) -> bool {
+    let parts = text
+        .split_once('/')
+        .and_then(|(address, prefix)| Some((address.parse::<std::net::Ipv4Addr>().ok()?, prefix.parse::<u32>().ok()?)));
+    parts.is_some_and(|(address, prefix)| (8..=28).contains(&prefix) && address.to_bits() << prefix == 0)
 }
 
 #[cfg(test)]
@@ -182,6 +226,10 @@ mod tests {
         let config = Config::parse(Path::new("c"), text).unwrap();
         assert_eq!((config.accelerator, config.machine.cpus), (AcceleratorChoice::Uml, 4));
         assert_eq!((config.bind, config.image), (BindPolicy::All, Some(PathBuf::from("/i"))));
+        let text = "[network]\nsubnet = \"10.77.0.0/24\"\nhost_access = false\nblock_link_local = false\n";
+        let network = Config::parse(Path::new("c"), text).unwrap().network;
+        assert_eq!(network.subnet.as_deref(), Some("10.77.0.0/24"));
+        assert!(!network.host_access && !network.block_link_local);
     }
 
     #[test]
@@ -191,7 +239,7 @@ mod tests {
         assert!(
             problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?")
         );
-        assert!(problem("colour = 1\n").contains("known are machine, ports, image, daemon"));
+        assert!(problem("colour = 1\n").contains("known are machine, ports, network, image, daemon"));
     }
 
     #[test]
@@ -204,6 +252,10 @@ mod tests {
         assert!(problem("[machine]\ncpus = 0").contains("config.toml:2: cpus"));
         assert!(problem("[machine]\naccelerator = \"hvf\"").contains("must be one of \"auto\", \"kvm\", \"uml\""));
         assert!(problem("[image]\npath = \"here\"").contains("full path"));
+        for subnet in ["10.77.0.1/24", "10.0.0.0/29", "10.0.0.0", "fd00::/64"] {
+            assert!(problem(&format!("[network]\nsubnet = \"{subnet}\"")).contains("16 addresses or more"), "{subnet}");
+        }
+        assert!(problem("[network]\nhost_access = 1").contains("must be true or false"));
         assert!(problem("[daemon]\nlog = \"a=b=c\"").contains("log filter"));
         assert!(problem("machine = 3").contains("config.toml:1: machine is a section"));
     }

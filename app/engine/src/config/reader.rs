@@ -149,6 +149,12 @@ impl Section<'_> {
         })
     }
 
+    /// Yes or no.
+    pub(super) fn boolean(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        let Some(item) = self.get(key) else { return Ok(default) };
+        item.as_bool().ok_or_else(|| self.bad(key, item, "must be true or false"))
+    }
+
     /// One word of `choices`, each with its meaning.
     pub(super) fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)], default: T) -> Result<T, ConfigError> {
         let Some(item) = self.get(key) else { return Ok(default) };

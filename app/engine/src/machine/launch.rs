@@ -12,7 +12,7 @@ use super::{
     guest::{self, Notices},
     progress::Progress,
     suspend,
-    vmm::{self, BlockConfig, KernelConfig, Vmm, VmmConfig, VmmError, VsockConfig},
+    vmm::{self, BlockConfig, KernelConfig, NetConfig, Vmm, VmmConfig, VmmError, VsockConfig},
 };
 use crate::{
     config::{AcceleratorChoice, BindPolicy, Config, ConfigError, MachineConfig},
@@ -292,6 +292,11 @@ async fn prepare(
         block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],
         vsock: VsockConfig { guest_cid: GUEST_CID, socket: paths.vsock_socket() },
         restore,
+        net: Some(NetConfig {
+            subnet: config.network.subnet.clone(),
+            host_access: config.network.host_access,
+            block_link_local: config.network.block_link_local,
+        }),
         console_log: paths.console_log(),
         control_socket: paths.control_socket(),
     };

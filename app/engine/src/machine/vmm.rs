@@ -128,6 +128,9 @@ pub(crate) struct VmmConfig {
     /// A directory with a saved state to go on from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) restore: Option<PathBuf>,
+    /// Machines that an older daemon started have none.
+    #[serde(default)]
+    pub(crate) net: Option<NetConfig>,
     pub(crate) console_log: PathBuf,
     pub(crate) control_socket: PathBuf,
 }
@@ -150,6 +153,14 @@ pub(crate) struct BlockConfig {
 pub(crate) struct VsockConfig {
     pub(crate) guest_cid: u32,
     pub(crate) socket: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NetConfig {
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) subnet: Option<String>,
+    pub(crate) host_access: bool,
+    pub(crate) block_link_local: bool,
 }
 
 /// How a machine ended.

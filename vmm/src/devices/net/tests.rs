@@ -1,0 +1,258 @@
+//! The device driven by a model of a guest, before a network of frames kept in lists.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+
+use nix::sys::eventfd::EventFd;
+use virtio_queue::QueueT;
+
+use super::backend::Checksum;
+use super::*;
+use crate::devices::test_queues::{Descriptor, TestQueues};
+
+#[derive(Default)]
+struct Frames {
+    from_guest: Vec<(Vec<u8>, Offload)>,
+    to_guest: VecDeque<(Vec<u8>, Offload)>,
+    accepts: Accepts,
+    called_again: usize,
+}
+
+/// A network whose frames the test sees.
+struct Network {
+    frames: Arc<Mutex<Frames>>,
+    event: EventFd,
+}
+
+impl Backend for Network {
+    fn event_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+
+    fn host_events(&mut self, _now: Instant) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn receive(&mut self, frame: Span<'_, '_>, offload: &Offload, _now: Instant) {
+        let mut bytes = vec![0; frame.len()];
+        frame.copy_to(&mut bytes);
+        self.frames.lock().unwrap().from_guest.push((bytes, *offload));
+    }
+
+    fn has_frames(&self) -> bool {
+        !self.frames.lock().unwrap().to_guest.is_empty()
+    }
+
+    fn transmit(&mut self, room: Span<'_, '_>, _now: Instant) -> Transmit {
+        let frames = &mut self.frames.lock().unwrap().to_guest;
+        let Some((frame, offload)) = frames.front() else { return Transmit::Nothing };
+        if frame.len() > room.len() {
+            return Transmit::NeedsRoom;
+        }
+        let (length, offload) = (room.copy_from(frame), *offload);
+        frames.pop_front();
+        Transmit::Frame(length, offload)
+    }
+
+    fn settle(&mut self, _now: Instant) {}
+
+    fn call_again(&mut self) {
+        self.frames.lock().unwrap().called_again += 1;
+    }
+
+    fn accepts(&mut self, accepts: Accepts) {
+        self.frames.lock().unwrap().accepts = accepts;
+    }
+
+    fn reset(&mut self) {
+        self.frames.lock().unwrap().to_guest.clear();
+    }
+}
+
+/// A device whose driver has taken all features but `without`.
+fn device_without(without: u64) -> (NetDevice, Arc<Mutex<Frames>>, TestQueues) {
+    let frames = Arc::new(Mutex::new(Frames::default()));
+    let network = Network { frames: frames.clone(), event: EventFd::new().unwrap() };
+    let mut device = NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000 }, Box::new(network), None);
+    device.acknowledge_features(device.offered_features() & !without);
+    (device, frames, TestQueues::new(&QUEUE_SIZES))
+}
+
+fn device() -> (NetDevice, Arc<Mutex<Frames>>, TestQueues) {
+    device_without(0)
+}
+
+fn counter(device: &NetDevice, name: &str) -> u64 {
+    device.statistics().snapshot().into_iter().find(|(key, _)| *key == name).unwrap().1
+}
+
+fn frame(length: usize) -> Vec<u8> {
+    (0..length).map(|index| index as u8).collect()
+}
+
+fn give(frames: &Arc<Mutex<Frames>>, frame: Vec<u8>) {
+    frames.lock().unwrap().to_guest.push_back((frame, Offload::default()));
+}
+
+#[test]
+fn frames_of_the_guest_reach_the_network_whatever_their_descriptors() {
+    let (mut device, frames, mut queues) = device();
+    let offload = Offload {
+        checksum: Some(Checksum { start: 34, offset: 16 }),
+        segmentation: Segmentation::Tcp4,
+        segment_bytes: 1460,
+    };
+    let mut contents = header::encode(&offload, 54, 0).to_vec();
+    contents.extend(frame(3000));
+    queues.add_with(TX, &[Descriptor::readable(12), Descriptor::readable(3000)], &contents);
+    queues.add_with(TX, &[Descriptor::readable(7), Descriptor::readable(20), Descriptor::readable(2985)], &contents);
+    device.queue_kicked(TX, &mut queues).unwrap();
+    let received = &frames.lock().unwrap().from_guest;
+    assert_eq!(received.len(), 2);
+    for (bytes, seen) in received {
+        assert_eq!((bytes, *seen), (&frame(3000), offload));
+    }
+    assert_eq!(queues.used(TX).len(), 2);
+    assert_eq!(queues.signals(TX), 1, "one interrupt for the batch");
+    assert_eq!((counter(&device, "frames_from_guest"), counter(&device, "bytes_from_guest")), (2, 6000));
+}
+
+#[test]
+fn a_large_frame_takes_as_many_buffers_as_it_needs() {
+    let (mut device, frames, mut queues) = device();
+    let heads: Vec<_> = (0..4).map(|_| queues.add(RX, &[Descriptor::writable(1000)])).collect();
+    give(&frames, frame(2500));
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    let used = queues.used(RX);
+    assert_eq!(used, [(heads[0], 1000), (heads[1], 1000), (heads[2], 512), (heads[3], 72)]);
+    let first = queues.read(heads[0], 1000);
+    assert_eq!((first[10], first[11], &first[12..]), (3, 0, &frame(2500)[..988]), "three buffers");
+    assert_eq!(queues.read(heads[2], 512), frame(2500)[1988..]);
+    assert_eq!(queues.read(heads[3], 72)[10], 1);
+    assert_eq!(counter(&device, "frames_to_guest"), 2);
+}
+
+#[test]
+fn what_the_guest_has_no_room_for_waits_and_nothing_is_lost() {
+    let (mut device, frames, mut queues) = device();
+    let first = queues.add(RX, &[Descriptor::writable(1000)]);
+    give(&frames, frame(1500));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!(queues.used(RX), []);
+    assert_eq!((counter(&device, "rx_starved"), frames.lock().unwrap().called_again), (1, 0));
+    let second = queues.add(RX, &[Descriptor::writable(1000)]);
+    device.queue_kicked(RX, &mut queues).unwrap();
+    assert_eq!(queues.used(RX), [(first, 1000), (second, 512)]);
+    assert!(frames.lock().unwrap().to_guest.is_empty());
+}
+
+#[test]
+fn buffers_that_were_looked_at_and_not_used_are_used_next_time() {
+    let (mut device, frames, mut queues) = device();
+    let heads: Vec<_> = (0..64).map(|_| queues.add(RX, &[Descriptor::writable(4000)])).collect();
+    for index in 0..5 {
+        give(&frames, frame(60 + index));
+        device.host_event(&mut queues).unwrap();
+    }
+    let expected: Vec<_> = (0..5).map(|index| (heads[index], 72 + index as u32)).collect();
+    assert_eq!(queues.used(RX), expected);
+}
+
+#[test]
+fn a_driver_that_does_not_merge_gets_each_frame_in_one_buffer() {
+    let (mut device, frames, mut queues) = device_without(1 << VIRTIO_NET_F_MRG_RXBUF);
+    let small = queues.add(RX, &[Descriptor::writable(100)]);
+    let large = queues.add(RX, &[Descriptor::writable(12), Descriptor::writable(2000)]);
+    give(&frames, frame(1500));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!(queues.used(RX), [(small, 0), (large, 1512)]);
+    assert_eq!(queues.read(large, 1512)[12..], frame(1500));
+}
+
+#[test]
+fn a_flood_is_handled_in_portions() {
+    let (mut device, frames, mut queues) = device();
+    for _ in 0..BUDGET + 10 {
+        give(&frames, frame(60));
+    }
+    for _ in 0..64 {
+        queues.add(RX, &[Descriptor::writable(40_000)]);
+    }
+    device.host_event(&mut queues).unwrap();
+    assert_eq!(queues.used(RX).len(), 64);
+    assert!(queues.signals(RX) >= 4, "the guest works on the first while the last are filled");
+    // Starved: it is the guest's turn.
+    assert_eq!(frames.lock().unwrap().called_again, 0);
+}
+
+#[test]
+fn chains_that_break_the_rules_stop_the_device() {
+    let header = Descriptor::readable(12);
+    let tx = [
+        vec![Descriptor::readable(11)],
+        vec![Descriptor::writable(100)],
+        vec![header.clone(), Descriptor::writable(100)],
+        vec![header.clone(), Descriptor { address: Some(u64::MAX - 10), ..Descriptor::readable(100) }],
+        vec![header.clone(), Descriptor { address: Some(0), ..Descriptor::readable(u32::MAX) }],
+        vec![header.clone(), Descriptor { address: Some(0), ..Descriptor::readable(70_000) }],
+    ];
+    let rx = [
+        vec![Descriptor::writable(11)],
+        vec![Descriptor::readable(1000)],
+        vec![Descriptor { address: Some(u64::MAX - 10), ..Descriptor::writable(1000) }],
+    ];
+    for (index, cases) in [(TX, tx.as_slice()), (RX, rx.as_slice())] {
+        for descriptors in cases {
+            let (mut device, frames, mut queues) = device();
+            give(&frames, frame(60));
+            queues.add(index, descriptors);
+            let error = device.queue_kicked(index, &mut queues).unwrap_err();
+            assert!(matches!(error, DeviceError::Guest { queue, .. } if queue == index), "{descriptors:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_header_that_asks_for_what_was_not_offered_drops_its_frame() {
+    let (mut device, frames, mut queues) = device();
+    for header in [[0xff; 12], [1, 0, 0, 0, 0, 0, 90, 0, 16, 0, 0, 0]] {
+        let mut contents = header.to_vec();
+        contents.extend(frame(100));
+        queues.add_with(TX, &[Descriptor::readable(112)], &contents);
+    }
+    queues.add_with(TX, &[Descriptor::readable(12 + 13)], &[0; 25]);
+    device.queue_kicked(TX, &mut queues).unwrap();
+    assert!(frames.lock().unwrap().from_guest.is_empty());
+    assert_eq!((counter(&device, "frames_dropped"), queues.used(TX).len()), (3, 3));
+}
+
+#[test]
+fn the_configuration_space_has_address_and_mtu() {
+    let (device, _, _) = device();
+    let mut config = [0xff; 16];
+    device.read_config(0, &mut config);
+    assert_eq!(config, [2, 0, 0, 0, 0, 7, 0, 0, 1, 0, 0x28, 0x23, 0, 0, 0, 0]);
+    let mut beyond = [0xff; 4];
+    device.read_config(u64::MAX, &mut beyond);
+    assert_eq!(beyond, [0; 4]);
+}
+
+#[test]
+fn the_network_hears_what_the_driver_takes() {
+    let (_, frames, _) = device_without(1 << VIRTIO_NET_F_GUEST_TSO6);
+    assert_eq!(frames.lock().unwrap().accepts, Accepts { checksum: true, tcp4: true, tcp6: false });
+}
+
+#[test]
+fn queues_that_are_not_set_up_are_left_alone() {
+    let (mut device, frames, mut queues) = device();
+    give(&frames, frame(60));
+    for index in [RX, TX] {
+        queues.queue(index).set_ready(false);
+        device.queue_kicked(index, &mut queues).unwrap();
+    }
+    assert_eq!((queues.used(RX).len(), queues.used(TX).len()), (0, 0));
+}

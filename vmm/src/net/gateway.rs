@@ -1,0 +1,595 @@
+//! The gateway: the backend of the network device.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::dhcp;
+use super::dns::{self, Client, Resolver};
+use super::flows::{Arrival, Flow, Flows, Kind, unreachable_by};
+use super::fragments::Fragments;
+use super::network::{Destination, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GUEST_MAC, MTU, Network};
+use super::sockets::{EVENTS, Sockets};
+use super::stats::{GatewayStatistics, count};
+use super::streams::{Streams, quoted_syn, reason_of};
+use super::tcp::{self, FlowId, Notice, Offloads, Readiness, Segment, Slice, Span, Splice};
+use super::wire::{
+    Arp, BROADCAST, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, ICMP, ICMPV6,
+    Ip, Mac, RouterAdvertisement, Solicitation, TCP, UDP, Udp, Unreachable, advertise_neighbour, checksum,
+    solicitation, unreachable, write_ethernet, write_ip, write_udp_header,
+};
+use crate::devices::net::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
+
+/// From us to the guest.
+pub(super) const MACS: (Mac, Mac) = (GATEWAY_MAC, GUEST_MAC);
+/// Flows of datagrams at once: a descriptor each.
+const FLOWS_MAX: usize = 4096;
+/// Answers that wait for receive buffers. Beyond it they are lost: the guest asks again.
+const REPLIES_MAX: usize = 256;
+/// Rounds of events taken in one call.
+const EVENT_ROUNDS: usize = 8;
+/// Headers of a frame that TCP is told from all else by: Ethernet, and the longest of IPv4.
+const HEADERS_BYTES: usize = ETHERNET_BYTES + 60;
+/// Least room worth offering to TCP.
+const TCP_ROOM_BYTES: usize = 128;
+
+/// A frame made here.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    pub(super) bytes: Vec<u8>,
+    pub(super) checksum: Option<Checksum>,
+}
+
+/// The gateway of one guest.
+pub struct Gateway {
+    network: Network,
+    accepts: Accepts,
+    sockets: Sockets,
+    flows: Flows,
+    splice: Splice,
+    streams: Streams,
+    /// TCP has the next turn, before datagrams.
+    tcp_next: bool,
+    resolver: Resolver,
+    fragments: Fragments,
+    replies: VecDeque<Frame>,
+    statistics: Arc<GatewayStatistics>,
+    /// The host lets this user have no ping sockets: said once.
+    pings_forbidden: bool,
+    scratch: Vec<u8>,
+}
+
+impl Gateway {
+    /// The gateway of `machine` in `network`, that resolves names as `resolv_conf` says.
+    pub fn new(machine: &str, network: Network, resolv_conf: &Path) -> io::Result<Self> {
+        let sockets = Sockets::new()?;
+        let connector = Box::new(tcp::Sockets::new(sockets.epoll()));
+        let mut key = [0; 16];
+        fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+        let settings = tcp::Settings { mtu: MTU, ..tcp::Settings::default() };
+        Ok(Self {
+            accepts: Accepts::default(),
+            sockets,
+            splice: Splice::new(Instant::now(), &settings, key, connector),
+            streams: Streams::new(network),
+            tcp_next: false,
+            flows: Flows::new(FLOWS_MAX),
+            resolver: Resolver::new(machine, &network, resolv_conf),
+            fragments: Fragments::default(),
+            replies: VecDeque::new(),
+            statistics: Arc::default(),
+            pings_forbidden: false,
+            scratch: Vec::new(),
+            network,
+        })
+    }
+
+    /// The gateway's counters, for any thread.
+    pub fn statistics(&self) -> Arc<GatewayStatistics> {
+        Arc::clone(&self.statistics)
+    }
+
+    /// Takes a frame if it is a whole packet of TCP, without copying its payload.
+    fn take_tcp(&mut self, frame: Span<'_, '_>, offload: &Offload, now: Instant) -> bool {
+        let mut headers = [0; HEADERS_BYTES];
+        let copied = frame.copy_to(&mut headers);
+        let Some(ethernet) = Ethernet::read(&headers[..copied]) else { return false };
+        let packet_bytes = frame.len() - ETHERNET_BYTES;
+        let Some(head) = Head::read(ethernet.kind, ethernet.payload, packet_bytes) else { return false };
+        if head.protocol != TCP || ethernet.source != GUEST_MAC || ethernet.destination != GATEWAY_MAC {
+            return false;
+        }
+        if !self.network.may_send_from(head.source) {
+            return false;
+        }
+        let segment = Segment {
+            source: head.source,
+            destination: head.destination,
+            bytes: frame.after(ETHERNET_BYTES + head.header_bytes).first(head.payload_bytes),
+            checksum: match offload.checksum {
+                Some(_) => tcp::Checksum::Partial,
+                None => tcp::Checksum::Complete,
+            },
+        };
+        self.splice.receive(now, &segment, &mut self.streams);
+        true
+    }
+
+    /// Takes any other frame.
+    fn take(&mut self, frame: &[u8], offload: &Offload, now: Instant) {
+        let Some(ethernet) = Ethernet::read(frame) else { return count(&self.statistics.malformed) };
+        if ethernet.source != GUEST_MAC {
+            return count(&self.statistics.spoofed);
+        }
+        let to_us = ethernet.destination == GATEWAY_MAC || ethernet.destination[0] & 1 == 1;
+        if !to_us {
+            return;
+        }
+        let packet = match ethernet.kind {
+            ETHERTYPE_ARP => return self.answer_arp(ethernet.payload),
+            ETHERTYPE_IPV4 => Ip::read_v4(ethernet.payload),
+            ETHERTYPE_IPV6 => Ip::read_v6(ethernet.payload),
+            _ => return,
+        };
+        let Some(mut packet) = packet else { return count(&self.statistics.malformed) };
+        if packet.protocol == ICMPV6 && self.answer_neighbour(&packet) {
+            return;
+        }
+        // Before it has an address, a guest may ask for one.
+        if packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && packet.protocol == UDP {
+            return self.answer_dhcp(&packet);
+        }
+        if !self.network.may_send_from(packet.source) {
+            // What a guest says to its link from its own address of the link is for no router.
+            let own = matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local() || source.is_unspecified());
+            if !own {
+                count(&self.statistics.spoofed);
+            }
+            return;
+        }
+        let whole;
+        if let Some(fragment) = packet.fragment {
+            let Some(payload) = self.fragments.add(&packet, fragment, now) else { return };
+            whole = payload;
+            (packet.payload, packet.fragment) = (&whole, None);
+        }
+        match packet.protocol {
+            UDP => self.take_datagram(&packet, offload, now),
+            ICMP | ICMPV6 => self.take_ping(&packet, now),
+            _ => {
+                if let Some(reason) = self.refusal(packet.destination) {
+                    self.refuse(&packet, reason);
+                }
+            }
+        }
+    }
+
+    /// Why a packet goes nowhere that is neither of UDP, TCP nor ICMP; None when nothing is said.
+    fn refusal(&self, destination: IpAddr) -> Option<Unreachable> {
+        match self.network.destination(destination) {
+            Destination::Dropped => None,
+            Destination::Refused(reason) => Some(reason),
+            Destination::Gateway | Destination::Socket(_) => Some(Unreachable::Prohibited),
+        }
+    }
+
+    fn answer_arp(&mut self, packet: &[u8]) {
+        let Some(request) = Arp::read_request(packet) else { return };
+        let ours = [self.network.v4.gateway, self.network.v4.host].contains(&request.target);
+        if !ours || request.sender.0 != GUEST_MAC {
+            return;
+        }
+        self.reply(|frame| {
+            request.write_reply(frame, GATEWAY_MAC);
+            None
+        });
+    }
+
+    /// Answers what belongs to neighbour discovery; false for other messages.
+    fn answer_neighbour(&mut self, packet: &Ip<'_>) -> bool {
+        let IpAddr::V6(source) = packet.source else { return false };
+        match solicitation(packet) {
+            None => false,
+            Some(Solicitation::Router) => {
+                let Network { v6, .. } = self.network;
+                let advertisement = RouterAdvertisement {
+                    router: GATEWAY_LINK_LOCAL,
+                    prefix: self.network.prefix6(),
+                    resolver: v6.gateway,
+                    mtu: MTU,
+                };
+                self.reply(|frame| {
+                    advertisement.write(frame, MACS);
+                    None
+                });
+                true
+            }
+            Some(Solicitation::Neighbour(target)) => {
+                if [self.network.v6.gateway, self.network.v6.host, GATEWAY_LINK_LOCAL].contains(&target) {
+                    self.reply(|frame| {
+                        advertise_neighbour(frame, MACS, target, source);
+                        None
+                    });
+                }
+                true
+            }
+        }
+    }
+
+    fn answer_dhcp(&mut self, packet: &Ip<'_>) {
+        let Some(datagram) = Udp::read(packet.payload) else { return count(&self.statistics.malformed) };
+        if (datagram.source, datagram.destination) != (dhcp::CLIENT_PORT, dhcp::SERVER_PORT) {
+            return;
+        }
+        let Some(answer) = dhcp::answer(datagram.payload, &self.network) else { return };
+        let to_all = dhcp::wants_broadcast(datagram.payload) || packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let (mac, to) = if to_all { (BROADCAST, Ipv4Addr::BROADCAST.into()) } else { (GUEST_MAC, packet.source) };
+        let source = SocketAddr::new(self.network.v4.gateway.into(), dhcp::SERVER_PORT);
+        self.reply(|frame| {
+            let destination = SocketAddr::new(to, dhcp::CLIENT_PORT);
+            let checksum = write_udp_header(frame, (GATEWAY_MAC, mac), source, destination, answer.len());
+            frame.extend(&answer);
+            Some(checksum)
+        });
+    }
+
+    fn take_datagram(&mut self, packet: &Ip<'_>, offload: &Offload, now: Instant) {
+        let Some(datagram) = Udp::read(packet.payload) else { return count(&self.statistics.malformed) };
+        let guest = SocketAddr::new(packet.source, datagram.source);
+        let remote = SocketAddr::new(packet.destination, datagram.destination);
+        let target = match self.network.destination(packet.destination) {
+            Destination::Socket(target) => target,
+            Destination::Gateway => match datagram.destination {
+                dns::PORT => {
+                    count(&self.statistics.dns_queries);
+                    self.resolver.ask(Client::Datagram(guest, remote), datagram.payload, &mut self.sockets, now);
+                    return self.give_answers(now);
+                }
+                dhcp::SERVER_PORT => return self.answer_dhcp(packet),
+                _ => return self.refuse(packet, Unreachable::Port),
+            },
+            Destination::Refused(reason) => return self.refuse(packet, reason),
+            Destination::Dropped => return,
+        };
+        let flow = Flow { kind: Kind::Udp, guest, remote };
+        // Several of one size in one frame, or one.
+        let size = match offload.segmentation {
+            Segmentation::Udp => usize::from(offload.segment_bytes),
+            _ => datagram.payload.len().max(1),
+        };
+        if datagram.payload.is_empty() {
+            return self.send(flow, target, &[], packet, now);
+        }
+        for part in datagram.payload.chunks(size) {
+            self.send(flow, target, part, packet, now);
+        }
+    }
+
+    fn take_ping(&mut self, packet: &Ip<'_>, now: Instant) {
+        let v6 = packet.source.is_ipv6();
+        let Some(echo) = Echo::read_request(packet.payload, v6) else { return };
+        let target = match self.network.destination(packet.destination) {
+            // The host itself answers as surely as its gateway does.
+            Destination::Socket(target) if target.is_loopback() => {
+                return self.answer_ping(&echo, packet.destination, packet.source);
+            }
+            Destination::Gateway => return self.answer_ping(&echo, packet.destination, packet.source),
+            Destination::Socket(target) => target,
+            Destination::Refused(reason) => return self.refuse(packet, reason),
+            Destination::Dropped => return,
+        };
+        count(&self.statistics.pings);
+        let flow = Flow {
+            kind: Kind::Ping,
+            guest: SocketAddr::new(packet.source, echo.identifier),
+            remote: SocketAddr::new(packet.destination, 0),
+        };
+        self.send(flow, target, &echo.request(v6), packet, now);
+    }
+
+    fn answer_ping(&mut self, echo: &Echo<'_>, from: IpAddr, to: IpAddr) {
+        count(&self.statistics.pings);
+        self.reply(|frame| {
+            echo.write_reply(frame, MACS, from, to);
+            None
+        });
+    }
+
+    fn send(&mut self, flow: Flow, target: IpAddr, datagram: &[u8], packet: &Ip<'_>, now: Instant) {
+        match self.flows.send(flow, target, datagram, &mut self.sockets, now) {
+            Ok(new) => {
+                if new && flow.kind == Kind::Udp {
+                    count(&self.statistics.udp_flows);
+                }
+            }
+            Err(error) => {
+                let forbidden = flow.kind == Kind::Ping && error.raw_os_error() == Some(libc::EACCES);
+                if forbidden && !self.pings_forbidden {
+                    self.pings_forbidden = true;
+                    tracing::warn!(
+                        "the guest cannot ping beyond this computer: this system allows it to no group of this user; as root, \
+                         sysctl net.ipv4.ping_group_range=\"0 2147483647\" allows it to all"
+                    );
+                }
+                match unreachable_by(&error) {
+                    Some(reason) => self.refuse(packet, reason),
+                    None => {
+                        tracing::debug!(remote = %flow.remote, %error, "a datagram of the guest is lost");
+                        count(&self.statistics.udp_lost);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the guest that `packet` goes nowhere.
+    fn refuse(&mut self, packet: &Ip<'_>, reason: Unreachable) {
+        count(&self.statistics.refused);
+        let gateway = self.network.gateway_beside(packet.source);
+        self.reply(|frame| {
+            unreachable(frame, MACS, gateway, packet, reason);
+            None
+        });
+    }
+
+    /// The same of a datagram that was sent on `flow`.
+    fn refuse_flow(&mut self, flow: Flow, reason: Unreachable) {
+        let (guest, remote) = (flow.guest, flow.remote);
+        let mut quoted = Vec::new();
+        let macs = (GUEST_MAC, GATEWAY_MAC);
+        match flow.kind {
+            Kind::Udp => drop(write_udp_header(&mut quoted, macs, guest, remote, 0)),
+            Kind::Ping => {
+                let v6 = guest.is_ipv6();
+                let message = Echo { identifier: guest.port(), sequence: 0, data: &[] }.request(v6);
+                let protocol = if v6 { ICMPV6 } else { ICMP };
+                write_ip(&mut quoted, macs, guest.ip(), remote.ip(), protocol, message.len());
+                quoted.extend(message);
+            }
+        }
+        let packet = quoted.get(ETHERNET_BYTES..).unwrap_or_default();
+        let read = if guest.is_ipv4() { Ip::read_v4(packet) } else { Ip::read_v6(packet) };
+        if let Some(packet) = read {
+            self.refuse(&packet, reason);
+        }
+    }
+
+    /// Asks the resolver what guests have asked by TCP.
+    fn ask_for_streams(&mut self, now: Instant) {
+        while let Some((token, query)) = self.streams.next_query() {
+            count(&self.statistics.dns_queries);
+            self.resolver.ask(Client::Stream(token), &query, &mut self.sockets, now);
+            if self.streams.has_room_again(token)
+                && let Some(flow) = FlowId::from_token(token)
+            {
+                self.splice.host_event(now, flow, Readiness { writable: true, ..Readiness::default() });
+            }
+        }
+    }
+
+    /// Passes on what the resolver has.
+    fn give_answers(&mut self, now: Instant) {
+        self.ask_for_streams(now);
+        while let Some((client, message)) = self.resolver.next_answer() {
+            match client {
+                Client::Datagram(guest, gateway) => self.reply(|frame| {
+                    let checksum = write_udp_header(frame, MACS, gateway, guest, message.len());
+                    frame.extend(&message);
+                    Some(checksum)
+                }),
+                Client::Stream(token) => {
+                    if let Some(flow) = self.streams.answer(token, &message) {
+                        let readiness = Readiness { readable: true, ended: true, ..Readiness::default() };
+                        self.splice.host_event(now, flow, readiness);
+                    }
+                    self.ask_for_streams(now);
+                }
+            }
+        }
+        self.statistics.dns_failed.store(self.resolver.failed, Ordering::Relaxed);
+    }
+
+    /// Tells the guest by ICMP what became of its connections.
+    fn give_notices(&mut self) {
+        while let Some(Notice::Unreachable { guest, remote, sequence, reason }) = self.splice.next_notice() {
+            let quoted = quoted_syn(guest, remote, sequence, (GUEST_MAC, GATEWAY_MAC));
+            let packet = quoted.get(ETHERNET_BYTES..).unwrap_or_default();
+            let read = if guest.is_ipv4() { Ip::read_v4(packet) } else { Ip::read_v6(packet) };
+            if let Some(packet) = read {
+                self.refuse(&packet, reason_of(reason));
+            }
+        }
+    }
+
+    /// Has TCP write its next packet to `room`.
+    fn transmit_tcp(&mut self, room: Span<'_, '_>, now: Instant) -> Transmit {
+        let pieces: Vec<Slice<'_>> = room.after(ETHERNET_BYTES).pieces().collect();
+        let Some(packet) = self.splice.transmit(now, &pieces) else { return Transmit::Nothing };
+        let mut header = Vec::with_capacity(ETHERNET_BYTES);
+        let kind = if packet.destination.is_ipv4() { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 };
+        write_ethernet(&mut header, GUEST_MAC, GATEWAY_MAC, kind);
+        room.copy_from(&header);
+        let (segmentation, segment_bytes) = match packet.segmentation {
+            None => (Segmentation::None, 0),
+            Some(tcp::Segmentation::V4(bytes)) => (Segmentation::Tcp4, bytes),
+            Some(tcp::Segmentation::V6(bytes)) => (Segmentation::Tcp6, bytes),
+        };
+        let checksum =
+            packet.checksum.map(|place| Checksum { start: place.start + ETHERNET_BYTES as u16, offset: place.offset });
+        Transmit::Frame(ETHERNET_BYTES + packet.length, Offload { checksum, segmentation, segment_bytes })
+    }
+
+    /// Queues a frame for the guest.
+    fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Checksum>) {
+        if self.replies.len() >= REPLIES_MAX {
+            return count(&self.statistics.replies_dropped);
+        }
+        let mut frame = Frame::default();
+        frame.checksum = write(&mut frame.bytes);
+        self.replies.push_back(frame);
+    }
+
+    /// Makes a frame of what came next on a flow.
+    fn next_arrival(&mut self, now: Instant) {
+        match self.flows.next(now) {
+            None => {}
+            Some(Arrival::Unreachable(flow, reason)) => self.refuse_flow(flow, reason),
+            Some(Arrival::Datagram(flow, datagram)) => {
+                let mut frame = Frame::default();
+                match flow.kind {
+                    Kind::Udp => {
+                        frame.checksum =
+                            Some(write_udp_header(&mut frame.bytes, MACS, flow.remote, flow.guest, datagram.len()));
+                        frame.bytes.extend(datagram);
+                    }
+                    Kind::Ping => {
+                        let Some(mut echo) = Echo::read_reply(datagram, flow.guest.is_ipv6()) else { return };
+                        echo.identifier = flow.guest.port();
+                        echo.write_reply(&mut frame.bytes, MACS, flow.remote.ip(), flow.guest.ip());
+                    }
+                }
+                if frame.bytes.len() > ETHERNET_BYTES + usize::from(MTU) {
+                    return count(&self.statistics.udp_lost);
+                }
+                self.replies.push_back(frame);
+            }
+        }
+    }
+}
+
+/// Writes the checksum that was left out, for a driver that wants it.
+fn complete_checksum(frame: &mut Frame) {
+    let Some(place) = frame.checksum.take() else { return };
+    let (start, offset) = (usize::from(place.start), usize::from(place.offset));
+    let Some(covered) = frame.bytes.get(start..) else { return };
+    // What is in its place now is the sum of the pseudo header, and counts. A zero would mean that there is none, in UDP; its complement is
+    // the same number.
+    let sum = match checksum(covered, 0) {
+        0 => u16::MAX,
+        sum => sum,
+    };
+    if let Some(bytes) = frame.bytes.get_mut(start + offset..start + offset + 2) {
+        bytes.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+impl Backend for Gateway {
+    fn event_fd(&self) -> BorrowedFd<'_> {
+        self.sockets.event_fd()
+    }
+
+    fn host_events(&mut self, now: Instant) -> io::Result<()> {
+        let mut ready = Vec::new();
+        for _ in 0..EVENT_ROUNDS {
+            ready.clear();
+            self.sockets.ready(&mut ready)?;
+            for &(id, events) in &ready {
+                if let Some(flow) = FlowId::from_token(id) {
+                    self.splice.host_event(now, flow, Readiness::from_epoll(events));
+                } else if !self.flows.readable(id) {
+                    self.resolver.readable(id, &mut self.sockets, now);
+                }
+            }
+            if ready.len() < EVENTS {
+                break;
+            }
+        }
+        self.give_answers(now);
+        self.give_notices();
+        Ok(())
+    }
+
+    fn receive(&mut self, frame: Span<'_, '_>, offload: &Offload, now: Instant) {
+        if self.take_tcp(frame, offload, now) {
+            self.give_answers(now);
+            return self.give_notices();
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.resize(frame.len(), 0);
+        let length = frame.copy_to(&mut scratch);
+        self.take(&scratch[..length], offload, now);
+        self.scratch = scratch;
+    }
+
+    fn has_frames(&self) -> bool {
+        !self.replies.is_empty() || self.splice.has_output() || self.flows.has_arrivals()
+    }
+
+    fn transmit(&mut self, room: Span<'_, '_>, now: Instant) -> Transmit {
+        if self.replies.is_empty() {
+            self.tcp_next = self.splice.has_output() && (self.tcp_next || !self.flows.has_arrivals());
+            if self.tcp_next {
+                self.tcp_next = false;
+                if room.len() < TCP_ROOM_BYTES {
+                    return Transmit::NeedsRoom;
+                }
+                return self.transmit_tcp(room, now);
+            }
+            self.tcp_next = true;
+            self.next_arrival(now);
+        }
+        let Some(frame) = self.replies.front_mut() else { return Transmit::Nothing };
+        if frame.bytes.len() > room.len() {
+            return Transmit::NeedsRoom;
+        }
+        if !self.accepts.checksum {
+            complete_checksum(frame);
+        }
+        let offload = Offload { checksum: frame.checksum, ..Offload::default() };
+        let length = room.copy_from(&frame.bytes);
+        self.replies.pop_front();
+        Transmit::Frame(length, offload)
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let before = (self.replies.len(), self.splice.has_output());
+        if self.splice.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.splice.timers(now);
+        }
+        let deadlines =
+            [self.flows.expire(now), self.resolver.expire(&mut self.sockets, now), self.splice.next_deadline()];
+        self.give_answers(now);
+        self.give_notices();
+        if self.replies.len() > before.0 || (self.splice.has_output() && !before.1) {
+            self.sockets.call_again();
+        }
+        self.statistics.tcp(self.splice.flows(), self.splice.buffered(), &self.splice.statistics());
+        self.statistics.udp_flows_open.store(self.flows.len() as u64, Ordering::Relaxed);
+        self.statistics.udp_flows_evicted.store(self.flows.evicted, Ordering::Relaxed);
+        self.sockets.wake_at(deadlines.into_iter().flatten().min(), now);
+    }
+
+    fn call_again(&mut self) {
+        self.sockets.call_again();
+    }
+
+    fn accepts(&mut self, accepts: Accepts) {
+        self.accepts = accepts;
+        self.splice.set_offloads(Offloads { checksum: accepts.checksum, tso4: accepts.tcp4, tso6: accepts.tcp6 });
+    }
+
+    fn reset(&mut self) {
+        self.accepts = Accepts::default();
+        self.flows.clear();
+        self.splice.reset();
+        self.streams.clear();
+        self.resolver.clear();
+        self.fragments.clear();
+        self.replies.clear();
+    }
+}
+
+/// The domains in which the guest is to look for short names: the host's.
+pub fn search_domains(resolv_conf: &Path) -> Vec<String> {
+    dns::search_domains(&fs::read_to_string(resolv_conf).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

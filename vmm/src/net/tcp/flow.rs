@@ -1,0 +1,486 @@
+//! One flow: its state, the two directions of its bytes, its timer.
+//!
+//! The states are those of RFC 9293 §3.3.2 in another cut: `Open` is every state from ESTABLISHED to LAST-ACK, told apart by
+//! which direction has ended.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::host::HostSocket;
+use super::sequence::Sequence;
+use super::wire::Parsed;
+
+/// First wait for an acknowledgment; doubled at each repetition. The link loses nothing, so this passes only when the guest had no
+/// memory for a segment or was not run for so long.
+const RETRANSMIT_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait between two repetitions or probes.
+const WAIT_MAX: Duration = Duration::from_mins(1);
+/// A guest that acknowledges nothing for so many repetitions (about ten minutes) is gone.
+const RETRANSMISSIONS_MAX: u8 = 15;
+/// As many SYNs, or answers to one, go unanswered (about two minutes).
+const SYN_RETRANSMISSIONS_MAX: u8 = 6;
+/// Silence before the first keep-alive probe, between two, and how many stay unanswered: as Linux.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_hours(2);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(75);
+const KEEP_ALIVE_PROBES_MAX: u8 = 9;
+/// Longest that a host's socket may connect; the system's own limit is below it.
+const CONNECT_MAX: Duration = Duration::from_mins(3);
+/// How long a closed flow answers a repeated FIN. The link has no memory of old segments, so this is all it is for.
+const TIME_WAIT: Duration = Duration::from_secs(2);
+/// Acknowledged bytes are taken out of the host's socket in portions of this many, or when nothing more is in flight.
+const CONSUME_BYTES: usize = 128 << 10;
+/// Least segment size taken from the guest's option; a smaller one would only make work.
+const MSS_MIN: u16 = 88;
+
+/// A flow's name: the token of its socket's epoll events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowId(u64);
+
+impl FlowId {
+    /// Set in the token of every flow.
+    pub const TOKEN_BIT: u64 = 1 << 63;
+
+    pub(super) fn new(index: u32, generation: u32) -> Self {
+        Self(Self::TOKEN_BIT | u64::from(generation >> 1) << 32 | u64::from(index))
+    }
+
+    pub(super) fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The token of epoll events.
+    pub fn token(self) -> u64 {
+        self.0
+    }
+
+    /// The flow of a token; nothing when the token is not one of a flow.
+    pub fn from_token(token: u64) -> Option<Self> {
+        (token & Self::TOKEN_BIT != 0).then_some(Self(token))
+    }
+}
+
+/// The two ends of a flow, as the guest sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// The guest's address and port.
+    pub guest: SocketAddr,
+    /// The address and port it talks to.
+    pub remote: SocketAddr,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The guest sent SYN; the host's socket connects; nothing was answered.
+    Connecting,
+    /// We sent SYN to the guest.
+    SynSent,
+    /// SYN-ACK is sent or about to be.
+    SynReceived,
+    /// Bytes may go both ways, as far as each direction has not ended.
+    Open,
+    /// Both directions ended, ours first; the socket is closed.
+    TimeWait,
+}
+
+/// Why a flow is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Closed in order on both sides.
+    Finished,
+    /// The guest reset it: the host's socket is reset.
+    ByGuest,
+    /// The host's connection broke, or the guest is gone: both sides are reset.
+    Broken,
+}
+
+/// Bytes from the host to the guest.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    /// Sequence number of our SYN.
+    pub(super) initial: Sequence,
+    /// First that is not acknowledged.
+    pub(super) unacknowledged: Sequence,
+    /// Next to be sent.
+    pub(super) next: Sequence,
+    /// One after the last that was ever sent.
+    pub(super) highest: Sequence,
+    /// The guest's window, in bytes from `unacknowledged`.
+    pub(super) window: usize,
+    /// The largest it ever was.
+    pub(super) window_max: usize,
+    /// The guest's segment from which `window` was taken.
+    pub(super) window_sequence: Sequence,
+    pub(super) window_acknowledged: Sequence,
+    /// What the guest's windows are shifted by.
+    pub(super) scale: u8,
+    /// Largest payload of a segment on the guest's link.
+    pub(super) mss: usize,
+    /// Sequence number of our FIN, once the host's stream is known to end.
+    pub(super) end: Option<Sequence>,
+    /// Our FIN was sent before the guest's came.
+    pub(super) ended_first: bool,
+    pub(super) duplicates: u8,
+    /// Duplicates before this was acknowledged belong to a loss that was answered.
+    pub(super) recover: Sequence,
+    /// Acknowledged bytes that are still in the host's socket.
+    pub(super) unconsumed: usize,
+}
+
+impl Outbound {
+    /// Bytes that may be sent.
+    pub(super) fn usable(&self) -> usize {
+        self.window.saturating_sub(self.next.since(self.unacknowledged))
+    }
+
+    /// Whether anything is sent and not acknowledged.
+    pub(super) fn in_flight(&self) -> bool {
+        self.highest != self.unacknowledged
+    }
+
+    /// Everything, the end included, is sent and acknowledged.
+    pub(super) fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.unacknowledged.is_after(end))
+    }
+
+    /// Begins again at the first byte that is not acknowledged.
+    pub(super) fn go_back(&mut self) {
+        self.next = self.unacknowledged;
+        self.recover = self.highest;
+        self.duplicates = 0;
+    }
+}
+
+/// Bytes from the guest to the host.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// Next sequence number expected.
+    pub(super) next: Sequence,
+    /// One after the last the guest may send. Never taken back.
+    pub(super) edge: Sequence,
+    /// What our windows are shifted by; nothing when the guest did not offer scaling.
+    pub(super) scale: Option<u8>,
+    /// The guest's FIN came, after all its bytes.
+    pub(super) ended: bool,
+    /// And was passed on to the host.
+    pub(super) passed_on: bool,
+    /// Acknowledged bytes the host's socket did not take yet.
+    pub(super) pending: VecDeque<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    Connect,
+    Syn,
+    Retransmit,
+    /// The guest's window is closed.
+    Persist,
+    KeepAlive,
+    TimeWait,
+}
+
+/// What all flows have in common.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// Most that is offered to the guest as window, in bytes.
+    pub(super) window: usize,
+    /// Bytes pending in all flows, and the most there may be.
+    pub(super) buffered: usize,
+    pub(super) buffered_max: usize,
+    /// What our windows are shifted by.
+    pub(super) scale: u8,
+    /// Largest payload of a segment over IPv4; 20 less over IPv6.
+    pub(super) mss: u16,
+}
+
+impl Budget {
+    /// The window of a flow with nothing pending. Smaller when the flows together have much pending.
+    pub(super) fn capacity(&self) -> usize {
+        if self.buffered > self.buffered_max / 2 { self.window.min(64 << 10) } else { self.window }
+    }
+
+    pub(super) fn mss_for(&self, pair: &Pair) -> u16 {
+        if pair.guest.is_ipv4() { self.mss } else { self.mss - 20 }
+    }
+}
+
+/// One flow.
+pub(super) struct Flow {
+    pub(super) pair: Pair,
+    pub(super) state: State,
+    /// There from the moment it connects until both directions ended.
+    pub(super) socket: Option<Box<dyn HostSocket>>,
+    pub(super) outbound: Outbound,
+    pub(super) inbound: Inbound,
+    /// The host's socket may have bytes or an end to report.
+    pub(super) readable: bool,
+    /// Fewer bytes than asked for do not mean that there are no more.
+    pub(super) host_ended: bool,
+    /// The host's connection broke; what it received may still be read.
+    pub(super) host_failed: bool,
+    pub(super) syn_due: bool,
+    pub(super) ack_due: bool,
+    /// Acknowledgments that repeat the last, one for each segment that came early: three make the guest send again at once.
+    pub(super) repeats_due: u8,
+    pub(super) probe_due: bool,
+    /// It is in the ring of those that may have output.
+    pub(super) queued: bool,
+    timer: Timer,
+    pub(super) deadline: Instant,
+    /// Firings of this timer in a row.
+    retries: u8,
+    /// Probes since the guest was heard.
+    unanswered: u8,
+    pub(super) heard: Instant,
+}
+
+impl Flow {
+    /// A flow that does not know the guest's sequence numbers yet.
+    pub(super) fn new(now: Instant, pair: Pair, state: State, initial: Sequence) -> Self {
+        let timer = if state == State::Connecting { Timer::Connect } else { Timer::Syn };
+        Self {
+            pair,
+            state,
+            socket: None,
+            outbound: Outbound {
+                initial,
+                unacknowledged: initial,
+                next: initial,
+                highest: initial,
+                window: 0,
+                window_max: 0,
+                window_sequence: Sequence(0),
+                window_acknowledged: Sequence(0),
+                scale: 0,
+                mss: usize::from(MSS_MIN),
+                end: None,
+                ended_first: false,
+                duplicates: 0,
+                recover: initial,
+                unconsumed: 0,
+            },
+            inbound: Inbound {
+                next: Sequence(0),
+                edge: Sequence(0),
+                scale: None,
+                ended: false,
+                passed_on: false,
+                pending: VecDeque::new(),
+            },
+            readable: false,
+            host_ended: false,
+            host_failed: false,
+            syn_due: state == State::SynSent,
+            ack_due: false,
+            repeats_due: 0,
+            probe_due: false,
+            queued: false,
+            timer,
+            deadline: now + Self::first_wait(timer),
+            retries: 0,
+            unanswered: 0,
+            heard: now,
+        }
+    }
+
+    /// Takes the guest's sequence number and options from its SYN.
+    pub(super) fn note_syn(&mut self, syn: &Parsed<'_, '_>, budget: &Budget) {
+        self.inbound.next = syn.sequence + 1;
+        self.inbound.edge = self.inbound.next;
+        self.inbound.scale = syn.scale.map(|_| budget.scale);
+        self.outbound.scale = syn.scale.unwrap_or(0);
+        self.outbound.window = usize::from(syn.window);
+        self.outbound.window_max = self.outbound.window;
+        self.outbound.window_sequence = syn.sequence;
+        self.outbound.window_acknowledged = syn.acknowledged;
+        let default = if self.pair.guest.is_ipv4() { 536 } else { 1220 };
+        let mss = syn.mss.unwrap_or(default).clamp(MSS_MIN, budget.mss_for(&self.pair).max(MSS_MIN));
+        self.outbound.mss = usize::from(mss);
+    }
+
+    /// There is something for the guest that its window may or may not allow.
+    pub(super) fn wants_to_send(&self) -> bool {
+        self.state == State::Open
+            && match self.outbound.end {
+                Some(end) => !self.outbound.next.is_after(end),
+                None => self.readable,
+            }
+    }
+
+    /// How many bytes, or the FIN, may be sent now; 0 when the guest's window is closed, or so small that waiting for an
+    /// acknowledgment is better (RFC 9293 §3.8.6.2.1).
+    pub(super) fn sendable(&self) -> usize {
+        let outbound = &self.outbound;
+        let usable = outbound.usable();
+        let silly = usable < outbound.mss && usable < outbound.window_max / 2 && outbound.in_flight();
+        let reach = match &self.socket {
+            Some(socket) => socket.reach().saturating_sub(self.peek_offset()),
+            None => 0,
+        };
+        if silly { 0 } else { usable.min(reach) }
+    }
+
+    /// Where in the host's socket the next byte to send lies.
+    pub(super) fn peek_offset(&self) -> usize {
+        self.outbound.unconsumed + self.outbound.next.since(self.outbound.unacknowledged)
+    }
+
+    /// Whether a call of `output` may give a packet.
+    pub(super) fn has_output(&self) -> bool {
+        self.syn_due
+            || self.ack_due
+            || self.repeats_due > 0
+            || self.probe_due
+            || (self.wants_to_send() && self.sendable() > 0)
+    }
+
+    /// The host's connection broke. What it still has for the guest goes first, unless its stream had ended.
+    pub(super) fn fail_host(&mut self, budget: &mut Budget) -> Result<(), End> {
+        self.drop_pending(budget);
+        if self.state != State::Open || self.outbound.end.is_some() {
+            return Err(End::Broken);
+        }
+        self.host_failed = true;
+        self.host_ended = true;
+        self.readable = true;
+        Ok(())
+    }
+
+    pub(super) fn drop_pending(&mut self, budget: &mut Budget) {
+        budget.buffered = budget.buffered.saturating_sub(self.inbound.pending.len());
+        self.inbound.pending = VecDeque::new();
+    }
+
+    /// Takes acknowledged bytes out of the host's socket when that is worth a system call.
+    pub(super) fn consume(&mut self, budget: &mut Budget) -> Result<(), End> {
+        let bytes = self.outbound.unconsumed;
+        if bytes == 0 || (bytes < CONSUME_BYTES && self.outbound.in_flight()) {
+            return Ok(());
+        }
+        if let Some(socket) = &mut self.socket
+            && socket.consume(bytes).is_err()
+        {
+            return self.fail_host(budget);
+        }
+        self.outbound.unconsumed = 0;
+        Ok(())
+    }
+
+    /// Closes the flow once both directions are through.
+    pub(super) fn settle(&mut self) -> Result<(), End> {
+        if self.state != State::Open || !self.inbound.passed_on || !self.outbound.is_done() {
+            return Ok(());
+        }
+        if !self.outbound.ended_first {
+            return Err(End::Finished);
+        }
+        self.state = State::TimeWait;
+        self.socket = None;
+        Ok(())
+    }
+
+    /// The guest has nothing more to say or to hear; only the host's socket has to take the rest.
+    pub(super) fn guest_is_done(&self) -> bool {
+        self.inbound.ended && self.outbound.is_done()
+    }
+
+    // The timer. Only one runs at a time.
+
+    fn first_wait(timer: Timer) -> Duration {
+        match timer {
+            Timer::Connect => CONNECT_MAX,
+            Timer::Syn | Timer::Retransmit | Timer::Persist => RETRANSMIT_FIRST,
+            Timer::KeepAlive => KEEP_ALIVE_AFTER,
+            Timer::TimeWait => TIME_WAIT,
+        }
+    }
+
+    fn wanted_timer(&self) -> Timer {
+        match self.state {
+            State::Connecting => Timer::Connect,
+            State::SynSent | State::SynReceived => Timer::Syn,
+            State::TimeWait => Timer::TimeWait,
+            State::Open if self.outbound.in_flight() => Timer::Retransmit,
+            State::Open if self.wants_to_send() && self.sendable() == 0 => Timer::Persist,
+            State::Open => Timer::KeepAlive,
+        }
+    }
+
+    /// Starts the timer the flow's state asks for, unless it runs.
+    pub(super) fn schedule(&mut self, now: Instant) {
+        let wanted = self.wanted_timer();
+        if wanted != self.timer {
+            self.timer = wanted;
+            self.restart_timer(now);
+        }
+    }
+
+    /// The guest made progress: the timer begins anew.
+    pub(super) fn restart_timer(&mut self, now: Instant) {
+        self.retries = 0;
+        self.deadline = now + Self::first_wait(self.timer);
+    }
+
+    /// The guest was heard.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.unanswered = 0;
+    }
+
+    /// The deadline has come.
+    pub(super) fn fire(&mut self, now: Instant) -> Result<(), End> {
+        self.retries = self.retries.saturating_add(1);
+        let backoff = WAIT_MAX.min(RETRANSMIT_FIRST * 2_u32.pow(u32::from(self.retries.min(6))));
+        match self.timer {
+            Timer::Connect => return Err(End::Broken),
+            Timer::TimeWait => return Err(End::Finished),
+            Timer::Syn => {
+                if self.retries > SYN_RETRANSMISSIONS_MAX {
+                    return Err(End::Broken);
+                }
+                self.syn_due = true;
+                self.deadline = now + backoff;
+            }
+            Timer::Retransmit => {
+                self.outbound.go_back();
+                self.readable = true;
+                if self.sendable() > 0 {
+                    if self.retries > RETRANSMISSIONS_MAX {
+                        return Err(End::Broken);
+                    }
+                } else {
+                    // Its window is closed: the guest is asked instead, for as long as it answers.
+                    self.retries -= 1;
+                    self.probe(RETRANSMISSIONS_MAX)?;
+                }
+                self.deadline = now + backoff;
+            }
+            Timer::Persist => {
+                self.probe(RETRANSMISSIONS_MAX)?;
+                self.deadline = now + backoff;
+            }
+            Timer::KeepAlive => {
+                let due = self.heard + KEEP_ALIVE_AFTER;
+                if due > now {
+                    self.deadline = due;
+                } else if self.guest_is_done() {
+                    // It has forgotten the flow. The host's own keep-alive watches over the rest.
+                    self.deadline = now + KEEP_ALIVE_AFTER;
+                } else {
+                    self.probe(KEEP_ALIVE_PROBES_MAX)?;
+                    self.deadline = now + KEEP_ALIVE_EVERY;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self, unanswered_max: u8) -> Result<(), End> {
+        if self.unanswered >= unanswered_max {
+            return Err(End::Broken);
+        }
+        self.unanswered += 1;
+        self.probe_due = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! Conformance in simulated time, with a scripted guest and scripted hosts; then real sockets and a real peer.
+
+mod closing;
+mod hostile;
+mod limits;
+mod loopback;
+mod opening;
+mod peer;
+mod throughput;
+mod transfer;
+mod world;
