@@ -1,8 +1,8 @@
 //! The first process of a guest of `make bench-kvm`, in the place of the agent (`rdinit=/bench-init`): the same for every monitor.
 //!
-//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio` on the kernel's command line it then loads the
-//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data`; it prints fio's report as one
-//! line. It never ends: the benchmark ends the monitor.
+//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio:5` on the kernel's command line it then loads the
+//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data` five times; it prints fio's report as one
+//! line. fio is started once: loading it takes longer than the measurements where the processor is translated. bench-init never ends: the benchmark ends the monitor.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,8 +23,10 @@ use nix::{
 use rorqual_tests::wait::within;
 
 /// Requests that bypass the guest's page cache, on the whole disk. A fixed seed: every run asks for the same blocks.
-const JOBS: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=4\n\
-    ramp_time=1\nstonewall\n[read 4k]\nrw=randread\nbs=4k\niodepth=16\n[write 4k]\nrw=randwrite\nbs=4k\niodepth=16\n\
+const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=2\n\
+    ramp_time=500ms\nstonewall\n";
+/// One repetition.
+const JOBS: &str = "[read 4k]\nrw=randread\nbs=4k\niodepth=16\n[write 4k]\nrw=randwrite\nbs=4k\niodepth=16\n\
     [read 1m]\nrw=read\nbs=1m\niodepth=4\n[write 1m]\nrw=write\nbs=1m\niodepth=4\n";
 
 fn main() {
@@ -34,8 +36,8 @@ fn main() {
     }
     match begin() {
         Ok(mut console) => {
-            if fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.contains("bench=fio"))
-                && let Err(error) = fio(&mut console)
+            if let Some(repetitions) = repetitions()
+                && let Err(error) = fio(&mut console, repetitions)
             {
                 writeln!(console, "bench-init failed: {error:#}").ok();
             }
@@ -63,7 +65,13 @@ fn say_begun() -> Result<()> {
     Ok(OpenOptions::new().write(true).open("/dev/console")?.write_all(b"bench-init\n")?)
 }
 
-fn fio(console: &mut File) -> Result<()> {
+/// How often fio is asked to measure, if it is.
+fn repetitions() -> Option<usize> {
+    let line = fs::read_to_string("/proc/cmdline").ok()?;
+    line.split_whitespace().find_map(|word| word.strip_prefix("bench=fio:")?.parse().ok())
+}
+
+fn fio(console: &mut File, repetitions: usize) -> Result<()> {
     let modules = fs::read_to_string("/modules.boot").context("cannot read the module list")?;
     for name in modules.lines().filter_map(|line| line.split_whitespace().next()) {
         let file = File::open(Path::new("/modules").join(name))?;
@@ -84,10 +92,14 @@ fn fio(console: &mut File) -> Result<()> {
     chroot("/fio")?;
     chdir("/")?;
     let name = data.file_name().context("a disk without a name")?.to_string_lossy();
-    fs::write("/tmp/jobs", JOBS.replace("DISK", &name))?;
-    let arguments = ["--output-format=json", "--output=/tmp/report", "/tmp/jobs"];
-    let status =
-        Command::new("/usr/bin/fio").args(arguments).stdin(Stdio::null()).status().context("cannot start fio")?;
+    fs::write("/tmp/jobs", GLOBAL.replace("DISK", &name) + &JOBS.repeat(repetitions))?;
+    let arguments = ["--eta=never", "--output-format=json", "--output=/tmp/report", "/tmp/jobs"];
+    let status = Command::new("/usr/bin/fio")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("cannot start fio")?;
     ensure!(status.success(), "fio ended with {status}");
     let report: serde_json::Value = serde_json::from_slice(&fs::read("/tmp/report")?).context("fio's report")?;
     let jobs = report["jobs"].as_array().context("fio reports no jobs")?;

@@ -1,5 +1,5 @@
 //! The measurements, in rounds: in each, every monitor does everything once, so that what changes on the computer meanwhile meets
-//! all of them.
+//! all of them. The disk is measured as often within one boot of each.
 
 use std::{
     fs::{self, File},
@@ -46,7 +46,7 @@ struct Gathered {
     agent_exits: Vec<f64>,
     agent_exits_to_monitor: Vec<f64>,
     overhead: Vec<f64>,
-    disk: Vec<Vec<Job>>,
+    disk: Vec<Job>,
 }
 
 /// One job of fio, as `bench-init` reports it.
@@ -123,21 +123,23 @@ impl Bench {
     /// Everything, `runs` times; one more boot of each monitor before is not counted.
     pub(crate) fn measure(&self, options: &Options) -> Result<Vec<Figures>> {
         let mut all: Vec<(Monitor, Gathered)> = Monitor::ALL.map(|monitor| (monitor, Gathered::default())).into();
-        for round in 0..=options.runs {
-            for (monitor, gathered) in &mut all {
-                let name = monitor.name();
-                let counted = round > 0;
-                if options.wants("boot") {
-                    self.boot_to_init(*monitor, counted.then_some(&mut *gathered))
-                        .with_context(|| format!("{name}, to init"))?;
-                    if counted {
+        if options.wants("boot") {
+            for round in 0..=options.runs {
+                for (monitor, gathered) in &mut all {
+                    let name = monitor.name();
+                    let counted = (round > 0).then_some(&mut *gathered);
+                    self.boot_to_init(*monitor, counted).with_context(|| format!("{name}, to init"))?;
+                    if round > 0 {
                         self.boot_to_agent(*monitor, gathered).with_context(|| format!("{name}, to the agent"))?;
                     }
+                    eprintln!("bench-kvm: boots: round {round} of {}: {name} done", options.runs);
                 }
-                if counted && options.wants("disk") && *monitor != Monitor::Q35 {
-                    gathered.disk.push(self.fio(*monitor).with_context(|| format!("{name}, fio"))?);
-                }
-                eprintln!("bench-kvm: round {round} of {}: {name} done", options.runs);
+            }
+        }
+        if options.wants("disk") {
+            for (monitor, gathered) in all.iter_mut().filter(|(monitor, _)| *monitor != Monitor::Q35) {
+                gathered.disk = self.fio(*monitor, options.runs).with_context(|| format!("{}, fio", monitor.name()))?;
+                eprintln!("bench-kvm: disk: {} done", monitor.name());
             }
         }
         Ok(all.into_iter().map(|(monitor, gathered)| gathered.figures(monitor)).collect())
@@ -169,10 +171,10 @@ impl Bench {
         Ok(())
     }
 
-    fn fio(&self, monitor: Monitor) -> Result<Vec<Job>> {
+    fn fio(&self, monitor: Monitor, repetitions: usize) -> Result<Vec<Job>> {
+        let command_line = format!("rdinit=/bench-init bench=fio:{repetitions}");
         let tools = Disk { serial: "fio", path: self.files.join("fio.erofs"), read_only: true };
-        let guest =
-            self.guest("bench-initramfs.img", "rdinit=/bench-init bench=fio", vec![self.root(), self.data()?, tools]);
+        let guest = self.guest("bench-initramfs.img", &command_line, vec![self.root(), self.data()?, tools]);
         let mut running = self.start(monitor, &guest)?;
         let watch = ConsoleWatch::new(&running)?;
         let (_, line) = watch.line(&mut running, "bench-fio ", FIO_PATIENCE)?;
@@ -183,10 +185,14 @@ impl Bench {
 impl Gathered {
     fn figures(self, monitor: Monitor) -> Figures {
         let series = |all: Vec<f64>| (!all.is_empty()).then(|| Series::of(all));
-        let jobs: Vec<String> = self.disk.first().into_iter().flatten().map(|job| job.name.clone()).collect();
+        let mut jobs: Vec<String> = Vec::new();
+        for job in &self.disk {
+            if !jobs.contains(&job.name) {
+                jobs.push(job.name.clone());
+            }
+        }
         let of = |name: &str, pick: fn(&Job) -> f64| {
-            let found = self.disk.iter().filter_map(|run| run.iter().find(|job| job.name == name));
-            Series::of(found.map(pick).collect())
+            Series::of(self.disk.iter().filter(|job| job.name == name).map(pick).collect())
         };
         let disk = jobs.iter().map(|name| DiskFigures {
             job: name.clone(),

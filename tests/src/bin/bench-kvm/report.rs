@@ -121,6 +121,9 @@ impl Report {
     }
 
     fn boots(&self) -> String {
+        if self.of("rorqual").is_none_or(|figures| figures.init.is_none()) {
+            return String::new();
+        }
         let rows =
             ROWS.iter().filter(|(_, pick, _)| self.of("rorqual").and_then(pick).is_some()).map(|(name, pick, show)| {
                 let mut row = vec![(*name).to_owned()];
