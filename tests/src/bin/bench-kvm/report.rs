@@ -121,7 +121,8 @@ impl Report {
     }
 
     fn boots(&self) -> String {
-        if self.of("rorqual").is_none_or(|figures| figures.init.is_none()) {
+        let measured = |pick: &Pick| self.of("rorqual").and_then(pick).is_some();
+        if !ROWS.iter().any(|(_, pick, _)| measured(pick)) {
             return String::new();
         }
         let rows =

@@ -1,7 +1,7 @@
 //! Where things are in the guest's physical address space, and on which interrupts. Devices lie below 1 GiB, memory from there on
 //! without a hole, as on the boards Linux knows best.
 
-/// The distributor of the interrupt controller (GICv3, ARM IHI 0069 §12.8): 64 KiB.
+/// The distributor of the interrupt controller (`GICv3`, ARM IHI 0069 §12.8): 64 KiB.
 pub const DISTRIBUTOR: u64 = 0x0800_0000;
 /// The redistributors, one for each processor; the last of 64 ends below [`SERIAL_PORT`].
 pub const REDISTRIBUTORS: u64 = 0x080a_0000;
