@@ -60,6 +60,11 @@ image: guest
 test-material: packages
 	@tests/make-material $(MATERIAL)
 
+# TypeScript of what the window asks of the engine; `make test-unit` fails when it is out of date.
+.PHONY: types
+types: packages
+	@RORQUAL_WRITE_TYPES=1 $(CARGO) test --quiet --locked -p rorqual-engine --lib contract::table
+
 # --- using ---
 .PHONY: run
 run: build image

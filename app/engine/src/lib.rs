@@ -10,6 +10,7 @@
 pub mod api {
     tonic::include_proto!("rorqual.engine.v1");
 }
+pub mod backend;
 pub mod client;
 pub mod config;
 pub mod daemon;

@@ -1,0 +1,84 @@
+//! Small values used everywhere.
+
+use serde::{Deserialize, Serialize};
+use ts_rs::TS;
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
+#[ts(type = "number")]
+pub struct Bytes(pub u64);
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
+#[ts(type = "number")]
+pub struct Timestamp(pub i64);
+
+/// A span of time in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
+#[ts(type = "number")]
+pub struct Milliseconds(pub u64);
+
+/// A JSON document as the Docker Engine gave it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
+#[ts(type = "unknown")]
+pub struct Document(pub serde_json::Value);
+
+/// No parameters, or nothing to answer: `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(type = "Record<string, never>")]
+pub struct Empty {}
+
+/// A value no stream of its kind ever sends or takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[ts(type = "never")]
+pub enum Never {}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// Stable name for programs: `engine-not-running`, `not-found`, `conflict`, `config-invalid`, …
+    pub code: String,
+    /// What failed, on what and why, as a sentence.
+    pub message: String,
+    /// What to do next, where that is known.
+    pub hint: Option<String>,
+}
+
+/// A list that is pushed: all of it first, then what changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum ListEvent<T> {
+    /// The whole list; what was known before is out of date.
+    All {
+        /// Every item.
+        items: Vec<T>,
+    },
+    /// Items that are new or different, and the identifiers of those that are gone.
+    Changes {
+        /// New or changed items, whole.
+        changed: Vec<T>,
+        /// Identifiers.
+        removed: Vec<String>,
+    },
+}
+
+/// A name and a value: a label, a build argument, an environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct NameValue {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// What a prune removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
+#[serde(rename_all = "camelCase")]
+pub struct Pruned {
+    /// Identifiers or names.
+    pub removed: Vec<String>,
+    /// What that gave back.
+    pub reclaimed: Bytes,
+}
