@@ -105,7 +105,7 @@ test-fuzz:
 test-kvm: build image
 	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-hostile-guest
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested
-	@tests/nested/run --file $(BIN)/hostile-guest $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
+	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
 lint: packages

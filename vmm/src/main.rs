@@ -1,7 +1,7 @@
 //! The machine monitor of Rorqual: one process per machine.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,13 @@ enum Command {
         /// A User Mode Linux kernel to try
         #[arg(long)]
         uml_kernel: Option<PathBuf>,
+    },
+    /// Send one request to a running monitor and print its answer
+    Ask {
+        /// The monitor's control socket
+        socket: PathBuf,
+        /// The request, a JSON object such as {"command":"stats"}
+        request: String,
     },
     /// Serve one device over vhost-user, for another monitor
     Device {
@@ -102,6 +109,7 @@ fn main() -> ExitCode {
             });
             report(writeln!(io::stdout(), "{findings}").context("cannot print the findings"))
         }
+        Command::Ask { socket, request } => report(ask(&socket, &request)),
         Command::Device { device: Device::Vsock { listen, guest_cid, uds } } => {
             report(serve_vsock(&listen, guest_cid, &uds))
         }
@@ -142,6 +150,19 @@ fn run(config: &Path, ready_fd: Option<RawFd>) -> ExitCode {
             ExitCode::from(if code == ErrorCode::ConfigInvalid { 2 } else { 1 })
         }
     }
+}
+
+/// One request and its answer; a `watch` or `save` says more, which is left unread.
+fn ask(socket: &Path, request: &str) -> anyhow::Result<()> {
+    let mut stream = UnixStream::connect(socket)
+        .with_context(|| format!("no monitor answers at {}; is the machine running?", socket.display()))?;
+    stream.write_all(format!("{}\n", request.trim()).as_bytes()).context("cannot send the request")?;
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).context("the monitor does not answer")?;
+    anyhow::ensure!(!answer.is_empty(), "the monitor ended without an answer");
+    write!(io::stdout(), "{answer}").context("cannot print the answer")?;
+    anyhow::ensure!(!answer.starts_with("{\"error\""), "the monitor refused the request");
+    Ok(())
 }
 
 /// Serves one frontend after the other, each with a device of its own.

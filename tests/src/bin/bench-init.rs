@@ -1,8 +1,8 @@
 //! The first process of a guest of `make bench-kvm`, in the place of the agent (`rdinit=/bench-init`): the same for every monitor.
 //!
-//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio:5` on the kernel's command line it then loads the
-//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data` five times; it prints fio's report as one
-//! line. fio is started once: loading it takes longer than the measurements where the processor is translated. bench-init never ends: the benchmark ends the monitor.
+//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio` on the kernel's command line it then loads the
+//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data`; it prints fio's report as one
+//! line. bench-init never ends: the benchmark ends the monitor.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -25,7 +25,6 @@ use rorqual_tests::wait::within;
 /// Requests that bypass the guest's page cache, on the whole disk. A fixed seed: every run asks for the same blocks.
 const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=2\n\
     ramp_time=500ms\nstonewall\n";
-/// One repetition.
 const JOBS: &str = "[read 4k]\nrw=randread\nbs=4k\niodepth=16\n[write 4k]\nrw=randwrite\nbs=4k\niodepth=16\n\
     [read 1m]\nrw=read\nbs=1m\niodepth=4\n[write 1m]\nrw=write\nbs=1m\niodepth=4\n";
 
@@ -36,8 +35,8 @@ fn main() {
     }
     match begin() {
         Ok(mut console) => {
-            if let Some(repetitions) = repetitions()
-                && let Err(error) = fio(&mut console, repetitions)
+            if asked_for_fio()
+                && let Err(error) = fio(&mut console)
             {
                 writeln!(console, "bench-init failed: {error:#}").ok();
             }
@@ -65,13 +64,11 @@ fn say_begun() -> Result<()> {
     Ok(OpenOptions::new().write(true).open("/dev/console")?.write_all(b"bench-init\n")?)
 }
 
-/// How often fio is asked to measure, if it is.
-fn repetitions() -> Option<usize> {
-    let line = fs::read_to_string("/proc/cmdline").ok()?;
-    line.split_whitespace().find_map(|word| word.strip_prefix("bench=fio:")?.parse().ok())
+fn asked_for_fio() -> bool {
+    fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.split_whitespace().any(|word| word == "bench=fio"))
 }
 
-fn fio(console: &mut File, repetitions: usize) -> Result<()> {
+fn fio(console: &mut File) -> Result<()> {
     let modules = fs::read_to_string("/modules.boot").context("cannot read the module list")?;
     for name in modules.lines().filter_map(|line| line.split_whitespace().next()) {
         let file = File::open(Path::new("/modules").join(name))?;
@@ -81,6 +78,7 @@ fn fio(console: &mut File, repetitions: usize) -> Result<()> {
             Err(error) => return Err(error).with_context(|| format!("cannot load {name}")),
         }
     }
+    writeln!(console, "bench-init: modules are loaded")?;
     let disk = |serial| within(Duration::from_secs(20), || find(serial)).with_context(|| format!("no disk {serial}"));
     let (tools, data) = (disk("fio")?, disk("data")?);
     fs::create_dir_all("/fio")?;
@@ -92,7 +90,8 @@ fn fio(console: &mut File, repetitions: usize) -> Result<()> {
     chroot("/fio")?;
     chdir("/")?;
     let name = data.file_name().context("a disk without a name")?.to_string_lossy();
-    fs::write("/tmp/jobs", GLOBAL.replace("DISK", &name) + &JOBS.repeat(repetitions))?;
+    fs::write("/tmp/jobs", GLOBAL.replace("DISK", &name) + JOBS)?;
+    writeln!(console, "bench-init: fio begins")?;
     let arguments = ["--eta=never", "--output-format=json", "--output=/tmp/report", "/tmp/jobs"];
     let status = Command::new("/usr/bin/fio")
         .args(arguments)

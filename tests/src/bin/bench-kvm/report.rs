@@ -46,6 +46,8 @@ pub(crate) struct Figures {
     pub(crate) overhead_mib: Option<Series>,
     /// Of the data disk.
     pub(crate) disk: Vec<DiskFigures>,
+    /// Guests that died while their disk was measured; each was measured again.
+    pub(crate) disk_deaths: usize,
 }
 
 /// One job of fio.
@@ -152,8 +154,19 @@ impl Report {
             let ratio = job.iops.median / same.iops.median;
             Some(vec![job.job.clone(), cell(job), cell(same), format!("{ratio:.2}")])
         });
-        "\n### Disk (kvm): fio in the guest, direct\n\n".to_owned()
-            + &table(&["job", "`rorqual-vmm`", "QEMU microvm", "rorqual / microvm"], rows)
+        let mut text = "\n### Disk (kvm): fio in the guest, direct\n\n".to_owned()
+            + &table(&["job", "`rorqual-vmm`", "QEMU microvm", "rorqual / microvm"], rows);
+        let deaths: Vec<String> = [ours, other]
+            .iter()
+            .filter(|figures| figures.disk_deaths > 0)
+            .map(|figures| format!("{} of {}", figures.disk_deaths, figures.monitor))
+            .collect();
+        if !deaths.is_empty() {
+            text += "\nGuests that died meanwhile and were measured again: ";
+            text += &deaths.join(", ");
+            text += ".\n";
+        }
+        text
     }
 
     fn goals(&self) -> Vec<Vec<String>> {
@@ -200,6 +213,7 @@ mod tests {
             agent_exits_to_monitor: None,
             overhead_mib: None,
             disk: Vec::new(),
+            disk_deaths: 0,
         }
     }
 
