@@ -155,6 +155,8 @@ impl Declarations {
 
 impl TypeVisitor for Declarations {
     fn visit<T: TS + 'static + ?Sized>(&mut self) {
+        // Of a generic type each use names others.
+        T::visit_generics(self);
         // What TypeScript has itself (strings, arrays) has no place of its own to be declared.
         if T::output_path().is_some() {
             let ident = T::ident(&self.config);
@@ -165,7 +167,6 @@ impl TypeVisitor for Declarations {
             self.types.insert(ident, format!("{documentation}export {}", T::decl(&self.config)));
         }
         T::visit_dependencies(self);
-        T::visit_generics(self);
     }
 }
 

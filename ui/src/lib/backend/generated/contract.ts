@@ -1552,6 +1552,55 @@ name: string,
 value: string, };
 
 /**
+ * A network.
+ */
+export type Network = { 
+/**
+ * Full identifier.
+ */
+id: string, 
+/**
+ * Name.
+ */
+name: string, 
+/**
+ * `bridge`, `host`, `none`, …
+ */
+driver: string, 
+/**
+ * When it was made.
+ */
+created: Timestamp | null, 
+/**
+ * Docker's own (`bridge`, `host`, `none`): cannot be removed.
+ */
+builtIn: boolean, 
+/**
+ * Nothing outside it is reached.
+ */
+internal: boolean, 
+/**
+ * Containers have IPv6 in it.
+ */
+ipv6: boolean, 
+/**
+ * Address ranges.
+ */
+subnets: Array<Subnet>, 
+/**
+ * Who is in it.
+ */
+members: Array<NetworkMember>, 
+/**
+ * Compose's project, if it belongs to one.
+ */
+project: string | null, 
+/**
+ * Labels.
+ */
+labels: Array<NameValue>, };
+
+/**
  * Makes a network.
  */
 export type NetworkCreate = { 
@@ -1575,6 +1624,23 @@ internal: boolean,
  * With IPv6.
  */
 ipv6: boolean, };
+
+/**
+ * A container in a network.
+ */
+export type NetworkMember = { 
+/**
+ * Identifier of the container.
+ */
+container: string, 
+/**
+ * Its name.
+ */
+name: string, 
+/**
+ * Its addresses there; empty while it does not run.
+ */
+addresses: Array<string>, };
 
 /**
  * Puts a container in a network, or takes it out.
@@ -1927,6 +1993,19 @@ message: string,
  * How long it took; only when it is over.
  */
 took: Milliseconds | null, };
+
+/**
+ * An address range of a network.
+ */
+export type Subnet = { 
+/**
+ * `172.18.0.0/16`.
+ */
+subnet: string, 
+/**
+ * Gateway's address, if any.
+ */
+gateway: string | null, };
 
 /**
  * From when a changed setting counts.

@@ -1,0 +1,75 @@
+// Files that leave the page: text, or the bytes of a stream once all of them came.
+import { BackendError, type Download, type StreamName, type Streams } from "./backend";
+import { backend } from "./stores/page.svelte";
+
+export function saveText(name: string, text: string): void {
+  save(name, new Blob([text], { type: "text/plain" }));
+}
+
+function save(name: string, blob: Blob): void {
+  const url = URL.createObjectURL(blob);
+  const anchor = document.createElement("a");
+  anchor.href = url;
+  anchor.download = name;
+  anchor.click();
+  // The browser has taken it by the next turn of the loop at the latest.
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+type DownloadStream = { [S in StreamName]: Streams[S]["event"] extends Download ? S : never }[StreamName];
+
+export interface Downloaded {
+  name: string;
+  blob: Blob;
+}
+
+/** All bytes of a download; `onProgress` is told how many came. */
+export function fetchStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<Downloaded> {
+  return new Promise((resolve, reject) => {
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    let name = "download";
+    let size = 0;
+    backend().open(stream, params, {
+      onEvent: (event) => {
+        name = (event as Download).name;
+      },
+      onBytes: (bytes) => {
+        parts.push(new Uint8Array(bytes));
+        size += bytes.length;
+        onProgress?.(size);
+      },
+      onEnd: () => resolve({ name, blob: new Blob(parts) }),
+      onError: reject,
+    });
+  });
+}
+
+export async function downloadStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<void> {
+  const { name, blob } = await fetchStream(stream, params, onProgress);
+  save(name, blob);
+}
+
+const CHUNK = 64 * 1024;
+
+/** Sends a blob up a stream; resolves when the other side has all of it. */
+export async function uploadStream<S extends "files.write" | "image.load">(name: S, params: Streams[S]["params"], blob: Blob): Promise<Streams[S]["event"] | null> {
+  let answer: Streams[S]["event"] | null = null;
+  return new Promise((resolve, reject) => {
+    const stream = backend().open(name, params, {
+      onEvent: (event) => {
+        answer = event;
+      },
+      onEnd: () => resolve(answer),
+      onError: reject,
+    });
+    void (async () => {
+      try {
+        for (let from = 0; from < blob.size; from += CHUNK) stream.sendBytes(new Uint8Array(await blob.slice(from, from + CHUNK).arrayBuffer()));
+        stream.send({ kind: "finish" });
+      } catch (error) {
+        stream.close();
+        reject(BackendError.from(error));
+      }
+    })();
+  });
+}

@@ -1,0 +1,21 @@
+// The time as rows show it ("3 min ago"): it moves every ten seconds, and only while somebody looks.
+import { visibility } from "./page.svelte";
+
+const STEP = 10_000;
+
+class Clock {
+  now = $state(Date.now());
+
+  follow(): void {
+    $effect(() => {
+      if (!visibility.visible) return;
+      this.now = Date.now();
+      const timer = setInterval(() => {
+        this.now = Date.now();
+      }, STEP);
+      return () => clearInterval(timer);
+    });
+  }
+}
+
+export const clock = new Clock();

@@ -1,0 +1,83 @@
+// The lists of everything: pushed whole once, then what changed.
+import type { BackendError, Container, Image, ListEvent, Network, Volume } from "../backend";
+import { engine } from "./engine.svelte";
+import { live } from "./live.svelte";
+
+type ListName = "containers" | "images" | "volumes" | "networks";
+
+/** A pushed list. What an action is sure to bring about can be shown before the engine says so. */
+export class PushedList<T> {
+  /** In the order the engine gave them; replaced, never changed in place. */
+  items = $state.raw<T[]>([]);
+  loaded = $state(false);
+  failure = $state<BackendError | null>(null);
+  #known = new Map<string, T>();
+
+  constructor(
+    readonly name: ListName,
+    readonly idOf: (item: T) => string,
+  ) {}
+
+  /** Keeps it up to date for as long as the effect it is called in lives. */
+  follow(): void {
+    live(this.name, () => (engine.running ? {} : null), {
+      onEvent: (event) => this.apply(event as unknown as ListEvent<T>),
+      onError: (error) => {
+        this.failure = error;
+      },
+    });
+    $effect(() => {
+      if (engine.known && !engine.running) this.clear();
+    });
+  }
+
+  get(id: string): T | undefined {
+    // `items` is read so that whoever asks is told of changes.
+    void this.items;
+    return this.#known.get(id);
+  }
+
+  apply(event: ListEvent<T>): void {
+    if (event.kind === "all") {
+      this.#known = new Map(event.items.map((item) => [this.idOf(item), item]));
+    } else {
+      for (const id of event.removed) this.#known.delete(id);
+      for (const item of event.changed) this.#known.set(this.idOf(item), item);
+    }
+    this.failure = null;
+    this.loaded = true;
+    this.items = [...this.#known.values()];
+  }
+
+  /** Shows `change` at once; the function takes it back. */
+  foresee(id: string, change: (item: T) => T | null): () => void {
+    const before = this.#known.get(id);
+    if (before === undefined) return () => undefined;
+    const after = change(before);
+    if (after === null) this.#known.delete(id);
+    else this.#known.set(id, after);
+    this.items = [...this.#known.values()];
+    return () => {
+      // What the engine has said meanwhile is truer than what was before.
+      if (this.#known.get(id) !== (after ?? undefined)) return;
+      this.#known.set(id, before);
+      this.items = [...this.#known.values()];
+    };
+  }
+
+  clear(): void {
+    this.#known.clear();
+    this.items = [];
+    this.loaded = false;
+  }
+}
+
+export const containers = new PushedList<Container>("containers", (container) => container.id);
+export const images = new PushedList<Image>("images", (image) => image.id);
+export const volumes = new PushedList<Volume>("volumes", (volume) => volume.name);
+export const networks = new PushedList<Network>("networks", (network) => network.id);
+
+/** Begins to follow all of them; once, at the root of the page. */
+export function followLists(): void {
+  for (const list of [containers, images, volumes, networks]) list.follow();
+}

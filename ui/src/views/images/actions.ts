@@ -1,0 +1,46 @@
+import type { Image } from "../../lib/backend";
+import { act, notices } from "../../lib/stores/actions.svelte";
+import { bytes, count, short } from "../../lib/format";
+import { dialogs } from "../../lib/stores/dialogs.svelte";
+import { containers, images } from "../../lib/stores/lists.svelte";
+import { backend, route } from "../../lib/stores/page.svelte";
+
+export function title(image: Image): string {
+  return image.tags[0] ?? `${short(image.id)} (no name)`;
+}
+
+export async function removeImage(image: Image): Promise<void> {
+  const users = image.usedBy.map((id) => containers.get(id)?.name ?? short(id));
+  const answer = await dialogs.confirm({
+    title: `Delete ${title(image)}?`,
+    text: users.length ? "These containers are made of it. Running ones keep it from being deleted; stopped ones could not start again." : "It can be pulled or built again if it came from somewhere.",
+    items: users.length ? users : image.tags.slice(1).map((tag) => `its name ${tag} too`),
+    action: "Delete image",
+    dangerous: true,
+  });
+  if (!answer) return;
+  const done = await act(
+    { on: image.id, doing: "Deleting", failed: `Could not delete ${title(image)}`, foresee: () => images.foresee(image.id, () => null) },
+    "image.remove",
+    { image: image.id, force: users.length > 0 || image.tags.length > 1 },
+  );
+  if (done && route.selected === image.id) route.select(null);
+}
+
+export async function pruneImages(): Promise<void> {
+  const unused = images.items.filter((image) => image.usedBy.length === 0);
+  const answer = await dialogs.confirm({
+    title: "Delete images that no container uses?",
+    text: unused.length ? `This gives back up to ${bytes(unused.reduce((sum, image) => sum + image.size - (image.shared ?? 0), 0))}.` : "Every image is used by a container: there is nothing to delete.",
+    items: unused.map(title),
+    action: `Delete ${count(unused.length, "image")}`,
+    dangerous: true,
+  });
+  if (!answer) return;
+  try {
+    const pruned = await backend().call("images.prune", { all: true });
+    notices.done(`Deleted ${count(pruned.removed.length, "image")}, ${bytes(pruned.reclaimed)} given back`);
+  } catch (error) {
+    notices.failed("Could not delete the images", error);
+  }
+}

@@ -1,0 +1,48 @@
+// Keys that work everywhere; none of them is taken from a field somebody types in.
+import { dialogs } from "../../lib/stores/dialogs.svelte";
+import { route, type View } from "../../lib/stores/page.svelte";
+
+export const SHORTCUTS: [string, string][] = [
+  ["Ctrl K", "Search everything"],
+  ["Ctrl 1 … 9", "Go to a view"],
+  ["/", "Filter the list"],
+  ["↑ ↓ or j k", "Go through the list"],
+  ["Enter", "Open the detail"],
+  ["Esc", "Close the detail or dialog"],
+  ["← →", "Go through tabs"],
+  ["n", "Run a container"],
+  ["?", "This list"],
+];
+
+function typing(target: EventTarget | null): boolean {
+  return target instanceof HTMLElement && (target.matches("input:not([type=checkbox]), textarea, select") || target.isContentEditable || target.closest(".xterm, .cm-editor") !== null);
+}
+
+export function keys(event: KeyboardEvent, views: readonly View[]): void {
+  const control = event.ctrlKey || event.metaKey;
+  if (control && event.key.toLowerCase() === "k") {
+    event.preventDefault();
+    dialogs.palette = !dialogs.palette;
+    return;
+  }
+  if (control && /^[1-9]$/.test(event.key)) {
+    const view = views[Number(event.key) - 1];
+    if (view) {
+      event.preventDefault();
+      route.go(view);
+    }
+    return;
+  }
+  if (control || event.altKey || typing(event.target) || document.querySelector("dialog[open]")) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    document.querySelector<HTMLInputElement>("[data-filter]")?.focus();
+  } else if (event.key === "?") {
+    dialogs.shortcuts = true;
+  } else if (event.key === "n") {
+    event.preventDefault();
+    dialogs.run = { image: "" };
+  } else if (event.key === "Escape" && route.selected !== null) {
+    route.select(null);
+  }
+}
