@@ -124,10 +124,15 @@ async fn steps(mut progress: Streaming<api::Progress>, channel: &Channel) -> Res
     Ok(())
 }
 
-pub(super) async fn start(inner: Arc<Inner>, asked: MachineStart, channel: Channel) -> Result<(), Failure> {
+/// Starts a machine, and the daemon if need be, telling the steps.
+pub(super) async fn start_by(inner: &Inner, machine: &str, cold: bool, channel: &Channel) -> Result<(), Failure> {
     let mut client = inner.daemon_started().await?;
-    let request = api::StartRequest { machine: asked.machine, accelerator: String::new(), cold: asked.cold };
-    steps(client.start(request).await?.into_inner(), &channel).await
+    let request = api::StartRequest { machine: machine.to_owned(), accelerator: String::new(), cold };
+    steps(client.start(request).await?.into_inner(), channel).await
+}
+
+pub(super) async fn start(inner: Arc<Inner>, asked: MachineStart, channel: Channel) -> Result<(), Failure> {
+    start_by(&inner, &asked.machine, asked.cold, &channel).await
 }
 
 async fn stop_by(inner: &Inner, machine: String, force: bool, channel: &Channel) -> Result<(), Failure> {
@@ -143,9 +148,7 @@ pub(super) async fn stop(inner: Arc<Inner>, asked: MachineStop, channel: Channel
 /// Stops and starts a machine, telling the steps of both.
 pub(super) async fn restart_by(inner: &Inner, machine: &str, channel: &Channel) -> Result<(), Failure> {
     stop_by(inner, machine.to_owned(), false, channel).await?;
-    let mut client = inner.daemon_started().await?;
-    let request = api::StartRequest { machine: machine.to_owned(), accelerator: String::new(), cold: false };
-    steps(client.start(request).await?.into_inner(), channel).await
+    start_by(inner, machine, false, channel).await
 }
 
 pub(super) async fn restart(inner: Arc<Inner>, asked: MachineTarget, channel: Channel) -> Result<(), Failure> {
