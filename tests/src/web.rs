@@ -64,7 +64,8 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
     let mut reader = BufReader::new(connection);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|word| word.parse().ok()).with_context(|| format!("no HTTP: {line}"))?;
+    let status =
+        line.split(' ').nth(1).and_then(|word| word.parse().ok()).with_context(|| format!("no HTTP: {line}"))?;
     let mut headers = BTreeMap::new();
     loop {
         line.clear();
@@ -87,7 +88,8 @@ impl Web {
         let mut server = command.env("RORQUAL_UI", pages.path()).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(server.stdout.take().context("no standard output")?).read_line(&mut line)?;
-        let printed: Value = serde_json::from_str(&line).with_context(|| format!("not what was to be printed: {line}"))?;
+        let printed: Value =
+            serde_json::from_str(&line).with_context(|| format!("not what was to be printed: {line}"))?;
         let port = printed["port"].as_u64().and_then(|port| u16::try_from(port).ok()).context("no port")?;
         let url = printed["url"].as_str().context("no address")?.to_owned();
         let path = url.split_once(&format!("localhost:{port}")).context("another host")?.1.to_owned();
