@@ -9,14 +9,13 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::plans;
 use crate::{
     api,
     backend::{
         Inner,
         contract::{Failure, Milliseconds, Reset, ResetLevel, Step},
         docker::Query,
-        failure, machine,
+        failure, machine, size,
         stream::Channel,
     },
     client,
@@ -82,7 +81,7 @@ async fn prune(inner: &Inner, channel: &Channel) -> Result<(), Failure> {
         let answer: Value = step(channel, name, message, inner.docker.post(&query, &json!({}))).await?;
         reclaimed += answer["SpaceReclaimed"].as_u64().unwrap_or(0);
     }
-    let message = format!("{} are free again", plans::bytes(reclaimed));
+    let message = format!("{} are free again", size::bytes(reclaimed));
     channel.event(&Step { step: "done".to_owned(), message, took: Some(Milliseconds(0)) }).await
 }
 
