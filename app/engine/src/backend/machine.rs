@@ -222,7 +222,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
 
 /// What the guest says of itself each second, for as long as somebody reads it.
 const SAY: &str = "while :; do grep '^cpu ' /proc/stat; grep -E '^(MemTotal|MemFree|Buffers|Cached|SReclaimable):' /proc/meminfo; \
-    echo \"disk $(df -k --output=used,size /var/lib/docker | tail -n 1)\"; sleep 1; done";
+    echo \"disk $(df -Pk /var/lib/docker | tail -n 1)\"; sleep 1; done";
 
 pub(super) async fn samples(inner: Arc<Inner>, asked: MachineTarget, channel: Channel) -> Result<(), Failure> {
     let command = ["sh", "-c", SAY].map(str::to_owned).into();
@@ -296,7 +296,7 @@ impl Reading {
             let total: u64 = all.iter().take(8).sum();
             self.before = std::mem::replace(&mut self.ticks, (total - idle, total));
         } else if let Some(rest) = line.strip_prefix("disk ") {
-            if let [used, size] = numbers(rest)[..] {
+            if let [size, used, ..] = numbers(rest)[..] {
                 self.disk = (used * 1024, size * 1024);
             }
             return true;
@@ -344,7 +344,7 @@ mod tests {
         ] {
             assert!(!reading.line(line));
         }
-        assert!(reading.line("disk  20  400"));
+        assert!(reading.line("disk rootfs 400 20 380 5% /var/lib/docker"));
         assert!(reading.sample(Bytes(1), Bytes(2)).cpu_percent.abs() < 1e-9);
         reading.line("cpu  60 0 10 130 0 0 0 0 0 0");
         let sample = reading.sample(Bytes(1), Bytes(2));
