@@ -1,5 +1,6 @@
-//! What BuildKit's client says of a build with `--progress=rawjson`: on its standard error a line of JSON for each thing
-//! that happened (`SolveStatus` of BuildKit's client), and text where it fails.
+//! What BuildKit's client says of a build with `--progress=rawjson`: on its standard error JSON for each thing that happened
+//! (`SolveStatus` of BuildKit's client), and text where it fails. Newer clients write each value in a line, older ones in
+//! many, of which the first and the last are its braces alone.
 
 use std::collections::BTreeMap;
 
@@ -88,6 +89,8 @@ pub(super) struct Progress {
     /// In the order BuildKit named them first.
     order: Vec<String>,
     steps: BTreeMap<String, (BuildStep, Option<i64>)>,
+    /// A value whose last line has not come.
+    open: String,
     text: String,
 }
 
@@ -104,6 +107,14 @@ fn span(from: Option<i64>, to: Option<i64>) -> Option<Milliseconds> {
 impl Progress {
     /// Takes a line in.
     pub(super) fn take(&mut self, line: &str) -> Vec<Told> {
+        if line == "{" || !self.open.is_empty() {
+            self.open.push_str(line);
+            if line != "}" {
+                return Vec::new();
+            }
+            let value = std::mem::take(&mut self.open);
+            return serde_json::from_str(&value).map(|status| self.tell(status)).unwrap_or_default();
+        }
         let Some(status) = line.starts_with('{').then(|| serde_json::from_str::<Status>(line).ok()).flatten() else {
             if self.text.len() + line.len() < MOST_TEXT {
                 self.text.push_str(line);
@@ -111,6 +122,10 @@ impl Progress {
             }
             return Vec::new();
         };
+        self.tell(status)
+    }
+
+    fn tell(&mut self, status: Status) -> Vec<Told> {
         let mut told = Vec::new();
         for vertex in status.vertexes {
             if let Some(step) = self.vertex(vertex) {
@@ -263,6 +278,20 @@ mod tests {
         assert_eq!(names, ["[1/2] FROM test", "[2/2] RUN make"]);
         // What says nothing new is not told again.
         assert_eq!(progress.take(BUILD.lines().next_back().unwrap()), []);
+    }
+
+    #[test]
+    fn values_of_many_lines_are_read_too() {
+        let told = |lines: &str| {
+            let mut progress = Progress::default();
+            lines.lines().flat_map(|line| progress.take(line)).collect::<Vec<_>>()
+        };
+        let many = BUILD.lines().map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            serde_json::to_string_pretty(&value).unwrap()
+        });
+        let many: Vec<String> = many.collect();
+        assert_eq!(told(&many.join("\n")), told(BUILD));
     }
 
     #[test]

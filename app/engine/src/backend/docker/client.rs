@@ -136,13 +136,6 @@ impl Docker {
         if answer.is_empty() { Ok(Value::Null) } else { parse(&answer) }
     }
 
-    /// What the engine says of something in headers.
-    pub(crate) async fn head(&self, query: &Query, name: &str) -> Result<String, Failure> {
-        let answer = self.send(Method::HEAD, query, Empty::new().boxed(), &[]).await?;
-        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
-        value.map(str::to_owned).ok_or_else(|| failure::unexpected(format!("the engine left {name} out")))
-    }
-
     /// A body as it comes.
     pub(crate) async fn stream(&self, query: &Query) -> Result<Incoming, Failure> {
         Ok(self.send(Method::GET, query, Empty::new().boxed(), &[]).await?.into_body())
