@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { LogLine } from "./backend";
-import { findLines, pieces } from "./logSearch";
+import { Chosen, contains, pieces } from "./logSearch";
 import { Ring } from "./ring";
 
 function ring(capacity: number, count: number): Ring<number> {
@@ -38,13 +38,27 @@ describe("looking in a log", () => {
   it("finds what colours cut in two, whatever its case", () => {
     const lines = new Ring<LogLine>(2);
     for (const text of ["needle (gone by now)", "a NEE\x1b[31mdle", "hay"]) lines.push(line(text));
-    expect(findLines(lines, "Needle")).toEqual([1]);
+    expect(new Chosen(lines, contains("Needle")).numbers()).toEqual([1]);
   });
 
-  it("finds nothing by nothing", () => {
-    const lines = new Ring<LogLine>(1);
-    lines.push(line("x"));
-    expect(findLines(lines, "")).toEqual([]);
+  it("takes signs of expressions for what they are", () => {
+    expect(contains("a.b (c)*")(line("see a.b (c)*"))).toBe(true);
+    expect(contains("a.b")(line("aXb"))).toBe(false);
+  });
+
+  it("looks at a line once, forgets those that are gone, and finds those that come", () => {
+    const lines = new Ring<LogLine>(3);
+    const asked: string[] = [];
+    const chosen = new Chosen(lines, ({ text }) => asked.push(text) > 0 && text.startsWith("x"));
+    for (const text of ["x0", "y1", "x2"]) lines.push(line(text));
+    expect(chosen.numbers()).toEqual([0, 2]);
+    lines.push(line("x3"));
+    expect(chosen.numbers()).toEqual([2, 3]);
+    expect(asked).toEqual(["x0", "y1", "x2", "x3"]);
+    lines.clear();
+    expect(chosen.numbers()).toEqual([]);
+    lines.push(line("x4"));
+    expect(chosen.numbers()).toEqual([4]);
   });
 
   it("cuts a line so that every second piece is a hit", () => {
