@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import type { LogLine } from "./backend";
-import { Chosen, contains, pieces } from "./logSearch";
+import { Chosen, contains, kept, type KeptLine, pieces } from "./logSearch";
 import { Ring } from "./ring";
 
 function ring(capacity: number, count: number): Ring<number> {
@@ -33,10 +32,10 @@ describe("a ring", () => {
 });
 
 describe("looking in a log", () => {
-  const line = (text: string): LogLine => ({ at: null, error: false, text });
+  const line = (text: string) => kept({ at: null, error: false, text });
 
   it("finds what colours cut in two, whatever its case", () => {
-    const lines = new Ring<LogLine>(2);
+    const lines = new Ring<KeptLine>(2);
     for (const text of ["needle (gone by now)", "a NEE\x1b[31mdle", "hay"]) lines.push(line(text));
     expect(new Chosen(lines, contains("Needle")).numbers()).toEqual([1]);
   });
@@ -47,7 +46,7 @@ describe("looking in a log", () => {
   });
 
   it("looks at a line once, forgets those that are gone, and finds those that come", () => {
-    const lines = new Ring<LogLine>(3);
+    const lines = new Ring<KeptLine>(3);
     const asked: string[] = [];
     const chosen = new Chosen(lines, ({ text }) => asked.push(text) > 0 && text.startsWith("x"));
     for (const text of ["x0", "y1", "x2"]) lines.push(line(text));
