@@ -7,6 +7,6 @@ export function enterList(key: string): boolean {
   if (!list) return false;
   // A list that the detail covers takes no focus, and steps all the same.
   list.focus({ preventScroll: true });
-  list.dispatchEvent(new KeyboardEvent("keydown", { key, cancelable: true }));
+  list.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   return true;
 }

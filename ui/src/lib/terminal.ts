@@ -58,9 +58,15 @@ export function openTerminal(
   scheme.addEventListener("change", recolour);
   const chosen = new MutationObserver(recolour);
   chosen.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  terminal.focus();
+  // The keys of views work in a terminal too: with Tab and Esc going to the shell, they are the way out of it.
+  terminal.attachCustomKeyEventHandler((event) => !(event.ctrlKey && /^[1-9]$/.test(event.key)));
+  const focus = () => {
+    // Whoever goes through the tabs by keyboard is to get past this one.
+    if (!document.activeElement?.matches("[role=tab]:focus-visible")) terminal.focus();
+  };
+  focus();
   return {
-    focus: () => terminal.focus(),
+    focus,
     dispose: () => {
       scheme.removeEventListener("change", recolour);
       chosen.disconnect();

@@ -5,7 +5,7 @@ import { route, type View } from "../../lib/stores/page.svelte";
 
 export const SHORTCUTS: [string, string][] = [
   ["Ctrl K", "Search everything"],
-  ["Ctrl 1 … 9", "Go to a view"],
+  ["Ctrl 1 … 9", "Go to a view, from a terminal too"],
   ["/", "Filter the list"],
   ["↑ ↓ or j k", "Go through the list"],
   ["Enter", "Open the detail"],
