@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             a_container_is_described,
             a_fast_log_neither_grows_memory_nor_loses_lines_unsaid,
             a_terminal_works_both_ways,
+            a_page_that_types_without_reading_stops_nothing,
             files_of_a_running_container_are_read_and_changed,
             files_of_a_stopped_container_and_of_a_volume_too,
             no_link_leads_out_of_a_container,
@@ -159,7 +160,7 @@ fn a_fast_log_neither_grows_memory_nor_loses_lines_unsaid(machine: &Machine) -> 
     ensure!(grown < 48 << 20, "the server grew by {grown} bytes");
     log.grant(10_000)?;
     while lines + skipped < LINES {
-        match log.next()? {
+        match log.given()? {
             Given::Event(event) => {
                 lines += event["lines"].as_array().map_or(0, |lines| lines.len() as u64);
                 skipped += event["skipped"].as_u64().unwrap_or(0);
@@ -184,13 +185,46 @@ fn a_terminal_works_both_ways(machine: &Machine) -> Result<()> {
     terminal.bytes(b"stty size; echo a$((40 + 2))b; exit 3\n")?;
     let mut screen = String::new();
     let status = loop {
-        match terminal.next()? {
+        match terminal.given()? {
             Given::Bytes(bytes) => screen.push_str(&String::from_utf8_lossy(&bytes)),
             Given::Event(event) => break event["status"].clone(),
             other => bail!("{other:?} after {screen}"),
         }
     };
     ensure!(status == 3 && screen.contains("a42b") && screen.contains("33 101"), "{status}: {screen}");
+    machine.run(&format!("rm -f {name}"))?;
+    Ok(())
+}
+
+fn a_page_that_types_without_reading_stops_nothing(machine: &Machine) -> Result<()> {
+    let web = web(machine)?;
+    let name = idle(machine)?;
+    let command = ["sh", "-c", "stty -echo; echo ready; read go; seq 1 300000; cat > /dev/null & sleep 100000"];
+    let params = json!({"id": name, "command": command, "user": null, "size": {"columns": 80, "rows": 24}});
+    let mut terminal = web.open("container.terminal", &params)?;
+    let mut screen = Vec::new();
+    while !String::from_utf8_lossy(&screen).contains("ready") {
+        if let Given::Bytes(bytes) = terminal.given()? {
+            screen.extend(bytes);
+        }
+    }
+    terminal.bytes(b"go\n")?;
+    // All credit is used up, and keys are pressed all the same.
+    for _ in 0..63 {
+        terminal.given_without_credit()?;
+    }
+    for _ in 0..20_000 {
+        terminal.bytes(b"x\n")?;
+    }
+    // What is said after them is heard.
+    terminal.grant(60_000)?;
+    while !String::from_utf8_lossy(&screen[screen.len().saturating_sub(8000)..]).contains("300000") {
+        match terminal.given_without_credit()? {
+            Given::Bytes(bytes) => screen.extend(bytes),
+            other => bail!("{other:?}"),
+        }
+    }
+    terminal.close()?;
     machine.run(&format!("rm -f {name}"))?;
     Ok(())
 }
