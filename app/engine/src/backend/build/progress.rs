@@ -224,7 +224,8 @@ impl Progress {
     /// Why it failed, of the text after the steps.
     pub(super) fn fault(&self) -> Fault {
         let lines = || self.text.lines().map(str::trim_end).filter(|line| !line.is_empty());
-        let error = lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().last()).unwrap_or_default();
+        let error =
+            lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back()).unwrap_or_default();
         let message = error.trim_start_matches("ERROR:").trim();
         let message = message.strip_prefix("failed to solve: ").unwrap_or(message);
         // The place stands above the lines around it: "Dockerfile:3", then dashes.

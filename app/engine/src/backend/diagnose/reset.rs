@@ -102,10 +102,9 @@ async fn delete(inner: &Inner, everything: bool, channel: &Channel) -> Result<()
 /// Ends every machine at once: what is on its disk goes anyway, and a machine that hangs must not keep it.
 async fn end_machines(inner: &Inner) -> Result<(), Failure> {
     // A daemon finds machines that run without one.
-    let mut client = match inner.daemon_started().await {
-        Ok(client) => client,
-        // It cannot start, of damaged settings say: a machine that runs nevertheless is seen below.
-        Err(_) => return no_machine_runs(&inner.home),
+    let Ok(mut client) = inner.daemon_started().await else {
+        // It cannot start, of damaged settings say: a machine that runs nevertheless is seen there.
+        return no_machine_runs(&inner.home);
     };
     for name in inner.home.machines().map_err(unusable)? {
         let request = api::StopRequest { machine: name.to_string(), force: true, timeout_seconds: 0 };

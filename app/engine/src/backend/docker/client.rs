@@ -99,7 +99,7 @@ impl Docker {
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::NOT_MODIFIED {
             return Ok(answer);
         }
-        let text = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let text = answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Err(failure::of_docker(status.as_u16(), &text))
     }
 

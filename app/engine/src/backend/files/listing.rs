@@ -8,7 +8,7 @@ const MOST: usize = 10_000;
 /// Whether these lines are more than are shown.
 pub(super) fn is_enough(lines: &[u8]) -> bool {
     // A line has at least this many bytes: no need to count before.
-    lines.len() > MOST * 16 && lines.iter().filter(|byte| **byte == b'\n').count() > MOST + 1
+    lines.len() > MOST * 16 && lines.split(|byte| *byte == b'\n').count() > MOST + 2
 }
 
 /// `names` are `./name` each; `lines` are `mode size time user group name`, a link's with where it leads. Since the names are known, a line is

@@ -121,7 +121,7 @@ pub(super) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
     if let Err(error) = file.check(&changed) {
         return Err(match error {
             ConfigError::Invalid { problem, .. } => failure::coded("config-invalid", problem, None),
-            other => other.into(),
+            ConfigError::Io { .. } => error.into(),
         });
     }
     if changed != text {
