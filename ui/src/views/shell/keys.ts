@@ -1,5 +1,6 @@
 // Keys that work everywhere; none of them is taken from a field somebody types in.
 import { dialogs } from "../../lib/stores/dialogs.svelte";
+import { enterList } from "../../lib/listFocus";
 import { route, type View } from "../../lib/stores/page.svelte";
 
 export const SHORTCUTS: [string, string][] = [
@@ -44,5 +45,7 @@ export function keys(event: KeyboardEvent, views: readonly View[]): void {
     dialogs.run = { image: "" };
   } else if (event.key === "Escape" && route.selected !== null) {
     route.select(null);
+  } else if (event.target === document.body && enterList(event.key)) {
+    event.preventDefault();
   }
 }
