@@ -74,6 +74,10 @@ pub(crate) enum Command {
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Serve the window's pages to a browser on this computer, until Ctrl-C
+    ///
+    /// Prints an address that opens them once, within ten minutes, and opens the browser there. Nobody without that address gets in.
+    Web(WebOptions),
     /// Try what Rorqual needs on this computer and tell what to do about what is missing
     ///
     /// Exits 1 when there is a problem.
@@ -236,4 +240,15 @@ mod tests {
         assert!(!arguments.global.json);
         assert!(matches!(arguments.command, Command::Shell { command } if command == ["ls", "--json", "-n"]));
     }
+}
+
+/// Options of `web`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WebOptions {
+    /// Port of localhost to listen on; 0 lets the system choose
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
+    /// Do not open the browser
+    #[arg(long)]
+    pub(crate) no_open: bool,
 }

@@ -21,6 +21,7 @@ mod shell;
 mod terminal;
 mod units;
 mod view;
+mod web;
 
 use std::{io, process::ExitCode};
 
@@ -74,7 +75,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
     let session = Session::open(&arguments.global)?;
     let runtime = match arguments.command {
         // Copying streams of many clients at once is worth a second core; a command waits for one answer.
-        Command::Daemon => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
+        Command::Daemon | Command::Web(_) => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
         _ => Builder::new_current_thread().enable_all().build(),
     };
     let runtime: Runtime = runtime.map_err(|error| {
@@ -95,6 +96,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Status { watch } => machine::status(session, watch).await?,
         Command::Logs { source, follow, tail } => logs::logs(session, source, follow, tail).await?,
         Command::Shell { command } => return shell::shell(session, command).await,
+        Command::Web(options) => web::web(session, &options).await?,
         Command::Doctor => information::doctor(session).await?,
         Command::Version => information::version(session).await?,
         Command::Context(command) => context::run(session, command).await?,

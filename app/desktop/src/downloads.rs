@@ -2,6 +2,8 @@
 
 use tauri::{AppHandle, webview::DownloadEvent};
 
+use crate::notification;
+
 /// Accepts what the page itself has made and says where it went.
 pub(crate) fn decide(app: &AppHandle, event: DownloadEvent<'_>) -> bool {
     match event {
@@ -9,8 +11,8 @@ pub(crate) fn decide(app: &AppHandle, event: DownloadEvent<'_>) -> bool {
         DownloadEvent::Requested { url, .. } => url.scheme() == "blob",
         DownloadEvent::Finished { path, success, .. } => {
             match path {
-                Some(path) if success => crate::desktop::tell(app, "Saved", &path.display().to_string()),
-                _ => crate::desktop::tell(app, "The file could not be saved", "Is there space in the folder for downloads?"),
+                Some(path) if success => notification::show(app, "Saved", &path.display().to_string(), None),
+                _ => notification::show(app, "The file could not be saved", "Is there space in the folder for downloads?", None),
             }
             true
         }

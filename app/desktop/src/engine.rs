@@ -9,11 +9,16 @@ use std::{
 
 const PROGRAM: &str = "rorqual";
 
-/// The command that runs the daemon in the foreground.
-pub(crate) fn daemon_command() -> Command {
+/// The command line.
+pub(crate) fn program() -> PathBuf {
     let beside = env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut command = Command::new(find(beside, env::split_paths(&path)));
+    find(beside, env::split_paths(&path))
+}
+
+/// The command that runs the daemon in the foreground.
+pub(crate) fn daemon_command() -> Command {
+    let mut command = Command::new(program());
     command.arg("daemon");
     command
 }

@@ -12,16 +12,24 @@ mod downloads;
 mod engine;
 #[cfg(test)]
 mod fixtures;
+mod follow;
+mod ipc;
 mod links;
 mod login;
 mod notices;
+mod notification;
 mod overview;
 mod status_notifier;
 mod tray;
 mod window;
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
+use rorqual_engine::{
+    backend::{Backend, contract::Platform},
+    client,
+    home::Home,
+};
 use tauri::{AppHandle, Manager, RunEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
 
@@ -35,8 +43,8 @@ fn main() -> ExitCode {
         .plugin(tauri_plugin_deep_link::init())
         .plugin(window::state_plugin())
         .plugin(login::plugin())
-        .manage(Desktop::default())
-        .setup(|app| Ok(set_up(app.handle())?))
+        .invoke_handler(ipc::commands())
+        .setup(|app| set_up(app.handle()))
         .build(tauri::generate_context!());
     match built {
         Ok(app) => {
@@ -55,8 +63,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn set_up(app: &AppHandle) -> tauri::Result<()> {
+fn set_up(app: &AppHandle) -> Result<(), Box<dyn Error>> {
+    let home = Home::locate()?;
+    app.manage(Desktop::new(Backend::new(home.clone(), Platform::Desktop, engine::program())));
     tray::build(app)?;
+    tauri::async_runtime::spawn(start_daemon(home));
+    tauri::async_runtime::spawn(follow::follow(app.clone()));
     let handle = app.clone();
     app.deep_link().on_open_url(move |event| {
         for url in event.urls() {
@@ -67,6 +79,14 @@ fn set_up(app: &AppHandle) -> tauri::Result<()> {
         window::show(app);
     }
     Ok(())
+}
+
+/// Starts the daemon if none runs: the page tells its machine's state and starts that. If it cannot be started the page shows
+/// so, as it does when it ends later; the user's own `rorqual quit` is not undone.
+async fn start_daemon(home: Home) {
+    if let Err(error) = client::connect_or_start(&home, engine::daemon_command()).await {
+        eprintln!("{error}");
+    }
 }
 
 /// A second start shows the window of the first; a link among its arguments has gone to the plugin for links.

@@ -66,7 +66,7 @@ fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         .disable_drag_drop_handler()
         .on_navigation(is_own_page)
         .on_new_window(move |url, _| {
-            opener.state::<Desktop>().open_published(&url);
+            opener.state::<Desktop>().open_published(&opener, &url);
             NewWindowResponse::Deny
         })
         .on_page_load(|window, load| {

@@ -94,7 +94,7 @@ fn carry_out(app: &AppHandle, action: Action) {
         Action::StopContainer { id } => desktop.stop_container(app, id),
         Action::OpenPort { url } => {
             if let Ok(url) = url.parse() {
-                desktop.open_published(&url);
+                desktop.open_published(app, &url);
             }
         }
         Action::OpenAtLogin => {

@@ -28,5 +28,6 @@ pub use registry::*;
 pub use settings::*;
 pub use system::*;
 pub use table::{CALLS, STREAMS, typescript};
+pub(in crate::backend) use table::{each_call, each_stream};
 pub use values::*;
 pub use volume::*;

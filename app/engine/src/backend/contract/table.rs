@@ -18,105 +18,129 @@ pub struct Row {
     types: fn(&mut Declarations) -> Vec<String>,
 }
 
-macro_rules! rows {
-    ($($name:literal: $($kind:ty),+ ; $about:literal)*) => {
-        &[$(Row { name: $name, about: $about, types: |declarations| vec![$(declarations.name_of::<$kind>()),+] }),*]
+/// Gives every call (parameters, result, handler) to the macro `$then`.
+macro_rules! each_call {
+    ($then:ident) => {
+        $then! {
+            "app.information": Empty => Information, app::information; "About Rorqual here."
+            "app.finishFirstRun": Empty => Empty, app::finish_first_run; "The first run is over and is not shown again."
+
+            "container.start": ContainerTarget => Empty, verbs::start; "Starts a container."
+            "container.stop": ContainerTarget => Empty, verbs::stop; "Stops a container: SIGTERM, then SIGKILL after its time-out."
+            "container.restart": ContainerTarget => Empty, verbs::restart; "Stops and starts a container."
+            "container.kill": ContainerTarget => Empty, verbs::kill; "Ends a container at once."
+            "container.pause": ContainerTarget => Empty, verbs::pause; "Freezes a container."
+            "container.unpause": ContainerTarget => Empty, verbs::unpause; "Lets a frozen container go on."
+            "container.remove": ContainerRemove => Empty, verbs::remove; "Removes a container."
+            "container.rename": ContainerRename => Empty, verbs::rename; "Gives a container another name."
+            "container.commit": ContainerCommit => Created, verbs::commit; "Makes an image of a container."
+            "container.inspect": ContainerTarget => ContainerDetail, detail::inspect; "All about a container."
+            "container.processes": ContainerTarget => Processes, detail::processes; "What runs in a container."
+            "container.changes": ContainerTarget => Vec<FileChange>, detail::changes; "What a container changed of its image."
+            "containers.prune": Empty => Pruned, verbs::prune; "Removes all containers that do not run."
+
+            "image.inspect": ImageTarget => ImageDetail, images::inspect; "All about an image."
+            "image.tag": ImageTag => Empty, images::tag; "Gives an image another name."
+            "image.remove": ImageRemove => Vec<String>, images::remove; "Removes an image or one of its names; answers what was removed."
+            "images.prune": ImagesPrune => Pruned, images::prune; "Removes images nobody uses."
+            "images.search": ImageSearch => Vec<ImageFound>, images::search; "Looks for images in a registry."
+
+            "volume.create": VolumeCreate => Volume, volumes::create; "Makes a volume."
+            "volume.remove": VolumeTarget => Empty, volumes::remove; "Removes a volume and what is in it."
+            "volumes.prune": VolumesPrune => Pruned, volumes::prune; "Removes volumes nobody mounts."
+
+            "network.create": NetworkCreate => Created, networks::create; "Makes a network."
+            "network.remove": NetworkTarget => Empty, networks::remove; "Removes a network."
+            "network.connect": NetworkMembership => Empty, networks::connect; "Puts a container in a network."
+            "network.disconnect": NetworkMembership => Empty, networks::disconnect; "Takes a container out of a network."
+            "networks.prune": Empty => Pruned, networks::prune; "Removes networks nobody is in."
+
+            "files.list": FileTarget => FileList, files::list; "What is in a directory."
+            "files.remove": FileTarget => Empty, files::remove; "Removes a file, or a directory with all in it."
+            "files.createFolder": FileTarget => Empty, files::create_folder; "Makes a directory."
+            "files.move": FileMove => Empty, files::move_file; "Moves or renames."
+            "host.folder": HostFolderTarget => HostFolder, files::host_folder; "What is in a folder of this computer."
+
+            "builds.history": Empty => Vec<BuildRecord>, build::history; "Builds, the newest first."
+            "builds.inspect": BuildTarget => BuildDetail, build::inspect; "A build with its output."
+            "builds.remove": BuildTarget => Empty, build::remove; "Takes a build out of the history."
+            "builds.pruneCache": Empty => Pruned, build::prune_cache; "Removes build cache nobody uses."
+
+            "registries.list": Empty => Vec<Registry>, registries::list; "Registries the user is logged in at."
+            "registry.login": RegistryLogin => Empty, registries::login; "Logs in."
+            "registry.logout": RegistryTarget => Empty, registries::logout; "Logs out."
+
+            "system.usage": Empty => DiskUsage, app::usage; "What the engine keeps, by kind."
+            "settings.get": Empty => Settings, settings::get; "All settings."
+            "settings.change": SettingChange => SettingChanged, settings::change; "Changes one setting."
+            "diagnose.checks": Empty => Vec<Check>, diagnose::checks; "Makes every check."
+            "diagnose.resetPlans": Empty => Vec<ResetPlan>, diagnose::reset_plans; "Levels of reset and what each would delete now."
+        }
+    };
+}
+pub(in crate::backend) use each_call;
+
+/// Gives every stream (parameters, event, input, handler) to the macro `$then`. Those marked "Bytes" carry raw bytes besides.
+macro_rules! each_stream {
+    ($then:ident) => {
+        $then! {
+            "machines": Empty => MachinesEvent, Never, machine::machines; "Machines and whether the daemon answers."
+            "machine.start": MachineStart => Step, Never, machine::start; "Starts the daemon if need be, then a machine, by step."
+            "machine.stop": MachineStop => Step, Never, machine::stop; "Stops a machine by step."
+            "machine.restart": MachineTarget => Step, Never, machine::restart; "Stops and starts a machine by step."
+            "machine.suspend": MachineTarget => Step, Never, machine::suspend; "Saves a machine by step."
+            "machine.samples": MachineTarget => MachineSample, Never, machine::samples; "What a machine uses, about once a second."
+            "machine.log": MachineLog => Never, Never, machine::log; "Follows a log. Bytes from the engine."
+            "machine.shell": MachineShell => TerminalEvent, TerminalInput, machine::shell; "A shell in a machine. Bytes both ways."
+
+            "containers": Empty => ListEvent<Container>, Never, lists::containers; "All containers, and each change."
+            "containers.samples": SampleTargets => ContainerSamples, Never, samples::samples; "What containers use, about once a second."
+            "container.run": ContainerRun => ContainerRunEvent, Never, run::run; "Pulls if need be, makes and starts a container."
+            "container.logs": ContainerLogs => LogLines, Never, logs::logs; "A container's log."
+            "container.terminal": ContainerTerminal => TerminalEvent, TerminalInput, terminal::terminal; "A terminal in a container. Bytes both ways."
+
+            "images": Empty => ListEvent<Image>, Never, lists::images; "All images, and each change."
+            "image.pull": ImagePull => PullProgress, Never, pull::pull; "Pulls an image."
+            "image.push": ImageTarget => PullProgress, Never, pull::push; "Pushes an image."
+            "image.save": ImageSave => Download, Never, images::save; "Images as a tar. Bytes from the engine."
+            "image.load": Empty => ImageLoaded, UploadInput, images::load; "Reads images of a tar. Bytes to the engine."
+
+            "volumes": Empty => ListEvent<Volume>, Never, lists::volumes; "All volumes, and each change."
+            "networks": Empty => ListEvent<Network>, Never, lists::networks; "All networks, and each change."
+
+            "files.read": FileTarget => Download, Never, files::read; "A file, or a directory as a tar. Bytes from the engine."
+            "files.write": FileWrite => Empty, UploadInput, files::write; "Writes a file. Bytes to the engine."
+
+            "build.run": BuildRun => BuildEvent, Never, build::run; "Builds an image."
+            "engine.events": Empty => EngineEvent, Never, app::events; "What happens in the engine."
+            "diagnose.bundle": Empty => Download, Never, diagnose::bundle; "All that helps to find a fault, secrets removed, as a zip. Bytes from the engine."
+            "diagnose.reset": Reset => Step, Never, diagnose::reset; "Carries a reset out, by step."
+        }
+    };
+}
+pub(in crate::backend) use each_stream;
+
+macro_rules! call_rows {
+    ($($name:literal: $params:ty => $result:ty, $handler:path; $about:literal)*) => {
+        &[$(Row { name: $name, about: $about, types: |declarations| vec![declarations.name_of::<$params>(), declarations.name_of::<$result>()] }),*]
+    };
+}
+
+macro_rules! stream_rows {
+    ($($name:literal: $params:ty => $event:ty, $input:ty, $handler:path; $about:literal)*) => {
+        &[$(Row {
+            name: $name,
+            about: $about,
+            types: |declarations| vec![declarations.name_of::<$params>(), declarations.name_of::<$event>(), declarations.name_of::<$input>()],
+        }),*]
     };
 }
 
 /// Every call: parameters, result.
-#[rustfmt::skip]
-pub const CALLS: &[Row] = rows! {
-    "app.information": Empty, Information; "About Rorqual here."
-    "app.finishFirstRun": Empty, Empty; "The first run is over and is not shown again."
+pub const CALLS: &[Row] = each_call!(call_rows);
 
-    "container.start": ContainerTarget, Empty; "Starts a container."
-    "container.stop": ContainerTarget, Empty; "Stops a container: SIGTERM, then SIGKILL after its time-out."
-    "container.restart": ContainerTarget, Empty; "Stops and starts a container."
-    "container.kill": ContainerTarget, Empty; "Ends a container at once."
-    "container.pause": ContainerTarget, Empty; "Freezes a container."
-    "container.unpause": ContainerTarget, Empty; "Lets a frozen container go on."
-    "container.remove": ContainerRemove, Empty; "Removes a container."
-    "container.rename": ContainerRename, Empty; "Gives a container another name."
-    "container.commit": ContainerCommit, Created; "Makes an image of a container."
-    "container.inspect": ContainerTarget, ContainerDetail; "All about a container."
-    "container.processes": ContainerTarget, Processes; "What runs in a container."
-    "container.changes": ContainerTarget, Vec<FileChange>; "What a container changed of its image."
-    "containers.prune": Empty, Pruned; "Removes all containers that do not run."
-
-    "image.inspect": ImageTarget, ImageDetail; "All about an image."
-    "image.tag": ImageTag, Empty; "Gives an image another name."
-    "image.remove": ImageRemove, Vec<String>; "Removes an image or one of its names; answers what was removed."
-    "images.prune": ImagesPrune, Pruned; "Removes images nobody uses."
-    "images.search": ImageSearch, Vec<ImageFound>; "Looks for images in a registry."
-
-    "volume.create": VolumeCreate, Volume; "Makes a volume."
-    "volume.remove": VolumeTarget, Empty; "Removes a volume and what is in it."
-    "volumes.prune": VolumesPrune, Pruned; "Removes volumes nobody mounts."
-
-    "network.create": NetworkCreate, Created; "Makes a network."
-    "network.remove": NetworkTarget, Empty; "Removes a network."
-    "network.connect": NetworkMembership, Empty; "Puts a container in a network."
-    "network.disconnect": NetworkMembership, Empty; "Takes a container out of a network."
-    "networks.prune": Empty, Pruned; "Removes networks nobody is in."
-
-    "files.list": FileTarget, FileList; "What is in a directory."
-    "files.remove": FileTarget, Empty; "Removes a file, or a directory with all in it."
-    "files.createFolder": FileTarget, Empty; "Makes a directory."
-    "files.move": FileMove, Empty; "Moves or renames."
-    "host.folder": HostFolderTarget, HostFolder; "What is in a folder of this computer."
-
-    "builds.history": Empty, Vec<BuildRecord>; "Builds, the newest first."
-    "builds.inspect": BuildTarget, BuildDetail; "A build with its output."
-    "builds.remove": BuildTarget, Empty; "Takes a build out of the history."
-    "builds.pruneCache": Empty, Pruned; "Removes build cache nobody uses."
-
-    "registries.list": Empty, Vec<Registry>; "Registries the user is logged in at."
-    "registry.login": RegistryLogin, Empty; "Logs in."
-    "registry.logout": RegistryTarget, Empty; "Logs out."
-
-    "system.usage": Empty, DiskUsage; "What the engine keeps, by kind."
-    "settings.get": Empty, Settings; "All settings."
-    "settings.change": SettingChange, SettingChanged; "Changes one setting."
-    "diagnose.checks": Empty, Vec<Check>; "Makes every check."
-    "diagnose.resetPlans": Empty, Vec<ResetPlan>; "Levels of reset and what each would delete now."
-};
-
-/// Every stream: parameters, event, input. Those marked "bytes" carry raw bytes besides.
-#[rustfmt::skip]
-pub const STREAMS: &[Row] = rows! {
-    "machines": Empty, MachinesEvent, Never; "Machines and whether the daemon answers."
-    "machine.start": MachineStart, Step, Never; "Starts the daemon if need be, then a machine, by step."
-    "machine.stop": MachineStop, Step, Never; "Stops a machine by step."
-    "machine.restart": MachineTarget, Step, Never; "Stops and starts a machine by step."
-    "machine.suspend": MachineTarget, Step, Never; "Saves a machine by step."
-    "machine.samples": MachineTarget, MachineSample, Never; "What a machine uses, about once a second."
-    "machine.log": MachineLog, Never, Never; "Follows a log. Bytes from the engine."
-    "machine.shell": MachineShell, TerminalEvent, TerminalInput; "A shell in a machine. Bytes both ways."
-
-    "containers": Empty, ListEvent<Container>, Never; "All containers, and each change."
-    "containers.samples": SampleTargets, ContainerSamples, Never; "What containers use, about once a second."
-    "container.run": ContainerRun, ContainerRunEvent, Never; "Pulls if need be, makes and starts a container."
-    "container.logs": ContainerLogs, LogLines, Never; "A container's log."
-    "container.terminal": ContainerTerminal, TerminalEvent, TerminalInput; "A terminal in a container. Bytes both ways."
-
-    "images": Empty, ListEvent<Image>, Never; "All images, and each change."
-    "image.pull": ImagePull, PullProgress, Never; "Pulls an image."
-    "image.push": ImageTarget, PullProgress, Never; "Pushes an image."
-    "image.save": ImageSave, Download, Never; "Images as a tar. Bytes from the engine."
-    "image.load": Empty, ImageLoaded, UploadInput; "Reads images of a tar. Bytes to the engine."
-
-    "volumes": Empty, ListEvent<Volume>, Never; "All volumes, and each change."
-    "networks": Empty, ListEvent<Network>, Never; "All networks, and each change."
-
-    "files.read": FileTarget, Download, Never; "A file, or a directory as a tar. Bytes from the engine."
-    "files.write": FileWrite, Empty, UploadInput; "Writes a file. Bytes to the engine."
-
-    "build.run": BuildRun, BuildEvent, Never; "Builds an image."
-    "engine.events": Empty, EngineEvent, Never; "What happens in the engine."
-    "diagnose.bundle": Empty, Download, Never; "All that helps to find a fault, secrets removed, as a zip. Bytes from the engine."
-    "diagnose.reset": Reset, Step, Never; "Carries a reset out, by step."
-};
+/// Every stream: parameters, event, input.
+pub const STREAMS: &[Row] = each_stream!(stream_rows);
 
 /// TypeScript of the table and of all types it names: the interfaces `Calls` and `Streams`, then the types by name.
 pub fn typescript() -> String {

@@ -1,0 +1,61 @@
+//! Where the pages' files are, and what kind each is.
+
+use std::{
+    env,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::failure::{Exit, Failure};
+
+/// The directory with the pages: `RORQUAL_UI`, or where they lie beside the executable, installed or built.
+pub(super) fn find(program: &Path) -> Result<PathBuf, Failure> {
+    let beside = program.parent().unwrap_or(Path::new("/"));
+    let chosen = env::var_os("RORQUAL_UI").map(PathBuf::from);
+    let places = ["../share/rorqual/ui", "../../ui/dist"].map(|place| beside.join(place));
+    let found = chosen.into_iter().chain(places).find(|place| place.join("index.html").is_file());
+    found.ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            "pages-missing",
+            format!("the pages are not beside {}", program.display()),
+            "build them with `make ui`, or install Rorqual again",
+        )
+    })
+}
+
+/// The file an address means; none for what leads out of the directory.
+pub(super) fn file(directory: &Path, path: &str) -> Option<PathBuf> {
+    let path = Path::new(path.trim_start_matches('/'));
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
+    let path = if path.as_os_str().is_empty() { Path::new("index.html") } else { path };
+    inside.then(|| directory.join(path))
+}
+
+/// Media type by the name's end (RFC 6838 types of what the pages are made of).
+pub(super) fn media_type(path: &Path) -> &'static str {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        Some("json") => "application/json",
+        Some("png") => "image/png",
+        Some("woff2") => "font/woff2",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_leads_out_of_the_directory() {
+        let directory = Path::new("/ui");
+        assert_eq!(file(directory, "/"), Some("/ui/index.html".into()));
+        assert_eq!(file(directory, "/assets/a.js"), Some("/ui/assets/a.js".into()));
+        for out in ["/../etc/passwd", "/assets/../../x", "/./../x"] {
+            assert_eq!(file(directory, out), None, "{out}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `rorqual web`: the pages in a browser, on this computer only. [`server`] answers requests, [`guard`] says which,
+//! [`streams`] carries streams over one WebSocket a page, [`assets`] finds the pages' files.
+
+mod assets;
+mod guard;
+mod server;
+mod streams;
+
+use std::{env, process::Stdio};
+
+use rorqual_engine::backend::{Backend, contract::Platform};
+use serde_json::json;
+use tokio::{net::TcpListener, process::Command, signal::ctrl_c};
+
+use crate::{
+    arguments::WebOptions,
+    failure::{Exit, Failure},
+    session::{self, Session},
+};
+
+/// Serves until Ctrl-C.
+pub(crate) async fn web(session: &Session, options: &WebOptions) -> Result<(), Failure> {
+    let program = env::current_exe().map_err(|error| {
+        Failure::new(
+            Exit::Failed,
+            "internal",
+            format!("where this executable lies is not known: {error}"),
+            "run rorqual by its full path",
+        )
+    })?;
+    let assets = assets::find(&program)?;
+    let listener = TcpListener::bind(("127.0.0.1", options.port)).await.map_err(|error| {
+        let fix = "choose another with --port, or let the system choose with --port 0";
+        Failure::new(
+            Exit::Failed,
+            "port-unavailable",
+            format!("cannot listen on port {} of localhost: {error}", options.port),
+            fix,
+        )
+    })?;
+    let port =
+        listener.local_addr().map_err(|error| Failure::new(Exit::Failed, "internal", error.to_string(), ""))?.port();
+    let guard = guard::Guard::new(port)
+        .map_err(|error| Failure::new(Exit::Failed, "internal", format!("no random numbers: {error}"), ""))?;
+    let url = format!("http://localhost:{port}/open?token={}", guard.new_token());
+    if session.json {
+        session::print_json(&json!({"url": url, "port": port}))?;
+    } else {
+        session::print_text(&format!(
+            "Rorqual's pages are at {url}\nThe address opens them once, within ten minutes. Ctrl-C ends.\n"
+        ))?;
+    }
+    if !options.no_open {
+        open_browser(&url);
+    }
+    let backend = Backend::new(session.home.clone(), Platform::Web, program);
+    let router = server::router(backend, guard, assets);
+    let end = async {
+        // A signal that cannot be waited for leaves the server to be ended otherwise.
+        if ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = axum::serve(listener, router) => served.map_err(|error| Failure::new(Exit::Failed, "internal", format!("the server has ended: {error}"), "start it again")),
+        // Open pages hold connections that never end by themselves.
+        () = end => Ok(()),
+    }
+}
+
+/// Opens the browser where there is one; the address was printed for where there is none.
+fn open_browser(url: &str) {
+    let opened =
+        Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    drop(opened);
+}

@@ -1,0 +1,137 @@
+//! Open streams: a task with a narrow channel each way. Whoever drops its end ends the stream.
+
+use std::future::Future;
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use super::{contract::Failure, failure};
+
+/// Outputs that wait for their reader; then the stream waits.
+const WAITING: usize = 8;
+
+/// What a stream gives.
+#[derive(Debug)]
+pub enum Output {
+    /// An event of its kind.
+    Event(Value),
+    /// Raw bytes.
+    Bytes(Bytes),
+    /// It failed; nothing comes after this.
+    Failed(Failure),
+}
+
+/// What a stream takes.
+#[derive(Debug)]
+pub enum Input {
+    /// An input of its kind.
+    Value(Value),
+    /// Raw bytes.
+    Bytes(Bytes),
+}
+
+/// A stream as its reader has it. Dropping it cancels what it does.
+#[derive(Debug)]
+pub struct OpenStream {
+    /// What it gives, in order; closed at its end.
+    pub output: mpsc::Receiver<Output>,
+    /// What it takes; a stream that takes nothing closes it.
+    pub input: mpsc::Sender<Input>,
+    task: AbortHandle,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl OpenStream {
+    /// Runs `serve` with the other end; its failure becomes the last output.
+    pub(super) fn spawn<F>(serve: impl FnOnce(Channel) -> F) -> Self
+    where
+        F: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let (outputs, output) = mpsc::channel(WAITING);
+        let (input, inputs) = mpsc::channel(WAITING);
+        let last = outputs.clone();
+        let serving = serve(Channel { output: outputs, input: inputs });
+        let task = tokio::spawn(async move {
+            if let Err(failure) = serving.await {
+                // Its reader may be gone: then nobody is to be told.
+                last.send(Output::Failed(failure)).await.ok();
+            }
+        });
+        Self { output, input, task: task.abort_handle() }
+    }
+}
+
+/// A stream as its handler has it.
+pub(crate) struct Channel {
+    output: mpsc::Sender<Output>,
+    input: mpsc::Receiver<Input>,
+}
+
+impl Channel {
+    /// Gives an event, once the reader has room.
+    pub(super) async fn event(&self, event: &impl Serialize) -> Result<(), Failure> {
+        let value = serde_json::to_value(event).map_err(|error| failure::unexpected(error.to_string()))?;
+        self.output.send(Output::Event(value)).await.map_err(|_| failure::canceled())
+    }
+
+    /// Gives bytes, once the reader has room.
+    pub(super) async fn bytes(&self, bytes: Bytes) -> Result<(), Failure> {
+        self.output.send(Output::Bytes(bytes)).await.map_err(|_| failure::canceled())
+    }
+
+    /// The next input; none once the reader is gone.
+    pub(super) async fn input(&mut self) -> Option<Input> {
+        self.input.recv().await
+    }
+}
+
+/// Reads an input or parameters.
+pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+    serde_json::from_value(value)
+        .map_err(|error| failure::bad_request(format!("this is not what was to be sent: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_waits_for_its_reader_and_ends_with_its_failure() {
+        let mut stream = OpenStream::spawn(|channel| async move {
+            for number in 0..100 {
+                channel.event(&number).await?;
+            }
+            Err(failure::bad_request("enough"))
+        });
+        tokio::task::yield_now().await;
+        assert!(stream.output.len() <= WAITING);
+        let mut events = 0;
+        while let Some(output) = stream.output.recv().await {
+            match output {
+                Output::Event(value) => assert_eq!(value, events),
+                Output::Failed(failure) => assert_eq!((failure.message.as_str(), events), ("enough", 100)),
+                Output::Bytes(_) => panic!("nobody sent bytes"),
+            }
+            events += 1;
+        }
+        assert_eq!(events, 101);
+    }
+
+    #[tokio::test]
+    async fn dropping_a_stream_ends_its_task() {
+        let (alive, mut dead) = mpsc::channel::<()>(1);
+        let stream = OpenStream::spawn(|_channel| async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        drop(stream);
+        assert!(dead.recv().await.is_none());
+    }
+}
