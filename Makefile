@@ -49,11 +49,12 @@ build: packages
 .PHONY: guest
 guest: packages
 	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-agent -p rorqual-shims -p rorqual-hello
-	@$(CARGO) build --release --locked -p rorqual-fix-address
+	@$(CARGO) build --release --locked -p rorqual-fix-address -p rorqual-uml-ptrace
 
 .PHONY: image
 image: guest
-	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address
+	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
+	  --uml-ptrace $(CARGO_TARGET_DIR)/release/librorqual_uml_ptrace.so
 
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material

@@ -93,6 +93,9 @@ pub(super) fn needs(files: Paths, directory: &Path) -> Paths {
     files.executable(directory).readable("/proc").readable("/dev/random").writable("/dev/null")
 }
 
+/// What replaces the C library's `ptrace`, relative to the kernel's directory.
+const PTRACE: &str = "lib/librorqual_uml_ptrace.so";
+
 fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<Pid> {
     let output = io::stdout();
     let console = || -> io::Result<Stdio> {
@@ -103,6 +106,10 @@ fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<P
     // The kernel's ELF interpreter is a relative path. On a fatal error it signals its whole process group: its own, then.
     command.args(arguments).current_dir(directory).process_group(0);
     command.stdin(Stdio::null()).stdout(console()?).stderr(console()?);
+    // The kernel does not know the registers of newer processors; images/uml-ptrace does. An image without it runs on older ones.
+    if directory.join(PTRACE).exists() {
+        command.env("LD_PRELOAD", PTRACE);
+    }
     // SAFETY: prctl and the calls about processors are async-signal-safe and touch no memory but the child's stack.
     unsafe {
         command.pre_exec(|| {
