@@ -40,6 +40,10 @@ pub trait Subject {
     fn host(&mut self, program: &mut Program);
     /// What must be true after each call.
     fn check(&mut self);
+    /// Whether the device may take pages of the guest's memory away, which then change.
+    fn takes_memory(&self) -> bool {
+        false
+    }
 }
 
 /// The guest's memory and queues.
@@ -343,7 +347,8 @@ impl Guest {
         if self.broken {
             return;
         }
-        let expectation = self.expect();
+        let mut expectation = self.expect();
+        expectation.undermined |= subject.takes_memory();
         let answer = match kicked {
             Some(index) => subject.device().queue_kicked(index, self),
             None => subject.device().host_event(self),

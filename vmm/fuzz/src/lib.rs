@@ -9,10 +9,12 @@
 
 use std::path::{Path, PathBuf};
 
+mod balloon;
 mod block;
 mod console;
 pub mod guest;
 mod mmio;
+mod net;
 mod parsers;
 pub mod program;
 mod relay;
@@ -23,10 +25,12 @@ mod vsock;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
+    ("balloon", balloon::run),
     ("block", block::run),
     ("console", console::run),
     ("mmio", mmio::run),
+    ("net", net::run),
     ("parsers", parsers::run),
     ("relay", relay::run),
     ("rng", rng::run),

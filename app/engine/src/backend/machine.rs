@@ -124,10 +124,15 @@ async fn steps(mut progress: Streaming<api::Progress>, channel: &Channel) -> Res
     Ok(())
 }
 
-pub(super) async fn start(inner: Arc<Inner>, asked: MachineStart, channel: Channel) -> Result<(), Failure> {
+/// Starts a machine, and the daemon if need be, telling the steps.
+pub(super) async fn start_by(inner: &Inner, machine: &str, cold: bool, channel: &Channel) -> Result<(), Failure> {
     let mut client = inner.daemon_started().await?;
-    let request = api::StartRequest { machine: asked.machine, accelerator: String::new(), cold: asked.cold };
-    steps(client.start(request).await?.into_inner(), &channel).await
+    let request = api::StartRequest { machine: machine.to_owned(), accelerator: String::new(), cold };
+    steps(client.start(request).await?.into_inner(), channel).await
+}
+
+pub(super) async fn start(inner: Arc<Inner>, asked: MachineStart, channel: Channel) -> Result<(), Failure> {
+    start_by(&inner, &asked.machine, asked.cold, &channel).await
 }
 
 async fn stop_by(inner: &Inner, machine: String, force: bool, channel: &Channel) -> Result<(), Failure> {
@@ -143,9 +148,7 @@ pub(super) async fn stop(inner: Arc<Inner>, asked: MachineStop, channel: Channel
 /// Stops and starts a machine, telling the steps of both.
 pub(super) async fn restart_by(inner: &Inner, machine: &str, channel: &Channel) -> Result<(), Failure> {
     stop_by(inner, machine.to_owned(), false, channel).await?;
-    let mut client = inner.daemon_started().await?;
-    let request = api::StartRequest { machine: machine.to_owned(), accelerator: String::new(), cold: false };
-    steps(client.start(request).await?.into_inner(), channel).await
+    start_by(inner, machine, false, channel).await
 }
 
 pub(super) async fn restart(inner: Arc<Inner>, asked: MachineTarget, channel: Channel) -> Result<(), Failure> {
@@ -219,7 +222,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
 
 /// What the guest says of itself each second, for as long as somebody reads it.
 const SAY: &str = "while :; do grep '^cpu ' /proc/stat; grep -E '^(MemTotal|MemFree|Buffers|Cached|SReclaimable):' /proc/meminfo; \
-    echo \"disk $(df -k --output=used,size /var/lib/docker | tail -n 1)\"; sleep 1; done";
+    echo \"disk $(df -Pk /var/lib/docker | tail -n 1)\"; sleep 1; done";
 
 pub(super) async fn samples(inner: Arc<Inner>, asked: MachineTarget, channel: Channel) -> Result<(), Failure> {
     let command = ["sh", "-c", SAY].map(str::to_owned).into();
@@ -293,7 +296,7 @@ impl Reading {
             let total: u64 = all.iter().take(8).sum();
             self.before = std::mem::replace(&mut self.ticks, (total - idle, total));
         } else if let Some(rest) = line.strip_prefix("disk ") {
-            if let [used, size] = numbers(rest)[..] {
+            if let [size, used, ..] = numbers(rest)[..] {
                 self.disk = (used * 1024, size * 1024);
             }
             return true;
@@ -341,7 +344,7 @@ mod tests {
         ] {
             assert!(!reading.line(line));
         }
-        assert!(reading.line("disk  20  400"));
+        assert!(reading.line("disk rootfs 400 20 380 5% /var/lib/docker"));
         assert!(reading.sample(Bytes(1), Bytes(2)).cpu_percent.abs() < 1e-9);
         reading.line("cpu  60 0 10 130 0 0 0 0 0 0");
         let sample = reading.sample(Bytes(1), Bytes(2));

@@ -172,6 +172,20 @@ fn decode(text: &str) -> Option<(String, String)> {
     Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
+/// Passwords and tokens that `config.json` holds, in every form they are in there, to take them out of what is sent.
+pub(super) fn secrets() -> Vec<String> {
+    let Ok(config) = config_directory().and_then(|directory| read(&directory)) else { return Vec::new() };
+    let mut secrets = Vec::new();
+    for entry in config.auths.values() {
+        for field in ["auth", "password", "identitytoken", "registrytoken"] {
+            let Some(text) = entry[field].as_str().filter(|text| !text.is_empty()) else { continue };
+            secrets.push(text.to_owned());
+            secrets.extend(decode(text).map(|(_, password)| password));
+        }
+    }
+    secrets
+}
+
 /// Asks a credential store with its own protocol: a verb, and what it is about on standard input.
 async fn ask_store(store: &str, verb: &str, input: &str) -> Option<Value> {
     let mut child = Command::new(format!("docker-credential-{store}"))
