@@ -8,6 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rorqual_tests::{Machine, Run, eventually, eventually_ok};
 use tempfile::TempDir;
 
@@ -73,7 +77,7 @@ impl Application {
 
     /// Waits until its process has ended.
     pub fn ends(&self) -> Result<()> {
-        eventually("the application ends", || tray::has_owner(INSTANCE).ok().filter(|runs| !runs)).map(drop)
+        eventually("the application ends", || tray::owner_process(INSTANCE).ok().filter(Option::is_none)).map(drop)
     }
 
     /// A second start, with arguments; it is expected to leave it to the first and end well.
@@ -97,9 +101,12 @@ impl Drop for Application {
         if std::thread::panicking() {
             self.keep_picture("failed").ok();
         }
-        // It may have ended, which a test may have wanted.
+        // It may have ended, which a test may have wanted. With a tray it outlives its window, and so the session.
         self.page.end().ok();
         self.driver.kill().and_then(|()| self.driver.wait().map(drop)).ok();
+        if let Ok(Some(process)) = tray::owner_process(INSTANCE) {
+            kill(Pid::from_raw(process), Signal::SIGKILL).ok();
+        }
         if let Err(error) = self.ends() {
             eprintln!("{error}, with its files in {}", self.user.path().display());
         }

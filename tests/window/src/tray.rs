@@ -7,13 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rorqual_tests::{eventually, eventually_ok};
+use rorqual_tests::eventually_ok;
+use tokio::runtime::{Builder, Runtime};
 use zbus::{
-    blocking::{Connection, Proxy, connection, fdo::DBusProxy},
-    interface,
-    message::Header,
-    names::BusName,
-    zvariant::{OwnedObjectPath, OwnedValue, Structure, Value},
+    Connection, OwnedObjectPath, OwnedVariant, Proxy, Structure, Variant, connection, fdo::{self, DBusProxy}, interface,
+    message::Header, names::BusName,
 };
 
 const WATCHER: &str = "org.kde.StatusNotifierWatcher";
@@ -24,6 +22,8 @@ type Icon = (String, String);
 /// A place for tray icons, for as long as it lives.
 #[derive(Debug)]
 pub struct Tray {
+    // What serves the bus while a test does something else.
+    runtime: Runtime,
     connection: Connection,
     icons: Arc<Mutex<Vec<Icon>>>,
 }
@@ -63,19 +63,21 @@ impl Tray {
     /// Offers a place for icons.
     pub fn open() -> Result<Self> {
         let icons = Arc::<Mutex<Vec<Icon>>>::default();
-        let connection = connection::Builder::session()?
-            .serve_at("/StatusNotifierWatcher", Watcher(Arc::clone(&icons)))?
-            .name(WATCHER)?
-            .build()
-            .context("no session bus: run this by make test-window")?;
-        Ok(Self { connection, icons })
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let watcher = Watcher(Arc::clone(&icons));
+        let connection = runtime.block_on(async {
+            connection::Builder::session().serve_at("/StatusNotifierWatcher", watcher).name(WATCHER).build().await
+        });
+        Ok(Self { runtime, connection: connection.context("no session bus: run this by make test-window")?, icons })
     }
 
     /// The lines of the application's menu.
     pub fn menu(&self) -> Result<Vec<Line>> {
-        let menu = self.menu_proxy()?;
-        let reply = menu.call_method("GetLayout", &(0_i32, -1_i32, Vec::<&str>::new()))?;
-        let (_revision, root): (u32, Layout) = reply.body().deserialize()?;
+        let (_revision, root): (u32, Layout) = self.runtime.block_on(async {
+            let menu = self.menu_proxy().await?;
+            let reply = menu.call_method("GetLayout", &(0_i32, -1_i32, Vec::<&str>::new())).await?;
+            anyhow::Ok(reply.body().deserialize()?)
+        })?;
         let mut lines = Vec::new();
         collect(&root, &[], &mut lines)?;
         Ok(lines)
@@ -84,9 +86,11 @@ impl Tray {
     /// Waits for the line `path` and clicks it.
     pub fn click(&self, path: &[&str]) -> Result<()> {
         let line = self.line(path)?;
-        let event = (line.id, "clicked", Value::from(0_i32), 0_u32);
-        self.menu_proxy()?.call_method("Event", &event)?;
-        Ok(())
+        let event = (line.id, "clicked", Variant::from(0_i32), 0_u32);
+        self.runtime.block_on(async {
+            self.menu_proxy().await?.call_method("Event", &event).await?;
+            Ok(())
+        })
     }
 
     /// Waits for the line `path`.
@@ -100,18 +104,17 @@ impl Tray {
         })
     }
 
-    fn menu_proxy(&self) -> Result<Proxy<'static>> {
-        let (owner, path) = eventually("an icon in the tray", || {
-            self.icons.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
-        })?;
-        let icon = Proxy::new(&self.connection, owner.clone(), path, "org.kde.StatusNotifierItem")?;
-        let menu: OwnedObjectPath = icon.get_property("Menu")?;
-        Ok(Proxy::new(&self.connection, owner, menu, "com.canonical.dbusmenu")?)
+    async fn menu_proxy(&self) -> Result<Proxy<'static>> {
+        let icon = self.icons.lock().unwrap_or_else(PoisonError::into_inner).last().cloned();
+        let (owner, path) = icon.context("no icon is in the tray")?;
+        let icon = Proxy::new(&self.connection, owner.clone(), path, "org.kde.StatusNotifierItem").await?;
+        let menu: OwnedObjectPath = icon.get_property("Menu").await?;
+        Ok(Proxy::new(&self.connection, owner, menu, "com.canonical.dbusmenu").await?)
     }
 }
 
 /// An item of the protocol: identifier, properties, items below.
-type Layout = (i32, HashMap<String, OwnedValue>, Vec<OwnedValue>);
+type Layout = (i32, HashMap<String, OwnedVariant>, Vec<OwnedVariant>);
 
 fn collect((id, properties, below): &Layout, above: &[String], lines: &mut Vec<Line>) -> Result<()> {
     let mut path = above.to_vec();
@@ -127,8 +130,15 @@ fn collect((id, properties, below): &Layout, above: &[String], lines: &mut Vec<L
     Ok(())
 }
 
-/// Whether somebody on the session bus has `name`.
-pub fn has_owner(name: &str) -> Result<bool> {
-    let connection = Connection::session()?;
-    Ok(DBusProxy::new(&connection)?.name_has_owner(BusName::try_from(name)?)?)
+/// The process that has `name` on the session bus, if one has.
+pub fn owner_process(name: &str) -> Result<Option<i32>> {
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let connection = Connection::session().await?;
+        let bus = DBusProxy::new(&connection).await?;
+        match bus.get_connection_unix_process_id(BusName::try_from(name)?).await {
+            Ok(process) => Ok(Some(i32::try_from(process)?)),
+            Err(fdo::Error::NameHasNoOwner(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    })
 }

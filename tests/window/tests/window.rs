@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use rorqual_tests::{Machine, Run, eventually, eventually_ok, suite, tests};
+use rorqual_tests::{IMAGE, Machine, Run, eventually, eventually_ok, suite, tests};
 use rorqual_window_tests::{Application, Tray};
 
 fn main() -> ExitCode {
@@ -82,14 +82,15 @@ fn a_terminal_takes_what_is_typed(machine: &Machine) -> Result<()> {
 }
 
 fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
-    let container = machine.run("run -d --init --name fast test yes a-line-of-a-log-that-never-ends")?;
+    let lines = "yes a-line-of-a-log | head -n 200000; exec sleep 1000000";
+    machine.docker(["run", "-d", "--init", "--name", "fast", IMAGE, "sh", "-c", lines]).run()?.success()?;
     let application = Application::start(machine)?;
     open(&application, "fast", "logs")?;
     application.page.reads("[role=tabpanel]", "a-line-of-a-log")?;
     // The page still answers while it comes.
     application.page.click("//button[@aria-label='Stop fast' or @aria-label='Stop']")?;
     becomes_running(machine, "fast", false)?;
-    machine.run(&format!("rm -f {container}")).map(drop)
+    machine.run("rm -f fast").map(drop)
 }
 
 /// Bytes both ways, more than a frame and more than the credit: a file is written and read again by the page's own commands.
