@@ -30,6 +30,7 @@ help:
 	@echo 'make image    the guest image, in target/images'
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
 	@echo 'make bench-kvm  the kvm accelerator, against QEMU on the same KVM'
+	@echo 'make ui       the pages, in ui/dist'
 	@echo 'make package  (comes with the desktop application)'
 
 # --- what the machine needs ---
@@ -56,6 +57,16 @@ image: guest
 	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
 	  --uml-ptrace $(CARGO_TARGET_DIR)/release/librorqual_uml_ptrace.so
 
+# The pages: ui/dist, which `rorqual web` finds beside target/.
+NODE := $(CURDIR)/scripts/with-node $(TOOLS)/node
+.PHONY: ui
+ui: ui/node_modules/.package-lock.json
+	@cd ui && $(NODE) npm run --silent build -- --logLevel warn
+
+ui/node_modules/.package-lock.json: ui/package-lock.json
+	@cd ui && $(NODE) npm ci --silent --no-fund --no-audit
+	@touch $@
+
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material
 test-material: packages
@@ -68,17 +79,28 @@ types: packages
 
 # --- using ---
 .PHONY: run
-run: build image
+run: build image ui
 	@scripts/run $(BIN)
 
 # --- checking ---
 .PHONY: test
-test: test-unit test-fuzz test-kvm test-machine
+test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
 
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
 test-unit: build image
 	@$(CARGO) test --locked --workspace --exclude rorqual-tests
+
+# The pages by themselves: types, stores, formatters.
+.PHONY: test-ui
+test-ui: ui
+	@cd ui && $(NODE) npm run --silent check && $(NODE) npm run --silent test
+
+# The pages in a real browser, over `rorqual web` and a real machine.
+.PHONY: test-browser
+test-browser: build ui image test-material
+	@scripts/install-packages packages.browser
+	@cd ui && RORQUAL=$(BIN)/rorqual RORQUAL_MATERIAL=$(MATERIAL) RORQUAL_CLIENTS=$(IMAGES)/$$(ls $(IMAGES))/bin $(NODE) npm run --silent test:browser
 
 .PHONY: test-machine
 test-machine: build image test-material

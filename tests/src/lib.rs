@@ -17,6 +17,7 @@ pub mod series;
 pub mod stream;
 pub mod suite;
 pub mod wait;
+pub mod web;
 
 pub use command::{Execution, Run};
 pub use docker::Container;
@@ -24,3 +25,4 @@ pub use machine::Machine;
 pub use material::IMAGE;
 pub use series::Series;
 pub use wait::{eventually, eventually_ok};
+pub use web::Web;

@@ -120,7 +120,7 @@ pub(crate) enum Command {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StartOptions {
     /// What runs the machine's processor, this time; else what config.toml says
-    #[arg(long, value_enum, value_name = "NAME")]
+    #[arg(long, visible_alias = "accel", value_enum, value_name = "NAME")]
     pub(crate) accelerator: Option<Accelerator>,
     /// Boot, even if the machine is suspended: what ran in it then is lost, as in a power cut; its disk is kept
     #[arg(long)]

@@ -175,7 +175,7 @@ fn size(size: TerminalSize) -> api::TerminalSize {
 }
 
 /// A shell of the daemon: its inputs go where the sender leads.
-async fn open_shell(
+pub(super) async fn open_shell(
     inner: &Inner,
     start: api::ShellStart,
 ) -> Result<(tokio::sync::mpsc::Sender<api::ShellInput>, Streaming<api::ShellOutput>), Failure> {

@@ -26,6 +26,7 @@ mod registries;
 mod run;
 mod samples;
 mod settings;
+mod size;
 pub mod stream;
 mod terminal;
 mod volumes;

@@ -32,7 +32,8 @@ struct DockerConfig {
     cred_helpers: BTreeMap<String, String>,
 }
 
-fn config_directory() -> Result<PathBuf, Failure> {
+/// Where docker keeps its `config.json`.
+pub(super) fn config_directory() -> Result<PathBuf, Failure> {
     let chosen = env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
     chosen.or_else(usual).ok_or_else(|| failure::coded("no-home", "neither HOME nor DOCKER_CONFIG is set", "set HOME"))
@@ -237,7 +238,7 @@ fn base64_encode(bytes: &[u8]) -> String {
     text
 }
 
-fn base64_decode(text: &str) -> Option<Vec<u8>> {
+pub(super) fn base64_decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let (mut number, mut bits) = (0u32, 0);
     for byte in text.trim().trim_end_matches('=').bytes() {

@@ -76,9 +76,9 @@ fn body(asked: &ContainerRun) -> Result<Value, Failure> {
             )));
         }
         if volume.contains(':') {
-            binds.push(volume.clone())
+            binds.push(volume.clone());
         } else {
-            drop(anonymous.insert(volume.clone(), json!({})))
+            anonymous.insert(volume.clone(), json!({}));
         }
     }
     Ok(json!({

@@ -1,5 +1,7 @@
 //! What one machine gets: `machine.toml`.
 
+use std::path::Path;
+
 use super::{
     CPUS, ConfigError, DISK_GIB, MEMORY_MIB,
     reader::{self, Section, Settings},
@@ -32,7 +34,12 @@ impl MachineConfig {
     pub fn load(paths: &MachinePaths, defaults: &Self) -> Result<Self, ConfigError> {
         let file = paths.settings();
         let text = reader::read_or_create(&file, &defaults.template())?;
-        let settings = Settings::parse(&file, &text)?;
+        Self::parse(&file, &text, defaults)
+    }
+
+    /// Reads `text`, which is or would be in `file`.
+    pub(crate) fn parse(file: &Path, text: &str, defaults: &Self) -> Result<Self, ConfigError> {
+        let settings = Settings::parse(file, text)?;
         Self::read(&settings.root(&["cpus", "memory_mib", "disk_gib"])?, defaults)
     }
 

@@ -143,7 +143,8 @@ impl Config {
         Self::parse(&file, &text)
     }
 
-    fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// Reads `text`, which is or would be in `file`.
+    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
         settings.root(&["machine", "ports", "network", "image", "daemon"])?;

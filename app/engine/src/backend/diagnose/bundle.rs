@@ -1,6 +1,7 @@
 //! A zip of what helps to find a fault: logs, settings, versions, checks, and what the engine says of itself, without
 //! secrets. It is made here and goes nowhere by itself.
 
+use std::fmt::Write as _;
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -184,9 +185,9 @@ fn checks_text(checks: &[Check]) -> String {
             Verdict::Note => "note",
             Verdict::Problem => "problem",
         };
-        text.push_str(&format!("{verdict:8} {:16} {}\n", check.id, check.finding));
+        let _ = writeln!(text, "{verdict:8} {:16} {}", check.id, check.finding);
         if !check.fix.is_empty() {
-            text.push_str(&format!("{:25} what to do: {}\n", "", check.fix));
+            let _ = writeln!(text, "{:25} what to do: {}", "", check.fix);
         }
     }
     text

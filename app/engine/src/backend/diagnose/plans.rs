@@ -9,6 +9,7 @@ use crate::backend::{
     Inner,
     contract::{Empty, Failure, ResetLevel, ResetPlan},
     docker::{Query, model},
+    size::bytes,
 };
 
 /// What the engine keeps, as `/system/df` tells it; the parts that are counted.
@@ -46,23 +47,6 @@ struct KeptCache {
     size: i64,
     in_use: bool,
     shared: bool,
-}
-
-/// A number of bytes as people read it, in powers of a thousand as docker does.
-pub(super) fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut unit = 0;
-    let mut divisor = 1_u64;
-    while unit + 1 < UNITS.len() && count / divisor >= 1000 {
-        unit += 1;
-        divisor *= 1000;
-    }
-    let (whole, tenth) = (count / divisor, count % divisor * 10 / divisor.max(1));
-    if unit == 0 || whole >= 100 {
-        format!("{whole} {}", UNITS[unit])
-    } else {
-        format!("{whole}.{tenth} {}", UNITS[unit])
-    }
 }
 
 /// `3 volumes (1.2 GB)`; nothing for none.
@@ -258,21 +242,6 @@ pub(in crate::backend) async fn reset_plans(inner: &Arc<Inner>, _: Empty) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_read_as_docker_writes_them() {
-        for (count, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.0 kB"),
-            (1_250_000, "1.2 MB"),
-            (123_456_789, "123 MB"),
-            (64 << 30, "68.7 GB"),
-            (u64::MAX, "18446744 TB"),
-        ] {
-            assert_eq!(bytes(count), text);
-        }
-    }
 
     #[test]
     fn a_prune_counts_what_only_stopped_containers_use() {

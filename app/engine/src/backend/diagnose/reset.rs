@@ -9,14 +9,13 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::plans;
 use crate::{
     api,
     backend::{
         Inner,
         contract::{Failure, Milliseconds, Reset, ResetLevel, Step},
         docker::Query,
-        failure, machine,
+        failure, machine, size,
         stream::Channel,
     },
     client,
@@ -82,7 +81,7 @@ async fn prune(inner: &Inner, channel: &Channel) -> Result<(), Failure> {
         let answer: Value = step(channel, name, message, inner.docker.post(&query, &json!({}))).await?;
         reclaimed += answer["SpaceReclaimed"].as_u64().unwrap_or(0);
     }
-    let message = format!("{} are free again", plans::bytes(reclaimed));
+    let message = format!("{} are free again", size::bytes(reclaimed));
     channel.event(&Step { step: "done".to_owned(), message, took: Some(Milliseconds(0)) }).await
 }
 
@@ -103,10 +102,9 @@ async fn delete(inner: &Inner, everything: bool, channel: &Channel) -> Result<()
 /// Ends every machine at once: what is on its disk goes anyway, and a machine that hangs must not keep it.
 async fn end_machines(inner: &Inner) -> Result<(), Failure> {
     // A daemon finds machines that run without one.
-    let mut client = match inner.daemon_started().await {
-        Ok(client) => client,
-        // It cannot start, of damaged settings say: a machine that runs nevertheless is seen below.
-        Err(_) => return no_machine_runs(&inner.home),
+    let Ok(mut client) = inner.daemon_started().await else {
+        // It cannot start, of damaged settings say: a machine that runs nevertheless is seen there.
+        return no_machine_runs(&inner.home);
     };
     for name in inner.home.machines().map_err(unusable)? {
         let request = api::StopRequest { machine: name.to_string(), force: true, timeout_seconds: 0 };

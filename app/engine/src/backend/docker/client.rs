@@ -99,7 +99,7 @@ impl Docker {
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::NOT_MODIFIED {
             return Ok(answer);
         }
-        let text = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let text = answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Err(failure::of_docker(status.as_u16(), &text))
     }
 
@@ -134,13 +134,6 @@ impl Docker {
     pub(crate) async fn delete(&self, query: &Query) -> Result<Value, Failure> {
         let answer = self.json(Method::DELETE, query, None).await?;
         if answer.is_empty() { Ok(Value::Null) } else { parse(&answer) }
-    }
-
-    /// What the engine says of something in headers.
-    pub(crate) async fn head(&self, query: &Query, name: &str) -> Result<String, Failure> {
-        let answer = self.send(Method::HEAD, query, Empty::new().boxed(), &[]).await?;
-        let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
-        value.map(str::to_owned).ok_or_else(|| failure::unexpected(format!("the engine left {name} out")))
     }
 
     /// A body as it comes.

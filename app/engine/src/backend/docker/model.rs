@@ -1,5 +1,7 @@
 //! The parts of the engine's answers that are read. What is missing has its default: engines leave out what is empty.
 
+#![allow(clippy::struct_field_names, reason = "the names are the engine's")]
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
