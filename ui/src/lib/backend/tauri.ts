@@ -24,11 +24,9 @@ export class TauriBackend implements Backend {
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S> {
     const id = this.#next++;
     let live = true;
-    const tell = (command: string, more: Record<string, unknown> = {}) => {
-      // A stream that has ended meanwhile takes nothing more.
-      invoke(command, { id, ...more }).catch(() => undefined);
-    };
-    const credit = new Credit((events) => live && tell("stream_credit", { events }));
+    // A stream that has ended meanwhile takes nothing more.
+    const tell = (command: string, more: Record<string, unknown>) => invoke(command, { id, ...more }).catch(() => undefined);
+    const credit = new Credit((events) => live && void tell("stream_credit", { events }));
     const channel = new Channel<Frame>();
     channel.onmessage = (frame) => {
       if (!live) return;
@@ -44,18 +42,23 @@ export class TauriBackend implements Backend {
         else handlers.onEnd?.();
       }
     };
-    invoke("stream_open", { id, name, params, channel }).catch((error: unknown) => {
+    const opened = invoke("stream_open", { id, name, params, channel }).catch((error: unknown) => {
       if (!live) return;
       live = false;
       handlers.onError?.(isFailure(error) ? new BackendError(error) : BackendError.from(error));
     });
+    // Commands of their own would overtake each other: each waits until the one before was taken.
+    let last: Promise<unknown> = opened;
+    const then = (next: () => Promise<unknown>) => {
+      last = last.then(() => (live ? next() : undefined));
+    };
     return {
-      send: (input) => live && tell("stream_input", { input }),
-      sendBytes: (bytes) => live && tell("stream_bytes", { bytes: [...bytes] }),
+      send: (input) => then(() => tell("stream_input", { input })),
+      sendBytes: (bytes) => then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
       close: () => {
         if (!live) return;
         live = false;
-        tell("stream_close");
+        void opened.then(() => tell("stream_close", {}));
       },
     };
   }

@@ -1,0 +1,104 @@
+//! `rorqual-desktop`: the window, the tray and notifications, around the pages of `ui/`. What is done and shown comes from
+//! [`rorqual_engine::backend`]; here is only what a desktop needs besides.
+//!
+//! Tauri's main thread owns the window and the tray. One task follows the engine for the tray and the notifications
+//! ([`follow`]); each stream the page opens is one task ([`ipc`]).
+
+// A window has no console on Windows.
+#![cfg_attr(not(debug_assertions), windows_subsystem = "windows")]
+
+mod desktop;
+mod downloads;
+mod engine;
+#[cfg(test)]
+mod fixtures;
+mod follow;
+mod ipc;
+mod links;
+mod login;
+mod notices;
+mod notification;
+mod overview;
+mod status_notifier;
+mod tray;
+mod window;
+
+use std::{error::Error, process::ExitCode};
+
+use rorqual_engine::{
+    backend::{Backend, contract::Platform},
+    client,
+    home::Home,
+};
+use tauri::{AppHandle, Manager, RunEvent};
+use tauri_plugin_deep_link::DeepLinkExt;
+
+use desktop::Desktop;
+use links::Target;
+
+fn main() -> ExitCode {
+    let built = tauri::Builder::default()
+        // First: a second start ends here, before it has opened anything.
+        .plugin(tauri_plugin_single_instance::init(|app, arguments, _| started_again(app, &arguments)))
+        .plugin(tauri_plugin_deep_link::init())
+        .plugin(window::state_plugin())
+        .plugin(login::plugin())
+        .invoke_handler(ipc::commands())
+        .setup(|app| set_up(app.handle()))
+        .build(tauri::generate_context!());
+    match built {
+        Ok(app) => {
+            app.run(|_, event| {
+                // Without a window there is still the tray; only a request to end (with a status) ends.
+                if let RunEvent::ExitRequested { code: None, api, .. } = event {
+                    api.prevent_exit();
+                }
+            });
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("Rorqual's window cannot be opened: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn set_up(app: &AppHandle) -> Result<(), Box<dyn Error>> {
+    let home = Home::locate()?;
+    app.manage(Desktop::new(Backend::new(home.clone(), Platform::Desktop, engine::program())));
+    tray::build(app)?;
+    tauri::async_runtime::spawn(start_daemon(home));
+    tauri::async_runtime::spawn(follow::follow(app.clone()));
+    let handle = app.clone();
+    app.deep_link().on_open_url(move |event| {
+        for url in event.urls() {
+            follow_link(&handle, url.as_str());
+        }
+    });
+    if !std::env::args().any(|argument| argument == login::HIDDEN) {
+        window::show(app);
+    }
+    Ok(())
+}
+
+/// Starts the daemon if none runs: the page tells its machine's state and starts that. If it cannot be started the page shows
+/// so, as it does when it ends later; the user's own `rorqual quit` is not undone.
+async fn start_daemon(home: Home) {
+    if let Err(error) = client::connect_or_start(&home, engine::daemon_command()).await {
+        eprintln!("{error}");
+    }
+}
+
+/// A second start shows the window of the first; a link among its arguments has gone to the plugin for links.
+fn started_again(app: &AppHandle, arguments: &[String]) {
+    if !arguments.iter().any(|argument| argument == login::HIDDEN) {
+        window::show(app);
+    }
+}
+
+fn follow_link(app: &AppHandle, link: &str) {
+    match Target::parse(link) {
+        Some(target) => window::show_target(app, target),
+        None => eprintln!("not a link of Rorqual: {}", link.escape_debug()),
+    }
+}

@@ -1,0 +1,53 @@
+//! Notifications of the desktop. A click on one shows the window, at what it is about.
+
+use notify_rust::{Notification, NotificationResponse, Timeout};
+use rorqual_engine::backend::contract::Failure;
+use tauri::AppHandle;
+
+use crate::{links::Target, notices::Notice, window};
+
+/// Shows a notification.
+pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Target>) {
+    let mut notification = Notification::new();
+    notification.appname("Rorqual").icon("rorqual").summary(title).body(&plain(body)).timeout(Timeout::Default);
+    #[cfg(target_os = "linux")]
+    notification.action("default", "Show").hint(notify_rust::Hint::DesktopEntry("rorqual".to_owned()));
+    let (app, title) = (app.clone(), title.to_owned());
+    tauri::async_runtime::spawn(async move {
+        match notification.show_async().await {
+            Ok(shown) => {
+                let clicked = app.clone();
+                let answer = move |response: &NotificationResponse| {
+                    if matches!(response, NotificationResponse::Default) {
+                        match target {
+                            Some(target) => window::show_target(&clicked, target),
+                            None => window::show(&clicked),
+                        }
+                    }
+                };
+                shown.wait_for_action_async(answer).await;
+            }
+            // A desktop without notifications: the log has it.
+            Err(error) => eprintln!("{title} (not shown: {error})"),
+        }
+    });
+}
+
+/// Shows what [`crate::notices`] found worth it.
+pub(crate) fn notice(app: &AppHandle, notice: Notice) {
+    show(app, &notice.title, &notice.body, notice.target);
+}
+
+/// Shows why something asked of the tray failed.
+pub(crate) fn failure(app: &AppHandle, title: &str, failure: &Failure) {
+    let body = match &failure.hint {
+        Some(hint) => format!("{}\n{hint}", failure.message),
+        None => failure.message.clone(),
+    };
+    show(app, title, &body, None);
+}
+
+/// Bodies are markup to most desktops: a container's name or an error must not be.
+fn plain(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,114 @@
+//! What the tray and the notifications know of the world: the machine and its containers, as the backend's streams tell.
+
+use std::collections::BTreeMap;
+
+use rorqual_engine::{
+    backend::contract::{Container, ContainerState, ListEvent, Machine, MachineState, MachinesEvent},
+    home::DEFAULT_MACHINE,
+};
+
+/// What is known of the daemon and its machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Engine {
+    /// Nothing was heard yet.
+    #[default]
+    Unknown,
+    /// The daemon does not answer.
+    Unreachable,
+    /// It does.
+    Machine(Box<Machine>),
+}
+
+/// The machine and its containers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Overview {
+    pub(crate) engine: Engine,
+    containers: BTreeMap<String, Container>,
+}
+
+impl Overview {
+    /// Takes what the stream `machines` tells.
+    pub(crate) fn take_machines(&mut self, event: MachinesEvent) {
+        self.engine = match event {
+            MachinesEvent::Unreachable { .. } => Engine::Unreachable,
+            MachinesEvent::Machines { machines } => machines
+                .into_iter()
+                .find(|machine| machine.name == DEFAULT_MACHINE)
+                .map_or(Engine::Unknown, |machine| Engine::Machine(Box::new(machine))),
+        };
+        if !self.is_running() {
+            self.containers.clear();
+        }
+    }
+
+    /// Takes what the stream `containers` tells.
+    pub(crate) fn take_containers(&mut self, event: ListEvent<Container>) {
+        let changed = match event {
+            ListEvent::All { items } => {
+                self.containers.clear();
+                items
+            }
+            ListEvent::Changes { changed, removed } => {
+                for id in removed {
+                    self.containers.remove(&id);
+                }
+                changed
+            }
+        };
+        self.containers.extend(changed.into_iter().map(|container| (container.id.clone(), container)));
+    }
+
+    /// What the machine does, if the daemon tells.
+    pub(crate) fn state(&self) -> Option<MachineState> {
+        match &self.engine {
+            Engine::Machine(machine) => Some(machine.state),
+            Engine::Unknown | Engine::Unreachable => None,
+        }
+    }
+
+    /// Whether containers can be asked for.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state() == Some(MachineState::Running)
+    }
+
+    /// All running containers by name.
+    pub(crate) fn running(&self) -> Vec<Container> {
+        let running = self.containers.values().filter(|container| container.state == ContainerState::Running);
+        let mut running: Vec<_> = running.cloned().collect();
+        running.sort_by(|one, other| one.name.cmp(&other.name));
+        running
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{container, machine};
+
+    fn names(overview: &Overview) -> Vec<String> {
+        overview.running().into_iter().map(|container| container.name).collect()
+    }
+
+    #[test]
+    fn running_containers_follow_what_is_told() {
+        let mut overview = Overview::default();
+        overview.take_machines(MachinesEvent::Machines { machines: vec![machine(MachineState::Running)] });
+        let mut stopped = container("old", []);
+        stopped.state = ContainerState::Exited;
+        overview.take_containers(ListEvent::All { items: vec![container("web", []), stopped] });
+        assert_eq!(names(&overview), ["web"]);
+        overview.take_containers(ListEvent::Changes { changed: vec![container("db", [])], removed: vec![] });
+        assert_eq!(names(&overview), ["db", "web"]);
+        overview.take_containers(ListEvent::Changes { changed: vec![], removed: vec!["id-web".to_owned()] });
+        assert_eq!(names(&overview), ["db"]);
+    }
+
+    #[test]
+    fn a_machine_that_is_gone_runs_nothing() {
+        let mut overview = Overview::default();
+        overview.take_machines(MachinesEvent::Machines { machines: vec![machine(MachineState::Running)] });
+        overview.take_containers(ListEvent::All { items: vec![container("web", [])] });
+        overview.take_machines(MachinesEvent::Machines { machines: vec![machine(MachineState::Failed)] });
+        assert!(overview.running().is_empty());
+    }
+}

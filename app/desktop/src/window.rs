@@ -1,0 +1,127 @@
+//! The window: made when it is first shown, hidden when it is closed, and kept to its own pages.
+
+use tauri::{
+    AppHandle, Manager, Url, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent,
+    webview::{NewWindowResponse, PageLoadEvent},
+};
+use tauri_plugin_window_state::StateFlags;
+
+use crate::{desktop::Desktop, links::Target, status_notifier};
+
+/// Its label, which capabilities/main.json names.
+pub(crate) const LABEL: &str = "main";
+
+/// Keeps size, place and whether it fills the screen; not whether it is seen, which each start decides.
+pub(crate) fn state_plugin() -> tauri::plugin::TauriPlugin<tauri::Wry> {
+    let kept = StateFlags::SIZE | StateFlags::POSITION | StateFlags::MAXIMIZED | StateFlags::FULLSCREEN;
+    tauri_plugin_window_state::Builder::new().with_state_flags(kept).build()
+}
+
+/// Shows the window, in front.
+pub(crate) fn show(app: &AppHandle) {
+    let shown = match app.get_webview_window(LABEL) {
+        Some(window) => raise(&window),
+        None => build(app).and_then(|window| raise(&window)),
+    };
+    if let Err(error) = shown {
+        eprintln!("the window cannot be shown: {error}");
+    }
+}
+
+/// Shows the window at what a link or a notification is about.
+pub(crate) fn show_target(app: &AppHandle, target: Target) {
+    show(app);
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        let place = app.state::<Desktop>().place_of(target).await;
+        let Some(window) = app.get_webview_window(LABEL) else { return };
+        // The page's own address after the number sign; a page that is still loading takes it when it is there.
+        if let Err(error) = window.eval(format!("location.hash = {}", serde_json::Value::from(place))) {
+            eprintln!("the page cannot be turned: {error}");
+        }
+    });
+}
+
+/// Whether somebody looks at the window.
+pub(crate) fn is_in_front(app: &AppHandle) -> bool {
+    app.get_webview_window(LABEL).is_some_and(|window| {
+        window.is_visible().unwrap_or(false) && window.is_focused().unwrap_or(false)
+    })
+}
+
+fn raise(window: &WebviewWindow) -> tauri::Result<()> {
+    window.show()?;
+    window.unminimize()?;
+    window.set_focus()
+}
+
+fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
+    let (opener, downloads) = (app.clone(), app.clone());
+    let window = WebviewWindowBuilder::new(app, LABEL, WebviewUrl::default())
+        .title("Rorqual")
+        .inner_size(1280.0, 800.0)
+        .min_inner_size(900.0, 600.0)
+        .visible(false)
+        // Files are dropped on the page, which uploads them.
+        .disable_drag_drop_handler()
+        .on_navigation(is_own_page)
+        .on_new_window(move |url, _| {
+            opener.state::<Desktop>().open_published(&opener, &url);
+            NewWindowResponse::Deny
+        })
+        .on_page_load(|window, load| {
+            // The page begins anew and knows nothing of streams it had.
+            if load.event() == PageLoadEvent::Started {
+                window.state::<Desktop>().streams.close_all();
+            }
+        })
+        .on_download(move |_, event| crate::downloads::decide(&downloads, event))
+        .build()?;
+    let handle = app.clone();
+    window.on_window_event(move |event| {
+        if let WindowEvent::CloseRequested { api, .. } = event {
+            api.prevent_close();
+            close(&handle);
+        }
+    });
+    Ok(window)
+}
+
+/// Hides the window in the tray; where there is no tray nothing would bring it back, and the application ends.
+fn close(app: &AppHandle) {
+    let app = app.clone();
+    tauri::async_runtime::spawn(async move {
+        let hidden = match app.get_webview_window(LABEL) {
+            Some(window) if status_notifier::has_host().await => window.hide(),
+            _ => return app.exit(0),
+        };
+        if let Err(error) = hidden {
+            eprintln!("the window cannot be hidden: {error}");
+        }
+    });
+}
+
+/// The window shows what it was built with and nothing else.
+fn is_own_page(url: &Url) -> bool {
+    match url.scheme() {
+        "tauri" => url.host_str() == Some("localhost"),
+        // A download of what the page has made.
+        "blob" => url.path().starts_with("tauri://localhost/"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_stays_on_its_own_pages() {
+        let own = |url: &str| is_own_page(&url.parse().unwrap());
+        assert!(own("tauri://localhost/index.html#/images"));
+        assert!(own("blob:tauri://localhost/4f3c"));
+        for url in ["http://localhost:8080/", "https://example.org/", "file:///etc/passwd", "data:text/html,x", "about:blank"] {
+            assert!(!own(url), "{url}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The application, started through tauri-driver as a user starts it otherwise.
+
+use std::{
+    env, fs,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rorqual_tests::{Machine, Run, eventually, eventually_ok};
+use tempfile::TempDir;
+
+use crate::{screen::Screen, tray, webdriver::Session};
+
+/// The title of its window.
+pub const TITLE: &str = "Rorqual";
+/// The name its first process has on the session bus.
+const INSTANCE: &str = "dev.rorqual.Rorqual.SingleInstance";
+
+/// The running application of a test. It ends with it; the machine goes on.
+#[derive(Debug)]
+pub struct Application {
+    /// Its pages.
+    pub page: Session,
+    /// The display it is on.
+    pub screen: Screen,
+    driver: Child,
+    user: TempDir,
+    program: PathBuf,
+    variables: Vec<(String, String)>,
+}
+
+impl Application {
+    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page.
+    pub fn start(machine: &Machine) -> Result<Self> {
+        let user = tempfile::tempdir()?;
+        let program = machine.programs().join("rorqual-desktop");
+        let variables = variables(machine, &user);
+        let (port, native) = (free_port()?, free_port()?);
+        let mut command = Command::new(env::var_os("TAURI_DRIVER").context("TAURI_DRIVER is not set")?);
+        command.args(["--port", &port.to_string(), "--native-port", &native.to_string()]);
+        let driver = command.envs(variables.clone()).stdout(Stdio::null()).spawn().context("tauri-driver")?;
+        let text = program.to_str().context("the path of the application is not text")?.to_owned();
+        let page = eventually_ok("the application starts", || Session::start(port, &text))?;
+        let application = Self { page, screen: Screen::open()?, driver, user, program, variables };
+        eventually("the window is shown", || application.is_shown().ok().filter(|shown| *shown))?;
+        application.page.find("//*[@id='app']/*")?;
+        Ok(application)
+    }
+
+    /// Goes to the list of containers, past what greets a new user.
+    pub fn containers(&self) -> Result<()> {
+        let welcome = "//button[normalize-space()='Go to my containers']";
+        let list = "//input[starts-with(@aria-label,'Select ')]";
+        self.page.find(&format!("{welcome} | {list}"))?;
+        if self.page.find_now(welcome).is_ok() {
+            self.page.click(welcome)?;
+        }
+        self.page.find(list).map(drop)
+    }
+
+    /// Whether its window is on the screen.
+    pub fn is_shown(&self) -> Result<bool> {
+        self.screen.shows(TITLE)
+    }
+
+    /// Waits until its window is on the screen, or is not.
+    pub fn becomes_shown(&self, shown: bool) -> Result<()> {
+        let what = if shown { "the window is shown" } else { "the window is hidden" };
+        eventually(what, || self.is_shown().ok().filter(|now| *now == shown)).map(drop)
+    }
+
+    /// Waits until its process has ended.
+    pub fn ends(&self) -> Result<()> {
+        eventually("the application ends", || tray::owner_process(INSTANCE).ok().filter(Option::is_none)).map(drop)
+    }
+
+    /// A second start, with arguments; it is expected to leave it to the first and end well.
+    pub fn start_again(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).envs(self.variables.clone());
+        command.run()?.success().map(drop)
+    }
+
+    /// Keeps a picture of the page in `target/window`, to be looked at.
+    pub fn keep_picture(&self, name: &str) -> Result<()> {
+        let directory = self.program.parent().and_then(|place| place.parent()).context("no target directory")?.join("window");
+        fs::create_dir_all(&directory)?;
+        fs::write(directory.join(format!("{name}.png")), self.page.picture()?)?;
+        Ok(())
+    }
+}
+
+impl Drop for Application {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.keep_picture("failed").ok();
+        }
+        // It may have ended, which a test may have wanted. With a tray it outlives its window, and so the session.
+        self.page.end().ok();
+        self.driver.kill().and_then(|()| self.driver.wait().map(drop)).ok();
+        if let Ok(Some(process)) = tray::owner_process(INSTANCE) {
+            kill(Pid::from_raw(process), Signal::SIGKILL).ok();
+        }
+        if let Err(error) = self.ends() {
+            eprintln!("{error}, with its files in {}", self.user.path().display());
+        }
+    }
+}
+
+/// The environment of a user of their own, with the state directory of `machine`.
+fn variables(machine: &Machine, user: &TempDir) -> Vec<(String, String)> {
+    let home = user.path().display().to_string();
+    let mut variables: Vec<(String, String)> = machine
+        .rorqual([])
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .collect();
+    for (name, below) in [
+        ("HOME", ""),
+        ("XDG_CONFIG_HOME", "/config"),
+        ("XDG_DATA_HOME", "/data"),
+        ("XDG_CACHE_HOME", "/cache"),
+    ] {
+        variables.push((name.to_owned(), format!("{home}{below}")));
+    }
+    variables
+}
+
+/// A port nobody listens at; another program could take it before the driver does, and the session then fails.
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
