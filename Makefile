@@ -20,6 +20,9 @@ MATERIAL := $(CARGO_TARGET_DIR)/test-material
 PROFILE ?= release
 BIN := $(CARGO_TARGET_DIR)/$(PROFILE)
 
+# The desktop application wants GTK's libraries: it has targets of its own, and the others do without.
+NOT_DESKTOP := --exclude rorqual-desktop --exclude rorqual-window-tests
+
 .PHONY: help
 help:
 	@echo 'make run      build everything, start the machine, run a container, fetch its page'
@@ -31,7 +34,8 @@ help:
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
 	@echo 'make bench-kvm  the kvm accelerator, against QEMU on the same KVM'
 	@echo 'make ui       the pages, in ui/dist'
-	@echo 'make package  (comes with the desktop application)'
+	@echo 'make desktop  the application with the window (GTK); make package its .deb; make test-window its tests'
+	@echo 'make screenshots  pictures of the pages; make bench-ui  their figures'
 
 # --- what the machine needs ---
 .PHONY: packages
@@ -82,6 +86,17 @@ types: packages
 run: build image ui
 	@scripts/run $(BIN)
 
+# The application with the window, in target/release.
+.PHONY: desktop
+desktop: packages ui
+	@scripts/install-packages packages.desktop
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
+
+# target/rorqual_VERSION_ARCHITECTURE.deb
+.PHONY: package
+package: build desktop image
+	@packaging/build-deb $(CARGO_TARGET_DIR) $(BIN) $(IMAGES)
+
 # --- checking ---
 .PHONY: test
 test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
@@ -89,7 +104,7 @@ test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
 test-unit: build image
-	@$(CARGO) test --locked --workspace --exclude rorqual-tests
+	@$(CARGO) test --locked --workspace --exclude rorqual-tests $(NOT_DESKTOP)
 
 # The pages by themselves: types, stores, formatters.
 .PHONY: test-ui
@@ -101,6 +116,31 @@ test-ui: ui
 test-browser: build ui image test-material
 	@scripts/install-packages packages.browser
 	@cd ui && RORQUAL=$(BIN)/rorqual RORQUAL_MATERIAL=$(MATERIAL) RORQUAL_CLIENTS=$(IMAGES)/$$(ls $(IMAGES))/bin $(NODE) npm run --silent test:browser
+
+# The real window, under a display of its own. Not part of `make test` yet: building it takes ten minutes on two cores.
+.PHONY: test-window
+test-window: build desktop image test-material
+	@scripts/install-packages packages.window
+	@[ -x $(TOOLS)/bin/tauri-driver ] || { echo 'test-window: installing tauri-driver into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) --version '^2' tauri-driver; }
+	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
+	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver WEBKIT_DISABLE_COMPOSITING_MODE=1 xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
+	  $(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests
+
+.PHONY: lint-desktop
+lint-desktop: packages ui
+	@scripts/install-packages packages.desktop
+	@$(CARGO) clippy --locked -p rorqual-desktop -p rorqual-window-tests --all-targets -- -D warnings
+
+# Pictures of every view in every state, in ui/screenshots, and figures of the pages with made-up data.
+.PHONY: screenshots
+screenshots: ui
+	@scripts/install-packages packages.browser
+	@cd ui && $(NODE) npm run --silent screenshots
+
+.PHONY: bench-ui
+bench-ui: ui
+	@scripts/install-packages packages.browser
+	@cd ui && $(NODE) npm run --silent bench
 
 .PHONY: test-machine
 test-machine: build image test-material
@@ -133,7 +173,7 @@ test-kvm: build image
 .PHONY: lint
 lint: packages
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --workspace $(NOT_DESKTOP) --all-targets -- -D warnings
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \
 	  $(CARGO) deny --log-level error check licenses bans sources
 
