@@ -242,8 +242,14 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
     let application = Application::start(machine)?;
     let attempts = [
         ("the commands of a plugin", "await window.__TAURI_INTERNALS__.invoke('plugin:autostart|enable')"),
-        ("the window's own commands", "await window.__TAURI_INTERNALS__.invoke('plugin:window|set_title', { value: 'x' })"),
-        ("events", "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', { event: 'x', target: { kind: 'Any' }, handler: 0 })"),
+        (
+            "the window's own commands",
+            "await window.__TAURI_INTERNALS__.invoke('plugin:window|set_title', { value: 'x' })",
+        ),
+        (
+            "events",
+            "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', { event: 'x', target: { kind: 'Any' }, handler: 0 })",
+        ),
         ("text as a script", "new Function('return 1')()"),
         ("requests elsewhere", "await fetch('http://127.0.0.1:18080/')"),
     ];
@@ -251,9 +257,8 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
         application.page.script(&format!(
             "window.outcome = undefined; (async () => {{ {attempt} }})().then(() => window.outcome = 'done', () => window.outcome = 'refused')"
         ))?;
-        let outcome = eventually(what, || {
-            application.page.script("return window.outcome").ok()?.as_str().map(str::to_owned)
-        })?;
+        let outcome =
+            eventually(what, || application.page.script("return window.outcome").ok()?.as_str().map(str::to_owned))?;
         ensure!(outcome == "refused", "the page could use {what}");
     }
     ensure!(application.page.script("return typeof window.__TAURI__")? == "undefined", "Tauri's API is global");
