@@ -31,7 +31,9 @@ help:
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
 	@echo 'make bench-kvm  the kvm accelerator, against QEMU on the same KVM'
 	@echo 'make ui       the pages, in ui/dist'
-	@echo 'make package  (comes with the desktop application)'
+	@echo 'make desktop  the window, in target/release'
+	@echo 'make package  a .deb and an AppImage, in target/packages'
+	@echo 'make test-window  the window, on a display of its own'
 
 # --- what the machine needs ---
 .PHONY: packages
@@ -41,6 +43,11 @@ packages:
 .PHONY: packages-bench
 packages-bench: packages
 	@scripts/install-packages packages.bench
+
+# The window is built with GTK and WebKit, which nothing else needs.
+.PHONY: packages-desktop
+packages-desktop: packages
+	@scripts/install-packages packages.desktop
 
 # --- building ---
 .PHONY: build
@@ -67,6 +74,16 @@ ui/node_modules/.package-lock.json: ui/package-lock.json
 	@cd ui && $(NODE) npm ci --silent --no-fund --no-audit
 	@touch $@
 
+# The window, with the pages in it. Other targets leave its crate out.
+.PHONY: desktop
+desktop: packages-desktop ui
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
+
+.PHONY: package
+package: build desktop image
+	@scripts/install-packages packages.package
+	@packaging/build-deb $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES)
+
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material
 test-material: packages
@@ -79,17 +96,17 @@ types: packages
 
 # --- using ---
 .PHONY: run
-run: build image ui
+run: build image ui $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY)),desktop)
 	@scripts/run $(BIN)
 
 # --- checking ---
 .PHONY: test
-test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
+test: test-unit test-ui test-fuzz test-kvm test-machine test-browser test-window
 
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
 test-unit: build image
-	@$(CARGO) test --locked --workspace --exclude rorqual-tests
+	@$(CARGO) test --locked --workspace --exclude rorqual-tests --exclude rorqual-desktop --exclude rorqual-window-tests
 
 # The pages by themselves: types, stores, formatters.
 .PHONY: test-ui
@@ -105,6 +122,16 @@ test-browser: build ui image test-material
 .PHONY: test-machine
 test-machine: build image test-material
 	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
+
+# The real window, on a display and a session bus of its own. The application's unit tests come first, built as it is.
+.PHONY: test-window
+test-window: build desktop image test-material
+	@scripts/install-packages packages.window
+	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
+	@[ -x $(TOOLS)/bin/tauri-driver ] || { echo 'test-window: installing tauri-driver into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) tauri-driver@2.1.0; }
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin rorqual-test-peer
+	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
+	  $(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests
 
 # Coverage by stable flags: counters in line and a table of places, which libFuzzer reads; comparisons are traced. A target of its own
 # name keeps them away from build scripts.
@@ -131,7 +158,7 @@ test-kvm: build image
 	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
-lint: packages
+lint: packages-desktop ui
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \
