@@ -96,8 +96,10 @@ types: packages
 
 # --- using ---
 .PHONY: run
-run: build image ui $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY)),desktop)
+run: build image ui
 	@scripts/run $(BIN)
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then $(MAKE) --no-print-directory desktop && scripts/open-window $(BIN); \
+	  else echo '  No display here for the window: `$(BIN)/rorqual web` shows the same pages in a browser.'; fi
 
 # --- checking ---
 .PHONY: test
