@@ -82,7 +82,9 @@ desktop: packages-desktop ui
 .PHONY: package
 package: build desktop image
 	@scripts/install-packages packages.package
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-appimage
 	@packaging/build-deb $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES)
+	@packaging/build-appimage $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES) $(GUEST_DIR)/rorqual-appimage
 
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material
