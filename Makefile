@@ -20,9 +20,6 @@ MATERIAL := $(CARGO_TARGET_DIR)/test-material
 PROFILE ?= release
 BIN := $(CARGO_TARGET_DIR)/$(PROFILE)
 
-# The desktop application wants GTK's libraries: it has targets of its own, and the others do without.
-NOT_DESKTOP := --exclude rorqual-desktop --exclude rorqual-window-tests
-
 .PHONY: help
 help:
 	@echo 'make run      build everything, start the machine, run a container, fetch its page'
@@ -34,7 +31,9 @@ help:
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
 	@echo 'make bench-kvm  the kvm accelerator, against QEMU on the same KVM'
 	@echo 'make ui       the pages, in ui/dist'
-	@echo 'make desktop  the application with the window (GTK); make package its .deb; make test-window its tests'
+	@echo 'make desktop  the window, in target/release'
+	@echo 'make package  a .deb and an AppImage, in target/packages'
+	@echo 'make test-window, make lint-desktop  the window, on a display of its own'
 	@echo 'make screenshots  pictures of the pages; make bench-ui  their figures'
 
 # --- what the machine needs ---
@@ -45,6 +44,11 @@ packages:
 .PHONY: packages-bench
 packages-bench: packages
 	@scripts/install-packages packages.bench
+
+# The window is built with GTK and WebKit, which nothing else needs.
+.PHONY: packages-desktop
+packages-desktop: packages
+	@scripts/install-packages packages.desktop
 
 # --- building ---
 .PHONY: build
@@ -71,6 +75,18 @@ ui/node_modules/.package-lock.json: ui/package-lock.json
 	@cd ui && $(NODE) npm ci --silent --no-fund --no-audit
 	@touch $@
 
+# The window, with the pages in it. Other targets leave its crate out.
+.PHONY: desktop
+desktop: packages-desktop ui
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
+
+.PHONY: package
+package: build desktop image
+	@scripts/install-packages packages.package
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-appimage
+	@packaging/build-deb $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES)
+	@packaging/build-appimage $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES) $(GUEST_DIR)/rorqual-appimage
+
 # Programs and root file systems the end-to-end tests make their images of.
 .PHONY: test-material
 test-material: packages
@@ -85,17 +101,8 @@ types: packages
 .PHONY: run
 run: build image ui
 	@scripts/run $(BIN)
-
-# The application with the window, in target/release.
-.PHONY: desktop
-desktop: packages ui
-	@scripts/install-packages packages.desktop
-	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
-
-# target/rorqual_VERSION_ARCHITECTURE.deb
-.PHONY: package
-package: build desktop image
-	@packaging/build-deb $(CARGO_TARGET_DIR) $(BIN) $(IMAGES)
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then $(MAKE) --no-print-directory desktop && scripts/open-window $(BIN); \
+	  else echo '  No display here for the window: `$(BIN)/rorqual web` shows the same pages in a browser.'; fi
 
 # --- checking ---
 .PHONY: test
@@ -104,7 +111,7 @@ test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
 test-unit: build image
-	@$(CARGO) test --locked --workspace --exclude rorqual-tests $(NOT_DESKTOP)
+	@$(CARGO) test --locked --workspace --exclude rorqual-tests --exclude rorqual-desktop --exclude rorqual-window-tests
 
 # The pages by themselves: types, stores, formatters.
 .PHONY: test-ui
@@ -117,19 +124,9 @@ test-browser: build ui image test-material
 	@scripts/install-packages packages.browser
 	@cd ui && RORQUAL=$(BIN)/rorqual RORQUAL_MATERIAL=$(MATERIAL) RORQUAL_CLIENTS=$(IMAGES)/$$(ls $(IMAGES))/bin $(NODE) npm run --silent test:browser
 
-# The real window, under a display of its own. Not part of `make test` yet: building it takes ten minutes on two cores.
-.PHONY: test-window
-test-window: build desktop image test-material
-	@scripts/install-packages packages.window
-	@[ -x $(TOOLS)/bin/tauri-driver ] || { echo 'test-window: installing tauri-driver into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) --version '^2' tauri-driver; }
-	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
-	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver WEBKIT_DISABLE_COMPOSITING_MODE=1 xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
-	  $(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests
-
-.PHONY: lint-desktop
-lint-desktop: packages ui
-	@scripts/install-packages packages.desktop
-	@$(CARGO) clippy --locked -p rorqual-desktop -p rorqual-window-tests --all-targets -- -D warnings
+.PHONY: test-machine
+test-machine: build image test-material
+	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
 
 # Pictures of every view in every state, in ui/screenshots, and figures of the pages with made-up data.
 .PHONY: screenshots
@@ -142,9 +139,16 @@ bench-ui: ui
 	@scripts/install-packages packages.browser
 	@cd ui && $(NODE) npm run --silent bench
 
-.PHONY: test-machine
-test-machine: build image test-material
-	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
+# Not part of `make test` yet: building the window takes ten minutes on two cores.
+# The real window, on a display and a session bus of its own. The application's unit tests come first, built as it is.
+.PHONY: test-window
+test-window: build desktop image test-material
+	@scripts/install-packages packages.window
+	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
+	@[ -x $(TOOLS)/bin/tauri-driver ] || { echo 'test-window: installing tauri-driver into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) tauri-driver@2.1.0; }
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin rorqual-test-peer
+	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
+	  $(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests
 
 # Coverage by stable flags: counters in line and a table of places, which libFuzzer reads; comparisons are traced. A target of its own
 # name keeps them away from build scripts.
@@ -173,9 +177,14 @@ test-kvm: build image
 .PHONY: lint
 lint: packages
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --locked --workspace $(NOT_DESKTOP) --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --workspace --exclude rorqual-desktop --exclude rorqual-window-tests --all-targets -- -D warnings
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \
 	  $(CARGO) deny --log-level error check licenses bans sources
+
+# The window's part: it wants GTK's libraries.
+.PHONY: lint-desktop
+lint-desktop: packages-desktop ui
+	@$(CARGO) clippy --locked -p rorqual-desktop -p rorqual-window-tests --all-targets -- -D warnings
 
 .PHONY: bench
 bench: build image test-material packages-bench bench-client

@@ -29,6 +29,7 @@ pub struct Application {
     pub page: Session,
     /// The display it is on.
     pub screen: Screen,
+    picture: &'static str,
     driver: Child,
     user: TempDir,
     program: PathBuf,
@@ -36,8 +37,9 @@ pub struct Application {
 }
 
 impl Application {
-    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page.
-    pub fn start(machine: &Machine) -> Result<Self> {
+    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page. What the page
+    /// shows at the end, however the test ends, is kept as `target/window/<picture>.png`.
+    pub fn start(machine: &Machine, picture: &'static str) -> Result<Self> {
         let user = tempfile::tempdir()?;
         let program = machine.programs().join("rorqual-desktop");
         let variables = variables(machine, &user);
@@ -47,7 +49,7 @@ impl Application {
         let driver = command.envs(variables.clone()).stdout(Stdio::null()).spawn().context("tauri-driver")?;
         let text = program.to_str().context("the path of the application is not text")?.to_owned();
         let page = eventually_ok("the application starts", || Session::start(port, &text))?;
-        let application = Self { page, screen: Screen::open()?, driver, user, program, variables };
+        let application = Self { picture, page, screen: Screen::open()?, driver, user, program, variables };
         eventually("the window is shown", || application.is_shown().ok().filter(|shown| *shown))?;
         application.page.find("//*[@id='app']/*")?;
         Ok(application)
@@ -55,13 +57,15 @@ impl Application {
 
     /// Goes to the list of containers, past what greets a new user.
     pub fn containers(&self) -> Result<()> {
-        let welcome = "//button[normalize-space()='Go to my containers']";
-        let list = "//input[starts-with(@aria-label,'Select ')]";
-        self.page.find(&format!("{welcome} | {list}"))?;
-        if self.page.find_now(welcome).is_ok() {
-            self.page.click(welcome)?;
-        }
-        self.page.find(list).map(drop)
+        eventually_ok("the list of containers", || {
+            if let Ok(welcome) = self.page.find_now("//button[normalize-space()='Go to my containers']") {
+                // It moves while the page is laid out, and a click beside it does nothing.
+                welcome.click()?;
+            }
+            // Nothing chosen, so that rows have all their columns.
+            self.page.script("location.hash = '/containers'")?;
+            self.page.find_now("//input[starts-with(@aria-label,'Select ')]").map(drop)
+        })
     }
 
     /// Whether its window is on the screen.
@@ -99,9 +103,8 @@ impl Application {
 
 impl Drop for Application {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.keep_picture("failed").ok();
-        }
+        // A page that is gone has no picture.
+        self.keep_picture(self.picture).ok();
         // It may have ended, which a test may have wanted. With a tray it outlives its window, and so the session.
         self.page.end().ok();
         self.driver.kill().and_then(|()| self.driver.wait().map(drop)).ok();

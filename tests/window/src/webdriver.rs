@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// No answer takes longer; the driver starts the application within it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// tauri-driver hangs up without an answer when it has sent a request on a connection to WebKit's driver that this was just
+/// closing; the request was not carried out then.
+const ATTEMPTS: usize = 3;
 
 /// A session: one window of the application.
 #[derive(Debug)]
@@ -100,17 +103,14 @@ impl Element<'_> {
 }
 
 fn request(port: u16, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
-    connection.set_read_timeout(Some(PATIENCE))?;
     let body = body.map(Value::to_string).unwrap_or_default();
-    let length = body.len();
-    write!(
-        connection,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: \
-         {length}\r\nConnection: close\r\n\r\n{body}"
-    )?;
-    let mut answer = Vec::new();
-    connection.read_to_end(&mut answer)?;
+    let mut answer = exchange(port, method, path, &body)?;
+    for _ in 1..ATTEMPTS {
+        if !answer.is_empty() {
+            break;
+        }
+        answer = exchange(port, method, path, &body)?;
+    }
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("the driver's answer has no body")?;
     let document: Value = serde_json::from_slice(&answer[end + 4..])
         .with_context(|| format!("the driver answered {}", String::from_utf8_lossy(&answer)))?;
@@ -119,4 +119,18 @@ fn request(port: u16, method: &str, path: &str, body: Option<&Value>) -> Result<
         Some(error) => bail!("{method} {path}: {error}: {}", value["message"]),
         None => Ok(value.clone()),
     }
+}
+
+fn exchange(port: u16, method: &str, path: &str, body: &str) -> Result<Vec<u8>> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    write!(
+        connection,
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\nContent-Length: \
+         {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer)?;
+    Ok(answer)
 }

@@ -44,11 +44,10 @@ fn becomes_running(machine: &Machine, name: &str, running: bool) -> Result<()> {
 }
 
 fn a_running_container_is_shown_stopped_and_started(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "a-running-container-is-shown-stopped-and-started")?;
     application.containers()?;
     application.page.find("//button[@aria-label='Stop web']")?;
     application.page.find("//a[normalize-space()=':18080']")?;
-    application.keep_picture("containers")?;
     application.page.click("//button[@aria-label='Stop web']")?;
     becomes_running(machine, "web", false)?;
     application.page.click("//button[@aria-label='Start web']")?;
@@ -64,7 +63,7 @@ fn open(application: &Application, container: &str, tab: &str) -> Result<()> {
 }
 
 fn a_terminal_takes_what_is_typed(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "a-terminal-takes-what-is-typed")?;
     open(&application, "shell", "terminal")?;
     let keyboard = application.page.find("//textarea[contains(@class,'xterm-helper-textarea')]")?;
     // A prompt: the shell runs.
@@ -77,14 +76,13 @@ fn a_terminal_takes_what_is_typed(machine: &Machine) -> Result<()> {
         let typed = machine.run("exec shell cat /tmp/typed")?;
         ensure!(typed == "abcdefghijklmnopqrstuvwxyz0123456789", "{typed}");
         Ok(())
-    })?;
-    application.keep_picture("terminal")
+    })
 }
 
 fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
     let lines = "yes a-line-of-a-log | head -n 200000; exec sleep 1000000";
-    machine.docker(["run", "-d", "--init", "--name", "fast", IMAGE, "sh", "-c", lines]).run()?.success()?;
-    let application = Application::start(machine)?;
+    machine.docker(["run", "-d", "--init", "--stop-timeout", "1", "--name", "fast", IMAGE, "sh", "-c", lines]).run()?.success()?;
+    let application = Application::start(machine, "a-fast-log-leaves-the-window-usable")?;
     open(&application, "fast", "logs")?;
     application.page.reads("[role=tabpanel]", "a-line-of-a-log")?;
     // The page still answers while it comes.
@@ -95,7 +93,7 @@ fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
 
 /// Bytes both ways, more than a frame and more than the credit: a file is written and read again by the page's own commands.
 fn a_file_arrives_whole(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "a-file-arrives-whole")?;
     application.containers()?;
     application.page.script(WRITE_AND_READ)?;
     eventually_ok("the file was written and read", || {
@@ -151,7 +149,7 @@ function stream(id, name, params, onBytes) {
 ";
 
 fn a_daemon_that_ends_and_comes_back_is_survived(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "a-daemon-that-ends-and-comes-back-is-survived")?;
     application.containers()?;
     machine.rorqual(["quit", "-q"]).run()?.success()?;
     application.keep_picture("without-daemon")?;
@@ -167,7 +165,7 @@ fn a_daemon_that_ends_and_comes_back_is_survived(machine: &Machine) -> Result<()
 
 fn closing_the_window_leaves_the_tray(machine: &Machine) -> Result<()> {
     let tray = Tray::open()?;
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "closing-the-window-leaves-the-tray")?;
     application.containers()?;
     tray.line(&["Open Rorqual"])?;
     application.screen.close("Rorqual")?;
@@ -185,7 +183,7 @@ fn closing_the_window_leaves_the_tray(machine: &Machine) -> Result<()> {
 
 fn the_tray_shows_and_stops_containers(machine: &Machine) -> Result<()> {
     let tray = Tray::open()?;
-    let _application = Application::start(machine)?;
+    let _application = Application::start(machine, "the-tray-shows-and-stops-containers")?;
     tray.line(&["Machine running, 2 containers"])?;
     tray.line(&["web", "Open localhost:18080"])?;
     tray.click(&["web", "Stop"])?;
@@ -196,7 +194,7 @@ fn the_tray_shows_and_stops_containers(machine: &Machine) -> Result<()> {
 }
 
 fn without_a_tray_closing_the_window_ends_the_application(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "without-a-tray-closing-the-window-ends-the-application")?;
     application.screen.close("Rorqual")?;
     application.ends()?;
     ensure!(is_running(machine, "web")?, "the machine ended with the window");
@@ -205,7 +203,7 @@ fn without_a_tray_closing_the_window_ends_the_application(machine: &Machine) -> 
 
 fn quitting_works_without_a_daemon(machine: &Machine) -> Result<()> {
     let tray = Tray::open()?;
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "quitting-works-without-a-daemon")?;
     tray.line(&["Machine running, 2 containers"])?;
     machine.rorqual(["quit", "-q"]).run()?.success()?;
     tray.line(&["The daemon does not answer"])?;
@@ -215,7 +213,7 @@ fn quitting_works_without_a_daemon(machine: &Machine) -> Result<()> {
 
 fn a_second_start_shows_the_window_and_follows_its_link(machine: &Machine) -> Result<()> {
     let tray = Tray::open()?;
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "a-second-start-shows-the-window-and-follows-its-link")?;
     application.containers()?;
     tray.line(&["Open Rorqual"])?;
     application.screen.close("Rorqual")?;
@@ -239,7 +237,7 @@ fn a_second_start_shows_the_window_and_follows_its_link(machine: &Machine) -> Re
 
 /// Nothing of Tauri's own, no script from elsewhere, no other page.
 fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine)?;
+    let application = Application::start(machine, "the-page-can-do-no-more-than-it-is-given")?;
     let attempts = [
         ("the commands of a plugin", "await window.__TAURI_INTERNALS__.invoke('plugin:autostart|enable')"),
         (
