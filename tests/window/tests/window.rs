@@ -81,7 +81,10 @@ fn a_terminal_takes_what_is_typed(machine: &Machine) -> Result<()> {
 
 fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
     let lines = "yes a-line-of-a-log | head -n 200000; exec sleep 1000000";
-    machine.docker(["run", "-d", "--init", "--stop-timeout", "1", "--name", "fast", IMAGE, "sh", "-c", lines]).run()?.success()?;
+    machine
+        .docker(["run", "-d", "--init", "--stop-timeout", "1", "--name", "fast", IMAGE, "sh", "-c", lines])
+        .run()?
+        .success()?;
     let application = Application::start(machine, "a-fast-log-leaves-the-window-usable")?;
     open(&application, "fast", "logs")?;
     application.page.reads("[role=tabpanel]", "a-line-of-a-log")?;
