@@ -12,7 +12,12 @@ pub(crate) fn decide(app: &AppHandle, event: DownloadEvent<'_>) -> bool {
         DownloadEvent::Finished { path, success, .. } => {
             match path {
                 Some(path) if success => notification::show(app, "Saved", &path.display().to_string(), None),
-                _ => notification::show(app, "The file could not be saved", "Is there space in the folder for downloads?", None),
+                _ => notification::show(
+                    app,
+                    "The file could not be saved",
+                    "Is there space in the folder for downloads?",
+                    None,
+                ),
             }
             true
         }

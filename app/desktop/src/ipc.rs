@@ -38,15 +38,7 @@ const STREAM_HEADER: &str = "stream";
 
 /// What the window may call.
 pub(crate) fn commands() -> impl Fn(tauri::ipc::Invoke<Wry>) -> bool + Send + Sync + 'static {
-    tauri::generate_handler![
-        call,
-        stream_open,
-        stream_input,
-        stream_bytes,
-        stream_credit,
-        stream_close,
-        open_at_login
-    ]
+    tauri::generate_handler![call, stream_open, stream_input, stream_bytes, stream_credit, stream_close, open_at_login]
 }
 
 /// The page's open streams.

@@ -111,7 +111,8 @@ mod tests {
     fn only_published_ports_are_opened_outside() {
         let containers = [container("web", [published("0.0.0.0", 8080, 80), published("192.168.7.2", 9000, 90)])];
         let opens = |url: &str| is_published(&url.parse().unwrap(), &containers);
-        for url in ["http://localhost:8080/a?b", "https://127.0.0.1:8080/", "http://[::1]:8080", "http://192.168.7.2:9000"]
+        for url in
+            ["http://localhost:8080/a?b", "https://127.0.0.1:8080/", "http://[::1]:8080", "http://192.168.7.2:9000"]
         {
             assert!(opens(url), "{url}");
         }

@@ -3,9 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rorqual_engine::backend::contract::{
-    BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp,
-};
+use rorqual_engine::backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
 
 use crate::links::Target;
 

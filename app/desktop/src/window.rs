@@ -44,9 +44,8 @@ pub(crate) fn show_target(app: &AppHandle, target: Target) {
 
 /// Whether somebody looks at the window.
 pub(crate) fn is_in_front(app: &AppHandle) -> bool {
-    app.get_webview_window(LABEL).is_some_and(|window| {
-        window.is_visible().unwrap_or(false) && window.is_focused().unwrap_or(false)
-    })
+    app.get_webview_window(LABEL)
+        .is_some_and(|window| window.is_visible().unwrap_or(false) && window.is_focused().unwrap_or(false))
 }
 
 fn raise(window: &WebviewWindow) -> tauri::Result<()> {
@@ -120,7 +119,9 @@ mod tests {
         let own = |url: &str| is_own_page(&url.parse().unwrap());
         assert!(own("tauri://localhost/index.html#/images"));
         assert!(own("blob:tauri://localhost/4f3c"));
-        for url in ["http://localhost:8080/", "https://example.org/", "file:///etc/passwd", "data:text/html,x", "about:blank"] {
+        for url in
+            ["http://localhost:8080/", "https://example.org/", "file:///etc/passwd", "data:text/html,x", "about:blank"]
+        {
             assert!(!own(url), "{url}");
         }
     }

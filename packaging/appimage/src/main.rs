@@ -40,7 +40,9 @@ fn run() -> Result<()> {
             Ok(())
         }
         Some("--appimage-extract") => unpack::unpack(&image, offset, Path::new("squashfs-root")),
-        Some(other) if other.starts_with("--appimage-") => bail!("it has --appimage-extract and --appimage-offset, not {other}"),
+        Some(other) if other.starts_with("--appimage-") => {
+            bail!("it has --appimage-extract and --appimage-offset, not {other}")
+        }
         _ => {
             let directory = unpacked(&image, offset)?;
             let failure = Command::new(directory.join("AppRun"))

@@ -32,9 +32,9 @@ pub(crate) fn build(file: &File, offset: u64) -> io::Result<String> {
     let mut superblock = [0; SUPERBLOCK];
     read(file, &mut superblock, offset)?;
     // FNV-1a, 64 bits: only to tell builds apart.
-    let hash = superblock.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = superblock
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     Ok(format!("{}-{hash:016x}", env!("CARGO_PKG_VERSION")))
 }
 

@@ -28,7 +28,8 @@ pub(crate) fn unpack(image: &Path, offset: u64, target: &Path) -> Result<()> {
                 }
             }
             InnerNode::File(file) => {
-                let out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).with_context(failed)?;
+                let out =
+                    OpenOptions::new().write(true).create_new(true).mode(mode).open(&path).with_context(failed)?;
                 let mut out = BufWriter::new(out);
                 io::copy(&mut packed.file(file).reader(), &mut out).with_context(failed)?;
                 out.flush().with_context(failed)?;

@@ -93,7 +93,8 @@ impl Application {
 
     /// Keeps a picture of the page in `target/window`, to be looked at.
     pub fn keep_picture(&self, name: &str) -> Result<()> {
-        let directory = self.program.parent().and_then(|place| place.parent()).context("no target directory")?.join("window");
+        let directory =
+            self.program.parent().and_then(|place| place.parent()).context("no target directory")?.join("window");
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(format!("{name}.png")), self.page.picture()?)?;
         Ok(())
@@ -124,12 +125,9 @@ fn variables(machine: &Machine, user: &TempDir) -> Vec<(String, String)> {
         .get_envs()
         .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
         .collect();
-    for (name, below) in [
-        ("HOME", ""),
-        ("XDG_CONFIG_HOME", "/config"),
-        ("XDG_DATA_HOME", "/data"),
-        ("XDG_CACHE_HOME", "/cache"),
-    ] {
+    for (name, below) in
+        [("HOME", ""), ("XDG_CONFIG_HOME", "/config"), ("XDG_DATA_HOME", "/data"), ("XDG_CACHE_HOME", "/cache")]
+    {
         variables.push((name.to_owned(), format!("{home}{below}")));
     }
     variables

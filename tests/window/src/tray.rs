@@ -10,8 +10,11 @@ use anyhow::{Context, Result, bail};
 use rorqual_tests::eventually_ok;
 use tokio::runtime::{Builder, Runtime};
 use zbus::{
-    Connection, OwnedObjectPath, OwnedVariant, Proxy, Structure, Variant, connection, fdo::{self, DBusProxy}, interface,
-    message::Header, names::BusName,
+    Connection, OwnedObjectPath, OwnedVariant, Proxy, Structure, Variant, connection,
+    fdo::{self, DBusProxy},
+    interface,
+    message::Header,
+    names::BusName,
 };
 
 const WATCHER: &str = "org.kde.StatusNotifierWatcher";

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use rorqual_tests::{IMAGE, Machine, Run, eventually, eventually_ok, suite, tests};
-use rorqual_window_tests::{Application, Tray};
+use rorqual_window_tests::{Application, Notifications, Tray};
 
 fn main() -> ExitCode {
     // One display and one session bus: one application at a time.
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             the_tray_shows_and_stops_containers,
             without_a_tray_closing_the_window_ends_the_application,
             quitting_works_without_a_daemon,
+            a_container_that_dies_is_told_of_and_one_that_is_stopped_is_not,
             a_second_start_shows_the_window_and_follows_its_link,
             the_page_can_do_no_more_than_it_is_given,
         ],
@@ -81,7 +82,10 @@ fn a_terminal_takes_what_is_typed(machine: &Machine) -> Result<()> {
 
 fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
     let lines = "yes a-line-of-a-log | head -n 200000; exec sleep 1000000";
-    machine.docker(["run", "-d", "--init", "--stop-timeout", "1", "--name", "fast", IMAGE, "sh", "-c", lines]).run()?.success()?;
+    machine
+        .docker(["run", "-d", "--init", "--stop-timeout", "1", "--name", "fast", IMAGE, "sh", "-c", lines])
+        .run()?
+        .success()?;
     let application = Application::start(machine, "a-fast-log-leaves-the-window-usable")?;
     open(&application, "fast", "logs")?;
     application.page.reads("[role=tabpanel]", "a-line-of-a-log")?;
@@ -211,6 +215,29 @@ fn quitting_works_without_a_daemon(machine: &Machine) -> Result<()> {
     application.ends()
 }
 
+fn a_container_that_dies_is_told_of_and_one_that_is_stopped_is_not(machine: &Machine) -> Result<()> {
+    let (tray, notifications) = (Tray::open()?, Notifications::open()?);
+    let application = Application::start(machine, "a-container-that-dies-is-told-of-and-one-that-is-stopped-is-not")?;
+    application.containers()?;
+    tray.line(&["Machine running, 2 containers"])?;
+    application.screen.close("Rorqual")?;
+    application.becomes_shown(false)?;
+    machine.run("run -d --init --name stopped test sleep 1000000")?;
+    machine.run("stop stopped")?;
+    machine.docker(["run", "-d", "--name", "dies", IMAGE, "sh", "-c", "exit 3"]).run()?.success()?;
+    notifications.click("dies stopped unexpectedly")?;
+    application.becomes_shown(true)?;
+    let id = machine.run("inspect -f {{.Id}} dies")?;
+    eventually_ok("the page shows it", || {
+        let place = application.page.script("return location.hash")?;
+        ensure!(place == format!("#/containers/{id}"), "it is at {place}");
+        Ok(())
+    })?;
+    let titles = notifications.titles();
+    ensure!(titles == ["dies stopped unexpectedly"], "{titles:?}");
+    machine.run("rm -f stopped dies").map(drop)
+}
+
 fn a_second_start_shows_the_window_and_follows_its_link(machine: &Machine) -> Result<()> {
     let tray = Tray::open()?;
     let application = Application::start(machine, "a-second-start-shows-the-window-and-follows-its-link")?;
@@ -240,8 +267,14 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "the-page-can-do-no-more-than-it-is-given")?;
     let attempts = [
         ("the commands of a plugin", "await window.__TAURI_INTERNALS__.invoke('plugin:autostart|enable')"),
-        ("the window's own commands", "await window.__TAURI_INTERNALS__.invoke('plugin:window|set_title', { value: 'x' })"),
-        ("events", "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', { event: 'x', target: { kind: 'Any' }, handler: 0 })"),
+        (
+            "the window's own commands",
+            "await window.__TAURI_INTERNALS__.invoke('plugin:window|set_title', { value: 'x' })",
+        ),
+        (
+            "events",
+            "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', { event: 'x', target: { kind: 'Any' }, handler: 0 })",
+        ),
         ("text as a script", "new Function('return 1')()"),
         ("requests elsewhere", "await fetch('http://127.0.0.1:18080/')"),
     ];
@@ -249,9 +282,8 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
         application.page.script(&format!(
             "window.outcome = undefined; (async () => {{ {attempt} }})().then(() => window.outcome = 'done', () => window.outcome = 'refused')"
         ))?;
-        let outcome = eventually(what, || {
-            application.page.script("return window.outcome").ok()?.as_str().map(str::to_owned)
-        })?;
+        let outcome =
+            eventually(what, || application.page.script("return window.outcome").ok()?.as_str().map(str::to_owned))?;
         ensure!(outcome == "refused", "the page could use {what}");
     }
     ensure!(application.page.script("return typeof window.__TAURI__")? == "undefined", "Tauri's API is global");
