@@ -33,7 +33,8 @@ help:
 	@echo 'make ui       the pages, in ui/dist'
 	@echo 'make desktop  the window, in target/release'
 	@echo 'make package  a .deb and an AppImage, in target/packages'
-	@echo 'make test-window  the window, on a display of its own'
+	@echo 'make test-window, make lint-desktop  the window, on a display of its own'
+	@echo 'make screenshots  pictures of the pages; make bench-ui  their figures'
 
 # --- what the machine needs ---
 .PHONY: packages
@@ -105,7 +106,7 @@ run: build image ui
 
 # --- checking ---
 .PHONY: test
-test: test-unit test-ui test-fuzz test-kvm test-machine test-browser test-window
+test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
 
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
@@ -127,6 +128,18 @@ test-browser: build ui image test-material
 test-machine: build image test-material
 	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
 
+# Pictures of every view in every state, in ui/screenshots, and figures of the pages with made-up data.
+.PHONY: screenshots
+screenshots: ui
+	@scripts/install-packages packages.browser
+	@cd ui && $(NODE) npm run --silent screenshots
+
+.PHONY: bench-ui
+bench-ui: ui
+	@scripts/install-packages packages.browser
+	@cd ui && $(NODE) npm run --silent bench
+
+# Not part of `make test` yet: building the window takes ten minutes on two cores.
 # The real window, on a display and a session bus of its own. The application's unit tests come first, built as it is.
 .PHONY: test-window
 test-window: build desktop image test-material
@@ -162,11 +175,16 @@ test-kvm: build image
 	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
-lint: packages-desktop ui
+lint: packages
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --workspace --exclude rorqual-desktop --exclude rorqual-window-tests --all-targets -- -D warnings
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \
 	  $(CARGO) deny --log-level error check licenses bans sources
+
+# The window's part: it wants GTK's libraries.
+.PHONY: lint-desktop
+lint-desktop: packages-desktop ui
+	@$(CARGO) clippy --locked -p rorqual-desktop -p rorqual-window-tests --all-targets -- -D warnings
 
 .PHONY: bench
 bench: build image test-material packages-bench bench-client

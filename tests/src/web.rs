@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -17,7 +18,7 @@ use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 use crate::Machine;
 
 /// No answer and no event may take longer; one that does never comes.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running `rorqual web` with one session in it. Dropping it ends the server.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
     connection.set_read_timeout(Some(PATIENCE))?;
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n")?;
     }
     connection.write_all(format!("{head}\r\n").as_bytes())?;
     connection.write_all(body)?;
@@ -189,8 +190,8 @@ pub enum Given {
 
 impl Stream {
     /// What comes next; for each event and piece of bytes one more may come.
-    pub fn next(&mut self) -> Result<Given> {
-        let given = self.next_without_credit()?;
+    pub fn given(&mut self) -> Result<Given> {
+        let given = self.given_without_credit()?;
         if matches!(given, Given::Event(_) | Given::Bytes(_)) {
             self.grant(1)?;
         }
@@ -198,7 +199,7 @@ impl Stream {
     }
 
     /// The same without leave for another.
-    pub fn next_without_credit(&mut self) -> Result<Given> {
+    pub fn given_without_credit(&mut self) -> Result<Given> {
         loop {
             match self.socket.read().with_context(|| format!("{} gave nothing", self.name))? {
                 Message::Text(text) => {
@@ -225,7 +226,7 @@ impl Stream {
 
     /// The next event.
     pub fn event(&mut self) -> Result<Value> {
-        match self.next()? {
+        match self.given()? {
             Given::Event(event) => Ok(event),
             other => bail!("{}: expected an event, not {other:?}", self.name),
         }
@@ -247,7 +248,7 @@ impl Stream {
     pub fn rest(&mut self) -> Result<(Vec<Value>, Vec<u8>)> {
         let (mut events, mut bytes) = (Vec::new(), Vec::new());
         loop {
-            match self.next()? {
+            match self.given()? {
                 Given::Event(event) => events.push(event),
                 Given::Bytes(more) => bytes.extend_from_slice(&more),
                 Given::End => return Ok((events, bytes)),
@@ -259,7 +260,7 @@ impl Stream {
     /// Everything until its failure.
     pub fn failure(&mut self) -> Result<Value> {
         loop {
-            match self.next()? {
+            match self.given()? {
                 Given::Failure(failure) => return Ok(failure),
                 Given::End => bail!("{} ended well", self.name),
                 Given::Event(_) | Given::Bytes(_) => {}

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{Cursor, Read},
     process::ExitCode,
-    sync::OnceLock,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +25,7 @@ fn main() -> ExitCode {
             a_container_is_described,
             a_fast_log_neither_grows_memory_nor_loses_lines_unsaid,
             a_terminal_works_both_ways,
+            a_page_that_types_without_reading_stops_nothing,
             files_of_a_running_container_are_read_and_changed,
             files_of_a_stopped_container_and_of_a_volume_too,
             no_link_leads_out_of_a_container,
@@ -38,16 +38,6 @@ fn main() -> ExitCode {
     )
 }
 
-/// The server of this suite: one, as a user has one.
-fn web(machine: &Machine) -> Result<&'static Web> {
-    static WEB: OnceLock<Web> = OnceLock::new();
-    if WEB.get().is_none() {
-        let web = Web::start(machine)?;
-        WEB.set(web).ok();
-    }
-    WEB.get().context("no server")
-}
-
 /// A container that stays until it is told otherwise.
 fn idle(machine: &Machine) -> Result<String> {
     let name = unique("api");
@@ -56,7 +46,7 @@ fn idle(machine: &Machine) -> Result<String> {
 }
 
 fn nothing_is_served_to_strangers(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let (host, origin) = (web.host(), format!("http://{}", web.host()));
     let cookie = web.cookie.as_str();
     let token = web.url.split_once("/open").context("another address")?.1.to_owned();
@@ -92,7 +82,7 @@ fn nothing_is_served_to_strangers(machine: &Machine) -> Result<()> {
 }
 
 fn lists_tell_of_changes(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let mut containers = web.open("containers", &json!({}))?;
     let mut volumes = web.open("volumes", &json!({}))?;
     ensure!(containers.event()?["kind"] == "all" && volumes.event()?["kind"] == "all");
@@ -119,7 +109,7 @@ fn lists_tell_of_changes(machine: &Machine) -> Result<()> {
 }
 
 fn a_container_is_described(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = idle(machine)?;
     let detail = web.call("container.inspect", &json!({"id": name}))?;
     let command = detail["runCommand"].as_str().context("no command line")?;
@@ -141,7 +131,7 @@ fn resident(process: u32) -> Result<u64> {
 
 fn a_fast_log_neither_grows_memory_nor_loses_lines_unsaid(machine: &Machine) -> Result<()> {
     const LINES: u64 = 50_000;
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = unique("api");
     let script = format!("while [ ! -e /tmp/go ]; do sleep 0.1; done; seq 1 {LINES}; sleep 100000");
     machine.docker(["run", "-d", "--name", &name, IMAGE, "sh", "-c", &script]).run()?.success()?;
@@ -159,7 +149,7 @@ fn a_fast_log_neither_grows_memory_nor_loses_lines_unsaid(machine: &Machine) -> 
     ensure!(grown < 48 << 20, "the server grew by {grown} bytes");
     log.grant(10_000)?;
     while lines + skipped < LINES {
-        match log.next()? {
+        match log.given()? {
             Given::Event(event) => {
                 lines += event["lines"].as_array().map_or(0, |lines| lines.len() as u64);
                 skipped += event["skipped"].as_u64().unwrap_or(0);
@@ -175,7 +165,7 @@ fn a_fast_log_neither_grows_memory_nor_loses_lines_unsaid(machine: &Machine) -> 
 }
 
 fn a_terminal_works_both_ways(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = idle(machine)?;
     let params = json!({"id": name, "command": null, "user": null, "size": {"columns": 80, "rows": 24}});
     let mut terminal = web.open("container.terminal", &params)?;
@@ -184,13 +174,46 @@ fn a_terminal_works_both_ways(machine: &Machine) -> Result<()> {
     terminal.bytes(b"stty size; echo a$((40 + 2))b; exit 3\n")?;
     let mut screen = String::new();
     let status = loop {
-        match terminal.next()? {
+        match terminal.given()? {
             Given::Bytes(bytes) => screen.push_str(&String::from_utf8_lossy(&bytes)),
             Given::Event(event) => break event["status"].clone(),
             other => bail!("{other:?} after {screen}"),
         }
     };
     ensure!(status == 3 && screen.contains("a42b") && screen.contains("33 101"), "{status}: {screen}");
+    machine.run(&format!("rm -f {name}"))?;
+    Ok(())
+}
+
+fn a_page_that_types_without_reading_stops_nothing(machine: &Machine) -> Result<()> {
+    let web = &Web::start(machine)?;
+    let name = idle(machine)?;
+    let command = ["sh", "-c", "stty -echo; echo ready; read go; seq 1 300000; cat > /dev/null & sleep 100000"];
+    let params = json!({"id": name, "command": command, "user": null, "size": {"columns": 80, "rows": 24}});
+    let mut terminal = web.open("container.terminal", &params)?;
+    let mut screen = Vec::new();
+    while !String::from_utf8_lossy(&screen).contains("ready") {
+        if let Given::Bytes(bytes) = terminal.given()? {
+            screen.extend(bytes);
+        }
+    }
+    terminal.bytes(b"go\n")?;
+    // All credit is used up, and keys are pressed all the same.
+    for _ in 0..63 {
+        terminal.given_without_credit()?;
+    }
+    for _ in 0..20_000 {
+        terminal.bytes(b"x\n")?;
+    }
+    // What is said after them is heard.
+    terminal.grant(60_000)?;
+    while !String::from_utf8_lossy(&screen[screen.len().saturating_sub(8000)..]).contains("300000") {
+        match terminal.given_without_credit()? {
+            Given::Bytes(bytes) => screen.extend(bytes),
+            other => bail!("{other:?}"),
+        }
+    }
+    terminal.close()?;
     machine.run(&format!("rm -f {name}"))?;
     Ok(())
 }
@@ -255,7 +278,7 @@ fn use_files(web: &Web, place: &Value, directory: &str) -> Result<()> {
 }
 
 fn files_of_a_running_container_are_read_and_changed(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = unique("api");
     machine.run(&format!("run -d --name {name} -v {name}:/volume {IMAGE} sleep 100000"))?;
     let place = json!({"kind": "container", "id": name});
@@ -281,7 +304,7 @@ fn files_of_a_running_container_are_read_and_changed(machine: &Machine) -> Resul
 }
 
 fn files_of_a_stopped_container_and_of_a_volume_too(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = unique("api");
     machine
         .docker(["run", "--name", &name, IMAGE, "sh", "-c", "rm /etc/group; echo kept > /data/kept"])
@@ -309,7 +332,7 @@ fn files_of_a_stopped_container_and_of_a_volume_too(machine: &Machine) -> Result
 }
 
 fn no_link_leads_out_of_a_container(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = idle(machine)?;
     let place = json!({"kind": "container", "id": name});
     let script = "ln -s ../../../../../../etc /tmp/up; ln -s /proc/1/root/etc /tmp/proc; ln -s /etc/passwd /tmp/file; ln -s loop /tmp/loop; rm /etc/group";
@@ -332,7 +355,7 @@ fn no_link_leads_out_of_a_container(machine: &Machine) -> Result<()> {
 }
 
 fn settings_are_changed_in_their_file(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let file = machine.directory().join("machine.toml");
     let before = fs::read_to_string(&file)?;
     let change = |value: Value| json!({"file": "machine/default", "key": "memory_mib", "value": value});
@@ -353,7 +376,7 @@ fn settings_are_changed_in_their_file(machine: &Machine) -> Result<()> {
 }
 
 fn builds_tell_their_steps_and_the_failing_line(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let folder = tempfile::tempdir()?;
     let dockerfile = format!(
         "FROM {IMAGE}\nRUN echo first-step > /data/one\nRUN echo out-$((40 + 2))\nCMD [\"cat\", \"/data/one\"]\n"
@@ -422,7 +445,7 @@ fn builds_tell_their_steps_and_the_failing_line(machine: &Machine) -> Result<()>
 }
 
 fn the_bundle_holds_no_secret(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = unique("api");
     let (secret, login) = ("planted-secret-5813", "bWU6cGxhbnRlZC1sb2dpbi05MQ==");
     fs::write(
@@ -483,7 +506,7 @@ fn the_bundle_holds_no_secret(machine: &Machine) -> Result<()> {
 }
 
 fn streams_outlive_the_daemon(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let name = idle(machine)?;
     let mut machines = web.open("machines", &json!({}))?;
     let runs = |event: &Value| event["kind"] == "machines" && event["machines"][0]["state"] == "running";
@@ -501,7 +524,7 @@ fn streams_outlive_the_daemon(machine: &Machine) -> Result<()> {
 }
 
 fn data_is_deleted_only_with_the_word(machine: &Machine) -> Result<()> {
-    let web = web(machine)?;
+    let web = &Web::start(machine)?;
     let (name, volume) = (unique("api"), unique("api"));
     machine.run(&format!("run --name {name} -v {volume}:/volume {IMAGE} true"))?;
     let plan_of = |plans: &Value, level: &str| {

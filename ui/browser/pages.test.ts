@@ -127,6 +127,7 @@ describe("containers", () => {
     await page.getByRole("button", { name: "Run", exact: true }).first().click();
     await page.getByLabel("Image", { exact: true }).fill("busybox");
     await page.getByLabel("Name", { exact: true }).fill("formed");
+    await page.getByLabel("Command", { exact: true }).fill("sleep 1");
     await page.getByRole("dialog").getByRole("button", { name: "Run", exact: true }).click();
     await page.getByRole("alert").filter({ hasText: "already in use" }).waitFor();
     await page.getByRole("button", { name: "Cancel" }).click();

@@ -13,6 +13,20 @@ export function bytes(count: number): string {
   return `${Number(value.toFixed(digits))} ${UNITS[unit]}`;
 }
 
+const MEMORY_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** Binary units, as memory is counted and docker stats writes it: 512 MiB. */
+export function memory(count: number): string {
+  let value = count;
+  let unit = 0;
+  while (value >= 1023.5 && unit < MEMORY_UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return `${Number(value.toFixed(digits))} ${MEMORY_UNITS[unit]}`;
+}
+
 export function rate(perSecond: number): string {
   return `${bytes(Math.round(perSecond))}/s`;
 }
@@ -61,6 +75,11 @@ export function span(milliseconds: number): string {
 /** Date and time in the reader's own way. */
 export function moment(milliseconds: number): string {
   return new Date(milliseconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+}
+
+/** The same to the minute, for columns. */
+export function minute(milliseconds: number): string {
+  return new Date(milliseconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
 /** The twelve characters docker shows of an identifier. */

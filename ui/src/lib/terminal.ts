@@ -20,7 +20,7 @@ export interface TerminalNews {
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name: string) => style.getPropertyValue(name).trim();
-  return { background: of("--code"), foreground: of("--ink"), cursor: of("--accent"), selectionBackground: of("--line-strong") };
+  return { background: of("--code"), foreground: of("--ink"), cursor: of("--accent"), selectionBackground: of("--line-strong"), red: of("--bad"), green: of("--good"), yellow: of("--warn"), blue: of("--accent") };
 }
 
 /** Opens a terminal in `element`; `open` makes its stream once the size is known. */
@@ -56,11 +56,20 @@ export function openTerminal(
   const scheme = matchMedia("(prefers-color-scheme: dark)");
   const recolour = () => (terminal.options.theme = colours());
   scheme.addEventListener("change", recolour);
-  terminal.focus();
+  const chosen = new MutationObserver(recolour);
+  chosen.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+  // The keys of views work in a terminal too: with Tab and Esc going to the shell, they are the way out of it.
+  terminal.attachCustomKeyEventHandler((event) => !(event.ctrlKey && /^[1-9]$/.test(event.key)));
+  const focus = () => {
+    // Whoever goes through the tabs by keyboard is to get past this one.
+    if (!document.activeElement?.matches("[role=tab]:focus-visible")) terminal.focus();
+  };
+  focus();
   return {
-    focus: () => terminal.focus(),
+    focus,
     dispose: () => {
       scheme.removeEventListener("change", recolour);
+      chosen.disconnect();
       watcher.disconnect();
       typed.dispose();
       sized.dispose();

@@ -41,7 +41,7 @@ impl Backend for Echo {
         let mut bytes = vec![0; frame.len()];
         assert_eq!(frame.copy_to(&mut bytes), bytes.len());
         if self.frames.len() < KEPT {
-            self.frames.push_back((bytes, offload.clone()));
+            self.frames.push_back((bytes, *offload));
         }
     }
 
@@ -89,7 +89,7 @@ impl Subject for Net {
             contents.extend([0x52, 0x54, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 8, 0, 0x45]);
             guest.offer(
                 1,
-                &[(12, false), (program.length() % 0x4000, false), (64, false)][..1 + program.below(3)],
+                &[(12, false), (program.length() % 0x4000, false), (64, false)][..=program.below(3)],
                 &contents,
             );
         }

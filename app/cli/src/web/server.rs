@@ -66,9 +66,9 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
         } else {
             (StatusCode::UNAUTHORIZED, Html(STRANGER)).into_response()
         }
-    } else if path.starts_with("/api/") && !served.guard.is_origin(text(headers, header::ORIGIN), host) {
-        refuse(StatusCode::FORBIDDEN, "wrong-origin", "only Rorqual's own pages may ask this")
-    } else if !matches!(text(headers, HeaderName::from_static("sec-fetch-site")), "" | "none" | "same-origin") {
+    } else if (path.starts_with("/api/") && !served.guard.is_origin(text(headers, header::ORIGIN), host))
+        || !matches!(text(headers, HeaderName::from_static("sec-fetch-site")), "" | "none" | "same-origin")
+    {
         refuse(StatusCode::FORBIDDEN, "wrong-origin", "only Rorqual's own pages may ask this")
     } else {
         next.run(request).await

@@ -4,6 +4,9 @@
 //! to it: `{id, event}`, then `{id, end: true}` or `{id, error}`. Binary frames are the stream's number (32 bits,
 //! big-endian) and bytes, both ways. A stream may send as many events and binary frames as it has credit for: 64 at first,
 //! then what the page grants as it takes them. So a page that is slow slows its streams and nothing grows.
+//!
+//! What the page sends to a stream that takes nothing now waits aside, up to a limit for the whole page: credit comes by the
+//! same connection and must be read meanwhile, or both would wait for ever.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,7 +19,7 @@ use rorqual_engine::backend::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::AbortHandle,
 };
 
@@ -27,6 +30,8 @@ const STREAMS: usize = 256;
 const INITIAL_CREDIT: usize = 64;
 /// More credit than this at once is a mistake of the page.
 const MOST_CREDIT: usize = 1 << 16;
+/// Bytes of inputs that wait for their streams; then the page waits.
+const WAITING: usize = 8 << 20;
 /// Of the page's frames.
 pub(super) const LARGEST_MESSAGE: usize = 4 << 20;
 
@@ -47,11 +52,25 @@ struct Opening {
     params: Value,
 }
 
+/// An input on its way, with the room it takes.
+type Waiting = (Input, OwnedSemaphorePermit);
+
 /// A stream of the page: where its inputs go, what it may send, and its task.
 struct Carried {
-    input: mpsc::Sender<Input>,
+    input: mpsc::UnboundedSender<Waiting>,
     credit: Arc<Semaphore>,
     task: AbortHandle,
+}
+
+impl Carried {
+    /// Lets an input wait for the stream, once there is room for it.
+    async fn put(&self, input: Input, length: usize, room: &Arc<Semaphore>) {
+        let length = u32::try_from(length.clamp(64, WAITING)).unwrap_or(u32::MAX);
+        // The room is never closed; a stream that has ended takes nothing more.
+        if let Ok(permit) = room.clone().acquire_many_owned(length).await {
+            self.input.send((input, permit)).ok();
+        }
+    }
 }
 
 impl Drop for Carried {
@@ -64,6 +83,7 @@ impl Drop for Carried {
 pub(super) async fn serve(mut socket: WebSocket, backend: Backend) {
     let (outgoing, mut frames) = mpsc::channel::<Message>(OUTGOING);
     let mut streams: HashMap<u32, Carried> = HashMap::new();
+    let room = Arc::new(Semaphore::new(WAITING));
     loop {
         tokio::select! {
             frame = frames.recv() => match frame {
@@ -73,14 +93,14 @@ pub(super) async fn serve(mut socket: WebSocket, backend: Backend) {
             message = socket.recv() => match message {
                 Some(Ok(Message::Text(text))) => {
                     let Ok(frame) = serde_json::from_str::<PageFrame>(&text) else { return };
-                    take(frame, &mut streams, &backend, &outgoing).await;
+                    take(frame, text.len(), &mut streams, &backend, &outgoing, &room).await;
                 }
                 Some(Ok(Message::Binary(mut bytes))) => {
                     if bytes.len() < 4 { return }
                     let id = bytes.get_u32();
                     if let Some(stream) = streams.get(&id) {
-                        // One that has ended takes nothing more.
-                        stream.input.send(Input::Bytes(bytes)).await.ok();
+                        let length = bytes.len();
+                        stream.put(Input::Bytes(bytes), length, &room).await;
                     }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -93,9 +113,11 @@ pub(super) async fn serve(mut socket: WebSocket, backend: Backend) {
 
 async fn take(
     frame: PageFrame,
+    length: usize,
     streams: &mut HashMap<u32, Carried>,
     backend: &Backend,
     outgoing: &mpsc::Sender<Message>,
+    room: &Arc<Semaphore>,
 ) {
     if let Some(opening) = frame.open {
         if streams.len() == STREAMS {
@@ -107,7 +129,8 @@ async fn take(
         }
         let stream = backend.open(&opening.stream, opening.params);
         let credit = Arc::new(Semaphore::new(INITIAL_CREDIT));
-        let input = stream.input.clone();
+        let (input, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(pass_on(waiting, stream.input.clone()));
         let task = tokio::spawn(carry(frame.id, stream, credit.clone(), outgoing.clone())).abort_handle();
         streams.insert(frame.id, Carried { input, credit, task });
     } else if frame.close {
@@ -118,8 +141,16 @@ async fn take(
             stream.credit.add_permits(more.min(room));
         }
         if let Some(input) = frame.input {
-            // One that has ended takes nothing more.
-            stream.input.send(Input::Value(input)).await.ok();
+            stream.put(Input::Value(input), length, room).await;
+        }
+    }
+}
+
+/// Gives a stream what waits for it, as it takes it; ends with the page's interest or the stream.
+async fn pass_on(mut waiting: mpsc::UnboundedReceiver<Waiting>, stream: mpsc::Sender<Input>) {
+    while let Some((input, _room)) = waiting.recv().await {
+        if stream.send(input).await.is_err() {
+            return;
         }
     }
 }

@@ -197,26 +197,44 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
     };
     let (inputs, mut outputs) = open_shell(&inner, start).await?;
     channel.event(&TerminalEvent::Started { command: Vec::new() }).await?;
-    loop {
-        tokio::select! {
-            output = outputs.message() => match output?.and_then(|output| output.output) {
-                Some(shell_output::Output::Stdout(data) | shell_output::Output::Stderr(data)) => channel.bytes(Raw::from(data)).await?,
-                Some(shell_output::Output::ExitStatus(status)) => return channel.event(&TerminalEvent::Exited { status }).await,
-                None => return Err(failure::coded("shell-lost", "the connection to the machine ended", "see the machine's state")),
-            },
-            input = channel.input() => {
-                let input = match input {
-                    None => return Ok(()),
-                    Some(Input::Bytes(bytes)) => shell_input::Input::Data(bytes.to_vec()),
-                    Some(Input::Value(value)) => {
-                        let TerminalInput::Resize { size: new } = parse(value)?;
-                        shell_input::Input::Resize(size(new))
-                    }
-                };
-                // A shell that has ended says so above.
-                inputs.send(api::ShellInput { input: Some(input) }).await.ok();
+    let mut typed = channel.take_inputs();
+    // Apart from what the shell says: that may wait for a page which reads slowly, and Ctrl-C must come through.
+    let typing = async {
+        while let Some(input) = typed.recv().await {
+            let input = match input {
+                Input::Bytes(bytes) => shell_input::Input::Data(bytes.to_vec()),
+                Input::Value(value) => {
+                    let TerminalInput::Resize { size: new } = parse(value)?;
+                    shell_input::Input::Resize(size(new))
+                }
+            };
+            // A shell that has ended says so below.
+            inputs.send(api::ShellInput { input: Some(input) }).await.ok();
+        }
+        Err::<std::convert::Infallible, Failure>(failure::canceled())
+    };
+    let saying = async {
+        loop {
+            match outputs.message().await?.and_then(|output| output.output) {
+                Some(shell_output::Output::Stdout(data) | shell_output::Output::Stderr(data)) => {
+                    channel.bytes(Raw::from(data)).await?;
+                }
+                Some(shell_output::Output::ExitStatus(status)) => {
+                    return channel.event(&TerminalEvent::Exited { status }).await;
+                }
+                None => {
+                    return Err(failure::coded(
+                        "shell-lost",
+                        "the connection to the machine ended",
+                        "see the machine's state",
+                    ));
+                }
             }
         }
+    };
+    tokio::select! {
+        ended = saying => ended,
+        Err(failure) = typing => Err(failure),
     }
 }
 

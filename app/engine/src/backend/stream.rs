@@ -86,6 +86,11 @@ impl Channel {
         self.output.send(Output::Bytes(bytes)).await.map_err(|_| failure::canceled())
     }
 
+    /// The inputs by themselves, for who takes them while events wait to be read; none come here any more.
+    pub(super) fn take_inputs(&mut self) -> mpsc::Receiver<Input> {
+        std::mem::replace(&mut self.input, mpsc::channel(1).1)
+    }
+
     /// The next input; none once the reader is gone.
     pub(super) async fn input(&mut self) -> Option<Input> {
         self.input.recv().await

@@ -41,29 +41,35 @@ pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut ch
     let connection = inner.docker.hijack(&Query::new("/exec/{}/start", &[&id]), &start).await?;
     channel.event(&TerminalEvent::Started { command }).await?;
     let (mut reader, mut writer) = tokio::io::split(connection);
-    let mut buffer = vec![0; PIECE];
-    let mut said = 0;
-    loop {
-        tokio::select! {
-            read = reader.read(&mut buffer) => match read {
-                Ok(0) | Err(_) => break,
-                Ok(count) => {
-                    said += count;
-                    channel.bytes(Bytes::copy_from_slice(&buffer[..count])).await?;
-                }
-            },
-            input = channel.input() => match input {
-                None => return Ok(()),
-                // A shell that has ended takes nothing more; its end is read above.
-                Some(Input::Bytes(bytes)) => drop(writer.write_all(&bytes).await),
-                Some(Input::Value(value)) => {
+    let mut inputs = channel.take_inputs();
+    // Apart from what the shell says: that may wait for a page which reads slowly, and Ctrl-C must come through.
+    let typing = async {
+        while let Some(input) = inputs.recv().await {
+            match input {
+                // A shell that has ended takes nothing more; its end is read below.
+                Input::Bytes(bytes) => drop(writer.write_all(&bytes).await),
+                Input::Value(value) => {
                     let TerminalInput::Resize { size } = parse(value)?;
                     // The size of a shell that has just ended cannot be set.
                     resize(&inner, &id, size).await.ok();
                 }
-            },
+            }
         }
-    }
+        Err::<std::convert::Infallible, _>(failure::canceled())
+    };
+    let saying = async {
+        let mut buffer = vec![0; PIECE];
+        let mut said = 0;
+        while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+            said += count;
+            channel.bytes(Bytes::copy_from_slice(&buffer[..count])).await?;
+        }
+        Ok::<_, Failure>(said)
+    };
+    let said = tokio::select! {
+        said = saying => said?,
+        Err(failure) = typing => return Err(failure),
+    };
     let ended: Value = inner.docker.get(&Query::new("/exec/{}/json", &[&id])).await?;
     let status = ended["ExitCode"].as_i64().and_then(|status| i32::try_from(status).ok()).unwrap_or(0);
     if found && said < 512 && matches!(status, 126..=128) {

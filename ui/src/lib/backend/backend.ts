@@ -20,7 +20,7 @@ export class BackendError extends Error {
 
   static from(error: unknown): BackendError {
     if (error instanceof BackendError) return error;
-    if (error instanceof DOMException && error.name === "AbortError") return new BackendError({ code: "canceled", message: "Canceled.", hint: null });
+    if (typeof error === "object" && error !== null && "name" in error && error.name === "AbortError") return new BackendError({ code: "canceled", message: "Canceled.", hint: null });
     const message = error instanceof Error ? error.message : String(error);
     return new BackendError({ code: "unexpected", message, hint: "Copy this error and report it." });
   }

@@ -47,16 +47,21 @@ export class FixtureBackend implements Backend {
   open<S extends StreamName>(name: S, params: Streams[S]["params"], told: StreamHandlers<S>): Stream<S> {
     const channel = new Channel<S>(told);
     // As over a network: nothing happens before `open` has returned.
-    queueMicrotask(() => {
-      if (!channel.open) return;
-      Promise.resolve()
-        .then(() => this.#streams[name](params, channel))
-        .catch((error: unknown) => channel.fail(BackendError.from(error)));
-    });
+    queueMicrotask(() => void this.#serve(name, params, channel));
     return {
-      send: (input) => channel.open && channel.onInput(input),
-      sendBytes: (bytes) => channel.open && channel.onBytes(bytes),
+      // What is sent at once comes after the stream was opened, as over a network.
+      send: (input) => queueMicrotask(() => channel.open && channel.onInput(input)),
+      sendBytes: (bytes) => queueMicrotask(() => channel.open && channel.onBytes(bytes)),
       close: () => channel.close(),
     };
+  }
+
+  async #serve<S extends StreamName>(name: S, params: Streams[S]["params"], channel: Channel<S>): Promise<void> {
+    if (!channel.open) return;
+    try {
+      await this.#streams[name](params, channel);
+    } catch (error) {
+      channel.fail(BackendError.from(error));
+    }
   }
 }

@@ -65,8 +65,16 @@ const THEME_KEY = "rorqual.theme";
 
 class Appearance {
   theme = $state<Theme>("system");
+  #systemDark = $state(false);
+  /** Whether the page is dark now, by the user's choice or the system's. */
+  dark = $derived(this.theme === "dark" || (this.theme === "system" && this.#systemDark));
 
   constructor() {
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    this.#systemDark = system.matches;
+    system.addEventListener("change", () => {
+      this.#systemDark = system.matches;
+    });
     const kept = localStorage.getItem(THEME_KEY);
     if (kept === "light" || kept === "dark") this.choose(kept);
   }

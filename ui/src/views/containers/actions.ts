@@ -1,6 +1,5 @@
 // What one can do to containers, one or many: shown at once, asked about first where something is lost.
 import type { Container } from "../../lib/backend";
-import { BackendError } from "../../lib/backend";
 import { act, copy, notices } from "../../lib/stores/actions.svelte";
 import { dialogs } from "../../lib/stores/dialogs.svelte";
 import { containers } from "../../lib/stores/lists.svelte";
@@ -98,8 +97,4 @@ export async function prune(list: Container[]): Promise<void> {
   } catch (error) {
     notices.failed("Could not delete the containers", error);
   }
-}
-
-export function describe(error: unknown): string {
-  return BackendError.from(error).message;
 }

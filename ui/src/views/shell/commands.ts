@@ -9,7 +9,7 @@ import { title } from "../images/actions";
 export interface Command {
   id: string;
   title: string;
-  kind: string;
+  kind: "view" | "action" | "container" | "image" | "volume" | "network";
   run: () => void;
 }
 
@@ -17,14 +17,14 @@ const quietly = (task: Promise<void>) => void task.catch(() => undefined);
 
 export function commands(): Command[] {
   const all: Command[] = [];
-  const add = (id: string, title: string, kind: string, run: () => void) => all.push({ id, title, kind, run });
-  for (const view of VIEWS) add(`view:${view}`, `Go to ${view}`, "view", () => route.go(view));
+  const add = (id: string, title: string, kind: Command["kind"], run: () => void) => all.push({ id, title, kind, run });
   add("run", "Run a container", "action", () => (dialogs.run = { image: "" }));
   add("pull", "Pull an image", "action", () => (dialogs.pull = { reference: "" }));
   if (engine.running) {
     add("machine:stop", "Stop the machine", "action", () => quietly(engine.stop()));
     add("machine:restart", "Restart the machine", "action", () => quietly(engine.restart()));
   } else add("machine:start", "Start the machine", "action", () => quietly(engine.start()));
+  for (const view of VIEWS) add(`view:${view}`, `Go to ${view}`, "view", () => route.go(view));
   add("theme:dark", "Dark appearance", "action", () => appearance.choose("dark"));
   add("theme:light", "Light appearance", "action", () => appearance.choose("light"));
   add("theme:system", "Appearance as the system has it", "action", () => appearance.choose("system"));

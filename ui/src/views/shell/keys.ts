@@ -1,10 +1,11 @@
 // Keys that work everywhere; none of them is taken from a field somebody types in.
 import { dialogs } from "../../lib/stores/dialogs.svelte";
+import { enterList } from "../../lib/listFocus";
 import { route, type View } from "../../lib/stores/page.svelte";
 
 export const SHORTCUTS: [string, string][] = [
   ["Ctrl K", "Search everything"],
-  ["Ctrl 1 … 9", "Go to a view"],
+  ["Ctrl 1 … 9", "Go to a view, from a terminal too"],
   ["/", "Filter the list"],
   ["↑ ↓ or j k", "Go through the list"],
   ["Enter", "Open the detail"],
@@ -44,5 +45,7 @@ export function keys(event: KeyboardEvent, views: readonly View[]): void {
     dialogs.run = { image: "" };
   } else if (event.key === "Escape" && route.selected !== null) {
     route.select(null);
+  } else if (event.target === document.body && enterList(event.key)) {
+    event.preventDefault();
   }
 }

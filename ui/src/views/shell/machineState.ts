@@ -6,7 +6,7 @@ const LOOKS: Record<MachineState, { tone: Tone; label: string }> = {
   stopped: { tone: "off", label: "Stopped" },
   starting: { tone: "busy", label: "Starting" },
   running: { tone: "good", label: "Running" },
-  degraded: { tone: "warn", label: "The engine does not answer" },
+  degraded: { tone: "warn", label: "Not answering" },
   stopping: { tone: "busy", label: "Stopping" },
   failed: { tone: "bad", label: "Failed" },
   suspending: { tone: "busy", label: "Being saved" },

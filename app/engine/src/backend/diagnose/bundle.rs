@@ -241,7 +241,7 @@ mod tests {
         std::fs::write(file.path(), line.repeat(20_000)).unwrap();
         let end = end_of(file.path());
         assert!(end.len() as u64 <= LOG_END && end.len() as u64 > LOG_END - 200);
-        assert!(end.starts_with("xx") && end.len() % 100 == 0);
+        assert!(end.starts_with("xx") && end.len().is_multiple_of(100));
         assert!(end_of(Path::new("/nowhere")).starts_with("cannot be read"));
     }
 

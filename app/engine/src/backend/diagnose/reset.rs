@@ -1,7 +1,7 @@
 //! Carrying a reset out.
 //!
-//! What deletes a disk first ends the machine and the daemon, and holds the lock of the daemon's start until it is done:
-//! nobody can start a machine from what is being deleted.
+//! What deletes a disk first ends the machine and the daemon, and holds the daemon's locks until it is done: nobody can
+//! start a machine from what is being deleted.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -88,7 +88,7 @@ async fn prune(inner: &Inner, channel: &Channel) -> Result<(), Failure> {
 /// Ends everything and deletes: the machines' disks, or all there is.
 async fn delete(inner: &Inner, everything: bool, channel: &Channel) -> Result<(), Failure> {
     step(channel, "machine", "Ending the machine", end_machines(inner)).await?;
-    let _turn = step(channel, "daemon", "Ending the daemon", end_daemon(&inner.home)).await?;
+    let _locks = step(channel, "daemon", "Ending the daemon", end_daemon(&inner.home)).await?;
     let home = inner.home.clone();
     let message = if everything { "Deleting all that Rorqual keeps" } else { "Deleting the machine's disk" };
     let deleting = async move {
@@ -133,18 +133,18 @@ fn no_machine_runs(home: &Home) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for the daemon's end; while the result is held none can start.
-async fn end_daemon(home: &Home) -> Result<Flock<fs::File>, Failure> {
+/// Waits for the daemon's end; while the result is held none can start, by whomever.
+async fn end_daemon(home: &Home) -> Result<(Flock<fs::File>, Option<Flock<fs::File>>), Failure> {
     let turn = client::lock_start(home).await?;
     let lock = home.daemon_lock();
     let ended = tokio::task::spawn_blocking(move || match fs::File::open(&lock) {
         // The daemon holds this for as long as it lives.
-        Ok(file) => Flock::lock(file, FlockArg::LockExclusive).map(drop).map_err(|(_, errno)| io::Error::from(errno)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(file) => Flock::lock(file, FlockArg::LockExclusive).map(Some).map_err(|(_, errno)| io::Error::from(errno)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     });
     match tokio::time::timeout(DAEMON_ENDS, ended).await {
-        Ok(Ok(Ok(()))) => Ok(turn),
+        Ok(Ok(Ok(daemon))) => Ok((turn, daemon)),
         Ok(Ok(Err(error))) => Err(failure::unexpected(format!("the daemon's lock cannot be read: {error}"))),
         Ok(Err(error)) => Err(failure::unexpected(error.to_string())),
         Err(_) => Err(failure::coded(
