@@ -37,6 +37,10 @@ use desktop::Desktop;
 use links::Target;
 
 fn main() -> ExitCode {
+    let home = match Home::locate() {
+        Ok(home) => home,
+        Err(error) => return cannot_open(&error),
+    };
     let built = tauri::Builder::default()
         // First: a second start ends here, before it has opened anything.
         .plugin(tauri_plugin_single_instance::init(|app, arguments, _| started_again(app, &arguments)))
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
         .plugin(window::state_plugin())
         .plugin(login::plugin())
         .invoke_handler(ipc::commands())
-        .setup(|app| set_up(app.handle()))
+        .setup(move |app| Ok(set_up(app.handle(), home)?))
         .build(tauri::generate_context!());
     match built {
         Ok(app) => {
@@ -56,15 +60,20 @@ fn main() -> ExitCode {
             });
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            eprintln!("Rorqual's window cannot be opened: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cannot_open(&error),
     }
 }
 
-fn set_up(app: &AppHandle) -> Result<(), Box<dyn Error>> {
-    let home = Home::locate()?;
+/// Says why there is no window, where somebody who clicked an icon sees it.
+fn cannot_open(error: &dyn Error) -> ExitCode {
+    let title = "Rorqual's window cannot be opened";
+    eprintln!("{title}: {error}");
+    // Without a desktop that shows it, the line above is all there is.
+    notify_rust::Notification::new().appname("Rorqual").summary(title).body(&error.to_string()).show().ok();
+    ExitCode::FAILURE
+}
+
+fn set_up(app: &AppHandle, home: Home) -> tauri::Result<()> {
     app.manage(Desktop::new(Backend::new(home.clone(), Platform::Desktop, engine::program())));
     tray::build(app)?;
     tauri::async_runtime::spawn(start_daemon(home));
@@ -77,6 +86,10 @@ fn set_up(app: &AppHandle) -> Result<(), Box<dyn Error>> {
     });
     if !std::env::args().any(|argument| argument == login::HIDDEN) {
         window::show(app);
+    }
+    // The link this start was for came before anybody listened.
+    for url in app.deep_link().get_current().ok().flatten().unwrap_or_default() {
+        follow_link(app, url.as_str());
     }
     Ok(())
 }

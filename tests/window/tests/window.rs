@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use rorqual_tests::{IMAGE, Machine, Run, eventually, eventually_ok, suite, tests};
-use rorqual_window_tests::{Application, Tray};
+use rorqual_window_tests::{Application, Notifications, Tray};
 
 fn main() -> ExitCode {
     // One display and one session bus: one application at a time.
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             the_tray_shows_and_stops_containers,
             without_a_tray_closing_the_window_ends_the_application,
             quitting_works_without_a_daemon,
+            a_container_that_dies_is_told_of_and_one_that_is_stopped_is_not,
             a_second_start_shows_the_window_and_follows_its_link,
             the_page_can_do_no_more_than_it_is_given,
         ],
@@ -212,6 +213,29 @@ fn quitting_works_without_a_daemon(machine: &Machine) -> Result<()> {
     tray.line(&["The daemon does not answer"])?;
     tray.click(&["Quit Rorqual"])?;
     application.ends()
+}
+
+fn a_container_that_dies_is_told_of_and_one_that_is_stopped_is_not(machine: &Machine) -> Result<()> {
+    let (tray, notifications) = (Tray::open()?, Notifications::open()?);
+    let application = Application::start(machine, "a-container-that-dies-is-told-of-and-one-that-is-stopped-is-not")?;
+    application.containers()?;
+    tray.line(&["Machine running, 2 containers"])?;
+    application.screen.close("Rorqual")?;
+    application.becomes_shown(false)?;
+    machine.run("run -d --init --name stopped test sleep 1000000")?;
+    machine.run("stop stopped")?;
+    machine.docker(["run", "-d", "--name", "dies", IMAGE, "sh", "-c", "exit 3"]).run()?.success()?;
+    notifications.click("dies stopped unexpectedly")?;
+    application.becomes_shown(true)?;
+    let id = machine.run("inspect -f {{.Id}} dies")?;
+    eventually_ok("the page shows it", || {
+        let place = application.page.script("return location.hash")?;
+        ensure!(place == format!("#/containers/{id}"), "it is at {place}");
+        Ok(())
+    })?;
+    let titles = notifications.titles();
+    ensure!(titles == ["dies stopped unexpectedly"], "{titles:?}");
+    machine.run("rm -f stopped dies").map(drop)
 }
 
 fn a_second_start_shows_the_window_and_follows_its_link(machine: &Machine) -> Result<()> {
