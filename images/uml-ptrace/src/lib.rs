@@ -129,11 +129,11 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
     if part.length < HEADER + 8 || part.length >= vector.length {
         return -EFAULT;
     }
-    // SAFETY: both are as long as is copied, by the caller's promise and the comparison above, and do not overlap; the header is aligned
-    // as the buffer is.
+    // SAFETY: both are as long as is copied, by the caller's promise and the comparison above, and do not overlap.
     unsafe {
         copy(part.base, whole, part.length);
-        *whole.add(HEADER).cast::<u64>() &= KNOWN;
+        let header = whole.add(HEADER).cast::<[u8; 8]>();
+        *header = (u64::from_ne_bytes(*header) & KNOWN).to_ne_bytes();
     }
     // SAFETY: as above.
     unsafe { system_call(PTRACE_SETREGSET, process, NT_X86_XSTATE, (&raw mut vector).cast()) }
@@ -148,7 +148,7 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller's promise; the direction flag is clear by the calling convention.
     unsafe {
-        asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags))
+        asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
     };
 }
 
@@ -158,7 +158,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
 unsafe fn clear(to: *mut u8, length: usize) {
     // SAFETY: as above.
     unsafe {
-        asm!("rep stosb", in("al") 0u8, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags))
+        asm!("rep stosb", in("al") 0u8, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
     };
 }
 
