@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{
     Inner,
-    contract::{ContainerLogs, Failure, LogLine, LogLines},
+    contract::{ContainerLogs, Failure, LogLine, LogLines, Timestamp},
     docker::{Query, body_bytes, model, model::timestamp},
     stream::Channel,
 };
@@ -42,6 +42,7 @@ pub(super) async fn logs(inner: Arc<Inner>, asked: ContainerLogs, channel: Chann
     if let Some(since) = asked.since {
         query = query.with("since", &format!("{}.{:03}", since.0.div_euclid(1000), since.0.rem_euclid(1000)));
     }
+    let opened = Timestamp::now();
     let mut body = inner.docker.stream(&query).await?;
     let backlog: Mutex<Backlog> = Mutex::default();
     let (filled, taken) = (Notify::new(), Notify::new());
@@ -51,8 +52,9 @@ pub(super) async fn logs(inner: Arc<Inner>, asked: ContainerLogs, channel: Chann
         let result = loop {
             match body_bytes(&mut body).await {
                 Ok(Some(bytes)) => {
-                    let mut full = false;
+                    let (mut full, mut past) = (false, !asked.follow);
                     splitter.split(&bytes, |line| {
+                        past = !asked.follow || line.at.is_some_and(|at| at < opened);
                         let mut backlog = lock();
                         if backlog.lines.len() == WAITING {
                             backlog.lines.pop_front();
@@ -62,8 +64,8 @@ pub(super) async fn logs(inner: Arc<Inner>, asked: ContainerLogs, channel: Chann
                         full = backlog.lines.len() > WAITING / 2;
                     });
                     filled.notify_one();
-                    // A log that is only read to its end waits; one that is followed goes on, or it would lag for ever.
-                    while full && !asked.follow && lock().lines.len() > WAITING / 2 {
+                    // What was written before waits for the page; what is written now goes on, or the page would lag for ever.
+                    while full && past && lock().lines.len() > WAITING / 2 {
                         taken.notified().await;
                     }
                 }
@@ -178,7 +180,6 @@ fn pieces(error: bool, line: &[u8], give: &mut impl FnMut(LogLine)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::contract::Timestamp;
 
     fn frame(stream: u8, text: &str) -> Vec<u8> {
         let mut frame = vec![stream, 0, 0, 0];

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -62,9 +62,7 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Ch
             // Those that ended are taken out of the set.
             Some(_) = tasks.join_next() => {}
             _ = tick.tick() => {
-                let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-                let at = Timestamp(i64::try_from(at).unwrap_or(0));
-                channel.event(&ContainerSamples { at, samples: latest.values().cloned().collect() }).await?;
+                channel.event(&ContainerSamples { at: Timestamp::now(), samples: latest.values().cloned().collect() }).await?;
             }
         }
     }
