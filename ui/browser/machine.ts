@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { expect } from "vitest";
 
 function wanted(name: string): string {
   const value = process.env[name];
@@ -16,6 +17,11 @@ function wanted(name: string): string {
 export const rorqual = wanted("RORQUAL");
 const clients = wanted("RORQUAL_CLIENTS");
 const material = wanted("RORQUAL_MATERIAL");
+
+/** Waits until `look` gives something true. */
+export async function until(look: () => unknown): Promise<void> {
+  await expect.poll(look, { timeout: 20_000, interval: 100 }).toBeTruthy();
+}
 
 /** A machine that runs, with the image `busybox`. */
 export class Machine {
@@ -50,6 +56,11 @@ export class Machine {
     throw new Error("rorqual web said nothing");
   }
 
+  /** Makes the image `registry` of Debian's docker-registry. */
+  loadRegistry(): void {
+    this.docker("import", "-c", 'ENTRYPOINT ["/usr/bin/docker-registry"]', join(material, "registry.tar"), "registry");
+  }
+
   stop(): void {
     this.#web?.kill();
     this.run("quit", "--stop-machines");
@@ -82,6 +93,13 @@ export class Window {
     });
     await page.goto(url);
     return new Window(browser, context, page, new URL(url).origin, errors);
+  }
+
+  /** Closes every dialog: one that a failed test left would be in the way of the next. */
+  async closeDialogs(): Promise<void> {
+    await this.page.evaluate(() => {
+      for (const dialog of document.querySelectorAll("dialog[open]")) (dialog as HTMLDialogElement).close();
+    });
   }
 
   async go(hash: string): Promise<void> {

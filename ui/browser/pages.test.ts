@@ -4,16 +4,11 @@ import { createRequire } from "node:module";
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 
-import { Machine, Window } from "./machine";
+import { Machine, until, Window } from "./machine";
 
 const machine = new Machine();
 let url: string;
 let window: Window;
-
-/** Waits until `look` gives something true. */
-async function until<T>(look: () => T | Promise<T>): Promise<T> {
-  return expect.poll(look, { timeout: 20_000, interval: 100 }).toBeTruthy() as unknown as Promise<T>;
-}
 
 beforeAll(async () => {
   machine.start();
@@ -22,12 +17,7 @@ beforeAll(async () => {
   window = await Window.open(url);
 });
 
-// A test that failed leaves no dialog in the way of the next.
-afterEach(async () => {
-  await window.page.evaluate(() => {
-    for (const dialog of document.querySelectorAll("dialog[open]")) (dialog as HTMLDialogElement).close();
-  });
-});
+afterEach(() => window.closeDialogs());
 
 afterAll(async () => {
   await window?.browser.close();

@@ -3,10 +3,10 @@ import { BackendError, type Download, type StreamName, type Streams } from "./ba
 import { backend } from "./stores/page.svelte";
 
 export function saveText(name: string, text: string): void {
-  save(name, new Blob([text], { type: "text/plain" }));
+  save({ name, blob: new Blob([text], { type: "text/plain" }) });
 }
 
-function save(name: string, blob: Blob): void {
+export function save({ name, blob }: Downloaded): void {
   const url = URL.createObjectURL(blob);
   const anchor = document.createElement("a");
   anchor.href = url;
@@ -38,15 +38,25 @@ export function fetchStream<S extends DownloadStream>(stream: S, params: Streams
         size += bytes.length;
         onProgress?.(size);
       },
-      onEnd: () => resolve({ name, blob: new Blob(parts) }),
+      // With a type: a browser that guesses one changes the name to fit.
+      onEnd: () => resolve({ name, blob: new Blob(parts, { type: "application/octet-stream" }) }),
       onError: reject,
     });
   });
 }
 
 export async function downloadStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<void> {
-  const { name, blob } = await fetchStream(stream, params, onProgress);
-  save(name, blob);
+  save(await fetchStream(stream, params, onProgress));
+}
+
+/** The text of a blob, or null when it is not text that could be edited and written back unchanged. */
+export async function textOf(blob: Blob): Promise<string | null> {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(await blob.arrayBuffer());
+  } catch (error) {
+    if (error instanceof TypeError) return null;
+    throw error;
+  }
 }
 
 const CHUNK = 64 * 1024;
