@@ -80,21 +80,3 @@ export async function copyRunCommand(container: Container): Promise<void> {
     notices.failed(`Could not read ${container.name}`, error);
   }
 }
-
-export async function prune(list: Container[]): Promise<void> {
-  const ended = list.filter((container) => can("start", container));
-  const answer = await dialogs.confirm({
-    title: "Delete all containers that do not run?",
-    text: "What was written in them outside of volumes is lost.",
-    items: ended.map((container) => container.name),
-    action: `Delete ${count(ended.length, "container")}`,
-    dangerous: true,
-  });
-  if (!answer) return;
-  try {
-    const pruned = await backend().call("containers.prune", {});
-    notices.done(`Deleted ${count(pruned.removed.length, "container")}`);
-  } catch (error) {
-    notices.failed("Could not delete the containers", error);
-  }
-}

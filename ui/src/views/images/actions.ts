@@ -1,9 +1,9 @@
 import type { Image } from "../../lib/backend";
-import { act, notices } from "../../lib/stores/actions.svelte";
-import { bytes, count, short } from "../../lib/format";
+import { act } from "../../lib/stores/actions.svelte";
+import { short } from "../../lib/format";
 import { dialogs } from "../../lib/stores/dialogs.svelte";
 import { containers, images } from "../../lib/stores/lists.svelte";
-import { backend, route } from "../../lib/stores/page.svelte";
+import { route } from "../../lib/stores/page.svelte";
 
 export function title(image: Image): string {
   return image.tags[0] ?? `${short(image.id)} (no name)`;
@@ -25,22 +25,4 @@ export async function removeImage(image: Image): Promise<void> {
     { image: image.id, force: users.length > 0 || image.tags.length > 1 },
   );
   if (done && route.selected === image.id) route.select(null);
-}
-
-export async function pruneImages(): Promise<void> {
-  const unused = images.items.filter((image) => image.usedBy.length === 0);
-  const answer = await dialogs.confirm({
-    title: "Delete images that no container uses?",
-    text: unused.length ? `This gives back up to ${bytes(unused.reduce((sum, image) => sum + image.size - (image.shared ?? 0), 0))}.` : "Every image is used by a container: there is nothing to delete.",
-    items: unused.map(title),
-    action: `Delete ${count(unused.length, "image")}`,
-    dangerous: true,
-  });
-  if (!answer) return;
-  try {
-    const pruned = await backend().call("images.prune", { all: true });
-    notices.done(`Deleted ${count(pruned.removed.length, "image")}, ${bytes(pruned.reclaimed)} given back`);
-  } catch (error) {
-    notices.failed("Could not delete the images", error);
-  }
 }

@@ -5,6 +5,7 @@ import { containers, images, networks, volumes } from "../../lib/stores/lists.sv
 import { appearance, route, VIEWS } from "../../lib/stores/page.svelte";
 import { apply, can, remove } from "../containers/actions";
 import { title } from "../images/actions";
+import { pruneBuildCache, pruneContainers, pruneImages, pruneNetworks, pruneVolumes } from "../prune";
 
 export interface Command {
   id: string;
@@ -23,6 +24,11 @@ export function commands(): Command[] {
   if (engine.running) {
     add("machine:stop", "Stop the machine", "action", () => quietly(engine.stop()));
     add("machine:restart", "Restart the machine", "action", () => quietly(engine.restart()));
+    add("prune:containers", "Delete containers that do not run", "action", () => void pruneContainers());
+    add("prune:images", "Delete unused images", "action", () => void pruneImages());
+    add("prune:volumes", "Delete unused volumes", "action", () => void pruneVolumes());
+    add("prune:networks", "Delete unused networks", "action", () => void pruneNetworks());
+    add("prune:cache", "Delete the build cache", "action", () => void pruneBuildCache());
   } else add("machine:start", "Start the machine", "action", () => quietly(engine.start()));
   for (const view of VIEWS) add(`view:${view}`, `Go to ${view}`, "view", () => route.go(view));
   add("theme:dark", "Dark appearance", "action", () => appearance.choose("dark"));

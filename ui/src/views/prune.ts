@@ -1,0 +1,88 @@
+// Deleting what nothing uses: of each kind it says first what would go, and afterwards what it gave back.
+import { bytes, count } from "../lib/format";
+import { notices } from "../lib/stores/actions.svelte";
+import { dialogs } from "../lib/stores/dialogs.svelte";
+import { containers, images, networks, volumes } from "../lib/stores/lists.svelte";
+import { backend } from "../lib/stores/page.svelte";
+import { can } from "./containers/actions";
+import { title } from "./images/actions";
+import { label } from "./volumes/label";
+
+interface Plan {
+  /** One of them: `image`. */
+  noun: string;
+  question: string;
+  /** What is lost with them. */
+  loss: string;
+  /** Said in its place when there is none. */
+  nothing: string;
+  items: string[];
+  carryOut: () => Promise<{ removed: string[]; reclaimed: number }>;
+}
+
+async function prune({ noun, question, loss, nothing, items, carryOut }: Plan): Promise<void> {
+  if (items.length === 0) {
+    notices.done(nothing);
+    return;
+  }
+  const answer = await dialogs.confirm({ title: question, text: loss, items, action: `Delete ${count(items.length, noun)}`, dangerous: true });
+  if (!answer) return;
+  try {
+    const pruned = await carryOut();
+    notices.done(`Deleted ${count(pruned.removed.length, noun)}${pruned.reclaimed > 0 ? `, ${bytes(pruned.reclaimed)} given back` : ""}`);
+  } catch (error) {
+    notices.failed(`Could not delete the ${noun}s`, error);
+  }
+}
+
+export const pruneContainers = () =>
+  prune({
+    noun: "container",
+    question: "Delete all containers that do not run?",
+    loss: "What was written in them outside of volumes is lost.",
+    nothing: "Every container runs: there is nothing to delete.",
+    items: containers.items.filter((container) => can("start", container)).map((container) => container.name),
+    carryOut: () => backend().call("containers.prune", {}),
+  });
+
+export function pruneImages(): Promise<void> {
+  const unused = images.items.filter((image) => image.usedBy.length === 0);
+  return prune({
+    noun: "image",
+    question: "Delete images that no container uses?",
+    loss: `This gives back up to ${bytes(unused.reduce((sum, image) => sum + image.size - (image.shared ?? 0), 0))}.`,
+    nothing: "Every image is used by a container: there is nothing to delete.",
+    items: unused.map(title),
+    carryOut: () => backend().call("images.prune", { all: true }),
+  });
+}
+
+export const pruneVolumes = () =>
+  prune({
+    noun: "volume",
+    question: "Delete volumes that no container uses?",
+    loss: "Everything in them is lost. This cannot be undone.",
+    nothing: "Every volume is used by a container: there is nothing to delete.",
+    items: volumes.items.filter((volume) => volume.usedBy.length === 0).map((volume) => `${label(volume)}${volume.size === null ? "" : ` (${bytes(volume.size)})`}`),
+    carryOut: () => backend().call("volumes.prune", { all: true }),
+  });
+
+export const pruneNetworks = () =>
+  prune({
+    noun: "network",
+    question: "Delete networks that no container is in?",
+    loss: "Containers that expect them cannot start until they are made again.",
+    nothing: "Every network has containers: there is nothing to delete.",
+    items: networks.items.filter((network) => !network.builtIn && network.members.length === 0).map((network) => network.name),
+    carryOut: () => backend().call("networks.prune", {}),
+  });
+
+/** Nothing is lost with it that a build does not make again, so it does not ask. */
+export async function pruneBuildCache(): Promise<void> {
+  try {
+    const pruned = await backend().call("builds.pruneCache", {});
+    notices.done(`${bytes(pruned.reclaimed)} of build cache given back`);
+  } catch (error) {
+    notices.failed("Could not delete the build cache", error);
+  }
+}
