@@ -34,7 +34,7 @@ help:
 	@echo 'make desktop  the window, in target/release'
 	@echo 'make package  a .deb and an AppImage, in target/packages'
 	@echo 'make test-window, make lint-desktop  the window, on a display of its own'
-	@echo 'make screenshots  pictures of the pages; make bench-ui  their figures'
+	@echo 'make screenshots  pictures of the pages; make bench-ui, make bench-window  their figures'
 
 # --- what the machine needs ---
 .PHONY: packages
@@ -139,16 +139,31 @@ bench-ui: ui
 	@scripts/install-packages packages.browser
 	@cd ui && $(NODE) npm run --silent bench
 
-# Not part of `make test` yet: building the window takes ten minutes on two cores.
-# The real window, on a display and a session bus of its own. The application's unit tests come first, built as it is.
+# The real window, on a display and a session bus of its own. Built without optimisation and with the panics that tests want, it shares all
+# it is made of with its own unit tests, which come first: the window in a release's way takes ten minutes longer on two cores.
+WINDOW := $(CARGO_TARGET_DIR)/window
 .PHONY: test-window
-test-window: build desktop image test-material
+test-window: export CARGO_PROFILE_DEV_PANIC = unwind
+test-window: build ui image test-material packages-desktop $(TOOLS)/bin/tauri-driver
 	@scripts/install-packages packages.window
-	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-desktop
-	@[ -x $(TOOLS)/bin/tauri-driver ] || { echo 'test-window: installing tauri-driver into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) tauri-driver@2.1.0; }
+	@$(CARGO) test --locked -p rorqual-desktop
+	@$(CARGO) build --locked -p rorqual-desktop
+	@mkdir -p $(WINDOW) && ln -f $(BIN)/rorqual $(BIN)/rorqual-vmm $(CARGO_TARGET_DIR)/debug/rorqual-desktop $(WINDOW)/
 	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin rorqual-test-peer
-	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
+	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver RORQUAL_DESKTOP=$(WINDOW)/rorqual-desktop xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
 	  $(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests
+
+$(TOOLS)/bin/tauri-driver:
+	@echo 'Installing tauri-driver into $(TOOLS)'
+	@$(CARGO) install --quiet --debug --locked --root $(TOOLS) tauri-driver@2.1.0
+
+# The window as it is released; it has to be alone on the computer for a while.
+.PHONY: bench-window
+bench-window: build desktop image test-material $(TOOLS)/bin/tauri-driver
+	@scripts/install-packages packages.window
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests --bin bench-window
+	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver RORQUAL_DESKTOP=$(BIN)/rorqual-desktop xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
+	  $(BIN)/bench-window $(BENCH_OPTIONS)
 
 # Coverage by stable flags: counters in line and a table of places, which libFuzzer reads; comparisons are traced. A target of its own
 # name keeps them away from build scripts.

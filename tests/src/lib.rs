@@ -16,6 +16,7 @@ pub mod pseudo_terminal;
 pub mod series;
 pub mod stream;
 pub mod suite;
+pub mod usage;
 pub mod wait;
 pub mod web;
 

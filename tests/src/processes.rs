@@ -56,9 +56,24 @@ impl fmt::Display for Process {
 /// a file in it open. Processes of the tests themselves, docker clients and this one, do not count.
 pub fn of_home(home: &Path) -> Vec<Process> {
     let Some(home) = home.to_str() else { return Vec::new() };
+    ids().into_iter().filter_map(read).filter(|process| ours(process) && belongs(process.id, home)).collect()
+}
+
+/// A process and all that descend from it, itself first.
+pub fn family(process: i32) -> Vec<i32> {
+    let parents: Vec<Process> = ids().into_iter().filter_map(read).collect();
+    let mut family = vec![process];
+    let mut next = 0;
+    while let Some(&parent) = family.get(next) {
+        family.extend(parents.iter().filter(|one| one.parent == parent).map(|one| one.id));
+        next += 1;
+    }
+    family
+}
+
+fn ids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    ids.filter_map(read).filter(|process| ours(process) && belongs(process.id, home)).collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 fn ours(process: &Process) -> bool {

@@ -38,10 +38,10 @@ pub struct Application {
 
 impl Application {
     /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page. What the page
-    /// shows at the end, however the test ends, is kept as `target/window/<picture>.png`.
+    /// shows at the end, however the test ends, is kept as `pictures/<picture>.png` beside the application`.
     pub fn start(machine: &Machine, picture: &'static str) -> Result<Self> {
         let user = tempfile::tempdir()?;
-        let program = machine.programs().join("rorqual-desktop");
+        let program = PathBuf::from(env::var_os("RORQUAL_DESKTOP").context("RORQUAL_DESKTOP is not set")?);
         let variables = variables(machine, &user);
         let (port, native) = (free_port()?, free_port()?);
         let mut command = Command::new(env::var_os("TAURI_DRIVER").context("TAURI_DRIVER is not set")?);
@@ -53,6 +53,11 @@ impl Application {
         eventually("the window is shown", || application.is_shown().ok().filter(|shown| *shown))?;
         application.page.find("//*[@id='app']/*")?;
         Ok(application)
+    }
+
+    /// Its first process.
+    pub fn process(&self) -> Result<i32> {
+        tray::owner_process(INSTANCE)?.context("the application has ended")
     }
 
     /// Goes to the list of containers, past what greets a new user.
@@ -91,10 +96,9 @@ impl Application {
         command.run()?.success().map(drop)
     }
 
-    /// Keeps a picture of the page in `target/window`, to be looked at.
+    /// Keeps a picture of the page in `pictures` beside the application, to be looked at.
     pub fn keep_picture(&self, name: &str) -> Result<()> {
-        let directory =
-            self.program.parent().and_then(|place| place.parent()).context("no target directory")?.join("window");
+        let directory = self.program.parent().context("the application's path has no directory")?.join("pictures");
         fs::create_dir_all(&directory)?;
         fs::write(directory.join(format!("{name}.png")), self.page.picture()?)?;
         Ok(())
