@@ -41,10 +41,7 @@ impl Activity {
     /// What was done since `before`. A thread or process that ended takes its counts along; less than before is nothing.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
-        Self {
-            ticks: self.ticks.saturating_sub(before.ticks),
-            wakeups: self.wakeups.saturating_sub(before.wakeups),
-        }
+        Self { ticks: self.ticks.saturating_sub(before.ticks), wakeups: self.wakeups.saturating_sub(before.wakeups) }
     }
 
     /// Processor time in seconds.

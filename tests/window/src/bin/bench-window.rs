@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
-    Machine, Series, eventually_ok,
+    Machine, Run, Series, eventually_ok,
     processes::family,
     usage::{Activity, memory},
 };
@@ -28,7 +28,9 @@ fn main() -> Result<()> {
     let seconds = option("--seconds", 60)?;
     let machine = Machine::start()?;
     machine.run("run -d --name web -p 18080:80 rorqual/hello")?;
-    machine.docker(["run", "-d", "--name", "long", "test", "seq", "-f", "line %.0f of a long log", &LINES.to_string()]).output_text()?;
+    machine
+        .docker(["run", "-d", "--name", "long", "test", "seq", "-f", "line %.0f of a long log", &LINES.to_string()])
+        .output_text()?;
     let mut starts = Vec::new();
     for _ in 0..rounds {
         starts.push(start(&machine)?);
@@ -49,7 +51,9 @@ fn option(name: &str, default: u64) -> Result<u64> {
     let mut words = env::args().skip_while(|word| word != name);
     match (words.next(), words.next()) {
         (None, _) => Ok(default),
-        (Some(_), value) => value.and_then(|value| value.parse().ok()).with_context(|| format!("{name} wants a number")),
+        (Some(_), value) => {
+            value.and_then(|value| value.parse().ok()).with_context(|| format!("{name} wants a number"))
+        }
     }
 }
 
@@ -129,9 +133,7 @@ fn search(application: &Application, text: &str) -> Result<f64> {
          }};
          look();"
     ))?;
-    eventually_ok("the search ends", || {
-        application.page.script("return window.searched")?.as_f64().context("not yet")
-    })
+    eventually_ok("the search ends", || application.page.script("return window.searched")?.as_f64().context("not yet"))
 }
 
 /// Closes the window to the tray and watches what is spent while nobody looks.
@@ -143,8 +145,7 @@ fn hidden(machine: &Machine, application: &Application, seconds: u64) -> Result<
     thread::sleep(SETTLE);
     let before = (window()?, Activity::of_all([daemon]));
     thread::sleep(Duration::from_secs(seconds));
-    for (part, spent) in
-        [("window", window()?.since(before.0)), ("daemon", Activity::of_all([daemon]).since(before.1))]
+    for (part, spent) in [("window", window()?.since(before.0)), ("daemon", Activity::of_all([daemon]).since(before.1))]
     {
         let wakeups = f64::from(u32::try_from(spent.wakeups)?);
         report(&format!("hidden for {seconds} s: processor time of the {part}"), vec![spent.seconds()], "s");
