@@ -24,5 +24,6 @@ pub mod home;
 pub mod image;
 pub mod machine;
 pub mod ports;
+pub mod routes;
 mod splice;
 mod vsock;

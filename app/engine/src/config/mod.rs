@@ -21,6 +21,9 @@ pub(crate) const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
 /// Sizes a data disk may have, in GiB.
 pub(crate) const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=16_384;
 
+/// Ports that can be listened on.
+pub(crate) const PORTS: std::ops::RangeInclusive<u32> = 1..=65_535;
+
 /// What `config.toml` is when Rorqual writes it.
 const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its default; take away the # to change one.
 # A machine's own CPUs, memory and disk are in machines/<name>/machine.toml once it exists.
@@ -49,6 +52,17 @@ const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its defa
 # host_access = true
 # Whether link-local addresses (169.254.0.0/16, where clouds keep a machine's secrets) are closed to containers.
 # block_link_local = true
+
+[routes]
+# Names for containers on this computer: http://<container>.rorqual.localhost reaches port 80 of a container, or the port in its label
+# dev.rorqual.http-port; http://rorqual.localhost lists them. These settings count from the daemon's next start.
+# enabled = true
+# The ports of localhost the names are always served on.
+# http_port = 7080
+# https_port = 7443
+# Whether 80 and 443 serve them too, so that addresses need no port: where the system lets Rorqual listen there, and while no container
+# publishes them.
+# standard_ports = true
 
 [image]
 # A guest image to use instead of the one that came with Rorqual: the full path of its directory.
@@ -101,6 +115,19 @@ pub struct NetworkConfig {
     pub block_link_local: bool,
 }
 
+/// Where containers have names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutesConfig {
+    /// At all.
+    pub enabled: bool,
+    /// The port of HTTP.
+    pub http_port: u16,
+    /// The port of HTTPS.
+    pub https_port: u16,
+    /// 80 and 443 besides.
+    pub standard_ports: bool,
+}
+
 /// The settings of `config.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -112,6 +139,8 @@ pub struct Config {
     pub bind: BindPolicy,
     /// What containers reach.
     pub network: NetworkConfig,
+    /// Names for containers.
+    pub routes: RoutesConfig,
     /// A guest image that is used before all others.
     pub image: Option<PathBuf>,
     /// tracing filter of the daemon's log.
@@ -125,6 +154,7 @@ impl Default for Config {
             machine: MachineConfig::default(),
             bind: BindPolicy::Localhost,
             network: NetworkConfig { subnet: None, host_access: true, block_link_local: true },
+            routes: RoutesConfig { enabled: true, http_port: 7080, https_port: 7443, standard_ports: true },
             image: None,
             log: "info".to_owned(),
         }
@@ -147,10 +177,11 @@ impl Config {
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
-        settings.root(&["machine", "ports", "network", "image", "daemon"])?;
+        settings.root(&["machine", "ports", "network", "routes", "image", "daemon"])?;
         let machine = settings.section("machine", &["accelerator", "cpus", "memory_mib", "disk_gib"])?;
         let ports = settings.section("ports", &["bind"])?;
         let network = settings.section("network", &["subnet", "host_access", "block_link_local"])?;
+        let routes = settings.section("routes", &["enabled", "http_port", "https_port", "standard_ports"])?;
         let image = settings.section("image", &["path"])?;
         let daemon = settings.section("daemon", &["log"])?;
         Ok(Self {
@@ -173,6 +204,7 @@ impl Config {
                 host_access: network.boolean("host_access", default.network.host_access)?,
                 block_link_local: network.boolean("block_link_local", default.network.block_link_local)?,
             },
+            routes: RoutesConfig::read(&routes, &default.routes)?,
             image: image
                 .text("path", |text| {
                     let fits = text.is_empty() || Path::new(text).is_absolute();
@@ -187,6 +219,25 @@ impl Config {
                 })?
                 .unwrap_or(default.log),
         })
+    }
+}
+
+impl RoutesConfig {
+    fn read(section: &reader::Section<'_>, default: &Self) -> Result<Self, ConfigError> {
+        let port = |key, default: u16| {
+            // The range is that of ports.
+            section.integer(key, &PORTS, "a port", default.into()).map(|port| port as u16)
+        };
+        let routes = Self {
+            enabled: section.boolean("enabled", default.enabled)?,
+            http_port: port("http_port", default.http_port)?,
+            https_port: port("https_port", default.https_port)?,
+            standard_ports: section.boolean("standard_ports", default.standard_ports)?,
+        };
+        if routes.http_port == routes.https_port {
+            return Err(section.refuse("https_port", "must be another port than http_port"));
+        }
+        Ok(routes)
     }
 }
 
@@ -240,7 +291,7 @@ mod tests {
         assert!(
             problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?")
         );
-        assert!(problem("colour = 1\n").contains("known are machine, ports, network, image, daemon"));
+        assert!(problem("colour = 1\n").contains("known are machine, ports, network, routes, image, daemon"));
     }
 
     #[test]
@@ -256,6 +307,10 @@ mod tests {
         for subnet in ["10.77.0.1/24", "10.0.0.0/29", "10.0.0.0", "fd00::/64"] {
             assert!(problem(&format!("[network]\nsubnet = \"{subnet}\"")).contains("16 addresses or more"), "{subnet}");
         }
+        assert!(problem("[routes]\nhttp_port = 0").contains("from 1 to 65535"));
+        assert!(
+            problem("[routes]\n\nhttps_port = 7080").contains("config.toml:3: https_port in [routes] must be another")
+        );
         assert!(problem("[network]\nhost_access = 1").contains("must be true or false"));
         assert!(problem("[daemon]\nlog = \"a=b=c\"").contains("log filter"));
         assert!(problem("machine = 3").contains("config.toml:1: machine is a section"));

@@ -1,6 +1,6 @@
 //! `engine.proto`, served.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{Stream, StreamExt, future::join_all, stream, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
@@ -12,9 +12,10 @@ use crate::{
     config::{AcceleratorChoice, Config},
     doctor,
     error::{status, to_status},
-    home::{Home, MachineName},
+    home::{DEFAULT_MACHINE, Home, MachineName},
     image::Image,
     machine::{Machine, StartChoice},
+    routes::Routes,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -24,12 +25,18 @@ type Streamed<T> = BoxStream<'static, Result<T, Status>>;
 pub(super) struct Service {
     home: Home,
     machines: BTreeMap<MachineName, Machine>,
+    routes: Arc<Routes>,
     ending: CancellationToken,
 }
 
 impl Service {
-    pub(super) fn new(home: Home, machines: BTreeMap<MachineName, Machine>, ending: CancellationToken) -> Self {
-        Self { home, machines, ending }
+    pub(super) fn new(
+        home: Home,
+        machines: BTreeMap<MachineName, Machine>,
+        routes: Routes,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { home, machines, routes: Arc::new(routes), ending }
     }
 
     fn machine(&self, name: &str) -> Result<&Machine, Status> {
@@ -59,6 +66,14 @@ impl Service {
         });
         Response::new(stream.boxed())
     }
+}
+
+/// A status, with where the containers' names are.
+fn with_routes(mut machine: api::MachineStatus, routes: &Routes) -> api::StatusReply {
+    if machine.name == DEFAULT_MACHINE {
+        machine.routes = Some(routes.describe());
+    }
+    api::StatusReply { machine: Some(machine) }
 }
 
 #[tonic::async_trait]
@@ -104,13 +119,14 @@ impl Engine for Service {
     }
 
     async fn status(&self, request: Request<api::StatusRequest>) -> Answer<api::StatusReply> {
-        let machine = Some(self.machine(&request.into_inner().machine)?.status());
-        Ok(Response::new(api::StatusReply { machine }))
+        let machine = self.machine(&request.into_inner().machine)?.status();
+        Ok(Response::new(with_routes(machine, &self.routes)))
     }
 
     async fn watch_status(&self, request: Request<api::StatusRequest>) -> Answer<Self::WatchStatusStream> {
         let changes = self.machine(&request.into_inner().machine)?.watch();
-        Ok(self.until_the_end(changes.map(|machine| Ok(api::StatusReply { machine: Some(machine) }))))
+        let routes = Arc::clone(&self.routes);
+        Ok(self.until_the_end(changes.map(move |machine| Ok(with_routes(machine, &routes)))))
     }
 
     async fn logs(&self, request: Request<api::LogsRequest>) -> Answer<Self::LogsStream> {

@@ -200,6 +200,7 @@ impl Machine {
             image_version: run.image_version,
             kernel_release: run.kernel_release,
             ports: self.ports.borrow().values().cloned().collect(),
+            routes: None,
         }
     }
 
