@@ -12,7 +12,10 @@ pub use machine::MachineConfig;
 pub use reader::ConfigError;
 use reader::Settings;
 
-use crate::home::Home;
+use crate::{
+    home::Home,
+    proxy::{Choice, ProxyConfig},
+};
 
 /// CPUs a machine may have.
 pub(crate) const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -52,6 +55,18 @@ const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its defa
 # host_access = true
 # Whether link-local addresses (169.254.0.0/16, where clouds keep a machine's secrets) are closed to containers.
 # block_link_local = true
+
+[proxy]
+# The proxy for pulls: "http://proxy.example.com:3128", "https://…", "socks5://…", with user:password@ before the name where it wants a
+# login; "direct" for none; empty for what http_proxy, https_proxy and all_proxy said where the daemon was started. One on this
+# computer's 127.0.0.1 works too. A change counts from the next start of the machine.
+# http = ""
+# https = ""
+# What is asked directly: names, ".domains" and networks with commas between; empty for no_proxy of that environment.
+# no_proxy = ""
+# Whether builds and containers get it, too, in their environment: `rorqual start` and `rorqual context use` then write it, login included,
+# into docker's own config.json ("proxies", for Rorqual's socket alone), which is where docker takes it from. false takes it out again.
+# containers = false
 
 [routes]
 # Names for containers on this computer: http://<container>.rorqual.localhost reaches port 80 of a container, or the port in its label
@@ -139,6 +154,8 @@ pub struct Config {
     pub bind: BindPolicy,
     /// What containers reach.
     pub network: NetworkConfig,
+    /// The way to the internet.
+    pub proxy: ProxyConfig,
     /// Names for containers.
     pub routes: RoutesConfig,
     /// A guest image that is used before all others.
@@ -154,6 +171,7 @@ impl Default for Config {
             machine: MachineConfig::default(),
             bind: BindPolicy::Localhost,
             network: NetworkConfig { subnet: None, host_access: true, block_link_local: true },
+            proxy: ProxyConfig::default(),
             routes: RoutesConfig { enabled: true, http_port: 7080, https_port: 7443, standard_ports: true },
             image: None,
             log: "info".to_owned(),
@@ -177,7 +195,7 @@ impl Config {
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
-        settings.root(&["machine", "ports", "network", "routes", "image", "daemon"])?;
+        settings.root(&["machine", "ports", "network", "proxy", "routes", "image", "daemon"])?;
         let machine = settings.section("machine", &["accelerator", "cpus", "memory_mib", "disk_gib"])?;
         let ports = settings.section("ports", &["bind"])?;
         let network = settings.section("network", &["subnet", "host_access", "block_link_local"])?;
@@ -204,6 +222,10 @@ impl Config {
                 host_access: network.boolean("host_access", default.network.host_access)?,
                 block_link_local: network.boolean("block_link_local", default.network.block_link_local)?,
             },
+            proxy: read_proxy(
+                &settings.section("proxy", &["http", "https", "no_proxy", "containers"])?,
+                network.boolean("host_access", default.network.host_access)?,
+            )?,
             routes: RoutesConfig::read(&routes, &default.routes)?,
             image: image
                 .text("path", |text| {
@@ -220,6 +242,31 @@ impl Config {
                 .unwrap_or(default.log),
         })
     }
+}
+
+fn read_proxy(section: &reader::Section<'_>, host_access: bool) -> Result<ProxyConfig, ConfigError> {
+    let fits = |text: &str| match Choice::parse(text)? {
+        Choice::Proxy(url) if url.is_local() && !host_access => {
+            Err("is on this computer's localhost, which the machine reaches with host_access = true in [network] only"
+                .to_owned())
+        }
+        _ => Ok(()),
+    };
+    let choice = |key| {
+        let text = section.secret(key, fits)?;
+        // It was found fit a moment ago.
+        Ok(text.and_then(|text| Choice::parse(&text).ok()).unwrap_or_default())
+    };
+    let no_proxy = section.text("no_proxy", |text| {
+        let fits = text.chars().all(|sign| sign.is_ascii_graphic() || sign == ' ') && !text.contains("://");
+        if fits { Ok(()) } else { Err("must be names and networks with commas between".to_owned()) }
+    })?;
+    Ok(ProxyConfig {
+        http: choice("http")?,
+        https: choice("https")?,
+        no_proxy: no_proxy.filter(|text| !text.is_empty()),
+        containers: section.boolean("containers", false)?,
+    })
 }
 
 impl RoutesConfig {
@@ -291,7 +338,7 @@ mod tests {
         assert!(
             problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?")
         );
-        assert!(problem("colour = 1\n").contains("known are machine, ports, network, routes, image, daemon"));
+        assert!(problem("colour = 1\n").contains("known are machine, ports, network, proxy, routes, image, daemon"));
     }
 
     #[test]
@@ -307,6 +354,15 @@ mod tests {
         for subnet in ["10.77.0.1/24", "10.0.0.0/29", "10.0.0.0", "fd00::/64"] {
             assert!(problem(&format!("[network]\nsubnet = \"{subnet}\"")).contains("16 addresses or more"), "{subnet}");
         }
+        for address in ["ftp://me:s3cret@proxy", "http://me:s3cret@proxy:0"] {
+            let said = problem(&format!("[proxy]\nhttps = \"{address}\""));
+            assert!(said.contains("config.toml:2: https in [proxy] must be the address of a proxy"), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
+        }
+        let closed = "[network]\nhost_access = false\n[proxy]\nhttp = \"http://me:s3cret@127.0.0.1:3128\"";
+        let said = problem(closed);
+        assert!(said.contains("config.toml:4: http in [proxy] is on this computer's localhost"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
         assert!(problem("[routes]\nhttp_port = 0").contains("from 1 to 65535"));
         assert!(
             problem("[routes]\n\nhttps_port = 7080").contains("config.toml:3: https_port in [routes] must be another")

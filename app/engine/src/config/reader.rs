@@ -177,6 +177,22 @@ impl Section<'_> {
         Ok(Some(text.to_owned()))
     }
 
+    /// Text that may hold a password: a complaint does not repeat it.
+    pub(super) fn secret(
+        &self,
+        key: &str,
+        accept: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(item) = self.get(key) else { return Ok(None) };
+        let text = item.as_str().ok_or_else(|| "must be text in double quotes".to_owned());
+        match text.and_then(|text| accept(text).map(|()| text.to_owned())) {
+            Ok(text) => Ok(Some(text)),
+            Err(wanted) => {
+                Err(self.settings.invalid(self.offset(key, item), format!("{key}{} {wanted}", self.place())))
+            }
+        }
+    }
+
     /// The complaint about a value that fits by itself and not with the others.
     pub(super) fn refuse(&self, key: &str, wanted: &str) -> ConfigError {
         match self.get(key) {

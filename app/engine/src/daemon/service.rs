@@ -15,6 +15,7 @@ use crate::{
     home::{DEFAULT_MACHINE, Home, MachineName},
     image::Image,
     machine::{Machine, StartChoice},
+    proxy::Proxies,
     routes::Routes,
 };
 
@@ -140,6 +141,19 @@ impl Engine for Service {
         let start = shell::first(&mut input).await?;
         let agent = self.machine(&start.machine)?.agent()?;
         Ok(self.until_the_end(shell::run(agent, start, input).await?))
+    }
+
+    async fn proxies(&self, _: Request<api::ProxiesRequest>) -> Answer<api::ProxiesReply> {
+        let config = Config::load(&self.home).map_err(|error| to_status(&error))?;
+        if !config.proxy.containers {
+            return Ok(Response::new(api::ProxiesReply::default()));
+        }
+        let proxies = Proxies::of_user(&config.proxy);
+        Ok(Response::new(api::ProxiesReply {
+            http: proxies.guest_http(),
+            https: proxies.guest_https(),
+            no_proxy: proxies.guest_no_proxy(),
+        }))
     }
 
     async fn doctor(&self, _: Request<api::DoctorRequest>) -> Answer<api::DoctorReply> {

@@ -8,6 +8,7 @@
 pub(crate) mod accelerator;
 mod actor;
 mod clock;
+mod environment;
 pub(crate) mod guest;
 mod launch;
 mod progress;
