@@ -451,7 +451,8 @@ fn the_system_trusts_the_authority_by_one_command(machine: &Machine) -> Result<(
         fetch; test \"$(wc -c < {user}/got)\" = 4
         {rorqual} https status --json
         {rorqual} https untrust --json
-        if fetch 2> {user}/refused; then echo trusted after; exit 9; fi",
+        if fetch 2> {user}/refused; then echo trusted after; exit 9; fi
+        if [ -n \"$(find /etc/ssl/certs -name '*rorqual*' -o -lname '*rorqual*')\" ]; then echo left behind; exit 9; fi",
         user = user.path().display(),
         rorqual = rorqual.display(),
     );

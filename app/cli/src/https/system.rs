@@ -9,6 +9,8 @@ use super::{Certificate, Outcome, quoted};
 use crate::failure::{Exit, Failure};
 
 const UPDATE: &str = "update-ca-certificates";
+/// Without it the links to a certificate that has gone stay.
+const CLEAN: &str = "--fresh";
 
 pub(super) struct SystemStore {
     directory: PathBuf,
@@ -59,7 +61,7 @@ impl SystemStore {
             }
             _ => {}
         }
-        update()?;
+        update(trust)?;
         Ok(Outcome::Done)
     }
 
@@ -71,13 +73,20 @@ impl SystemStore {
     fn command(&self, certificate: &Certificate, trust: bool) -> String {
         let file = self.file(certificate).display().to_string();
         let from = quoted(&certificate.path.display().to_string());
-        let step = if trust { format!("install -m 644 {from} {file}") } else { format!("rm -f {file}") };
-        format!("sudo sh -c {}", quoted(&format!("{step} && {UPDATE}")))
+        let steps = if trust {
+            format!("install -m 644 {from} {file} && {UPDATE}")
+        } else {
+            format!("rm -f {file} && {UPDATE} {CLEAN}")
+        };
+        format!("sudo sh -c {}", quoted(&steps))
     }
 }
 
-fn update() -> Result<(), Failure> {
-    let output = Command::new(UPDATE).output().map_err(|error| failed(&format!("cannot run {UPDATE}: {error}")))?;
+fn update(trust: bool) -> Result<(), Failure> {
+    let output = Command::new(UPDATE)
+        .args((!trust).then_some(CLEAN))
+        .output()
+        .map_err(|error| failed(&format!("cannot run {UPDATE}: {error}")))?;
     if output.status.success() {
         return Ok(());
     }
@@ -111,7 +120,7 @@ mod tests {
         );
         assert_eq!(
             store.command(&certificate(), false),
-            "sudo sh -c 'rm -f /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates'"
+            "sudo sh -c 'rm -f /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates --fresh'"
         );
     }
 
