@@ -14,7 +14,7 @@ use crate::{
     machine::program_directory,
 };
 
-/// The image most containers run: busybox with a link for each of its programs, and `/peer` (src/bin/peer.rs).
+/// The image most containers run: busybox with a link for each of its programs, and `/peer` (src/bin/peer).
 pub const IMAGE: &str = "test";
 
 /// A registry, from Debian's package.

@@ -87,6 +87,11 @@ pub(crate) enum Command {
     /// Show, use or remove the docker context `rorqual`
     #[command(subcommand)]
     Context(ContextCommand),
+    /// Trust the certificates of containers' names (https://<container>.rorqual.localhost) on this computer, or no longer
+    ///
+    /// They are signed by a local authority of yours, which can sign names below rorqual.localhost and nothing else.
+    #[command(subcommand)]
+    Https(HttpsCommand),
     /// Print the line that points docker clients of this shell at the machine
     ///
     /// Use it as: eval "$(rorqual env)"
@@ -210,6 +215,18 @@ pub(crate) enum ContextCommand {
     Use,
     /// Remove the context; docker goes back to the one used before
     Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum HttpsCommand {
+    /// Make the authority if need be, and put it into the stores of the system and of your browsers
+    ///
+    /// Exits 1 and prints the command to run when something needs rights or a program you do not have.
+    Trust,
+    /// Take it out of them
+    Untrust,
+    /// Show the authority and who trusts it
+    Status,
 }
 
 #[cfg(test)]

@@ -2,8 +2,11 @@
 
 use std::env;
 
-use rorqual_engine::api::{MachineStatus, StatusRequest};
-use serde_json::json;
+use rorqual_engine::{
+    api::{MachineStatus, ProxiesRequest, StatusRequest},
+    client::Client,
+};
+use serde_json::{Map, Value, json};
 
 use crate::{
     arguments::ContextCommand,
@@ -22,9 +25,18 @@ pub(crate) async fn run(session: &Session, command: ContextCommand) -> Result<()
         ContextCommand::Show => show(session, &config, &name),
         ContextCommand::Use => {
             let endpoint = endpoint(session).await?;
+            // Without a daemon the next start writes them.
+            if let Some(mut client) = session.running_daemon().await? {
+                config.set_proxies(&endpoint, proxies(&mut client).await?)?;
+            }
             use_context(session, &config, &name, &endpoint)
         }
-        ContextCommand::Remove => remove(session, &config, &name),
+        ContextCommand::Remove => {
+            if let Stored::Ours(endpoint) = config.stored(&name)? {
+                config.set_proxies(&endpoint, None)?;
+            }
+            remove(session, &config, &name)
+        }
     }
 }
 
@@ -47,22 +59,37 @@ pub(crate) async fn endpoint(session: &Session) -> Result<String, Failure> {
     Ok(format!("unix://{}", machine.docker_socket))
 }
 
-/// Creates or mends the context of a machine that has just started. The machine runs whether this works or not, so a
+/// What docker is to give to builds and containers, in the words of its config.json; `None` unless the settings say so.
+pub(crate) async fn proxies(client: &mut Client) -> Result<Option<Value>, Failure> {
+    let reply = client.proxies(ProxiesRequest {}).await?.into_inner();
+    let all = [("httpProxy", reply.http), ("httpsProxy", reply.https), ("noProxy", reply.no_proxy)];
+    let proxies: Map<String, Value> = all
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect();
+    Ok(if proxies.is_empty() { None } else { Some(Value::Object(proxies)) })
+}
+
+/// Creates or mends the context of a machine that has just started, with its proxies. The machine runs whether this works or not, so a
 /// failure is a warning.
-pub(crate) fn ensure_after_start(session: &Session, machine: &MachineStatus) {
+pub(crate) fn ensure_after_start(session: &Session, machine: &MachineStatus, proxies: Result<Option<Value>, Failure>) {
     if machine.docker_socket.is_empty() {
         return;
     }
     let name = docker_context::context_name(session.machine.as_str());
     let endpoint = format!("unix://{}", machine.docker_socket);
-    let ensured = DockerConfig::locate().and_then(|config| config.ensure(&name, &endpoint));
+    let ensured = proxies.and_then(|proxies| {
+        let config = DockerConfig::locate()?;
+        config.set_proxies(&endpoint, proxies)?;
+        Ok(config.ensure(&name, &endpoint)?)
+    });
     match ensured {
         Ok(Ensured::Created) if !session.quiet && !session.json => {
             eprintln!("Created the docker context {name}; make it the current one with: rorqual context use");
         }
         Ok(_) => {}
-        Err(error) => {
-            let failure = Failure::from(error);
+        Err(failure) => {
             if session.json {
                 eprintln!(
                     "{}",

@@ -25,6 +25,8 @@ const DESCRIPTION: &str = "Rorqual";
 const DOCKER_DEFAULT: &str = "default";
 
 const CURRENT_CONTEXT: &str = "currentContext";
+/// What docker gives to builds and containers, by the engine's address.
+const PROXIES: &str = "proxies";
 
 /// Why docker's configuration could not be read or changed.
 #[derive(Debug, Error)]
@@ -236,8 +238,40 @@ impl DockerConfig {
                 document.shift_remove(CURRENT_CONTEXT);
             }
         }
+        self.write_config(&text, &document)?;
+        Ok(before)
+    }
+
+    /// Makes `proxies` what docker gives to builds and containers of the engine at `endpoint`; `None` takes it out. Writes
+    /// nothing when it is so already.
+    pub(crate) fn set_proxies(&self, endpoint: &str, proxies: Option<Value>) -> Result<(), ContextError> {
+        let (text, mut document) = self.read_config()?;
+        if document.get(PROXIES).and_then(|all| all.get(endpoint)) == proxies.as_ref() {
+            return Ok(());
+        }
+        let all = document.entry(PROXIES).or_insert_with(|| Value::Object(Map::new()));
+        let Value::Object(all) = all else {
+            let reason = format!("{PROXIES} is not an object");
+            return Err(ContextError::Damaged { path: self.config_file(), reason });
+        };
+        match proxies {
+            Some(proxies) => {
+                all.insert(endpoint.to_owned(), proxies);
+            }
+            None => {
+                all.shift_remove(endpoint);
+            }
+        }
+        if all.is_empty() {
+            document.shift_remove(PROXIES);
+        }
+        self.write_config(&text, &document)
+    }
+
+    /// Writes `document` in place of `text`, in its manner.
+    fn write_config(&self, text: &str, document: &Map<String, Value>) -> Result<(), ContextError> {
         let path = self.config_file();
-        let indent = indent_of(&text);
+        let indent = indent_of(text);
         let mut bytes = Vec::with_capacity(text.len() + 64);
         let mut serializer =
             serde_json::Serializer::with_formatter(&mut bytes, PrettyFormatter::with_indent(indent.as_bytes()));
@@ -246,8 +280,7 @@ impl DockerConfig {
             bytes.push(b'\n');
         }
         fs::create_dir_all(&self.directory).map_err(io_error("create", &self.directory))?;
-        replace(&path, &bytes, 0o600)?;
-        Ok(before)
+        replace(&path, &bytes, 0o600)
     }
 
     /// The text and the object of `config.json`; both empty when there is no such file.
@@ -360,6 +393,27 @@ mod tests {
         fs::create_dir(&config.directory).unwrap();
         fs::write(config.config_file(), text).unwrap();
         (directory, config)
+    }
+
+    #[test]
+    fn proxies_are_for_one_engine_and_leave_all_else_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = DockerConfig { directory: directory.path().to_owned() };
+        let path = config.config_file();
+        let ours = serde_json::json!({"httpProxy": "http://p:1"});
+        config.set_proxies("unix:///a.sock", None).unwrap();
+        assert!(!path.exists());
+        let before =
+            "{\n  \"auths\": {},\n  \"proxies\": {\n    \"default\": {\n      \"noProxy\": \"x\"\n    }\n  }\n}\n";
+        fs::write(&path, before).unwrap();
+        config.set_proxies("unix:///a.sock", Some(ours.clone())).unwrap();
+        let (_, document) = config.read_config().unwrap();
+        assert_eq!(document["proxies"], serde_json::json!({"default": {"noProxy": "x"}, "unix:///a.sock": ours}));
+        config.set_proxies("unix:///a.sock", None).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        fs::write(&path, "{\"proxies\": 3}").unwrap();
+        config.set_proxies("unix:///a.sock", Some(ours)).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"proxies\": 3}");
     }
 
     #[test]

@@ -44,7 +44,8 @@ async fn start_with(session: &Session, client: &mut Client, options: &StartOptio
     match follow(steps, &mut display, &mut interrupt).await? {
         Outcome::Interrupted => cancel_start(session, client, &mut display, &mut interrupt).await,
         Outcome::Done { total_ms, machine } => {
-            context::ensure_after_start(session, &machine);
+            let proxies = context::proxies(client).await;
+            context::ensure_after_start(session, &machine, proxies);
             if !session.json && !session.quiet {
                 session::print_text(&format!(
                     "Machine {} is {} ({}).\n",

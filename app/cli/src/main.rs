@@ -11,6 +11,7 @@ mod arguments;
 mod context;
 mod docker_context;
 mod failure;
+mod https;
 mod information;
 mod interrupt;
 mod logs;
@@ -100,6 +101,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
         Command::Doctor => information::doctor(session).await?,
         Command::Version => information::version(session).await?,
         Command::Context(command) => context::run(session, command).await?,
+        Command::Https(command) => https::run(session, command)?,
         Command::Env { unset, shell } => information::environment(session, unset, shell).await?,
         Command::Daemon => daemon::run(session.home.clone()).await.map_err(|error| Failure::coded(&error))?,
         Command::Quit { stop_machines } => quit(session, stop_machines).await?,

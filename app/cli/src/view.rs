@@ -26,6 +26,15 @@ pub(crate) struct MachineView {
     image_version: String,
     kernel_release: String,
     ports: Vec<PortView>,
+    routes: RoutesView,
+}
+
+/// Where containers have names; empty where they have none.
+#[derive(Debug, Default, Serialize)]
+struct RoutesView {
+    http: String,
+    https: String,
+    problem: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,7 +67,14 @@ impl From<api::MachineStatus> for MachineView {
             image_version: status.image_version,
             kernel_release: status.kernel_release,
             ports: status.ports.into_iter().map(PortView::from).collect(),
+            routes: status.routes.map(RoutesView::from).unwrap_or_default(),
         }
+    }
+}
+
+impl From<api::Routes> for RoutesView {
+    fn from(routes: api::Routes) -> Self {
+        Self { http: routes.http, https: routes.https, problem: routes.problem }
     }
 }
 
@@ -127,6 +143,11 @@ pub(crate) fn table(machine: &api::MachineStatus) -> String {
     for (index, port) in machine.ports.iter().enumerate() {
         rows.push((if index == 0 { "ports" } else { "" }, port_row(port)));
     }
+    if let Some(routes) = &machine.routes {
+        let names = [&routes.http, &routes.https].into_iter().filter(|url| !url.is_empty()).cloned();
+        rows.push(("names", names.collect::<Vec<_>>().join(", ")));
+        rows.push(("", routes.problem.clone()));
+    }
     rows.push(("socket", machine.docker_socket.clone()));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     rows.into_iter()
@@ -184,6 +205,11 @@ mod tests {
                 container_port: 80,
                 error: String::new(),
             }],
+            routes: Some(api::Routes {
+                http: "http://rorqual.localhost/".to_owned(),
+                https: "https://rorqual.localhost:7443/".to_owned(),
+                problem: String::new(),
+            }),
             ..api::MachineStatus::default()
         }
     }
@@ -197,6 +223,7 @@ mod tests {
             "because      no /dev/kvm",
             "disk         64 GiB, takes 300 MiB on this computer",
             "uptime       1 min 1 s, ready after 9.4 s",
+            "names        http://rorqual.localhost/, https://rorqual.localhost:7443/",
             "ports        [::1]:8080/tcp -> 172.17.0.2:80",
         ] {
             assert!(table.lines().any(|found| found == line), "{line:?} in\n{table}");
@@ -222,5 +249,6 @@ mod tests {
         let json = serde_json::to_value(MachineView::from(running())).unwrap();
         assert_eq!(json["state"], "running");
         assert_eq!(json["ports"][0]["host_port"], 8080);
+        assert_eq!(json["routes"]["http"], "http://rorqual.localhost/");
     }
 }

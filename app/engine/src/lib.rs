@@ -24,5 +24,7 @@ pub mod home;
 pub mod image;
 pub mod machine;
 pub mod ports;
+pub mod proxy;
+pub mod routes;
 mod splice;
 mod vsock;

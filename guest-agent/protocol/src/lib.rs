@@ -6,6 +6,7 @@
 pub mod agent {
     tonic::include_proto!("rorqual.agent.v1");
 }
+pub mod environment;
 pub mod forward;
 
 /// Context identifier of the host on every vsock (virtio 1.3 §5.10.4).
@@ -19,3 +20,5 @@ pub const DOCKER_PORT: u32 = 2375;
 /// vsock port of the host to which the agent connects once its gRPC answers, and again when the engine does: the
 /// connection is the message and carries no bytes. The host need not listen.
 pub const READY_PORT: u32 = 1024;
+/// vsock port of the host that gives dockerd's environment ([`environment`]).
+pub const ENVIRONMENT_PORT: u32 = 1026;

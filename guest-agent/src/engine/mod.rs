@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 
 mod condition;
 mod docker_api;
+mod environment;
 mod settings;
 mod supervisor;
 

@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use tracing::{debug, info, warn};
 
 use super::condition::{End, Service};
-use super::{DOCKER_SOCKET, Engine, docker_api, settings};
+use super::{DOCKER_SOCKET, Engine, docker_api, environment, settings};
 use crate::backoff::Backoff;
 use crate::containers;
 use crate::log_ring::LogRing;
@@ -76,6 +76,9 @@ async fn run(engine: &Arc<Engine>, service: Service) -> io::Result<ExitStatus> {
     };
     let (output, given) = io::pipe()?;
     let mut command = settings::service_command(service);
+    if service == Service::Dockerd {
+        command.envs(environment::of_host().await);
+    }
     command.stdin(Stdio::null()).stdout(given.try_clone()?).stderr(given);
     let process = engine.processes.start(&mut command)?;
     drop(command);

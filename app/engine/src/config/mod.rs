@@ -12,7 +12,10 @@ pub use machine::MachineConfig;
 pub use reader::ConfigError;
 use reader::Settings;
 
-use crate::home::Home;
+use crate::{
+    home::Home,
+    proxy::{Choice, ProxyConfig},
+};
 
 /// CPUs a machine may have.
 pub(crate) const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
@@ -20,6 +23,9 @@ pub(crate) const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
 pub(crate) const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
 /// Sizes a data disk may have, in GiB.
 pub(crate) const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=16_384;
+
+/// Ports that can be listened on.
+pub(crate) const PORTS: std::ops::RangeInclusive<u32> = 1..=65_535;
 
 /// What `config.toml` is when Rorqual writes it.
 const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its default; take away the # to change one.
@@ -49,6 +55,29 @@ const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its defa
 # host_access = true
 # Whether link-local addresses (169.254.0.0/16, where clouds keep a machine's secrets) are closed to containers.
 # block_link_local = true
+
+[proxy]
+# The proxy for pulls: "http://proxy.example.com:3128", "https://…", "socks5://…", with user:password@ before the name where it wants a
+# login; "direct" for none; empty for what http_proxy, https_proxy and all_proxy said where the daemon was started. One on this
+# computer's 127.0.0.1 works too. A change counts from the next start of the machine.
+# http = ""
+# https = ""
+# What is asked directly: names, ".domains" and networks with commas between; empty for no_proxy of that environment.
+# no_proxy = ""
+# Whether builds and containers get it, too, in their environment: `rorqual start` and `rorqual context use` then write it, login included,
+# into docker's own config.json ("proxies", for Rorqual's socket alone), which is where docker takes it from. false takes it out again.
+# containers = false
+
+[routes]
+# Names for containers on this computer: http://<container>.rorqual.localhost reaches port 80 of a container, or the port in its label
+# dev.rorqual.http-port; http://rorqual.localhost lists them. These settings count from the daemon's next start.
+# enabled = true
+# The ports of localhost the names are always served on.
+# http_port = 7080
+# https_port = 7443
+# Whether 80 and 443 serve them too, so that addresses need no port: where the system lets Rorqual listen there, and while no container
+# publishes them.
+# standard_ports = true
 
 [image]
 # A guest image to use instead of the one that came with Rorqual: the full path of its directory.
@@ -101,6 +130,19 @@ pub struct NetworkConfig {
     pub block_link_local: bool,
 }
 
+/// Where containers have names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutesConfig {
+    /// At all.
+    pub enabled: bool,
+    /// The port of HTTP.
+    pub http_port: u16,
+    /// The port of HTTPS.
+    pub https_port: u16,
+    /// 80 and 443 besides.
+    pub standard_ports: bool,
+}
+
 /// The settings of `config.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -112,6 +154,10 @@ pub struct Config {
     pub bind: BindPolicy,
     /// What containers reach.
     pub network: NetworkConfig,
+    /// The way to the internet.
+    pub proxy: ProxyConfig,
+    /// Names for containers.
+    pub routes: RoutesConfig,
     /// A guest image that is used before all others.
     pub image: Option<PathBuf>,
     /// tracing filter of the daemon's log.
@@ -125,6 +171,8 @@ impl Default for Config {
             machine: MachineConfig::default(),
             bind: BindPolicy::Localhost,
             network: NetworkConfig { subnet: None, host_access: true, block_link_local: true },
+            proxy: ProxyConfig::default(),
+            routes: RoutesConfig { enabled: true, http_port: 7080, https_port: 7443, standard_ports: true },
             image: None,
             log: "info".to_owned(),
         }
@@ -147,10 +195,11 @@ impl Config {
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
-        settings.root(&["machine", "ports", "network", "image", "daemon"])?;
+        settings.root(&["machine", "ports", "network", "proxy", "routes", "image", "daemon"])?;
         let machine = settings.section("machine", &["accelerator", "cpus", "memory_mib", "disk_gib"])?;
         let ports = settings.section("ports", &["bind"])?;
         let network = settings.section("network", &["subnet", "host_access", "block_link_local"])?;
+        let routes = settings.section("routes", &["enabled", "http_port", "https_port", "standard_ports"])?;
         let image = settings.section("image", &["path"])?;
         let daemon = settings.section("daemon", &["log"])?;
         Ok(Self {
@@ -173,6 +222,11 @@ impl Config {
                 host_access: network.boolean("host_access", default.network.host_access)?,
                 block_link_local: network.boolean("block_link_local", default.network.block_link_local)?,
             },
+            proxy: read_proxy(
+                &settings.section("proxy", &["http", "https", "no_proxy", "containers"])?,
+                network.boolean("host_access", default.network.host_access)?,
+            )?,
+            routes: RoutesConfig::read(&routes, &default.routes)?,
             image: image
                 .text("path", |text| {
                     let fits = text.is_empty() || Path::new(text).is_absolute();
@@ -187,6 +241,50 @@ impl Config {
                 })?
                 .unwrap_or(default.log),
         })
+    }
+}
+
+fn read_proxy(section: &reader::Section<'_>, host_access: bool) -> Result<ProxyConfig, ConfigError> {
+    let fits = |text: &str| match Choice::parse(text)? {
+        Choice::Proxy(url) if url.is_local() && !host_access => {
+            Err("is on this computer's localhost, which the machine reaches with host_access = true in [network] only"
+                .to_owned())
+        }
+        _ => Ok(()),
+    };
+    let choice = |key| {
+        let text = section.secret(key, fits)?;
+        // It was found fit a moment ago.
+        Ok(text.and_then(|text| Choice::parse(&text).ok()).unwrap_or_default())
+    };
+    let no_proxy = section.text("no_proxy", |text| {
+        let fits = text.chars().all(|sign| sign.is_ascii_graphic() || sign == ' ') && !text.contains("://");
+        if fits { Ok(()) } else { Err("must be names and networks with commas between".to_owned()) }
+    })?;
+    Ok(ProxyConfig {
+        http: choice("http")?,
+        https: choice("https")?,
+        no_proxy: no_proxy.filter(|text| !text.is_empty()),
+        containers: section.boolean("containers", false)?,
+    })
+}
+
+impl RoutesConfig {
+    fn read(section: &reader::Section<'_>, default: &Self) -> Result<Self, ConfigError> {
+        let port = |key, default: u16| {
+            // The range is that of ports.
+            section.integer(key, &PORTS, "a port", default.into()).map(|port| port as u16)
+        };
+        let routes = Self {
+            enabled: section.boolean("enabled", default.enabled)?,
+            http_port: port("http_port", default.http_port)?,
+            https_port: port("https_port", default.https_port)?,
+            standard_ports: section.boolean("standard_ports", default.standard_ports)?,
+        };
+        if routes.http_port == routes.https_port {
+            return Err(section.refuse("https_port", "must be another port than http_port"));
+        }
+        Ok(routes)
     }
 }
 
@@ -240,7 +338,7 @@ mod tests {
         assert!(
             problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?")
         );
-        assert!(problem("colour = 1\n").contains("known are machine, ports, network, image, daemon"));
+        assert!(problem("colour = 1\n").contains("known are machine, ports, network, proxy, routes, image, daemon"));
     }
 
     #[test]
@@ -256,6 +354,19 @@ mod tests {
         for subnet in ["10.77.0.1/24", "10.0.0.0/29", "10.0.0.0", "fd00::/64"] {
             assert!(problem(&format!("[network]\nsubnet = \"{subnet}\"")).contains("16 addresses or more"), "{subnet}");
         }
+        for address in ["ftp://me:s3cret@proxy", "http://me:s3cret@proxy:0"] {
+            let said = problem(&format!("[proxy]\nhttps = \"{address}\""));
+            assert!(said.contains("config.toml:2: https in [proxy] must be the address of a proxy"), "{said}");
+            assert!(!said.contains("s3cret"), "{said}");
+        }
+        let closed = "[network]\nhost_access = false\n[proxy]\nhttp = \"http://me:s3cret@127.0.0.1:3128\"";
+        let said = problem(closed);
+        assert!(said.contains("config.toml:4: http in [proxy] is on this computer's localhost"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+        assert!(problem("[routes]\nhttp_port = 0").contains("from 1 to 65535"));
+        assert!(
+            problem("[routes]\n\nhttps_port = 7080").contains("config.toml:3: https_port in [routes] must be another")
+        );
         assert!(problem("[network]\nhost_access = 1").contains("must be true or false"));
         assert!(problem("[daemon]\nlog = \"a=b=c\"").contains("log filter"));
         assert!(problem("machine = 3").contains("config.toml:1: machine is a section"));

@@ -177,15 +177,45 @@ impl Section<'_> {
         Ok(Some(text.to_owned()))
     }
 
+    /// Text that may hold a password: a complaint does not repeat it.
+    pub(super) fn secret(
+        &self,
+        key: &str,
+        accept: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(item) = self.get(key) else { return Ok(None) };
+        let text = item.as_str().ok_or_else(|| "must be text in double quotes".to_owned());
+        match text.and_then(|text| accept(text).map(|()| text.to_owned())) {
+            Ok(text) => Ok(Some(text)),
+            Err(wanted) => {
+                Err(self.settings.invalid(self.offset(key, item), format!("{key}{} {wanted}", self.place())))
+            }
+        }
+    }
+
+    /// The complaint about a value that fits by itself and not with the others.
+    pub(super) fn refuse(&self, key: &str, wanted: &str) -> ConfigError {
+        match self.get(key) {
+            Some(item) => self.bad(key, item, wanted),
+            None => self.settings.invalid(0, format!("{key} {wanted}")),
+        }
+    }
+
     fn get(&self, key: &str) -> Option<&Item> {
         self.table?.get(key)
     }
 
     fn bad(&self, key: &str, item: &Item, wanted: &str) -> ConfigError {
         let given = item.to_string();
-        let section = self.name.map(|name| format!(" in [{name}]")).unwrap_or_default();
-        let offset = self.table.map_or(0, |table| span_of(table, key, item));
-        self.settings.invalid(offset, format!("{key}{section} {wanted}; it is {}", given.trim()))
+        self.settings.invalid(self.offset(key, item), format!("{key}{} {wanted}; it is {}", self.place(), given.trim()))
+    }
+
+    fn place(&self) -> String {
+        self.name.map(|name| format!(" in [{name}]")).unwrap_or_default()
+    }
+
+    fn offset(&self, key: &str, item: &Item) -> usize {
+        self.table.map_or(0, |table| span_of(table, key, item))
     }
 }
 

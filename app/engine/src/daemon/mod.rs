@@ -47,6 +47,7 @@ use crate::{
     home::{Home, HomeError, MachineName},
     machine::Machine,
     ports::Holders,
+    routes::Routes,
 };
 
 /// A machine that runs already is reached within this, or the daemon serves without waiting longer.
@@ -140,6 +141,7 @@ struct Daemon {
     machines: BTreeMap<MachineName, Machine>,
     engine: UnixListener,
     docker: UnixListener,
+    routes: Routes,
 }
 
 impl Daemon {
@@ -167,20 +169,21 @@ impl Daemon {
         }
         let engine = listen(&home.engine_socket())?;
         let docker = listen(&home.docker_socket())?;
+        let routes = Routes::open(&home, &config.routes, holders).await;
         let process = std::process::id();
         tracing::info!("daemon {} serves {} as process {process}", env!("CARGO_PKG_VERSION"), home.root().display());
-        Ok(Self { home, lock, machines, engine, docker })
+        Ok(Self { home, lock, machines, engine, docker, routes })
     }
 
     async fn serve(self) -> Result<(), DaemonError> {
-        let Self { home, lock, machines, engine, docker } = self;
+        let Self { home, lock, machines, engine, docker, routes } = self;
         let ending = CancellationToken::new();
         let signals = tokio::spawn(end_by_signal(ending.clone()));
         let docker = machines.get(&MachineName::default()).cloned().map(|machine| {
             let paths = home.machine(machine.name());
             tokio::spawn(docker_socket::serve(docker, machine, paths))
         });
-        let service = service::Service::new(home.clone(), machines, ending.clone());
+        let service = service::Service::new(home.clone(), machines, routes, ending.clone());
         let serving = Server::builder()
             .add_service(EngineServer::new(service))
             .serve_with_incoming_shutdown(UnixListenerStream::new(engine), ending.clone().cancelled_owned());

@@ -1,6 +1,6 @@
 //! `engine.proto`, served.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{Stream, StreamExt, future::join_all, stream, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
@@ -12,9 +12,11 @@ use crate::{
     config::{AcceleratorChoice, Config},
     doctor,
     error::{status, to_status},
-    home::{Home, MachineName},
+    home::{DEFAULT_MACHINE, Home, MachineName},
     image::Image,
     machine::{Machine, StartChoice},
+    proxy::Proxies,
+    routes::Routes,
 };
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -24,12 +26,18 @@ type Streamed<T> = BoxStream<'static, Result<T, Status>>;
 pub(super) struct Service {
     home: Home,
     machines: BTreeMap<MachineName, Machine>,
+    routes: Arc<Routes>,
     ending: CancellationToken,
 }
 
 impl Service {
-    pub(super) fn new(home: Home, machines: BTreeMap<MachineName, Machine>, ending: CancellationToken) -> Self {
-        Self { home, machines, ending }
+    pub(super) fn new(
+        home: Home,
+        machines: BTreeMap<MachineName, Machine>,
+        routes: Routes,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { home, machines, routes: Arc::new(routes), ending }
     }
 
     fn machine(&self, name: &str) -> Result<&Machine, Status> {
@@ -59,6 +67,14 @@ impl Service {
         });
         Response::new(stream.boxed())
     }
+}
+
+/// A status, with where the containers' names are.
+fn with_routes(mut machine: api::MachineStatus, routes: &Routes) -> api::StatusReply {
+    if machine.name == DEFAULT_MACHINE {
+        machine.routes = Some(routes.describe());
+    }
+    api::StatusReply { machine: Some(machine) }
 }
 
 #[tonic::async_trait]
@@ -104,13 +120,14 @@ impl Engine for Service {
     }
 
     async fn status(&self, request: Request<api::StatusRequest>) -> Answer<api::StatusReply> {
-        let machine = Some(self.machine(&request.into_inner().machine)?.status());
-        Ok(Response::new(api::StatusReply { machine }))
+        let machine = self.machine(&request.into_inner().machine)?.status();
+        Ok(Response::new(with_routes(machine, &self.routes)))
     }
 
     async fn watch_status(&self, request: Request<api::StatusRequest>) -> Answer<Self::WatchStatusStream> {
         let changes = self.machine(&request.into_inner().machine)?.watch();
-        Ok(self.until_the_end(changes.map(|machine| Ok(api::StatusReply { machine: Some(machine) }))))
+        let routes = Arc::clone(&self.routes);
+        Ok(self.until_the_end(changes.map(move |machine| Ok(with_routes(machine, &routes)))))
     }
 
     async fn logs(&self, request: Request<api::LogsRequest>) -> Answer<Self::LogsStream> {
@@ -124,6 +141,19 @@ impl Engine for Service {
         let start = shell::first(&mut input).await?;
         let agent = self.machine(&start.machine)?.agent()?;
         Ok(self.until_the_end(shell::run(agent, start, input).await?))
+    }
+
+    async fn proxies(&self, _: Request<api::ProxiesRequest>) -> Answer<api::ProxiesReply> {
+        let config = Config::load(&self.home).map_err(|error| to_status(&error))?;
+        if !config.proxy.containers {
+            return Ok(Response::new(api::ProxiesReply::default()));
+        }
+        let proxies = Proxies::of_user(&config.proxy);
+        Ok(Response::new(api::ProxiesReply {
+            http: proxies.guest_http(),
+            https: proxies.guest_https(),
+            no_proxy: proxies.guest_no_proxy(),
+        }))
     }
 
     async fn doctor(&self, _: Request<api::DoctorRequest>) -> Answer<api::DoctorReply> {

@@ -26,7 +26,7 @@ use tonic::{
 };
 use tower::service_fn;
 
-use super::clock::ClockJumps;
+use super::{clock::ClockJumps, environment::Environment};
 use crate::{error::root_cause, ports, vsock};
 
 /// Pauses between attempts to reach an agent that does not call: the first, doubling to the last.
@@ -59,18 +59,20 @@ pub(crate) fn client(vsock_socket: &Path) -> Agent {
 }
 
 /// Listens for the agent's calls. A socket file left over from a daemon that was killed is replaced.
-pub(crate) fn listen(path: PathBuf) -> io::Result<Notices> {
+pub(crate) fn listen(path: PathBuf, environment: Environment) -> io::Result<Notices> {
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    Ok(Notices { listener: UnixListener::bind(&path)?, path })
+    Ok(Notices { listener: UnixListener::bind(&path)?, path, _environment: environment })
 }
 
 /// Where the agent calls.
 pub(crate) struct Notices {
     listener: UnixListener,
     path: PathBuf,
+    /// Answers for as long as the guest is listened to.
+    _environment: Environment,
 }
 
 impl Notices {

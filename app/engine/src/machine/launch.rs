@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rorqual_protocol::{ENVIRONMENT_PORT, READY_PORT};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     StartChoice,
     accelerator::{self, AcceleratorError},
+    environment::Environment,
     guest::{self, Notices},
     progress::Progress,
     suspend,
@@ -161,7 +163,7 @@ pub(crate) enum Origin {
 pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Launched>, StartError> {
     let paths = home.machine(name);
     let Some(vmm) = Vmm::adopt(&paths).await? else { return Ok(None) };
-    let notices = listen(&paths)?;
+    let notices = listen(home, &paths)?;
     let read = |path| std::fs::read(path).unwrap_or_default();
     let mut run: Run = serde_json::from_slice(&read(paths.started())).unwrap_or_default();
     if let Ok(config) = serde_json::from_slice::<VmmConfig>(&read(paths.vmm_config())) {
@@ -192,7 +194,7 @@ pub(crate) async fn launch(
         () = cancel.cancelled() => return Err(StartError::Cancelled),
     };
     // Before the guest runs, so that its call is heard.
-    let notices = listen(&plan.paths)?;
+    let notices = listen(&home, &plan.paths)?;
     let vmm = match Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await {
         Err(VmmError::Refused { code, message }) if code == SNAPSHOT_INVALID && plan.vmm_config.restore.is_some() => {
             tracing::warn!("{message}; booting instead");
@@ -326,9 +328,12 @@ fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> R
     Ok(Some(paths.snapshot()))
 }
 
-fn listen(paths: &MachinePaths) -> Result<Notices, StartError> {
-    let path = paths.vsock_port(rorqual_protocol::READY_PORT);
-    guest::listen(path.clone()).map_err(|source| StartError::Listen { path, source })
+fn listen(home: &Home, paths: &MachinePaths) -> Result<Notices, StartError> {
+    let path = paths.vsock_port(ENVIRONMENT_PORT);
+    let environment = Environment::serve(path.clone(), home.clone());
+    let environment = environment.map_err(|source| StartError::Listen { path, source })?;
+    let path = paths.vsock_port(READY_PORT);
+    guest::listen(path.clone(), environment).map_err(|source| StartError::Listen { path, source })
 }
 
 async fn blocking<T: Send + 'static>(

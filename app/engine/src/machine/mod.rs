@@ -8,6 +8,7 @@
 pub(crate) mod accelerator;
 mod actor;
 mod clock;
+mod environment;
 pub(crate) mod guest;
 mod launch;
 mod progress;
@@ -200,6 +201,7 @@ impl Machine {
             image_version: run.image_version,
             kernel_release: run.kernel_release,
             ports: self.ports.borrow().values().cloned().collect(),
+            routes: None,
         }
     }
 

@@ -39,7 +39,13 @@ pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, Str
 
 /// Listens on `address`. `requested` is what docker was asked for.
 pub(crate) async fn listen(address: SocketAddr, requested: &str, holders: &Holders) -> Outcome {
-    let error = match open(address) {
+    let mut opened = open(address);
+    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        && holders.evict(address.port()).await
+    {
+        opened = open(address);
+    }
+    let error = match opened {
         Ok(listener) => {
             let bound = listener.local_addr().unwrap_or(address);
             return Outcome::Listening(listener, bound);
@@ -57,7 +63,8 @@ pub(crate) async fn listen(address: SocketAddr, requested: &str, holders: &Holde
     }
 }
 
-fn open(address: SocketAddr) -> io::Result<TcpListener> {
+/// Listens on exactly `address`.
+pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv6() {
         // IPv4 is asked for on its own.
@@ -150,6 +157,27 @@ mod tests {
         holders.insert(address, "container 172.17.0.2:80 of machine default".to_owned());
         let Outcome::Refused(reason) = listen(address, "0.0.0.0", &holders).await else { panic!("it listens") };
         assert!(reason.contains("container 172.17.0.2:80 of machine default"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_lodger_makes_way_for_a_container_and_hears_when_it_has_gone() {
+        let holders = Holders::default();
+        let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let lodge = || {
+            Ok::<_, io::Error>(vec![tokio::spawn(async move {
+                let _listener = listener;
+                std::future::pending::<()>().await;
+            })])
+        };
+        holders.lodge(address.port(), lodge).unwrap();
+        let Outcome::Listening(container, _) = listen(address, "", &holders).await else { panic!("no way was made") };
+        assert!(!holders.has_lodger(address.port()));
+        holders.insert(address, "a container".to_owned());
+        drop(container);
+        holders.remove(address);
+        holders.freed().await;
+        holders.lodge(address.port(), || open(address).map(|_| Vec::new())).unwrap();
     }
 
     #[tokio::test]

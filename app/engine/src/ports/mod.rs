@@ -9,14 +9,18 @@ mod owner;
 mod table;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+pub(crate) use bind::{Outcome, listen, open};
 use rorqual_protocol::agent::{PortVerdict, agent_client::AgentClient, port_change::Change};
 pub(crate) use table::Table;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
@@ -28,22 +32,42 @@ const VERDICTS: usize = 64;
 /// The published ports of a machine, for those who watch them.
 pub type View = watch::Receiver<BTreeMap<u64, api::Port>>;
 
-/// Every address a container of ours listens on, with the container's description: shared by all machines.
+/// Who of ours listens where: shared by all machines and the names of containers ([`crate::routes`]).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holders(Arc<Mutex<HashMap<SocketAddr, String>>>);
+pub(crate) struct Holders(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// Every address something of ours keeps, with what that is.
+    addresses: Mutex<HashMap<SocketAddr, String>>,
+    /// Ports that are listened on only while no container wants them.
+    lodgers: Mutex<Lodgers>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lodgers {
+    listening: HashMap<u16, Vec<JoinHandle<()>>>,
+    /// Given up for a container.
+    evicted: HashSet<u16>,
+}
 
 impl Holders {
-    fn insert(&self, address: SocketAddr, description: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, description);
+    /// Tells that `address` is kept, and by what.
+    pub(crate) fn insert(&self, address: SocketAddr, description: String) {
+        self.addresses().insert(address, description);
     }
 
     fn remove(&self, address: SocketAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        self.addresses().remove(&address);
+        if self.lodgers().evicted.contains(&address.port()) {
+            self.0.freed.notify_one();
+        }
     }
 
     /// Who of ours stands in the way of `wanted`.
     fn describe(&self, wanted: SocketAddr) -> Option<String> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.addresses();
         let overlaps = |address: &SocketAddr| {
             let (ip, other) = (address.ip(), wanted.ip());
             address.port() == wanted.port()
@@ -52,6 +76,61 @@ impl Holders {
         };
         let (address, description) = held.iter().find(|(address, _)| overlaps(address))?;
         Some(format!("{description} has {address}"))
+    }
+
+    /// Lets what `open` starts listen on `port` until a container wants it. Whoever evicts waits for `open`, so that no
+    /// container ever meets a lodger that is half there.
+    ///
+    /// # Errors
+    ///
+    /// That of `open`.
+    pub(crate) fn lodge<E>(&self, port: u16, open: impl FnOnce() -> Result<Vec<JoinHandle<()>>, E>) -> Result<(), E> {
+        let mut lodgers = self.lodgers();
+        let tasks = open()?;
+        lodgers.evicted.remove(&port);
+        lodgers.listening.insert(port, tasks);
+        Ok(())
+    }
+
+    /// Whether `port` is a lodger's.
+    pub(crate) fn has_lodger(&self, port: u16) -> bool {
+        self.lodgers().listening.contains_key(&port)
+    }
+
+    /// Ends the lodger of `port`, if there is one.
+    pub(crate) fn dismiss(&self, port: u16) {
+        for task in self.lodgers().listening.remove(&port).into_iter().flatten() {
+            task.abort();
+        }
+    }
+
+    /// Frees `port` of its lodger; tells whether there was one.
+    async fn evict(&self, port: u16) -> bool {
+        let tasks = {
+            let mut lodgers = self.lodgers();
+            let Some(tasks) = lodgers.listening.remove(&port) else { return false };
+            lodgers.evicted.insert(port);
+            tasks
+        };
+        for task in tasks {
+            task.abort();
+            // The only outcome is that it was aborted; the port is free then.
+            let _ = task.await;
+        }
+        true
+    }
+
+    /// Returns when a container has given a port back that a lodger had before.
+    pub(crate) async fn freed(&self) {
+        self.0.freed.notified().await;
+    }
+
+    fn addresses(&self) -> MutexGuard<'_, HashMap<SocketAddr, String>> {
+        self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lodgers(&self) -> MutexGuard<'_, Lodgers> {
+        self.0.lodgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -185,7 +185,8 @@ fn delete_disks(home: &Home) -> Result<(), Failure> {
 
 /// Deletes what Rorqual put there and nothing else: `RORQUAL_HOME` may be a directory with more in it.
 fn delete_all(home: &Home) -> Result<(), Failure> {
-    let own = ["machines", "images", "bin", "run", "builds", "config.toml", "config.toml.new", "first-run-finished"];
+    let own =
+        ["machines", "images", "bin", "run", "builds", "https", "config.toml", "config.toml.new", "first-run-finished"];
     for name in own {
         remove(&home.root().join(name))?;
     }

@@ -38,6 +38,7 @@ pub(crate) struct ContainerSummary {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) state: String,
     pub(crate) status: String,
+    pub(crate) host_config: HostConfig,
     pub(crate) network_settings: SummaryNetworks,
     #[serde(deserialize_with = "nullable")]
     pub(crate) mounts: Vec<Mount>,

@@ -2,7 +2,7 @@
 
 use crate::{
     backend::contract::{SettingChoice, SettingKind, SettingValue, TakesEffect},
-    config::{CPUS, Config, DISK_GIB, MEMORY_MIB, MachineConfig},
+    config::{CPUS, Config, DISK_GIB, MEMORY_MIB, MachineConfig, PORTS},
 };
 
 /// A key of a settings file.
@@ -105,6 +105,70 @@ pub(super) fn config() -> Vec<Key> {
             kind: SettingKind::Switch,
             default: SettingValue::Switch(default.network.block_link_local),
             takes_effect: TakesEffect::MachineStart,
+        },
+        Key {
+            name: "proxy.http",
+            title: "Proxy for HTTP",
+            description: "The proxy for pulls by HTTP: http://, https:// or socks5://. Empty means what http_proxy said where the daemon was started; direct means none.",
+            kind: text("http://proxy.example.com:3128"),
+            default: word(""),
+            takes_effect: TakesEffect::MachineStart,
+        },
+        Key {
+            name: "proxy.https",
+            title: "Proxy for HTTPS",
+            description: "The same for pulls by HTTPS, which is nearly all of them.",
+            kind: text("http://proxy.example.com:3128"),
+            default: word(""),
+            takes_effect: TakesEffect::MachineStart,
+        },
+        Key {
+            name: "proxy.no_proxy",
+            title: "Without a proxy",
+            description: "What is asked directly: names, .domains and networks with commas between. Empty means what no_proxy said where the daemon was started.",
+            kind: text(".example.com,10.0.0.0/8"),
+            default: word(""),
+            takes_effect: TakesEffect::MachineStart,
+        },
+        Key {
+            name: "proxy.containers",
+            title: "Proxy for builds and containers",
+            description: "Builds and containers get the proxy in their environment. Docker takes it from its own config.json: the next `rorqual start` writes it there, login included, for Rorqual's socket alone.",
+            kind: SettingKind::Switch,
+            default: SettingValue::Switch(default.proxy.containers),
+            takes_effect: TakesEffect::MachineStart,
+        },
+        Key {
+            name: "routes.enabled",
+            title: "Names for containers",
+            description: "http://<container>.rorqual.localhost reaches port 80 of a container, or the port in its label dev.rorqual.http-port. Only this computer can use these names.",
+            kind: SettingKind::Switch,
+            default: SettingValue::Switch(default.routes.enabled),
+            takes_effect: TakesEffect::DaemonStart,
+        },
+        Key {
+            name: "routes.http_port",
+            title: "Port of the names",
+            description: "The port of localhost on which containers have names, by HTTP.",
+            kind: integer(&PORTS, ""),
+            default: SettingValue::Integer(default.routes.http_port.into()),
+            takes_effect: TakesEffect::DaemonStart,
+        },
+        Key {
+            name: "routes.https_port",
+            title: "Port of the names, by HTTPS",
+            description: "The same by HTTPS. Run `rorqual https trust` once, and browsers take its certificates.",
+            kind: integer(&PORTS, ""),
+            default: SettingValue::Integer(default.routes.https_port.into()),
+            takes_effect: TakesEffect::DaemonStart,
+        },
+        Key {
+            name: "routes.standard_ports",
+            title: "Names without a port",
+            description: "Serves the names on 80 and 443 too, where the system lets Rorqual listen there and while no container publishes them.",
+            kind: SettingKind::Switch,
+            default: SettingValue::Switch(default.routes.standard_ports),
+            takes_effect: TakesEffect::DaemonStart,
         },
         Key {
             name: "image.path",

@@ -3,12 +3,15 @@
 //! - `peer serve FIRST-LAST`: listens on every port of the range, IPv4 and IPv6. A connection that begins with
 //!   `send COUNT\n` gets that many bytes of the test pattern; any other is read to its end and answered with
 //!   `PORT COUNT SHA256\n`.
+//! - `peer http PORT`: a server of HTTP/1.1 that keeps connections ([`http`]).
 //! - `peer records FILE`: appends numbered lines to a file for ever, each followed by fsync and then said on standard
 //!   output. What was said must survive anything.
 //! - `peer send COUNT`: the test pattern on standard output.
 //! - `peer download ADDRESS COUNT`: has `serve` at the address send that many bytes; prints `COUNT SHA256`.
 //! - `peer upload ADDRESS COUNT`: sends as many and prints what `serve` answers.
 //! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it comes back.
+
+mod http;
 
 use std::{
     env,
@@ -29,13 +32,16 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", range] => serve(range),
+        ["http", port] => http::serve(port.parse()?),
         ["records", file] => records(file),
         ["download", address, count] => download(address, count),
         ["upload", address, count] => upload(address, count.parse()?),
         ["echo", address, count] => echo(address, count.parse()?),
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
-            bail!("usage: peer serve FIRST-LAST | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT")
+            bail!(
+                "usage: peer serve FIRST-LAST | http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT"
+            )
         }
     }
 }

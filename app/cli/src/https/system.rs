@@ -1,0 +1,136 @@
+//! The system's store as Debian and its relatives keep it: a directory of certificates, and a program that puts them where
+//! libraries look (update-ca-certificates(8)).
+
+use std::{fs, io, path::PathBuf, process::Command};
+
+use rustix::fs::{Access, access};
+
+use super::{Certificate, Outcome, quoted};
+use crate::failure::{Exit, Failure};
+
+const UPDATE: &str = "update-ca-certificates";
+/// Without it the links to a certificate that has gone stay.
+const CLEAN: &str = "--fresh";
+
+pub(super) struct SystemStore {
+    directory: PathBuf,
+    /// All trusted certificates in one file, as the program writes it.
+    bundle: PathBuf,
+}
+
+impl SystemStore {
+    pub(super) fn debian() -> Self {
+        Self {
+            directory: "/usr/local/share/ca-certificates".into(),
+            bundle: "/etc/ssl/certs/ca-certificates.crt".into(),
+        }
+    }
+
+    /// Whether programs trust the authority.
+    pub(super) fn has(&self, certificate: &Certificate) -> bool {
+        fs::read_to_string(&self.bundle).is_ok_and(|bundle| bundle.contains(certificate.pem.trim_end()))
+    }
+
+    /// Puts the authority in or takes it out, if that needs no rights we do not have.
+    pub(super) fn set(&self, certificate: &Certificate, trust: bool) -> Result<Outcome, Failure> {
+        let file = self.file(certificate);
+        if self.has(certificate) == trust && file.exists() == trust {
+            return Ok(Outcome::Done);
+        }
+        if !self.directory.is_dir() {
+            if !trust {
+                return Ok(Outcome::Done);
+            }
+            return Err(Failure::new(
+                Exit::Failed,
+                "trust-store-unknown",
+                format!(
+                    "this system keeps no certificates in {}, which is what Rorqual knows",
+                    self.directory.display()
+                ),
+                format!("add {} to its store of trust by hand", certificate.path.display()),
+            ));
+        }
+        if access(&self.directory, Access::WRITE_OK).is_err() {
+            return Ok(Outcome::Todo(self.command(certificate, trust)));
+        }
+        let changed = if trust { fs::write(&file, &certificate.pem) } else { fs::remove_file(&file) };
+        match changed {
+            Err(error) if trust || error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&format!("cannot change {}: {error}", file.display())));
+            }
+            _ => {}
+        }
+        update(trust)?;
+        Ok(Outcome::Done)
+    }
+
+    fn file(&self, certificate: &Certificate) -> PathBuf {
+        self.directory.join(format!("{}.crt", certificate.name.to_lowercase().replace(' ', "-")))
+    }
+
+    /// What somebody with rights runs.
+    fn command(&self, certificate: &Certificate, trust: bool) -> String {
+        let file = self.file(certificate).display().to_string();
+        let from = quoted(&certificate.path.display().to_string());
+        let steps = if trust {
+            format!("install -m 644 {from} {file} && {UPDATE}")
+        } else {
+            format!("rm -f {file} && {UPDATE} {CLEAN}")
+        };
+        format!("sudo sh -c {}", quoted(&steps))
+    }
+}
+
+fn update(trust: bool) -> Result<(), Failure> {
+    let output = Command::new(UPDATE)
+        .args((!trust).then_some(CLEAN))
+        .output()
+        .map_err(|error| failed(&format!("cannot run {UPDATE}: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(failed(&format!("{UPDATE} failed ({}): {}", output.status, said.trim())))
+}
+
+fn failed(message: &str) -> Failure {
+    Failure::new(Exit::Failed, "trust-failed", message, "mend that and try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate() -> Certificate {
+        Certificate {
+            name: "Rorqual local authority 1a2b3c4d".to_owned(),
+            fingerprint: String::new(),
+            pem: "-----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n".to_owned(),
+            path: "/home/a b/https/ca.pem".into(),
+        }
+    }
+
+    #[test]
+    fn without_rights_there_is_one_command() {
+        let store = SystemStore::debian();
+        assert_eq!(
+            store.command(&certificate(), true),
+            r"sudo sh -c 'install -m 644 '\''/home/a b/https/ca.pem'\'' /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates'"
+        );
+        assert_eq!(
+            store.command(&certificate(), false),
+            "sudo sh -c 'rm -f /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates --fresh'"
+        );
+    }
+
+    #[test]
+    fn what_programs_read_says_who_is_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = directory.path().join("bundle");
+        let store = SystemStore { directory: directory.path().to_owned(), bundle: bundle.clone() };
+        assert!(!store.has(&certificate()));
+        fs::write(&bundle, format!("other\n{}", certificate().pem)).unwrap();
+        assert!(store.has(&certificate()));
+    }
+}

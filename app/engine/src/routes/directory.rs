@@ -1,0 +1,112 @@
+//! Who knows the containers: one task. It asks the engine when somebody asks it, and keeps the answer until an event says
+//! that it is no longer true. While nobody has asked, nothing is watched.
+
+use std::{sync::Arc, time::Instant};
+
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use super::table::Table;
+use crate::backend::{
+    contract::Failure,
+    docker::{Docker, JsonLines, Query, model::ContainerSummary},
+    failure,
+};
+
+/// Questions that may wait.
+const QUESTIONS: usize = 64;
+/// What changes a container's name, state or address; all else stays with the engine.
+const CHANGES: [&str; 9] = ["create", "start", "die", "destroy", "rename", "pause", "unpause", "connect", "disconnect"];
+
+type Answer = Result<Arc<Table>, Failure>;
+
+/// What somebody wants to know.
+struct Question {
+    /// The list must not have been read before this.
+    not_before: Option<Instant>,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// The way to the task, which ends when the last one is dropped.
+#[derive(Clone)]
+pub(super) struct Directory(mpsc::Sender<Question>);
+
+impl Directory {
+    /// Starts the task; the engine is not asked yet.
+    pub(super) fn new(docker: Docker) -> Self {
+        let (sender, questions) = mpsc::channel(QUESTIONS);
+        tokio::spawn(Keeper { docker, events: None, known: None }.run(questions));
+        Self(sender)
+    }
+
+    /// The list as the engine's events left it.
+    pub(super) async fn known(&self) -> Answer {
+        self.ask(None).await
+    }
+
+    /// A list read from now on: for who was not found, since an event may be on its way.
+    pub(super) async fn fresh(&self) -> Answer {
+        self.ask(Some(Instant::now())).await
+    }
+
+    async fn ask(&self, not_before: Option<Instant>) -> Answer {
+        let ended = || failure::unexpected("the list of containers is no longer kept");
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Question { not_before, reply }).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+}
+
+struct Keeper {
+    docker: Docker,
+    events: Option<JsonLines>,
+    /// The list, and when it began to be read.
+    known: Option<(Instant, Arc<Table>)>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut questions: mpsc::Receiver<Question>) {
+        loop {
+            tokio::select! {
+                question = questions.recv() => {
+                    let Some(Question { not_before, reply }) = question else { return };
+                    // Who left needs no answer.
+                    let _ = reply.send(self.table(not_before).await);
+                }
+                event = next(&mut self.events) => {
+                    self.known = None;
+                    if !matches!(event, Ok(Some(_))) {
+                        self.events = None;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn table(&mut self, not_before: Option<Instant>) -> Answer {
+        if let Some((read, table)) = &self.known
+            && not_before.is_none_or(|not_before| *read >= not_before)
+        {
+            return Ok(Arc::clone(table));
+        }
+        // Watched before it is read, so that no change falls between.
+        if self.events.is_none() {
+            let filters = json!({"type": ["container", "network"], "event": CHANGES});
+            self.events = Some(self.docker.lines(&Query::new("/events", &[]).filters(&filters)).await?);
+        }
+        let read = Instant::now();
+        let summaries: Vec<ContainerSummary> =
+            self.docker.get(&Query::new("/containers/json", &[]).with("all", "1")).await?;
+        let table = Arc::new(Table::new(&summaries));
+        self.known = Some((read, Arc::clone(&table)));
+        Ok(table)
+    }
+}
+
+/// The next event; never, while none are watched.
+async fn next(events: &mut Option<JsonLines>) -> Result<Option<serde_json::Value>, Failure> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,227 @@
+//! The ports the names are served on. Two are always the same (`http_port`, `https_port` of the settings); 80 and 443
+//! are taken besides where the system lets us, and left to a container that publishes them for as long as it does.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::errno::Errno;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::sleep,
+};
+
+use super::{
+    DOMAIN, Scheme,
+    serve::{Arrival, Server},
+    tls::Tls,
+    url,
+};
+use crate::{
+    api,
+    backend::docker::Docker,
+    config::RoutesConfig,
+    home::{Home, MachineName},
+    ports::{self, Holders, Outcome},
+};
+
+/// Connections at once; further ones wait to be accepted.
+const CONNECTIONS: usize = 1024;
+/// Pause before accepting again when the system has no descriptor left: the connection stays queued meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Both, for a name leads to either.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// The names of the default machine's containers, served. Dropping it closes the ports.
+pub(crate) struct Routes {
+    shared: Arc<Shared>,
+    /// What listens on the ports of the settings, and what takes 80 and 443 back.
+    tasks: Vec<JoinHandle<()>>,
+    problems: Vec<String>,
+    fixed: Vec<(Scheme, u16)>,
+}
+
+struct Shared {
+    server: Arc<Server>,
+    tls: Arc<Tls>,
+    holders: Holders,
+    places: Arc<Semaphore>,
+    /// Those of 80 and 443 that listen; a container may have taken one since.
+    standard: Mutex<Vec<Scheme>>,
+}
+
+impl Routes {
+    /// Listens as `config` says. What cannot be listened on is told by [`Routes::describe`].
+    pub(crate) async fn open(home: &Home, config: &RoutesConfig, holders: Holders) -> Self {
+        let vsock_socket = home.machine(&MachineName::default()).vsock_socket();
+        let shared = Arc::new(Shared {
+            server: Arc::new(Server::new(Docker::at(home.docker_socket()), &vsock_socket)),
+            tls: Arc::new(Tls::new(home.clone())),
+            holders,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            standard: Mutex::default(),
+        });
+        let mut routes = Self { shared, tasks: Vec::new(), problems: Vec::new(), fixed: Vec::new() };
+        if !config.enabled {
+            return routes;
+        }
+        for (scheme, port) in [(Scheme::Http, config.http_port), (Scheme::Https, config.https_port)] {
+            routes.open_fixed(scheme, port).await;
+        }
+        if config.standard_ports {
+            routes.shared.open_standard();
+            let shared = Arc::clone(&routes.shared);
+            routes.tasks.push(tokio::spawn(async move {
+                loop {
+                    shared.holders.freed().await;
+                    shared.open_standard();
+                }
+            }));
+        }
+        routes
+    }
+
+    async fn open_fixed(&mut self, scheme: Scheme, port: u16) {
+        match self.shared.listen(port).await {
+            Ok(listeners) => {
+                for (listener, address) in listeners {
+                    let name = format!("Rorqual itself, for {}", url(scheme, DOMAIN, port));
+                    self.shared.holders.insert(address, name);
+                    self.tasks.push(self.shared.serve(listener, scheme, port));
+                }
+                self.fixed.push((scheme, port));
+            }
+            Err(reason) => {
+                let key = format!("{}_port", scheme.as_str());
+                let problem = format!(
+                    "containers have no names on port {port}: {reason}; free it, or set another {key} in [routes] of \
+                     config.toml, and restart the daemon with `rorqual quit`"
+                );
+                tracing::warn!("{problem}");
+                self.problems.push(problem);
+            }
+        }
+    }
+
+    /// Where the names are, now.
+    pub(crate) fn describe(&self) -> api::Routes {
+        let standard = self.shared.standard();
+        let at = |scheme: Scheme| {
+            let fixed = self.fixed.iter().find(|(of, _)| *of == scheme).map(|(_, port)| *port);
+            let port = if standard.contains(&scheme) { Some(scheme.standard_port()) } else { fixed };
+            port.map(|port| url(scheme, DOMAIN, port)).unwrap_or_default()
+        };
+        api::Routes { http: at(Scheme::Http), https: at(Scheme::Https), problem: self.problems.join("; ") }
+    }
+}
+
+impl Drop for Routes {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for scheme in [Scheme::Http, Scheme::Https] {
+            self.shared.holders.dismiss(scheme.standard_port());
+        }
+    }
+}
+
+impl Shared {
+    /// Which of 80 and 443 are ours now.
+    fn standard(&self) -> Vec<Scheme> {
+        let mut standard = self.standard.lock().unwrap_or_else(PoisonError::into_inner);
+        standard.retain(|scheme| self.holders.has_lodger(scheme.standard_port()));
+        standard.clone()
+    }
+
+    /// Takes 80 and 443 where that works; where it does not, nobody is worse off than without.
+    fn open_standard(self: &Arc<Self>) {
+        let have = self.standard();
+        for scheme in [Scheme::Http, Scheme::Https] {
+            if have.contains(&scheme) {
+                continue;
+            }
+            let port = scheme.standard_port();
+            let opened = self.holders.lodge(port, || {
+                let listeners = both(|address| ports::open(SocketAddr::new(address, port)))?;
+                Ok::<_, io::Error>(listeners.into_iter().map(|listener| self.serve(listener, scheme, port)).collect())
+            });
+            match opened {
+                Ok(()) => self.standard.lock().unwrap_or_else(PoisonError::into_inner).push(scheme),
+                Err(error) => tracing::debug!("containers have no names on port {port}: {error}"),
+            }
+        }
+    }
+
+    /// Listens on a port of both loopback addresses, or of neither: a name must not lead to somebody else by one of them.
+    async fn listen(&self, port: u16) -> Result<Vec<(TcpListener, SocketAddr)>, String> {
+        let mut listeners = Vec::new();
+        for address in LOOPBACK {
+            let requested = if address.is_ipv6() { "::" } else { "0.0.0.0" };
+            match ports::listen(SocketAddr::new(address, port), requested, &self.holders).await {
+                Outcome::Listening(listener, address) => listeners.push((listener, address)),
+                Outcome::NotNeeded(note) => tracing::debug!("{note}"),
+                Outcome::Refused(reason) => return Err(reason),
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// Accepts connections until aborted; those that are there go on.
+    fn serve(self: &Arc<Self>, listener: TcpListener, scheme: Scheme, port: u16) -> JoinHandle<()> {
+        let (server, tls) = (Arc::clone(&self.server), Arc::clone(&self.tls));
+        let places = Arc::clone(&self.places);
+        tokio::spawn(async move {
+            // The places are never closed.
+            while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+                match listener.accept().await {
+                    Ok((stream, client)) => {
+                        let arrival = Arrival { client: client.ip(), scheme, port };
+                        tokio::spawn(carry(stream, arrival, Arc::clone(&server), Arc::clone(&tls), place));
+                    }
+                    Err(error) => {
+                        tracing::warn!("cannot accept a connection on port {port}: {error}");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Listens on both loopback addresses, or on the one of IPv4 where there is no other.
+fn both(open: impl Fn(IpAddr) -> io::Result<TcpListener>) -> io::Result<Vec<TcpListener>> {
+    let [v4, v6] = LOOPBACK;
+    let mut listeners = vec![open(v4)?];
+    match open(v6) {
+        Ok(listener) => listeners.push(listener),
+        Err(error) if is_without_ipv6(&error) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(listeners)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
+}
+
+/// Serves one connection; its place is free when it ends.
+async fn carry(stream: TcpStream, arrival: Arrival, server: Arc<Server>, tls: Arc<Tls>, _place: OwnedSemaphorePermit) {
+    // Each part of an answer is passed on at once; refused only where the client has gone.
+    let _ = stream.set_nodelay(true);
+    let ended = match arrival.scheme {
+        Scheme::Http => server.connection(stream, arrival).await.map_err(|error| error.to_string()),
+        Scheme::Https => match tls.accept(stream).await {
+            Ok(stream) => server.connection(stream, arrival).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection of {} to port {} ended: {error}", arrival.client, arrival.port);
+    }
+}

@@ -1,0 +1,59 @@
+//! Names for containers: `http://<container>.rorqual.localhost` reaches port 80 of a running container (or the port its
+//! label `dev.rorqual.http-port` names), `<service>.<project>.rorqual.localhost` a service of compose, and
+//! `rorqual.localhost` itself lists all of them. HTTPS has a local authority ([`authority`]).
+//!
+//! ```text
+//! doors ─ accepts on loopback ─► serve ─ guard, names ─► directory (one task: the engine's list, kept by its events)
+//!   └ tls (by name)                └ upstream ─ vsock ─► the guest's forwarded streams ─► container
+//! ```
+//!
+//! Nothing is asked of the engine until the first request; from then on its events say when the list is no longer true.
+
+pub mod authority;
+mod directory;
+mod doors;
+mod guard;
+mod headers;
+mod names;
+mod pages;
+mod serve;
+mod table;
+mod tls;
+mod upstream;
+
+pub(crate) use doors::Routes;
+pub use names::DOMAIN;
+
+/// How a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// As in an address.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port an address need not name (RFC 9110 §4.2).
+    fn standard_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// The address of `host` on `port`.
+fn url(scheme: Scheme, host: &str, port: u16) -> String {
+    if port == scheme.standard_port() {
+        format!("{}://{host}/", scheme.as_str())
+    } else {
+        format!("{}://{host}:{port}/", scheme.as_str())
+    }
+}

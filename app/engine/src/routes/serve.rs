@@ -1,0 +1,299 @@
+//! One connection's requests: who is meant, whether it may be asked, and what comes back.
+
+use std::{convert::Infallible, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use http_body_util::BodyExt;
+use hyper::{
+    Method, Request, Response, StatusCode, Uri, Version,
+    body::Incoming,
+    header::{HOST, HeaderValue, UPGRADE},
+    http::uri::Authority,
+    server::conn::http1,
+    service::service_fn,
+    upgrade::OnUpgrade,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    DOMAIN, Scheme,
+    directory::Directory,
+    guard, headers,
+    names::{self, Wanted},
+    pages::{self, Answer, Problem},
+    table::{Entry, PORT_LABEL, Table},
+    upstream::{self, ConnectError, Upstream},
+    url,
+};
+use crate::{
+    backend::{contract::Failure, docker::Docker},
+    splice::{self, Direction},
+};
+
+/// The largest head of a request, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+/// Fields of a request's head.
+const MAX_FIELDS: usize = 128;
+/// A head takes no longer; a connection between requests is closed after this, too.
+const HEAD_LIMIT: Duration = Duration::from_mins(1);
+
+/// What all connections share.
+pub(super) struct Server {
+    directory: Directory,
+    upstream: Upstream,
+}
+
+/// How a connection came.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) client: IpAddr,
+    pub(super) scheme: Scheme,
+    /// The port it was made to.
+    pub(super) port: u16,
+}
+
+impl Server {
+    /// Of the machine behind a vsock socket, whose engine is behind `docker`.
+    pub(super) fn new(docker: Docker, vsock_socket: &Path) -> Self {
+        Self { directory: Directory::new(docker), upstream: upstream::client(vsock_socket) }
+    }
+
+    /// Serves a connection to its end.
+    ///
+    /// # Errors
+    ///
+    /// What ended it early: a client that left or does not speak HTTP.
+    pub(super) async fn connection(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        arrival: Arrival,
+    ) -> Result<(), hyper::Error> {
+        let service = service_fn(|request| {
+            let server = Arc::clone(self);
+            async move { Ok::<_, Infallible>(server.answer(request, arrival).await) }
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_LIMIT)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(MAX_FIELDS)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+            .await
+    }
+
+    async fn answer(&self, request: Request<Incoming>, arrival: Arrival) -> Answer {
+        let list = url(arrival.scheme, DOMAIN, arrival.port);
+        let asked = request.headers().clone();
+        let answered = match wanted(&request, &list) {
+            Err(problem) => Err(problem),
+            Ok((Wanted::List, _)) => self.list(&request, arrival).await,
+            Ok((Wanted::Container(name), host)) => self.ask(request, &name, &host, arrival).await,
+        };
+        answered.unwrap_or_else(|problem| problem.answer(&asked, &list))
+    }
+
+    async fn list(&self, request: &Request<Incoming>, arrival: Arrival) -> Result<Answer, Problem> {
+        if request.uri().path() != "/" {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here but the list", ""));
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let message = "the list can only be read";
+            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message, ""));
+        }
+        let table = self.directory.fresh().await.map_err(no_engine)?;
+        Ok(pages::list(request.headers(), &table.running(), arrival.scheme, arrival.port))
+    }
+
+    /// Passes a request on to a container, and its answer back.
+    async fn ask(
+        &self,
+        mut request: Request<Incoming>,
+        name: &str,
+        host: &Authority,
+        arrival: Arrival,
+    ) -> Result<Answer, Problem> {
+        let mut table = self.directory.known().await.map_err(no_engine)?;
+        if table.find(name).and_then(Entry::target).is_none() {
+            // It may have started a moment ago, and its event be on its way.
+            table = self.directory.fresh().await.map_err(no_engine)?;
+        }
+        let entry = table.find(name).ok_or_else(|| unknown(name))?;
+        let target = entry.target().ok_or_else(|| cannot_answer(entry))?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let uri = format!("http://{target}{path}").parse::<Uri>();
+        *request.uri_mut() =
+            uri.map_err(|error| bad_request(format!("the address of the request is not one: {error}")))?;
+        *request.version_mut() = Version::HTTP_11;
+        let upgrade = headers::upgrade(request.headers());
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        headers::pass_on(request.headers_mut(), upgrade);
+        headers::tell_sender(request.headers_mut(), arrival.client, arrival.scheme);
+        if let Ok(host) = HeaderValue::from_str(host.as_str()) {
+            request.headers_mut().insert(HOST, host);
+        }
+        match self.upstream.request(request).await {
+            Ok(answer) => Ok(pass_back(answer, client)),
+            Err(error) => match ConnectError::of(&error) {
+                Some(ConnectError::Container(reason)) => {
+                    // What it is now says why, if it changed under the request.
+                    let now = self.directory.fresh().await.unwrap_or(table);
+                    Err(does_not_listen(&now, name, reason))
+                }
+                Some(error) => Err(Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "machine-unreachable",
+                    error.to_string(),
+                    "see `rorqual status`",
+                )),
+                None => Err(Problem::new(
+                    StatusCode::BAD_GATEWAY,
+                    "container-broke-off",
+                    format!(
+                        "the container {name} ended the connection without an answer in HTTP ({})",
+                        crate::error::root_cause(&error)
+                    ),
+                    format!(
+                        "see `docker logs {name}`; if it speaks HTTP at another port, name that in its label {PORT_LABEL}"
+                    ),
+                )),
+            },
+        }
+    }
+}
+
+/// Hands a container's answer to the client; after an upgrade the bytes of both.
+fn pass_back(mut answer: Response<Incoming>, client: Option<OnUpgrade>) -> Answer {
+    let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = answer.headers().get(UPGRADE).filter(|_| switched).cloned();
+    if let (true, Some(client)) = (switched, client) {
+        tokio::spawn(join(client, hyper::upgrade::on(&mut answer)));
+    }
+    headers::pass_on(answer.headers_mut(), protocol);
+    *answer.version_mut() = Version::HTTP_11;
+    answer.map(BodyExt::boxed)
+}
+
+/// Carries what follows an upgrade, until both directions ended.
+async fn join(client: OnUpgrade, container: OnUpgrade) {
+    let joined = async {
+        let (client, container) = tokio::try_join!(client, container).map_err(std::io::Error::other)?;
+        let (mut client_reader, mut client_writer) = tokio::io::split(TokioIo::new(client));
+        let (mut reader, mut writer) = tokio::io::split(TokioIo::new(container));
+        splice::both_ways((&mut client_reader, &mut client_writer), (&mut reader, &mut writer), Direction::default())
+            .await
+    };
+    if let Err(error) = joined.await {
+        tracing::debug!("an upgraded connection to a container ended: {error}");
+    }
+}
+
+/// Who is meant, and under which name; refuses names of somewhere else and pages of somewhere else.
+fn wanted(request: &Request<Incoming>, list: &str) -> Result<(Wanted, Authority), Problem> {
+    if *request.method() == Method::CONNECT {
+        let message = "this is no proxy for other connections";
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message, ""));
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
+        // What a request's target says goes before the field (RFC 9112 §3.2.2).
+        (Some(authority), ..) => Some(authority.clone()),
+        (None, Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
+        _ => None,
+    };
+    let host: Authority = host.ok_or_else(|| bad_request("the request names no host, or several"))?;
+    let foreign = || {
+        Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "name-foreign",
+            format!("{} is not a name that is served here", host.host()),
+            format!("containers are at <container>.{DOMAIN}; all of them at {list}"),
+        )
+    };
+    let wanted = names::wanted(host.host()).ok_or_else(foreign)?;
+    if guard::is_foreign(request.method(), request.headers()) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "origin-foreign",
+            "a page of another site asked for this, and only pages of this computer may",
+            "open the address itself, or publish the container's port with -p and use that",
+        ));
+    }
+    Ok((wanted, host))
+}
+
+fn bad_request(message: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad-request", message, "")
+}
+
+fn no_engine(failure: Failure) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "engine-not-running",
+        failure.message,
+        "start the machine with `rorqual start`",
+    )
+}
+
+fn unknown(name: &str) -> Problem {
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "container-unknown",
+        format!("there is no container named {name}"),
+        "see the names with `docker ps -a`; a service of compose is at <service>.<project>",
+    )
+}
+
+/// Why a container that is there has no place to connect to.
+fn cannot_answer(entry: &Entry) -> Problem {
+    let name = &entry.name;
+    let of = |code, message: String, fix: String| Problem::new(StatusCode::BAD_GATEWAY, code, message, fix);
+    if entry.state == "paused" {
+        return of(
+            "container-paused",
+            format!("the container {name} is paused"),
+            format!("let it go on with `docker unpause {name}`"),
+        );
+    }
+    if !entry.runs() {
+        return of(
+            "container-stopped",
+            format!("the container {name} is not running (it is {})", entry.state),
+            format!("start it with `docker start {name}`; why it ended may be in `docker logs {name}`"),
+        );
+    }
+    if let Err(label) = &entry.port {
+        return of(
+            "label-invalid",
+            format!("the label {PORT_LABEL} of the container {name} is {label:?}, which is no port"),
+            "make the container anew with a number from 1 to 65535 there".to_owned(),
+        );
+    }
+    of(
+        "container-without-network",
+        format!("the container {name} has no network"),
+        format!("connect it to one with `docker network connect bridge {name}`"),
+    )
+}
+
+/// The container was there and refused.
+fn does_not_listen(now: &Table, name: &str, reason: &str) -> Problem {
+    let Some(entry) = now.find(name) else { return unknown(name) };
+    let (Some(_), Ok(port)) = (entry.target(), &entry.port) else { return cannot_answer(entry) };
+    let others: Vec<String> =
+        entry.exposed.iter().filter(|exposed| *exposed != port).map(ToString::to_string).collect();
+    let hint = match others.as_slice() {
+        [] => format!("or set its label to the port it listens on: `docker run --label {PORT_LABEL}=…`"),
+        ports => format!(
+            "or set its label, its image names the port {}: `docker run --label {PORT_LABEL}={}`",
+            ports.join(" and "),
+            ports[0]
+        ),
+    };
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "container-not-listening",
+        format!("the container {} runs, but nothing in it answers at port {port} ({reason})", entry.name),
+        format!("wait until its program has started (`docker logs {}`), {hint}", entry.name),
+    )
+}
