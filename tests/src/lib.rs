@@ -7,10 +7,12 @@
 //! Nothing here knows how Rorqual works inside; only the fault tests look for its processes ([`processes`]).
 
 pub mod command;
+pub mod datagram;
 pub mod docker;
 pub mod document;
 pub mod machine;
 pub mod material;
+pub mod namespace;
 pub mod processes;
 pub mod pseudo_terminal;
 pub mod series;

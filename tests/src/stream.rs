@@ -39,6 +39,16 @@ pub fn port_behind(address: SocketAddr) -> Result<u16> {
     port.with_context(|| format!("{address} answered {answer:?}"))
 }
 
+/// The address the peer behind `address` sees us with.
+pub fn who(address: SocketAddr) -> Result<String> {
+    let mut stream = connect(address)?;
+    stream.write_all(b"who?\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).with_context(|| format!("reading from {address}"))?;
+    ensure!(!answer.is_empty(), "{address} closed without an answer");
+    Ok(answer)
+}
+
 /// Whether a connection to `address` is refused.
 pub fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, STALL).is_err()

@@ -12,6 +12,7 @@ use rorqual_tests::{
     Container, Machine, Run,
     docker::unique,
     eventually, eventually_ok, material,
+    namespace::Namespace,
     stream::{self, Pattern, checksum},
     suite, tests,
 };
@@ -197,57 +198,13 @@ fn images_go_to_and_come_from_a_registry_on_the_host(machine: &Machine) -> Resul
     Ok(())
 }
 
-/// A network namespace with a server in it, reached over a link of its own.
-struct Namespace(String);
-
-impl Namespace {
-    const ADDRESS: &str = "10.213.199.2";
-
-    fn new() -> Result<Self> {
-        let namespace = Self(format!("rq{}", std::process::id()));
-        let name = &namespace.0;
-        for line in [
-            format!("netns add {name}"),
-            format!("link add {name}a type veth peer name eth0 netns {name}"),
-            format!("address add 10.213.199.1/24 dev {name}a"),
-            format!("link set {name}a up"),
-            format!("-n {name} address add {}/24 dev eth0", Self::ADDRESS),
-            format!("-n {name} link set eth0 up"),
-            format!("-n {name} link set lo up"),
-        ] {
-            Command::new("ip").args(line.split_whitespace()).run()?.success()?;
-        }
-        Ok(namespace)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "del", &format!("{}a", self.0)]).run();
-        let _ = Command::new("ip").args(["netns", "del", &self.0]).run();
-    }
-}
-
 fn a_server_at_another_address_of_the_host_is_reached(machine: &Machine) -> Result<()> {
     let name = "a_server_at_another_address_of_the_host_is_reached";
-    if !nix::unistd::getuid().is_root() {
-        suite::skip(name, "network namespaces with links need root");
-        return Ok(());
-    }
-    let namespace = match Namespace::new() {
-        Ok(namespace) => namespace,
-        Err(error) => {
-            suite::skip(name, &format!("{error:#}"));
-            return Ok(());
-        }
-    };
-    let mut command = Command::new("ip");
-    command
-        .args(["netns", "exec", &namespace.0])
-        .arg(machine.programs().join("rorqual-test-peer"))
-        .args(["serve", "80"]);
+    let Some(namespace) = Namespace::for_test(name, 199) else { return Ok(()) };
+    let mut command = namespace.command();
+    command.arg(machine.programs().join("rorqual-test-peer")).args(["serve", "80"]);
     let _server = Server::start(command)?;
-    let address = format!("{}:80", Namespace::ADDRESS);
+    let address = format!("{}:80", namespace.address());
     let container = Container::sleeping(machine, "")?;
     let answer = eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1000"]))?;
     ensure!(answer.starts_with("80 1000 "), "{answer}");

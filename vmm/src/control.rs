@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,8 +15,10 @@ use serde_json::{Value, json};
 use tracing::{debug, error};
 
 use crate::confinement::{self, Thread};
+use crate::descriptors::Receiver;
 use crate::error::{ErrorCode, Failure};
 use crate::machine::Machine;
+use crate::net::publications::Publisher;
 
 /// No request is longer.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
@@ -32,6 +36,9 @@ enum Request {
     Resume {},
     Save { directory: PathBuf },
     SetBalloon { bytes: u64 },
+    PublishDatagrams { id: u64, to: SocketAddr },
+    PublishConnection { id: u64, to: SocketAddr },
+    EndPublication { id: u64 },
 }
 
 /// The socket before anyone is served. Connections wait.
@@ -120,7 +127,8 @@ pub(crate) fn is_request(line: &str) -> bool {
 }
 
 fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
-    let mut requests = BufReader::new(connection);
+    let mut requests = BufReader::new(Receiver::new(connection));
+    let mut publisher = None;
     let mut line = String::new();
     loop {
         line.clear();
@@ -141,6 +149,20 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             Ok(Request::Resume {}) => answer(connection, machine.resume().map(|()| json!({})))?,
             Ok(Request::Save { directory }) => answer(connection, save(machine, connection, &directory))?,
             Ok(Request::SetBalloon { bytes }) => answer(connection, machine.set_balloon(bytes))?,
+            Ok(Request::PublishDatagrams { id, to }) => {
+                let published = published(machine, &mut publisher, requests.get_mut())
+                    .and_then(|(publisher, socket)| Ok(publisher.datagrams(id, socket, to)?));
+                answer(connection, published.map(|()| json!({})))?;
+            }
+            Ok(Request::PublishConnection { id, to }) => {
+                let published = published(machine, &mut publisher, requests.get_mut())
+                    .and_then(|(publisher, socket)| Ok(publisher.connection(id, socket, to)?));
+                answer(connection, published.map(|()| json!({})))?;
+            }
+            Ok(Request::EndPublication { id }) => {
+                let ended = publisher.as_ref().map_or(Ok(()), |publisher: &Publisher| publisher.end(id));
+                answer(connection, ended.map(|()| json!({})).map_err(Failure::from))?;
+            }
             Ok(Request::Kill {}) => {
                 // Answered first: the machine may be gone before this thread runs again.
                 answer(connection, Ok(json!({})))?;
@@ -155,6 +177,22 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             }
         }
     }
+}
+
+/// The connection's publisher, made at its first use, and the socket that came with a request.
+fn published<'a>(
+    machine: &Machine,
+    publisher: &'a mut Option<Publisher>,
+    received: &mut Receiver<'_>,
+) -> Result<(&'a Publisher, OwnedFd), Failure> {
+    let socket = received.take().ok_or_else(|| {
+        Failure::new(ErrorCode::ConfigInvalid, "the request needs a socket, passed with its line (SCM_RIGHTS)")
+    })?;
+    let publisher = match publisher {
+        Some(publisher) => publisher,
+        None => publisher.insert(machine.publisher()?),
+    };
+    Ok((publisher, socket))
 }
 
 /// Saves the machine, telling how far it has come. A caller that goes away cancels it.
@@ -207,6 +245,9 @@ mod tests {
         assert!(serde_json::from_str::<Request>(r#"{"command":"save"}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":4096}"#).is_ok());
         assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":-1}"#).is_err());
+        let publish = r#"{"command":"publish-datagrams","id":7,"to":"[fd00::2]:53"}"#;
+        assert!(serde_json::from_str::<Request>(publish).is_ok());
+        assert!(serde_json::from_str::<Request>(&publish.replace(":53", "")).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"state","x":1}"#).is_err());
         assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
     }

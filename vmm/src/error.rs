@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::devices::block::DiskError;
 use crate::devices::vsock::VsockError;
 use crate::hypervisor::HypervisorError;
+use crate::net::publications::PublishError;
 
 /// The kind of a failure, for programs. The contract is in docs/architecture.md.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -74,6 +75,16 @@ impl std::error::Error for Failure {}
 impl From<HypervisorError> for Failure {
     fn from(error: HypervisorError) -> Self {
         Self::new(ErrorCode::AcceleratorUnusable, error.to_string())
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        let code = match error {
+            PublishError::Target(_) => ErrorCode::ConfigInvalid,
+            PublishError::Busy | PublishError::Still => ErrorCode::NotPossible,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod confinement;
 pub mod console;
 pub mod console_log;
 pub mod control;
+mod descriptors;
 pub mod devices;
 pub mod error;
 #[doc(hidden)]

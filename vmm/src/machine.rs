@@ -34,6 +34,7 @@ use crate::error::{ErrorCode, Failure};
 use crate::kvm::guest::KvmGuest;
 use crate::net::gateway::{self, Gateway};
 use crate::net::network::{GUEST_MAC, MTU, Network, Subnet4};
+use crate::net::publications::{Publisher, Publishers};
 use crate::net::routes::Routes;
 use crate::signals;
 use crate::snapshot;
@@ -231,6 +232,8 @@ pub struct Machine {
     config: Config,
     started: Instant,
     devices: Vec<Device>,
+    /// Of the network card's gateway; none without a card.
+    publishers: Option<Publishers>,
     progress: Mutex<Course>,
     guest: OnceLock<Guest>,
     /// Held while the machine is paused, saved or resumed: one at a time.
@@ -280,10 +283,11 @@ fn start(mut config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Ev
     // First: it tells two monitors of one machine apart before anything is touched.
     let listening = ControlSocket::bind(&config.control_socket)?;
     let console = GuestConsole::open(&config.console_log)?;
-    let (devices, attached) = make_devices(&mut config, &console)?;
+    let Devices { known: devices, attached, publishers } = make_devices(&mut config, &console)?;
     let machine = Arc::new(Machine {
         started: Instant::now(),
         devices,
+        publishers,
         progress: Mutex::new(Course { state: State::Starting, kill_asked: false, watchers: Vec::new(), end: None }),
         guest: OnceLock::new(),
         pausing: Mutex::new(()),
@@ -307,7 +311,11 @@ fn start(mut config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Ev
     Ok((machine, control, events))
 }
 
-type Devices = (Vec<Device>, Vec<GuestDevice>);
+struct Devices {
+    known: Vec<Device>,
+    attached: Vec<GuestDevice>,
+    publishers: Option<Publishers>,
+}
 
 fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, Failure> {
     let (mut devices, mut attached) = (Vec::new(), Vec::new());
@@ -345,23 +353,30 @@ fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, 
             add((Device { balloon: Some(size), ..known }, attached));
         }
     }
+    let mut publishers = None;
     if let Some(net) = &config.net {
         let saved = config.restore.as_deref().and_then(snapshot::network);
-        let (device, network, parameters) = make_network(&config.name, net, saved)?;
+        let Card { device, publishers: of_card, record, parameters } = make_network(&config.name, net, saved)?;
         add(Device::new("net", "net", device.statistics(), device));
-        config.network = Some(network);
+        publishers = Some(of_card);
+        config.network = Some(record);
         config.kernel.command_line = format!("{} {parameters}", config.kernel.command_line);
     }
-    Ok((devices, attached))
+    Ok(Devices { known: devices, attached, publishers })
 }
 
-/// The network card with its gateway, and what the guest finds of them on its command line.
+/// The network card with its gateway.
+struct Card {
+    device: NetDevice,
+    publishers: Publishers,
+    /// Its addresses, for a snapshot.
+    record: NetworkRecord,
+    /// What the guest finds of them on its command line.
+    parameters: String,
+}
+
 /// A saved guest keeps the addresses it has.
-fn make_network(
-    machine: &str,
-    net: &Net,
-    saved: Option<NetworkRecord>,
-) -> Result<(NetDevice, NetworkRecord, String), Failure> {
+fn make_network(machine: &str, net: &Net, saved: Option<NetworkRecord>) -> Result<Card, Failure> {
     let routes = Routes::of_host();
     let subnet = saved.as_ref().map(|saved| saved.subnet.as_str()).or(net.subnet.as_deref());
     let wanted = subnet.and_then(Subnet4::parse);
@@ -381,12 +396,20 @@ fn make_network(
         parameters = format!("{parameters} rorqual.search={}", search.join(","));
     }
     info!(guest = %network.v4.guest, gateway = %network.v4.gateway, "the machine's network");
-    let statistics = gateway.statistics();
+    let (statistics, publishers) = (gateway.statistics(), gateway.publishers());
     let device = NetDevice::new(Settings { mac: GUEST_MAC, mtu: MTU }, Box::new(gateway), Some(statistics));
-    Ok((device, record, parameters))
+    Ok(Card { device, publishers, record, parameters })
 }
 
 impl Machine {
+    /// Somebody who publishes ports of the guest.
+    pub(crate) fn publisher(&self) -> Result<Publisher, Failure> {
+        let publishers = self.publishers.as_ref().ok_or_else(|| {
+            Failure::new(ErrorCode::NotPossible, "this machine has no network card to publish ports by")
+        })?;
+        Ok(publishers.publisher())
+    }
+
     fn progress(&self) -> MutexGuard<'_, Course> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }

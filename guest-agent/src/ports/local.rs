@@ -11,10 +11,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tracing::debug;
 
+use super::local_datagrams;
 use super::request::{Protocol, PublishRequest};
 use crate::relay::{Endpoint, join};
 
@@ -28,18 +29,15 @@ impl Drop for LocalListener {
     }
 }
 
-/// Listens in the guest for a port about to be published. `None`: the address is the host's and not the guest's, or the port is none
-/// of TCP's.
+/// Listens in the guest for a port about to be published. `None`: the address is the host's and not the guest's.
 ///
 /// # Errors
 /// Somebody in the guest has the port, or it cannot be listened on; the text is for the user.
 pub(super) fn listen_locally(request: &PublishRequest) -> Result<Option<LocalListener>, String> {
-    if !matches!(request.protocol, Protocol::Tcp) {
-        return Ok(None);
-    }
     let address = SocketAddr::new(request.host_address, request.host_port);
-    let listener = match bound(address) {
-        Ok(socket) => TcpListener::from_std(std::net::TcpListener::from(socket)),
+    let target = SocketAddr::new(request.container_address, request.container_port);
+    let served = match bound(request.protocol, address) {
+        Ok(socket) => serve_at(request.protocol, socket, target),
         Err(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => return Ok(None),
         Err(Errno::EADDRINUSE) => {
             return Err(format!(
@@ -47,25 +45,40 @@ pub(super) fn listen_locally(request: &PublishRequest) -> Result<Option<LocalLis
             ));
         }
         Err(errno) => return Err(format!("the machine cannot listen on {address}: {errno}")),
-    }
-    .map_err(|error| format!("the machine cannot listen on {address}: {error}"))?;
-    let target = SocketAddr::new(request.container_address, request.container_port);
-    Ok(Some(LocalListener(tokio::spawn(serve(listener, target)))))
+    };
+    let task = served.map_err(|error| format!("the machine cannot listen on {address}: {error}"))?;
+    Ok(Some(LocalListener(task)))
 }
 
-/// A listening socket. An IPv6 one takes no IPv4: dockerd publishes the two apart.
-fn bound(address: SocketAddr) -> Result<OwnedFd, Errno> {
+fn serve_at(protocol: Protocol, socket: OwnedFd, target: SocketAddr) -> io::Result<JoinHandle<()>> {
+    Ok(match protocol {
+        Protocol::Tcp => tokio::spawn(serve(TcpListener::from_std(socket.into())?, target)),
+        Protocol::Udp => tokio::spawn(local_datagrams::serve(UdpSocket::from_std(socket.into())?, target)),
+    })
+}
+
+/// A socket that listens or, for UDP, is bound. An IPv6 one takes no IPv4: dockerd publishes the two apart.
+fn bound(protocol: Protocol, address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = match address.ip() {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
-    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    let kind = match protocol {
+        Protocol::Tcp => SockType::Stream,
+        Protocol::Udp => SockType::Datagram,
+    };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if protocol == Protocol::Tcp {
+        // Connections of the listener before may still be waiting for their end. Two sockets of UDP would share the port.
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&socket, Backlog::MAXCONN)?;
+    if protocol == Protocol::Tcp {
+        listen(&socket, Backlog::MAXCONN)?;
+    }
     Ok(socket)
 }
 
@@ -137,6 +150,10 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
         assert!(listen_locally(&request(address, address)).unwrap_err().contains("already in use"));
+        let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let udp = PublishRequest { protocol: Protocol::Udp, ..request(address, address) };
+        assert!(listen_locally(&udp).unwrap_err().contains("already in use"));
         let elsewhere: SocketAddr = "192.0.2.1:8080".parse().unwrap();
         assert!(listen_locally(&request(elsewhere, address)).unwrap().is_none());
     }

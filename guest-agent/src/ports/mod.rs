@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 mod local;
+mod local_datagrams;
 mod request;
 mod table;
 

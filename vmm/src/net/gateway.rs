@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,18 @@ use super::dns::{self, Client, Resolver};
 use super::flows::{Arrival, Flow, Flows, Kind, unreachable_by};
 use super::fragments::Fragments;
 use super::network::{Destination, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GUEST_MAC, MTU, Network};
+use super::publications::connections::Connections;
+use super::publications::datagrams::{Answer, Datagrams};
+use super::publications::sessions::Ends;
+use super::publications::{self, Publication, Publishers, Request, Requests};
 use super::sockets::{EVENTS, Sockets};
 use super::stats::{GatewayStatistics, count};
 use super::streams::{Streams, quoted_syn, reason_of};
-use super::tcp::{self, FlowId, Notice, Offloads, Readiness, Segment, Slice, Span, Splice};
+use super::tcp::{self, FlowId, Notice, Offloads, OpenError, Pair, Readiness, Segment, Slice, Span, Splice};
 use super::wire::{
     Arp, BROADCAST, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, ICMP, ICMPV6,
     Ip, Mac, RouterAdvertisement, Solicitation, TCP, UDP, Udp, Unreachable, advertise_neighbour, checksum,
-    solicitation, unreachable, write_ethernet, write_ip, write_udp_header,
+    solicitation, split, unreachable, word, write_ethernet, write_ip, write_udp_header,
 };
 use crate::devices::net::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
 
@@ -36,6 +40,8 @@ const REPLIES_MAX: usize = 256;
 const EVENT_ROUNDS: usize = 8;
 /// Headers of a frame that TCP is told from all else by: Ethernet, and the longest of IPv4.
 const HEADERS_BYTES: usize = ETHERNET_BYTES + 60;
+/// Longest packet of IPv6 that no router on its way may cut: larger ones are cut here (RFC 8200, section 5).
+const MTU_MIN_V6: usize = 1280;
 /// Least room worth offering to TCP.
 const TCP_ROOM_BYTES: usize = 128;
 
@@ -54,6 +60,13 @@ pub struct Gateway {
     flows: Flows,
     splice: Splice,
     streams: Streams,
+    requests: Arc<Requests>,
+    published: Datagrams,
+    connections: Connections,
+    /// Published ports have the next turn among datagrams.
+    published_next: bool,
+    /// Number of the next packet that is cut.
+    identification: u32,
     /// TCP has the next turn, before datagrams.
     tcp_next: bool,
     resolver: Resolver,
@@ -73,11 +86,17 @@ impl Gateway {
         let mut key = [0; 16];
         fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
         let settings = tcp::Settings { mtu: MTU, ..tcp::Settings::default() };
+        let requests = Arc::new(Requests::new(sockets.waker()));
         Ok(Self {
             accepts: Accepts::default(),
             sockets,
             splice: Splice::new(Instant::now(), &settings, key, connector),
             streams: Streams::new(network),
+            requests,
+            published: Datagrams::default(),
+            connections: Connections::default(),
+            published_next: false,
+            identification: 0,
             tcp_next: false,
             flows: Flows::new(FLOWS_MAX),
             resolver: Resolver::new(machine, &network, resolv_conf),
@@ -95,6 +114,11 @@ impl Gateway {
         Arc::clone(&self.statistics)
     }
 
+    /// Those who publish ports of the guest, on any thread.
+    pub fn publishers(&self) -> Publishers {
+        Publishers::new(Arc::clone(&self.requests))
+    }
+
     /// Takes a frame if it is a whole packet of TCP, without copying its payload.
     fn take_tcp(&mut self, frame: Span<'_, '_>, offload: &Offload, now: Instant) -> bool {
         let mut headers = [0; HEADERS_BYTES];
@@ -105,7 +129,7 @@ impl Gateway {
         if head.protocol != TCP || ethernet.source != GUEST_MAC || ethernet.destination != GATEWAY_MAC {
             return false;
         }
-        if !self.network.may_send_from(head.source) {
+        if !self.network.may_send_from(head.source) && !self.is_published_flow(&head, &headers) {
             return false;
         }
         let segment = Segment {
@@ -119,6 +143,14 @@ impl Gateway {
         };
         self.splice.receive(now, &segment, &mut self.streams);
         true
+    }
+
+    /// Whether a segment belongs to a flow that was opened for a client of a published port: its source is then the container's own address.
+    fn is_published_flow(&self, head: &Head, headers: &[u8]) -> bool {
+        let ports = headers.get(ETHERNET_BYTES + head.header_bytes..).unwrap_or_default();
+        let (Some(source), Some(destination)) = (word(ports, 0), word(ports, 2)) else { return false };
+        let guest = SocketAddr::new(head.source, source);
+        self.splice.has_flow(&Pair { guest, remote: SocketAddr::new(head.destination, destination) })
     }
 
     /// Takes any other frame.
@@ -145,7 +177,8 @@ impl Gateway {
         if packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && packet.protocol == UDP {
             return self.answer_dhcp(&packet);
         }
-        if !self.network.may_send_from(packet.source) {
+        let published = packet.protocol == UDP && self.published.has_container(packet.source);
+        if !published && !self.network.may_send_from(packet.source) {
             // What a guest says to its link from its own address of the link is for no router.
             let own = matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local() || source.is_unspecified());
             if !own {
@@ -243,6 +276,17 @@ impl Gateway {
         let Some(datagram) = Udp::read(packet.payload) else { return count(&self.statistics.malformed) };
         let guest = SocketAddr::new(packet.source, datagram.source);
         let remote = SocketAddr::new(packet.destination, datagram.destination);
+        // Several of one size in one frame, or one.
+        let size = match offload.segmentation {
+            Segmentation::Udp => usize::from(offload.segment_bytes).max(1),
+            _ => datagram.payload.len().max(1),
+        };
+        if self.answer_client(Ends { container: guest, seen: remote }, datagram.payload, size, now) {
+            return;
+        }
+        if !self.network.may_send_from(packet.source) {
+            return count(&self.statistics.spoofed);
+        }
         let target = match self.network.destination(packet.destination) {
             Destination::Socket(target) => target,
             Destination::Gateway => match datagram.destination {
@@ -258,16 +302,31 @@ impl Gateway {
             Destination::Dropped => return,
         };
         let flow = Flow { kind: Kind::Udp, guest, remote };
-        // Several of one size in one frame, or one.
-        let size = match offload.segmentation {
-            Segmentation::Udp => usize::from(offload.segment_bytes),
-            _ => datagram.payload.len().max(1),
-        };
         if datagram.payload.is_empty() {
             return self.send(flow, target, &[], packet, now);
         }
         for part in datagram.payload.chunks(size) {
             self.send(flow, target, part, packet, now);
+        }
+    }
+
+    /// Sends what answers a client of a published port; false when it answers none.
+    fn answer_client(&mut self, ends: Ends, payload: &[u8], size: usize, now: Instant) -> bool {
+        let mut rest = payload;
+        loop {
+            let (datagram, after) = rest.split_at(size.min(rest.len()));
+            match self.published.answer(ends, datagram, now) {
+                Answer::Sent => {}
+                Answer::NoSession => return false,
+                Answer::Lost(error) => {
+                    tracing::debug!(container = %ends.container, client = %ends.seen, %error, "an answer is lost");
+                    count(&self.statistics.udp_lost);
+                }
+            }
+            if after.is_empty() {
+                return true;
+            }
+            rest = after;
         }
     }
 
@@ -425,6 +484,11 @@ impl Gateway {
         Transmit::Frame(ETHERNET_BYTES + packet.length, Offload { checksum, segmentation, segment_bytes })
     }
 
+    /// Whether datagrams may have come for the guest.
+    fn has_datagrams(&self) -> bool {
+        self.flows.has_arrivals() || self.published.has_arrivals()
+    }
+
     /// Queues a frame for the guest.
     fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Checksum>) {
         if self.replies.len() >= REPLIES_MAX {
@@ -433,6 +497,88 @@ impl Gateway {
         let mut frame = Frame::default();
         frame.checksum = write(&mut frame.bytes);
         self.replies.push_back(frame);
+    }
+
+    /// Does what those who publish have asked for.
+    fn take_requests(&mut self, now: Instant) {
+        while let Some(request) = self.requests.next() {
+            match request {
+                Request::Datagrams { publication, socket, to } => {
+                    if let Err(error) = self.published.publish(publication, socket, to, &mut self.sockets) {
+                        tracing::warn!(%to, %error, "datagrams are not carried to a published port");
+                    }
+                }
+                Request::Connection { publication, socket, to } => {
+                    if let Err(error) = self.open_connection(publication, socket, to, now) {
+                        tracing::debug!(%to, %error, "a connection is not carried to a published port");
+                    }
+                }
+                Request::End(ended, done) => {
+                    self.end_publications(|publication| *publication == ended);
+                    // Nobody waits any more: what was asked for is done all the same.
+                    let _ = done.send(());
+                }
+                Request::EndAll(publisher) => {
+                    self.end_publications(|publication| publication.is_of(publisher));
+                }
+            }
+        }
+    }
+
+    /// Opens a flow into the guest from the address of the client behind `socket`.
+    fn open_connection(
+        &mut self,
+        publication: Publication,
+        socket: OwnedFd,
+        to: SocketAddr,
+        now: Instant,
+    ) -> Result<(), OpenError> {
+        let socket = std::net::TcpStream::from(socket);
+        let first = publications::seen(socket.peer_addr()?, to, &self.network);
+        let mut names = std::iter::once(first).chain(publications::others(first, to, &self.network));
+        let free = |from: &SocketAddr| !self.splice.is_taken(&Pair { guest: to, remote: *from });
+        let from = names.find(free).ok_or(OpenError::Exists { from: first, to })?;
+        let epoll = self.sockets.epoll();
+        let adopt = |flow| tcp::TcpSocket::adopt(socket.into(), &epoll, flow);
+        let flow = self.splice.open(now, from, to, adopt)?;
+        let splice = &self.splice;
+        self.connections.add(publication, flow, |flow| splice.lives(flow));
+        Ok(())
+    }
+
+    fn end_publications(&mut self, ended: impl Fn(&Publication) -> bool) {
+        self.published.end(&ended);
+        for flow in self.connections.end(&ended) {
+            self.splice.abort(flow);
+        }
+    }
+
+    /// Makes frames of what came next for a published port.
+    fn next_published(&mut self, now: Instant) {
+        let Some((ends, datagram)) = self.published.next(&self.network, now) else { return };
+        let mut frame = Frame::default();
+        let checksum = write_udp_header(&mut frame.bytes, MACS, ends.seen, ends.container, datagram.len());
+        frame.bytes.extend(datagram);
+        frame.checksum = Some(checksum);
+        let packet_max = if ends.container.is_ipv4() { usize::from(MTU) } else { MTU_MIN_V6 };
+        if frame.bytes.len() <= ETHERNET_BYTES + packet_max {
+            return self.replies.push_back(frame);
+        }
+        complete_checksum(&mut frame);
+        self.identification = self.identification.wrapping_add(1);
+        let parts = split(&frame.bytes, packet_max, self.identification);
+        self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, checksum: None }));
+    }
+
+    /// Makes a frame of what came next for the guest, of its own flows and of published ports in turn.
+    fn next_datagram(&mut self, now: Instant) {
+        self.published_next = self.published.has_arrivals() && (self.published_next || !self.flows.has_arrivals());
+        if self.published_next {
+            self.published_next = false;
+            return self.next_published(now);
+        }
+        self.published_next = true;
+        self.next_arrival(now);
     }
 
     /// Makes a frame of what came next on a flow.
@@ -492,7 +638,7 @@ impl Backend for Gateway {
             for &(id, events) in &ready {
                 if let Some(flow) = FlowId::from_token(id) {
                     self.splice.host_event(now, flow, Readiness::from_epoll(events));
-                } else if !self.flows.readable(id) {
+                } else if !self.flows.readable(id) && !self.published.readable(id) {
                     self.resolver.readable(id, &mut self.sockets, now);
                 }
             }
@@ -500,6 +646,7 @@ impl Backend for Gateway {
                 break;
             }
         }
+        self.take_requests(now);
         self.give_answers(now);
         self.give_notices();
         Ok(())
@@ -518,12 +665,12 @@ impl Backend for Gateway {
     }
 
     fn has_frames(&self) -> bool {
-        !self.replies.is_empty() || self.splice.has_output() || self.flows.has_arrivals()
+        !self.replies.is_empty() || self.splice.has_output() || self.has_datagrams()
     }
 
     fn transmit(&mut self, room: Span<'_, '_>, now: Instant) -> Transmit {
         if self.replies.is_empty() {
-            self.tcp_next = self.splice.has_output() && (self.tcp_next || !self.flows.has_arrivals());
+            self.tcp_next = self.splice.has_output() && (self.tcp_next || !self.has_datagrams());
             if self.tcp_next {
                 self.tcp_next = false;
                 if room.len() < TCP_ROOM_BYTES {
@@ -532,7 +679,7 @@ impl Backend for Gateway {
                 return self.transmit_tcp(room, now);
             }
             self.tcp_next = true;
-            self.next_arrival(now);
+            self.next_datagram(now);
         }
         let Some(frame) = self.replies.front_mut() else { return Transmit::Nothing };
         if frame.bytes.len() > room.len() {
@@ -552,8 +699,12 @@ impl Backend for Gateway {
         if self.splice.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.splice.timers(now);
         }
-        let deadlines =
-            [self.flows.expire(now), self.resolver.expire(&mut self.sockets, now), self.splice.next_deadline()];
+        let deadlines = [
+            self.flows.expire(now),
+            self.published.expire(now),
+            self.resolver.expire(&mut self.sockets, now),
+            self.splice.next_deadline(),
+        ];
         self.give_answers(now);
         self.give_notices();
         if self.replies.len() > before.0 || (self.splice.has_output() && !before.1) {
@@ -562,6 +713,9 @@ impl Backend for Gateway {
         self.statistics.tcp(self.splice.flows(), self.splice.buffered(), &self.splice.statistics());
         self.statistics.udp_flows_open.store(self.flows.len() as u64, Ordering::Relaxed);
         self.statistics.udp_flows_evicted.store(self.flows.evicted, Ordering::Relaxed);
+        let (sessions, evicted) = self.published.sessions();
+        self.statistics.published_sessions_open.store(sessions as u64, Ordering::Relaxed);
+        self.statistics.published_sessions_evicted.store(evicted, Ordering::Relaxed);
         self.sockets.wake_at(deadlines.into_iter().flatten().min(), now);
     }
 
@@ -577,6 +731,8 @@ impl Backend for Gateway {
     fn reset(&mut self) {
         self.accepts = Accepts::default();
         self.flows.clear();
+        self.published.forget_sessions();
+        self.connections.clear();
         self.splice.reset();
         self.streams.clear();
         self.resolver.clear();

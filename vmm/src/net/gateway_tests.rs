@@ -479,3 +479,6 @@ fn answers_wait_in_bounds_for_a_guest_that_takes_none() {
     assert_eq!(bench.gateway.replies.len(), REPLIES_MAX);
     assert_eq!(bench.counter("replies_dropped"), 50);
 }
+
+#[path = "published_tests.rs"]
+mod published;

@@ -191,6 +191,14 @@ impl Network {
         }
     }
 
+    /// Whether `address` belongs to the machine's own link.
+    pub(crate) fn in_subnet(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => self.subnet.contains(address),
+            IpAddr::V6(address) => self.in_prefix6(address),
+        }
+    }
+
     /// The gateway's address of the version of `other`, to send errors from.
     pub(crate) fn gateway_beside(&self, other: IpAddr) -> IpAddr {
         match other {

@@ -27,7 +27,7 @@ pub(crate) const EVENTS: usize = 128;
 pub(crate) struct Sockets {
     epoll: Arc<Epoll>,
     timer: TimerFd,
-    again: EventFd,
+    again: Arc<EventFd>,
     armed: Option<Instant>,
     next: SocketId,
 }
@@ -38,7 +38,8 @@ impl Sockets {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         let again = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
-        epoll.add(&again, EpollEvent::new(EpollFlags::EPOLLIN, AGAIN))?;
+        let again = Arc::new(again);
+        epoll.add(again.as_ref(), EpollEvent::new(EpollFlags::EPOLLIN, AGAIN))?;
         Ok(Self { epoll, timer, again, armed: None, next: FIRST })
     }
 
@@ -97,6 +98,11 @@ impl Sockets {
     pub(crate) fn call_again(&self) {
         // Fails only if the counter is full, and then it is readable anyway.
         let _ = self.again.write(1);
+    }
+
+    /// Makes the instance readable when written to, from any thread.
+    pub(crate) fn waker(&self) -> Arc<EventFd> {
+        Arc::clone(&self.again)
     }
 
     /// Makes the instance readable at `deadline`. It may become so earlier once: deadlines are put off with nearly each frame, and setting

@@ -406,7 +406,7 @@ impl Actor {
         let vsock_socket = self.paths.vsock_socket();
         let agent = guest::client(&vsock_socket);
         let name = self.machine.name.clone();
-        let table = Table::new(name, bind, &vsock_socket, self.holders.clone(), self.ports.clone());
+        let table = Table::new(name, bind, &self.paths, self.holders.clone(), self.ports.clone());
         let (sender, events) = mpsc::channel(EVENTS);
         let guest = tokio::spawn(guest::serve(agent.clone(), notices, table, origin == Origin::Booted, sender));
         let kernel = if run.kernel_release.is_empty() {

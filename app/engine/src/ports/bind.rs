@@ -3,12 +3,16 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsRawFd, OwnedFd},
 };
 
-use nix::{errno::Errno, sys::socket::sockopt::Ipv6V6Only};
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt::Ipv6V6Only},
+};
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::{Holders, owner};
+use super::{Holders, Transport, owner};
 use crate::config::BindPolicy;
 
 /// Connections the kernel keeps until they are accepted; it cuts this to `net.core.somaxconn`.
@@ -16,10 +20,17 @@ const BACKLOG: u32 = 4096;
 /// Up to here a port needs a privilege, unless the computer says otherwise.
 const PRIVILEGED_BELOW: u16 = 1024;
 
+/// What listens.
+pub(crate) enum Socket {
+    Tcp(TcpListener),
+    /// A bound socket of UDP, for the gateway.
+    Udp(OwnedFd),
+}
+
 /// What came of a request to listen.
 pub(crate) enum Outcome {
     /// It listens here.
-    Listening(TcpListener, SocketAddr),
+    Listening(Socket, SocketAddr),
     /// Nothing listens, and the container starts all the same: the note says why that is right.
     NotNeeded(String),
     /// The container must not start; the reason is for the user.
@@ -38,18 +49,16 @@ pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, Str
 }
 
 /// Listens on `address`. `requested` is what docker was asked for.
-pub(crate) async fn listen(address: SocketAddr, requested: &str, holders: &Holders) -> Outcome {
-    let mut opened = open(address);
-    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+pub(crate) async fn listen(transport: Transport, address: SocketAddr, requested: &str, holders: &Holders) -> Outcome {
+    let mut opened = open(transport, address);
+    if transport == Transport::Tcp
+        && opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
         && holders.evict(address.port()).await
     {
-        opened = open(address);
+        opened = open(transport, address);
     }
     let error = match opened {
-        Ok(listener) => {
-            let bound = listener.local_addr().unwrap_or(address);
-            return Outcome::Listening(listener, bound);
-        }
+        Ok(socket) => return Outcome::Listening(socket, address),
         Err(error) => error,
     };
     let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
@@ -58,13 +67,20 @@ pub(crate) async fn listen(address: SocketAddr, requested: &str, holders: &Holde
         Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => {
             Outcome::NotNeeded("IPv6 is switched off on this computer: the port is reachable over IPv4 only".to_owned())
         }
-        Some(errno) => Outcome::Refused(reason(errno, address, &error, holders).await),
+        Some(errno) => Outcome::Refused(reason(errno, transport, address, &error, holders).await),
         None => Outcome::Refused(format!("cannot listen on {address}: {error}")),
     }
 }
 
+fn open(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
+    match transport {
+        Transport::Tcp => open_tcp(address).map(Socket::Tcp),
+        Transport::Udp => open_udp(address).map(Socket::Udp),
+    }
+}
+
 /// Listens on exactly `address`.
-pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv6() {
         // IPv4 is asked for on its own.
@@ -75,14 +91,32 @@ pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn reason(errno: Errno, address: SocketAddr, error: &io::Error, holders: &Holders) -> String {
+/// A bound socket of UDP. Two of them never share an address: `SO_REUSEADDR` would allow that.
+fn open_udp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if address.is_ipv6() {
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(socket)
+}
+
+async fn reason(
+    errno: Errno,
+    transport: Transport,
+    address: SocketAddr,
+    error: &io::Error,
+    holders: &Holders,
+) -> String {
     let port = address.port();
     match errno {
-        Errno::EADDRINUSE => format!("address already in use: {}", in_use(address, holders).await),
+        Errno::EADDRINUSE => format!("address already in use: {}", in_use(transport, address, holders).await),
         Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => format!(
             "listening on port {port} needs a privilege on this computer: publish it on another port, such as \
-             -p {}:…, or allow it for everybody with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
-            port.checked_add(8000).unwrap_or(8080)
+             -p {}:…{}, or allow it for everybody with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
+            port.checked_add(8000).unwrap_or(8080),
+            if transport == Transport::Udp { "/udp" } else { "" }
         ),
         Errno::EADDRNOTAVAIL => {
             format!("this computer has no address {}; `ip address` lists those it has", address.ip())
@@ -96,19 +130,24 @@ async fn reason(errno: Errno, address: SocketAddr, error: &io::Error, holders: &
     }
 }
 
-async fn in_use(address: SocketAddr, holders: &Holders) -> String {
-    if let Some(ours) = holders.describe(address) {
+async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) -> String {
+    if let Some(ours) = holders.describe(transport, address) {
         return ours;
     }
-    let holder = tokio::task::spawn_blocking(move || owner::find(address)).await.ok().flatten();
+    let holder = tokio::task::spawn_blocking(move || owner::find(transport, address)).await.ok().flatten();
     match holder {
         None => format!("something has {address}, and it is gone or cannot be seen; try again"),
         Some(owner::Holder { address: held, listens, process }) => {
-            let does = if listens { "listens on" } else { "has a connection from" };
+            let does = match (listens, transport) {
+                (false, _) => "has a connection from",
+                (true, Transport::Tcp) => "listens on",
+                (true, Transport::Udp) => "has UDP port",
+            };
             match process {
                 Some(process) => format!("{} (process {}) {does} {held}", process.name, process.id),
                 None => format!(
-                    "a process of another user {does} {held}; `sudo ss -ltnp 'sport = :{}'` names it",
+                    "a process of another user {does} {held}; `sudo ss -ln{}p 'sport = :{}'` names it",
+                    if transport == Transport::Tcp { "t" } else { "u" },
                     held.port()
                 ),
             }
@@ -133,7 +172,7 @@ mod tests {
     }
 
     async fn refusal(address: &str) -> String {
-        match listen(address.parse().unwrap(), "", &Holders::default()).await {
+        match listen(Transport::Tcp, address.parse().unwrap(), "", &Holders::default()).await {
             Outcome::Refused(reason) => reason,
             _ => panic!("{address} listens"),
         }
@@ -154,15 +193,17 @@ mod tests {
         let holders = Holders::default();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
-        holders.insert(address, "container 172.17.0.2:80 of machine default".to_owned());
-        let Outcome::Refused(reason) = listen(address, "0.0.0.0", &holders).await else { panic!("it listens") };
+        holders.insert(Transport::Tcp, address, "container 172.17.0.2:80 of machine default".to_owned());
+        let Outcome::Refused(reason) = listen(Transport::Tcp, address, "0.0.0.0", &holders).await else {
+            panic!("it listens")
+        };
         assert!(reason.contains("container 172.17.0.2:80 of machine default"), "{reason}");
     }
 
     #[tokio::test]
     async fn a_lodger_makes_way_for_a_container_and_hears_when_it_has_gone() {
         let holders = Holders::default();
-        let listener = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = open_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let lodge = || {
             Ok::<_, io::Error>(vec![tokio::spawn(async move {
@@ -171,13 +212,15 @@ mod tests {
             })])
         };
         holders.lodge(address.port(), lodge).unwrap();
-        let Outcome::Listening(container, _) = listen(address, "", &holders).await else { panic!("no way was made") };
+        let Outcome::Listening(container, _) = listen(Transport::Tcp, address, "", &holders).await else {
+            panic!("no way was made")
+        };
         assert!(!holders.has_lodger(address.port()));
-        holders.insert(address, "a container".to_owned());
+        holders.insert(Transport::Tcp, address, "a container".to_owned());
         drop(container);
-        holders.remove(address);
+        holders.remove(Transport::Tcp, address);
         holders.freed().await;
-        holders.lodge(address.port(), || open(address).map(|_| Vec::new())).unwrap();
+        holders.lodge(address.port(), || open_tcp(address).map(|_| Vec::new())).unwrap();
     }
 
     #[tokio::test]
@@ -187,21 +230,36 @@ mod tests {
 
     #[tokio::test]
     async fn a_privileged_port_says_how_to_allow_it() {
-        let reason =
-            reason(Errno::EACCES, "127.0.0.1:80".parse().unwrap(), &Errno::EACCES.into(), &Holders::default()).await;
-        assert!(reason.contains("net.ipv4.ip_unprivileged_port_start=80") && reason.contains("8080"), "{reason}");
+        for (transport, another) in [(Transport::Tcp, "-p 8080:…,"), (Transport::Udp, "-p 8080:…/udp,")] {
+            let address = "127.0.0.1:80".parse().unwrap();
+            let reason = reason(Errno::EACCES, transport, address, &Errno::EACCES.into(), &Holders::default()).await;
+            assert!(reason.contains("net.ipv4.ip_unprivileged_port_start=80") && reason.contains(another), "{reason}");
+        }
     }
 
     #[tokio::test]
     async fn both_families_listen_on_one_port() {
-        let Outcome::Listening(first, four) = listen("0.0.0.0:0".parse().unwrap(), "", &Holders::default()).await
-        else {
-            panic!("no IPv4")
-        };
-        let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), four.port());
-        match listen(six, "::", &Holders::default()).await {
-            Outcome::Listening(..) | Outcome::NotNeeded(_) => drop(first),
-            Outcome::Refused(reason) => panic!("{reason}"),
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let holders = Holders::default();
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let four = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+            let Outcome::Listening(first, _) = listen(transport, four, "", &holders).await else { panic!("no IPv4") };
+            let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+            match listen(transport, six, "::", &holders).await {
+                Outcome::Listening(..) | Outcome::NotNeeded(_) => drop(first),
+                Outcome::Refused(reason) => panic!("{reason}"),
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn a_udp_port_in_use_names_its_owner() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let Outcome::Refused(reason) = listen(Transport::Udp, address, "", &Holders::default()).await else {
+            panic!("it listens")
+        };
+        let process = std::process::id();
+        assert!(reason.ends_with(&format!("(process {process}) has UDP port {address}")), "{reason}");
     }
 }

@@ -9,6 +9,7 @@ use tokio::{
     task::JoinSet,
 };
 
+use super::gateway::Gateway;
 use crate::{
     splice::{self, Direction},
     vsock,
@@ -17,16 +18,31 @@ use crate::{
 /// Pause before accepting again when the system has no descriptor left: the connection stays queued meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `listener` until dropped; its connections end with it, as they do when a native engine unpublishes a port.
-pub(super) async fn serve(listener: TcpListener, vsock_socket: Arc<Path>, target: SocketAddr) {
+/// Where the connections of one published port go.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// Number of the port in the guest.
+    pub(super) id: u64,
+    /// Carries connections from the clients' own addresses.
+    pub(super) gateway: Gateway,
+    /// Carries all others.
+    pub(super) vsock_socket: Arc<Path>,
+    /// The container.
+    pub(super) target: SocketAddr,
+}
+
+/// Serves `listener` until dropped; its connections over vsock end with it, as they do when a native engine unpublishes a port. Those the gateway
+/// has end with the port there.
+pub(super) async fn serve(listener: TcpListener, route: Route) {
+    let target = route.target;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, from)) => {
-                    let vsock_socket = Arc::clone(&vsock_socket);
+                    let route = route.clone();
                     connections.spawn(async move {
-                        if let Err(error) = forward_one(client, &vsock_socket, target).await {
+                        if let Err(error) = forward_one(client, from, &route).await {
                             tracing::debug!("connection from {from} to {target} ended: {error}");
                         }
                     });
@@ -42,15 +58,30 @@ pub(super) async fn serve(listener: TcpListener, vsock_socket: Arc<Path>, target
 }
 
 /// Carries one connection. A client whose stream fails is reset, as by a host that refuses.
-async fn forward_one(mut client: TcpStream, vsock_socket: &Path, target: SocketAddr) -> io::Result<()> {
+async fn forward_one(client: TcpStream, from: SocketAddr, route: &Route) -> io::Result<()> {
+    let Some(mut client) = offer_to_gateway(client, from, route).await? else { return Ok(()) };
     // The container decides about packets; each of its writes is passed on at once.
     client.set_nodelay(true)?;
-    let carried = carry(&mut client, vsock_socket, target).await;
+    let carried = carry(&mut client, &route.vsock_socket, route.target).await;
     if carried.is_err() {
         // Already gone is as good as reset.
         let _ = client.set_zero_linger();
     }
     carried
+}
+
+/// Gives the gateway a connection whose client has an address of its own there. It comes back if it has none, or the gateway cannot.
+async fn offer_to_gateway(client: TcpStream, from: SocketAddr, route: &Route) -> io::Result<Option<TcpStream>> {
+    if from.ip().is_loopback() || from.is_ipv4() != route.target.is_ipv4() {
+        return Ok(Some(client));
+    }
+    match route.gateway.publish_connection(route.id, client.into_std()?.into(), route.target).await {
+        Ok(()) => Ok(None),
+        Err((socket, error)) => {
+            tracing::debug!("the connection from {from} goes over vsock: {error}");
+            TcpStream::from_std(socket.into()).map(Some)
+        }
+    }
 }
 
 async fn carry(client: &mut TcpStream, vsock_socket: &Path, target: SocketAddr) -> io::Result<()> {
@@ -111,7 +142,9 @@ mod tests {
         tasks.spawn(guest(UnixListener::bind(&socket).unwrap(), answer));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tasks.spawn(serve(listener, socket.into(), "172.17.0.2:80".parse().unwrap()));
+        let gateway = Gateway::new(directory.path().join("control.sock"));
+        let target = "172.17.0.2:80".parse().unwrap();
+        tasks.spawn(serve(listener, Route { id: 1, gateway, vsock_socket: socket.into(), target }));
         (directory, tasks, address)
     }
 

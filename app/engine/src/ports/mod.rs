@@ -1,10 +1,14 @@
 //! Published ports: what containers of a machine publish listens on this computer, and is forwarded into the guest.
 //!
+//! What arrives goes to the gateway of the machine's network ([`gateway`]), so that containers see their clients' own addresses; connections from
+//! this computer itself go over vsock ([`forward`]), which is faster.
+//!
 //! One task per machine owns its table ([`table::Table`]). It holds a call of `Agent.Ports`: the guest says what should
 //! be open, the table listens, the verdict goes back and becomes docker's answer. A lost call is made again; ports stay.
 
 mod bind;
 mod forward;
+mod gateway;
 mod owner;
 mod table;
 
@@ -14,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub(crate) use bind::{Outcome, listen, open};
+pub(crate) use bind::{Outcome, Socket, listen, open_tcp};
 use rorqual_protocol::agent::{PortVerdict, agent_client::AgentClient, port_change::Change};
 pub(crate) use table::Table;
 use tokio::{
@@ -29,6 +33,23 @@ use crate::api;
 /// Verdicts that may wait for the guest to read them.
 const VERDICTS: usize = 64;
 
+/// What a port is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// As docker writes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
 /// The published ports of a machine, for those who watch them.
 pub type View = watch::Receiver<BTreeMap<u64, api::Port>>;
 
@@ -39,7 +60,7 @@ pub(crate) struct Holders(Arc<Held>);
 #[derive(Debug, Default)]
 struct Held {
     /// Every address something of ours keeps, with what that is.
-    addresses: Mutex<HashMap<SocketAddr, String>>,
+    addresses: Mutex<HashMap<(Transport, SocketAddr), String>>,
     /// Ports that are listened on only while no container wants them.
     lodgers: Mutex<Lodgers>,
     freed: Notify,
@@ -54,19 +75,19 @@ struct Lodgers {
 
 impl Holders {
     /// Tells that `address` is kept, and by what.
-    pub(crate) fn insert(&self, address: SocketAddr, description: String) {
-        self.addresses().insert(address, description);
+    pub(crate) fn insert(&self, transport: Transport, address: SocketAddr, description: String) {
+        self.addresses().insert((transport, address), description);
     }
 
-    fn remove(&self, address: SocketAddr) {
-        self.addresses().remove(&address);
-        if self.lodgers().evicted.contains(&address.port()) {
+    fn remove(&self, transport: Transport, address: SocketAddr) {
+        self.addresses().remove(&(transport, address));
+        if transport == Transport::Tcp && self.lodgers().evicted.contains(&address.port()) {
             self.0.freed.notify_one();
         }
     }
 
     /// Who of ours stands in the way of `wanted`.
-    fn describe(&self, wanted: SocketAddr) -> Option<String> {
+    fn describe(&self, transport: Transport, wanted: SocketAddr) -> Option<String> {
         let held = self.addresses();
         let overlaps = |address: &SocketAddr| {
             let (ip, other) = (address.ip(), wanted.ip());
@@ -74,7 +95,8 @@ impl Holders {
                 && ip.is_ipv4() == other.is_ipv4()
                 && (ip == other || ip.is_unspecified() || other.is_unspecified())
         };
-        let (address, description) = held.iter().find(|(address, _)| overlaps(address))?;
+        let ((_, address), description) =
+            held.iter().find(|((of, address), _)| *of == transport && overlaps(address))?;
         Some(format!("{description} has {address}"))
     }
 
@@ -125,7 +147,7 @@ impl Holders {
         self.0.freed.notified().await;
     }
 
-    fn addresses(&self) -> MutexGuard<'_, HashMap<SocketAddr, String>> {
+    fn addresses(&self) -> MutexGuard<'_, HashMap<(Transport, SocketAddr), String>> {
         self.0.addresses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,16 +1,18 @@
-//! Who has a TCP port of this computer: from `/proc/net/tcp` and `/proc/net/tcp6` to the process by the socket's inode.
+//! Who has a port of this computer: from `/proc/net/tcp`, `udp` and those of IPv6 to the process by the socket's inode.
 
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use super::Transport;
+
 /// A socket that stands in the way of listening on an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
     /// Where it is bound.
     pub(crate) address: SocketAddr,
-    /// Whether it listens; else it is one end of a connection.
+    /// Whether it listens, or takes datagrams of anybody; else it is one end of a connection.
     pub(crate) listens: bool,
     /// Its process; `None` when that belongs to another user and cannot be seen.
     pub(crate) process: Option<Process>,
@@ -31,11 +33,21 @@ struct Entry {
 
 /// State of a listening socket in the kernel's tables (`TCP_LISTEN`).
 const LISTEN: &str = "0A";
+/// State of a UDP socket that is not connected (`TCP_CLOSE`).
+const UNCONNECTED: &str = "07";
+
+/// The kernel's tables of a transport's sockets.
+fn tables(transport: Transport) -> [&'static str; 2] {
+    match transport {
+        Transport::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
+        Transport::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+    }
+}
 
 /// Finds who holds `wanted`. Reads all of `/proc`, so it blocks for some milliseconds.
-pub(crate) fn find(wanted: SocketAddr) -> Option<Holder> {
+pub(crate) fn find(transport: Transport, wanted: SocketAddr) -> Option<Holder> {
     let mut entries = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+    for table in tables(transport) {
         // Without IPv6 there is no second table.
         let text = fs::read_to_string(table).unwrap_or_default();
         entries.extend(text.lines().skip(1).filter_map(parse).filter(|entry| stands_in_the_way(entry.address, wanted)));
@@ -65,7 +77,7 @@ fn stands_in_the_way(held: SocketAddr, wanted: SocketAddr) -> bool {
 fn parse(line: &str) -> Option<Entry> {
     let mut fields = line.split_ascii_whitespace();
     let address = parse_address(fields.nth(1)?)?;
-    let listens = fields.nth(1)? == LISTEN;
+    let listens = [LISTEN, UNCONNECTED].contains(&fields.nth(1)?);
     let inode = fields.nth(5)?.parse().ok()?;
     Some(Entry { address, listens, inode })
 }
@@ -101,9 +113,13 @@ fn process_of(inode: u64) -> Option<Process> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
+
+    fn find(wanted: SocketAddr) -> Option<Holder> {
+        super::find(Transport::Tcp, wanted)
+    }
 
     #[test]
     fn a_listener_is_found_with_its_process() {
@@ -116,6 +132,18 @@ mod tests {
         assert_eq!(find(everywhere).unwrap().address, address);
         let elsewhere = SocketAddr::new(Ipv4Addr::new(127, 0, 0, 2).into(), address.port());
         assert_eq!(find(elsewhere), None);
+    }
+
+    #[test]
+    fn a_socket_of_the_other_transport_is_in_nobodys_way() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let holder = super::find(Transport::Udp, address).unwrap();
+        assert_eq!((holder.address, holder.listens), (address, true));
+        assert_eq!(holder.process.unwrap().id, std::process::id());
+        // Somebody else may have the number by TCP, but not this process.
+        let other = super::find(Transport::Tcp, address).and_then(|holder| holder.process);
+        assert!(other.is_none_or(|process| process.id != std::process::id()));
     }
 
     #[test]

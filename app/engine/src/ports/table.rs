@@ -11,11 +11,16 @@ use rorqual_protocol::agent::{PublishedPort, published_port::Protocol};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Holders,
-    bind::{self, Outcome},
-    forward,
+    Holders, Transport,
+    bind::{self, Outcome, Socket},
+    forward::{self, Route},
+    gateway::Gateway,
 };
-use crate::{api, config::BindPolicy, home::MachineName};
+use crate::{
+    api,
+    config::BindPolicy,
+    home::{MachineName, MachinePaths},
+};
 
 /// What listens for one published port.
 struct Entry {
@@ -25,7 +30,11 @@ struct Entry {
 }
 
 struct Listener {
-    task: JoinHandle<()>,
+    /// Accepts connections of TCP.
+    task: Option<JoinHandle<()>>,
+    id: u64,
+    gateway: Gateway,
+    transport: Transport,
     address: SocketAddr,
     holders: Holders,
 }
@@ -33,16 +42,23 @@ struct Listener {
 impl Listener {
     /// Closes it: when this returns, the address is free for the next container.
     async fn close(mut self) {
-        self.task.abort();
-        // The only outcome is that it was aborted.
-        let _ = (&mut self.task).await;
+        if let Some(task) = &mut self.task {
+            task.abort();
+            // The only outcome is that it was aborted.
+            let _ = task.await;
+        }
+        if let Err(error) = self.gateway.end(self.id).await {
+            tracing::debug!("port {} of {} ends with the machine: {error}", self.transport.name(), self.address);
+        }
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.holders.remove(self.address);
-        self.task.abort();
+        self.holders.remove(self.transport, self.address);
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -51,6 +67,7 @@ pub(crate) struct Table {
     machine: MachineName,
     policy: BindPolicy,
     vsock_socket: Arc<Path>,
+    gateway: Gateway,
     holders: Holders,
     entries: BTreeMap<u64, Entry>,
     /// Named since the current call began, until the guest has named all.
@@ -62,12 +79,13 @@ impl Table {
     pub(crate) fn new(
         machine: MachineName,
         policy: BindPolicy,
-        vsock_socket: &Path,
+        paths: &MachinePaths,
         holders: Holders,
         view: watch::Sender<BTreeMap<u64, api::Port>>,
     ) -> Self {
-        let vsock_socket = Arc::from(vsock_socket);
-        Self { machine, policy, vsock_socket, holders, entries: BTreeMap::new(), named: None, view }
+        let vsock_socket = Arc::from(paths.vsock_socket());
+        let gateway = Gateway::new(paths.control_socket());
+        Self { machine, policy, vsock_socket, gateway, holders, entries: BTreeMap::new(), named: None, view }
     }
 
     /// What is published, for those who watch.
@@ -108,7 +126,7 @@ impl Table {
         }
         self.close(id).await;
         let mut shown = shown(port);
-        let (listener, verdict) = match self.listen(port).await {
+        let (listener, verdict) = match self.listen(id, port).await {
             Ok(Opened::Listening(listener)) => {
                 shown.bound_address = listener.address.ip().to_string();
                 (Some(listener), Ok(()))
@@ -142,10 +160,8 @@ impl Table {
         }
     }
 
-    async fn listen(&self, port: &PublishedPort) -> Result<Opened, String> {
-        if port.protocol() != Protocol::Tcp {
-            return Err("this version of Rorqual publishes TCP ports only; UDP comes with a later one".to_owned());
-        }
+    async fn listen(&self, id: u64, port: &PublishedPort) -> Result<Opened, String> {
+        let transport = transport(port).ok_or("only TCP and UDP ports can be published")?;
         let number = |value: u32, what: &str| {
             u16::try_from(value).ok().filter(|&value| value != 0).ok_or_else(|| format!("{value} is not a {what} port"))
         };
@@ -156,16 +172,42 @@ impl Table {
             .map_err(|_| format!("the container has no address ({:?})", port.container_address))?;
         let target = SocketAddr::new(container, container_port);
         let wanted = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
-        match bind::listen(wanted, &port.host_address, &self.holders).await {
-            Outcome::Listening(listener, address) => {
+        match bind::listen(transport, wanted, &port.host_address, &self.holders).await {
+            Outcome::Listening(socket, address) => {
+                let task = self.serve(id, socket, target).await?;
                 let description = format!("container {target} of machine {}", self.machine);
-                self.holders.insert(address, description);
-                let task = tokio::spawn(forward::serve(listener, Arc::clone(&self.vsock_socket), target));
-                Ok(Opened::Listening(Listener { task, address, holders: self.holders.clone() }))
+                self.holders.insert(transport, address, description);
+                let (gateway, holders) = (self.gateway.clone(), self.holders.clone());
+                Ok(Opened::Listening(Listener { task, id, gateway, transport, address, holders }))
             }
             Outcome::NotNeeded(note) => Ok(Opened::NotNeeded(note)),
             Outcome::Refused(reason) => Err(reason),
         }
+    }
+
+    /// Has `target` served at `socket`.
+    async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, String> {
+        match socket {
+            Socket::Tcp(listener) => {
+                let (gateway, vsock_socket) = (self.gateway.clone(), Arc::clone(&self.vsock_socket));
+                let route = Route { id, gateway, vsock_socket, target };
+                Ok(Some(tokio::spawn(forward::serve(listener, route))))
+            }
+            Socket::Udp(socket) => {
+                let published = self.gateway.publish_datagrams(id, socket, target).await;
+                published.map(|()| None).map_err(|error| {
+                    format!("the UDP port cannot be published: {error}; restart the machine with: rorqual restart")
+                })
+            }
+        }
+    }
+}
+
+fn transport(port: &PublishedPort) -> Option<Transport> {
+    match port.protocol() {
+        Protocol::Tcp => Some(Transport::Tcp),
+        Protocol::Udp => Some(Transport::Udp),
+        Protocol::Unspecified => None,
     }
 }
 
@@ -182,7 +224,7 @@ enum Opened {
 
 fn shown(port: &PublishedPort) -> api::Port {
     api::Port {
-        protocol: if port.protocol() == Protocol::Udp { "udp" } else { "tcp" }.to_owned(),
+        protocol: transport(port).map_or("", Transport::name).to_owned(),
         requested_address: port.host_address.clone(),
         host_port: port.host_port,
         container_address: port.container_address.clone(),
@@ -199,7 +241,11 @@ mod tests {
 
     fn table(holders: &Holders) -> Table {
         let (view, _) = watch::channel(BTreeMap::new());
-        Table::new(MachineName::default(), BindPolicy::Localhost, Path::new("/none"), holders.clone(), view)
+        // Gone when the table is there: nobody has a monitor here.
+        let directory = tempfile::tempdir().unwrap();
+        let home = crate::home::Home::at(directory.path()).unwrap();
+        let paths = home.machine(&MachineName::default());
+        Table::new(MachineName::default(), BindPolicy::Localhost, &paths, holders.clone(), view)
     }
 
     fn free_port() -> u32 {
@@ -273,11 +319,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn udp_is_refused_with_a_reason() {
+    async fn udp_without_a_monitor_is_refused_with_a_reason_and_leaves_the_port_free() {
         let mut table = table(&Holders::default());
-        let mut port = port("0.0.0.0", 53);
+        let number = free_port();
+        let mut port = port("0.0.0.0", number);
         port.protocol = Protocol::Udp.into();
-        assert!(table.open(1, &port).await.unwrap_err().contains("UDP"));
+        let reason = table.open(1, &port).await.unwrap_err();
+        assert!(reason.contains("monitor does not answer") && reason.contains("rorqual restart"), "{reason}");
+        std::net::UdpSocket::bind(("127.0.0.1", number as u16)).unwrap();
+        port.protocol = Protocol::Unspecified.into();
+        assert!(table.open(2, &port).await.unwrap_err().contains("TCP and UDP"));
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ use crate::{
     backend::docker::Docker,
     config::RoutesConfig,
     home::{Home, MachineName},
-    ports::{self, Holders, Outcome},
+    ports::{self, Holders, Outcome, Socket, Transport},
 };
 
 /// Connections at once; further ones wait to be accepted.
@@ -91,7 +91,7 @@ impl Routes {
             Ok(listeners) => {
                 for (listener, address) in listeners {
                     let name = format!("Rorqual itself, for {}", url(scheme, DOMAIN, port));
-                    self.shared.holders.insert(address, name);
+                    self.shared.holders.insert(Transport::Tcp, address, name);
                     self.tasks.push(self.shared.serve(listener, scheme, port));
                 }
                 self.fixed.push((scheme, port));
@@ -148,7 +148,7 @@ impl Shared {
             }
             let port = scheme.standard_port();
             let opened = self.holders.lodge(port, || {
-                let listeners = both(|address| ports::open(SocketAddr::new(address, port)))?;
+                let listeners = both(|address| ports::open_tcp(SocketAddr::new(address, port)))?;
                 Ok::<_, io::Error>(listeners.into_iter().map(|listener| self.serve(listener, scheme, port)).collect())
             });
             match opened {
@@ -163,8 +163,10 @@ impl Shared {
         let mut listeners = Vec::new();
         for address in LOOPBACK {
             let requested = if address.is_ipv6() { "::" } else { "0.0.0.0" };
-            match ports::listen(SocketAddr::new(address, port), requested, &self.holders).await {
-                Outcome::Listening(listener, address) => listeners.push((listener, address)),
+            let address = SocketAddr::new(address, port);
+            match ports::listen(Transport::Tcp, address, requested, &self.holders).await {
+                Outcome::Listening(Socket::Tcp(listener), address) => listeners.push((listener, address)),
+                Outcome::Listening(Socket::Udp(_), _) => tracing::error!("{address} was to be listened on by TCP"),
                 Outcome::NotNeeded(note) => tracing::debug!("{note}"),
                 Outcome::Refused(reason) => return Err(reason),
             }

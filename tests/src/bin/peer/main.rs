@@ -1,9 +1,13 @@
 //! What runs in the containers of the tests, beside busybox.
 //!
 //! - `peer serve FIRST-LAST`: listens on every port of the range, IPv4 and IPv6. A connection that begins with
-//!   `send COUNT\n` gets that many bytes of the test pattern; any other is read to its end and answered with
+//!   `send COUNT\n` gets that many bytes of the test pattern, one that begins with `who?\n` the address it is seen with; any other is read to its end and answered with
 //!   `PORT COUNT SHA256\n`.
 //! - `peer http PORT`: a server of HTTP/1.1 that keeps connections ([`http`]).
+//! - `peer datagrams FIRST-LAST`: the same for UDP. A datagram `who?` is answered with the port and the sender's address, any other with itself.
+//! - `peer both FIRST-LAST`: both of these.
+//! - `peer who ADDRESS`, `peer ask ADDRESS`: asks `serve` or `datagrams` at the address `who?` and prints the answer.
+//! - `peer hold ADDRESS`: connects, prints `connected`, and `ended …` once the connection is broken or over.
 //! - `peer records FILE`: appends numbered lines to a file for ever, each followed by fsync and then said on standard
 //!   output. What was said must survive anything.
 //! - `peer send COUNT`: the test pattern on standard output.
@@ -18,12 +22,16 @@ use std::{
     fs::OpenOptions,
     io::{self, Read, Write},
     net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
-    thread,
+    ops::RangeInclusive,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
-use rorqual_tests::stream::{Pattern, drain};
+use rorqual_tests::{
+    datagram,
+    stream::{self, Pattern, drain},
+};
 
 /// Small: a thousand threads wait for connections.
 const STACK: usize = 128 * 1024;
@@ -33,6 +41,11 @@ fn main() -> Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", range] => serve(range),
         ["http", port] => http::serve(port.parse()?),
+        ["datagrams", range] => datagrams(range),
+        ["both", range] => both(range),
+        ["who", address] => who(address),
+        ["ask", address] => ask(address),
+        ["hold", address] => hold(address),
         ["records", file] => records(file),
         ["download", address, count] => download(address, count),
         ["upload", address, count] => upload(address, count.parse()?),
@@ -40,16 +53,73 @@ fn main() -> Result<()> {
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
             bail!(
-                "usage: peer serve FIRST-LAST | http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT"
+                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | http PORT | records FILE | send COUNT | \
+                  (download | upload | echo) ADDRESS COUNT"
             )
         }
     }
 }
 
 fn serve(range: &str) -> Result<()> {
+    let waiting = listen(range)?;
+    println!("listening");
+    wait_for(waiting)
+}
+
+fn datagrams(range: &str) -> Result<()> {
+    let waiting = take_datagrams(range)?;
+    println!("listening");
+    wait_for(waiting)
+}
+
+fn both(range: &str) -> Result<()> {
+    let mut waiting = listen(range)?;
+    waiting.extend(take_datagrams(range)?);
+    println!("listening");
+    wait_for(waiting)
+}
+
+fn wait_for(threads: Vec<JoinHandle<()>>) -> Result<()> {
+    for thread in threads {
+        thread.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+    }
+    Ok(())
+}
+
+fn ports(range: &str) -> Result<RangeInclusive<u16>> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
+    Ok(first.parse()?..=last.parse()?)
+}
+
+fn take_datagrams(range: &str) -> Result<Vec<JoinHandle<()>>> {
     let mut waiting = Vec::new();
-    for port in first.parse::<u16>()?..=last.parse()? {
+    for port in ports(range)? {
+        let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))
+            .or_else(|_| UdpSocket::bind(("0.0.0.0", port)))
+            .with_context(|| format!("cannot have port {port}"))?;
+        waiting.push(thread::Builder::new().stack_size(STACK).spawn(move || {
+            let mut buffer = vec![0; 65_536];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+                let told;
+                let answer = match &buffer[..length] {
+                    b"who?" => {
+                        told = format!("{port} {from}");
+                        told.as_bytes()
+                    }
+                    same => same,
+                };
+                if let Err(error) = socket.send_to(answer, from) {
+                    eprintln!("port {port}: {error}");
+                }
+            }
+        })?);
+    }
+    Ok(waiting)
+}
+
+fn listen(range: &str) -> Result<Vec<JoinHandle<()>>> {
+    let mut waiting = Vec::new();
+    for port in ports(range)? {
         let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))
             .or_else(|_| TcpListener::bind(("0.0.0.0", port)))
             .with_context(|| format!("cannot listen on {port}"))?;
@@ -65,15 +135,36 @@ fn serve(range: &str) -> Result<()> {
         });
         waiting.push(wait?);
     }
-    println!("listening");
-    for thread in waiting {
-        thread.join().ok();
+    Ok(waiting)
+}
+
+fn who(address: &str) -> Result<()> {
+    print!("{}", stream::who(resolve(address)?)?);
+    Ok(())
+}
+
+fn ask(address: &str) -> Result<()> {
+    let answer = datagram::ask(&datagram::connect(resolve(address)?)?, b"who?")?;
+    println!("{}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
+fn resolve(address: &str) -> Result<SocketAddr> {
+    address.to_socket_addrs()?.next().context("it has no address")
+}
+
+fn hold(address: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    println!("connected");
+    match stream.read(&mut [0]) {
+        Ok(_) => println!("ended in order"),
+        Err(error) => println!("ended: {error}"),
     }
     Ok(())
 }
 
 fn answer(mut stream: TcpStream, port: u16) -> Result<()> {
-    let _peer: SocketAddr = stream.peer_addr()?;
+    let peer: SocketAddr = stream.peer_addr()?;
     let mut head = [0; 5];
     let mut have = 0;
     while have < head.len() {
@@ -81,6 +172,9 @@ fn answer(mut stream: TcpStream, port: u16) -> Result<()> {
             0 => break,
             count => have += count,
         }
+    }
+    if &head == b"who?\n" {
+        return Ok(writeln!(stream, "{peer}")?);
     }
     if &head == b"send " {
         let mut count = String::new();

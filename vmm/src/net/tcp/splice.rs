@@ -375,6 +375,27 @@ impl Splice {
         Ok(id)
     }
 
+    /// Whether there is a flow between the two.
+    pub fn has_flow(&self, pair: &Pair) -> bool {
+        self.table.find(pair).is_some()
+    }
+
+    /// Whether a flow between the two stands in the way of another: one that only waits for repetitions does not.
+    pub fn is_taken(&mut self, pair: &Pair) -> bool {
+        let found = self.table.find(pair).and_then(|id| self.table.get(id));
+        found.is_some_and(|flow| flow.state != State::TimeWait)
+    }
+
+    /// Whether the flow is there yet.
+    pub fn lives(&self, flow: FlowId) -> bool {
+        self.table.has(flow)
+    }
+
+    /// Breaks a flow: both ends see a reset. One that is gone: nothing.
+    pub fn abort(&mut self, flow: FlowId) {
+        self.end(flow, End::Broken);
+    }
+
     // To the guest.
 
     /// Whether [`transmit`](Self::transmit) may have a packet. It may turn out that it has none.

@@ -99,6 +99,11 @@ impl Table {
         Some(self.entries.get(index as usize)?.as_ref()?.id)
     }
 
+    /// Whether the flow of that name is there.
+    pub(super) fn has(&self, id: FlowId) -> bool {
+        self.entries.get(id.index() as usize).and_then(Option::as_ref).is_some_and(|entry| entry.id == id)
+    }
+
     /// The flow of that name, unless it is gone.
     pub(super) fn get(&mut self, id: FlowId) -> Option<&mut Flow> {
         let entry = self.entry(id.index())?;

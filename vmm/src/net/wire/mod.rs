@@ -6,12 +6,14 @@ mod arp;
 mod icmp;
 mod ip;
 mod neighbour;
+mod split;
 mod udp;
 
 pub(crate) use self::arp::Arp;
 pub(crate) use self::icmp::{Echo, Unreachable, unreachable};
 pub(crate) use self::ip::{Fragment, Head, Ip, write_ip};
 pub(crate) use self::neighbour::{RouterAdvertisement, Solicitation, advertise_neighbour, solicitation};
+pub(crate) use self::split::split;
 pub(crate) use self::udp::{Udp, write_udp_header};
 
 use std::net::IpAddr;
