@@ -1,13 +1,15 @@
 //! The control socket: one JSON object per line each way (docs/architecture.md, "rorqual-vmm"). One thread per connection.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSliceMut, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::{debug, error};
@@ -15,9 +17,12 @@ use tracing::{debug, error};
 use crate::confinement::{self, Thread};
 use crate::error::{ErrorCode, Failure};
 use crate::machine::Machine;
+use crate::net::forwards::Forward;
 
 /// No request is longer.
 const REQUEST_BYTES_MAX: u64 = 64 << 10;
+/// Most descriptors that come with one request.
+const DESCRIPTORS_MAX: usize = 4;
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
@@ -32,6 +37,7 @@ enum Request {
     Resume {},
     Save { directory: PathBuf },
     SetBalloon { bytes: u64 },
+    Forward { port: u16 },
 }
 
 /// The socket before anyone is served. Connections wait.
@@ -120,8 +126,10 @@ pub(crate) fn is_request(line: &str) -> bool {
 }
 
 fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
-    let mut requests = BufReader::new(connection);
+    let mut requests = BufReader::new(Messages { connection, descriptors: Vec::new() });
     let mut line = String::new();
+    // They end with the connection.
+    let mut forwards = Vec::new();
     loop {
         line.clear();
         let length = requests.by_ref().take(REQUEST_BYTES_MAX).read_line(&mut line)?;
@@ -141,6 +149,10 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
             Ok(Request::Resume {}) => answer(connection, machine.resume().map(|()| json!({})))?,
             Ok(Request::Save { directory }) => answer(connection, save(machine, connection, &directory))?,
             Ok(Request::SetBalloon { bytes }) => answer(connection, machine.set_balloon(bytes))?,
+            Ok(Request::Forward { port }) => {
+                let forwarded = forward(machine, port, requests.get_mut().descriptors.pop());
+                answer(connection, forwarded.map(|forward| forwards.push(forward)).map(|()| json!({})))?;
+            }
             Ok(Request::Kill {}) => {
                 // Answered first: the machine may be gone before this thread runs again.
                 answer(connection, Ok(json!({})))?;
@@ -154,6 +166,39 @@ fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
                 answer(connection, Err(Failure::new(ErrorCode::ConfigInvalid, format!("not a request: {error}"))))?;
             }
         }
+    }
+}
+
+/// What comes over a connection, the descriptors that came with it set aside.
+struct Messages<'a> {
+    connection: &'a UnixStream,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Read for Messages<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
+        let mut parts = [IoSliceMut::new(bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = recvmsg::<()>(self.connection.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(received) = control {
+                // SAFETY: the kernel has just installed these descriptors in this process for this message, so nothing else owns them.
+                let owned = received.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
+                self.descriptors.extend(owned);
+            }
+        }
+        // Of those that come without a request for them no pile is made.
+        self.descriptors.truncate(DESCRIPTORS_MAX);
+        Ok(message.bytes)
+    }
+}
+
+fn forward(machine: &Machine, port: u16, descriptor: Option<OwnedFd>) -> Result<Forward, Failure> {
+    match descriptor {
+        Some(descriptor) if port != 0 => machine.forward(descriptor.into(), port),
+        Some(_) => Err(Failure::new(ErrorCode::ConfigInvalid, "there is no port 0 to forward to")),
+        None => Err(Failure::new(ErrorCode::ConfigInvalid, "a listening socket must come with the request to forward")),
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -32,6 +33,7 @@ use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
 #[cfg(target_arch = "x86_64")]
 use crate::kvm::guest::KvmGuest;
+use crate::net::forwards::{Forward, Forwards};
 use crate::net::gateway::{self, Gateway};
 use crate::net::network::{GUEST_MAC, MTU, Network, Subnet4};
 use crate::net::routes::Routes;
@@ -231,6 +233,7 @@ pub struct Machine {
     config: Config,
     started: Instant,
     devices: Vec<Device>,
+    forwards: Option<Forwards>,
     progress: Mutex<Course>,
     guest: OnceLock<Guest>,
     /// Held while the machine is paused, saved or resumed: one at a time.
@@ -280,10 +283,11 @@ fn start(mut config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Ev
     // First: it tells two monitors of one machine apart before anything is touched.
     let listening = ControlSocket::bind(&config.control_socket)?;
     let console = GuestConsole::open(&config.console_log)?;
-    let (devices, attached) = make_devices(&mut config, &console)?;
+    let Made { devices, attached, forwards } = make_devices(&mut config, &console)?;
     let machine = Arc::new(Machine {
         started: Instant::now(),
         devices,
+        forwards,
         progress: Mutex::new(Course { state: State::Starting, kill_asked: false, watchers: Vec::new(), end: None }),
         guest: OnceLock::new(),
         pausing: Mutex::new(()),
@@ -307,10 +311,15 @@ fn start(mut config: Config) -> Result<(Arc<Machine>, ControlSocket, Receiver<Ev
     Ok((machine, control, events))
 }
 
-type Devices = (Vec<Device>, Vec<GuestDevice>);
+/// What a machine is made of when it starts: its devices as it knows them, as the guest gets them, and the ways into its network.
+struct Made {
+    devices: Vec<Device>,
+    attached: Vec<GuestDevice>,
+    forwards: Option<Forwards>,
+}
 
-fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, Failure> {
-    let (mut devices, mut attached) = (Vec::new(), Vec::new());
+fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Made, Failure> {
+    let (mut devices, mut attached, mut forwards) = (Vec::new(), Vec::new(), None);
     let mut add = |(device, guest_device)| {
         devices.push(device);
         attached.push(guest_device);
@@ -347,21 +356,22 @@ fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, 
     }
     if let Some(net) = &config.net {
         let saved = config.restore.as_deref().and_then(snapshot::network);
-        let (device, network, parameters) = make_network(&config.name, net, saved)?;
+        let (device, network, parameters, ways) = make_network(&config.name, net, saved)?;
+        forwards = Some(ways);
         add(Device::new("net", "net", device.statistics(), device));
         config.network = Some(network);
         config.kernel.command_line = format!("{} {parameters}", config.kernel.command_line);
     }
-    Ok((devices, attached))
+    Ok(Made { devices, attached, forwards })
 }
 
-/// The network card with its gateway, and what the guest finds of them on its command line.
+/// The network card with its gateway and the ways in, and what the guest finds of them on its command line.
 /// A saved guest keeps the addresses it has.
 fn make_network(
     machine: &str,
     net: &Net,
     saved: Option<NetworkRecord>,
-) -> Result<(NetDevice, NetworkRecord, String), Failure> {
+) -> Result<(NetDevice, NetworkRecord, String, Forwards), Failure> {
     let routes = Routes::of_host();
     let subnet = saved.as_ref().map(|saved| saved.subnet.as_str()).or(net.subnet.as_deref());
     let wanted = subnet.and_then(Subnet4::parse);
@@ -381,9 +391,9 @@ fn make_network(
         parameters = format!("{parameters} rorqual.search={}", search.join(","));
     }
     info!(guest = %network.v4.guest, gateway = %network.v4.gateway, "the machine's network");
-    let statistics = gateway.statistics();
+    let (statistics, forwards) = (gateway.statistics(), gateway.forwards());
     let device = NetDevice::new(Settings { mac: GUEST_MAC, mtu: MTU }, Box::new(gateway), Some(statistics));
-    Ok((device, record, parameters))
+    Ok((device, record, parameters, forwards))
 }
 
 impl Machine {
@@ -618,6 +628,15 @@ impl Machine {
         let told = device.notice.configuration_changed().map_err(|error| Failure::internal("tell the guest", error))?;
         info!(disk = id, bytes, told, "the disk has a new size");
         Ok(json!({"bytes": bytes, "guest_told": told}))
+    }
+
+    /// Leads what connects to `listener` to `port` of the guest, as long as the returned value lives.
+    pub fn forward(&self, listener: TcpListener, port: u16) -> Result<Forward, Failure> {
+        let forwards = self.forwards.as_ref().ok_or_else(|| {
+            Failure::new(ErrorCode::ConfigInvalid, "the machine has no network card to forward connections to")
+        })?;
+        info!(port, "connections are forwarded to the guest");
+        Ok(forwards.add(listener, port))
     }
 
     /// Asks the guest for so many bytes of its memory, which the host gets back; its `actual_bytes` tell how far it has come.

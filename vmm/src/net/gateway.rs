@@ -13,6 +13,7 @@ use std::time::Instant;
 use super::dhcp;
 use super::dns::{self, Client, Resolver};
 use super::flows::{Arrival, Flow, Flows, Kind, unreachable_by};
+use super::forwards::{Forwards, Listeners};
 use super::fragments::Fragments;
 use super::network::{Destination, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GUEST_MAC, MTU, Network};
 use super::sockets::{EVENTS, Sockets};
@@ -54,6 +55,7 @@ pub struct Gateway {
     flows: Flows,
     splice: Splice,
     streams: Streams,
+    listeners: Listeners,
     /// TCP has the next turn, before datagrams.
     tcp_next: bool,
     resolver: Resolver,
@@ -68,7 +70,8 @@ pub struct Gateway {
 impl Gateway {
     /// The gateway of `machine` in `network`, that resolves names as `resolv_conf` says.
     pub fn new(machine: &str, network: Network, resolv_conf: &Path) -> io::Result<Self> {
-        let sockets = Sockets::new()?;
+        let mut sockets = Sockets::new()?;
+        let listeners = Listeners::new(&mut sockets)?;
         let connector = Box::new(tcp::Sockets::new(sockets.epoll()));
         let mut key = [0; 16];
         fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
@@ -78,6 +81,7 @@ impl Gateway {
             sockets,
             splice: Splice::new(Instant::now(), &settings, key, connector),
             streams: Streams::new(network),
+            listeners,
             tcp_next: false,
             flows: Flows::new(FLOWS_MAX),
             resolver: Resolver::new(machine, &network, resolv_conf),
@@ -93,6 +97,11 @@ impl Gateway {
     /// The gateway's counters, for any thread.
     pub fn statistics(&self) -> Arc<GatewayStatistics> {
         Arc::clone(&self.statistics)
+    }
+
+    /// The ways into the guest, for any thread.
+    pub fn forwards(&self) -> Forwards {
+        self.listeners.forwards()
     }
 
     /// Takes a frame if it is a whole packet of TCP, without copying its payload.
@@ -492,7 +501,7 @@ impl Backend for Gateway {
             for &(id, events) in &ready {
                 if let Some(flow) = FlowId::from_token(id) {
                     self.splice.host_event(now, flow, Readiness::from_epoll(events));
-                } else if !self.flows.readable(id) {
+                } else if !self.flows.readable(id) && !self.listeners.readable(id, &mut self.sockets) {
                     self.resolver.readable(id, &mut self.sockets, now);
                 }
             }
@@ -500,6 +509,7 @@ impl Backend for Gateway {
                 break;
             }
         }
+        self.listeners.accept(&self.network, &mut self.splice, &self.sockets, now);
         self.give_answers(now);
         self.give_notices();
         Ok(())

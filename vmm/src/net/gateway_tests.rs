@@ -479,3 +479,38 @@ fn answers_wait_in_bounds_for_a_guest_that_takes_none() {
     assert_eq!(bench.gateway.replies.len(), REPLIES_MAX);
     assert_eq!(bench.counter("replies_dropped"), 50);
 }
+
+#[test]
+fn what_connects_to_a_forwarded_socket_is_offered_to_the_guest_until_the_way_is_closed() {
+    let mut bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let outside = listener.local_addr().unwrap();
+    let way = bench.gateway.forwards().add(listener, 8080);
+    let client = std::net::TcpStream::connect(outside).unwrap();
+    let frame = bench.wait();
+    let packet = ip(&frame);
+    let ends = (packet.source.to_string(), packet.destination.to_string());
+    assert_eq!(ends, ("198.19.64.254".to_owned(), "198.19.64.2".to_owned()));
+    let segment = packet.payload;
+    let ports = [client.local_addr().unwrap().port().to_be_bytes(), 8080_u16.to_be_bytes()].concat();
+    assert_eq!((packet.protocol, &segment[..4], segment[13] & 0x3f), (TCP, ports.as_slice(), 2), "a SYN");
+    assert_eq!(bench.counter("tcp_flows_open"), 1);
+
+    drop(way);
+    bench.gateway.host_events(bench.now).unwrap();
+    let refused = std::net::TcpStream::connect(outside).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    bench.gateway.settle(bench.now);
+    assert_eq!(bench.counter("tcp_flows_open"), 1, "what stands goes on");
+}
+
+#[test]
+fn a_socket_that_does_not_listen_is_given_up() {
+    let mut bench = Bench::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let _way = bench.gateway.forwards().add(std::os::fd::OwnedFd::from(stream).into(), 8080);
+    bench.gateway.host_events(bench.now).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    assert_eq!(accepted.read(&mut [0]).unwrap(), 0, "it is closed");
+}

@@ -3,6 +3,7 @@
 //! - [`gateway`] sorts frames and answers for the gateway's own addresses; [`network`] has the addresses and says where a packet may go,
 //!   [`routes`] chooses addresses the host has no other way to.
 //! - [`tcp`] splices connections, [`streams`] says where they go, [`flows`] carries datagrams and pings, [`dns`] resolves names, [`dhcp`] gives out addresses.
+//! - [`forwards`] lets connections in from outside.
 //! - [`wire`] reads and writes headers, [`fragments`] puts packets together; [`sockets`] is the epoll instance behind it all.
 //!
 //! One thread, the network device's, does everything: it takes the guest's frames, is woken by the epoll instance, and gives frames to the
@@ -11,6 +12,7 @@
 mod dhcp;
 mod dns;
 mod flows;
+pub mod forwards;
 mod fragments;
 pub mod gateway;
 pub mod network;
