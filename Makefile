@@ -30,6 +30,7 @@ help:
 	@echo 'make image    the guest image, in target/images'
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
 	@echo 'make bench-kvm  the kvm accelerator, against QEMU on the same KVM'
+	@echo 'make bench-net  the network of a machine, against passt and gvproxy on the same kernel'
 	@echo 'make ui       the pages, in ui/dist'
 	@echo 'make desktop  the window, in target/release'
 	@echo 'make package  a .deb and an AppImage, in target/packages'
@@ -195,6 +196,14 @@ bench: build image test-material packages-bench bench-client
 bench-kvm: build image bench-kvm-client
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested fio
 	@tests/nested/bench-kvm $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) $(GUEST_DIR) $(CARGO_TARGET_DIR)/bench-kvm.json $(BENCH_OPTIONS)
+
+# Rorqual's gateway against passt and gvproxy of Debian 13: about 15 minutes.
+.PHONY: bench-net
+bench-net: build image test-material
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-tests --bin bench-net-init
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench-net
+	@tests/bench-net/make-material $(CARGO_TARGET_DIR)/bench-net
+	@tests/bench-net/run $(CARGO_TARGET_DIR)/bench-net $(BIN) $(IMAGES)/$$(ls $(IMAGES)) $(GUEST_DIR) $(MATERIAL)/busybox $(CARGO_TARGET_DIR)/bench-net.json $(BENCH_OPTIONS)
 
 .PHONY: bench-kvm-client
 bench-kvm-client: packages
