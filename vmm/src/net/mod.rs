@@ -14,6 +14,7 @@ mod dns;
 mod flows;
 pub mod forwards;
 mod fragments;
+pub(crate) mod fuzzing;
 pub mod gateway;
 pub mod network;
 pub mod routes;

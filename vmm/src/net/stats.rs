@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::tcp::Statistics;
 use crate::devices::counters::Counters;
 
-/// Counters of a gateway. `…_open` and `…_buffered` are levels, the others only grow.
+/// Counters of a gateway. `…_open`, `…_held` and `…_buffered` are levels, the others only grow.
 #[derive(Debug, Default)]
 pub struct GatewayStatistics {
     pub(super) spoofed: AtomicU64,
@@ -15,6 +15,7 @@ pub struct GatewayStatistics {
     pub(super) udp_flows_open: AtomicU64,
     pub(super) udp_flows_evicted: AtomicU64,
     pub(super) udp_lost: AtomicU64,
+    pub(super) fragment_bytes_held: AtomicU64,
     pub(super) pings: AtomicU64,
     pub(super) dns_queries: AtomicU64,
     pub(super) dns_failed: AtomicU64,
@@ -54,6 +55,7 @@ impl Counters for GatewayStatistics {
             ("udp_flows_open", &self.udp_flows_open),
             ("udp_flows_evicted", &self.udp_flows_evicted),
             ("udp_lost", &self.udp_lost),
+            ("fragment_bytes_held", &self.fragment_bytes_held),
             ("pings", &self.pings),
             ("dns_queries", &self.dns_queries),
             ("dns_failed", &self.dns_failed),
