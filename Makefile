@@ -30,6 +30,7 @@ help:
 	@echo 'make image    the guest image, in target/images'
 	@echo 'make bench    measure, against the baselines in docs/benchmarks.md'
 	@echo 'make bench-kvm  the kvm accelerator, against QEMU on the same KVM'
+	@echo 'make bench-net  the network of a machine, against passt and gvproxy on the same kernel'
 	@echo 'make ui       the pages, in ui/dist'
 	@echo 'make desktop  the window, in target/release'
 	@echo 'make package  a .deb and an AppImage, in target/packages'
@@ -169,7 +170,7 @@ bench-window: build desktop image test-material $(TOOLS)/bin/tauri-driver
 # name keeps them away from build scripts.
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
-FUZZ_TARGETS := balloon block console mmio net parsers relay rng vsock
+FUZZ_TARGETS := balloon block console dhcp dns frames gateway mmio net parsers relay rng tcp vsock
 FUZZ_SECONDS ?= 15
 
 .PHONY: fuzz
@@ -210,6 +211,14 @@ bench: build image test-material packages-bench bench-client
 bench-kvm: build image bench-kvm-client
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested fio
 	@tests/nested/bench-kvm $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) $(GUEST_DIR) $(CARGO_TARGET_DIR)/bench-kvm.json $(BENCH_OPTIONS)
+
+# Rorqual's gateway against passt and gvproxy of Debian 13: about 15 minutes.
+.PHONY: bench-net
+bench-net: build image test-material
+	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) -p rorqual-tests --bin bench-net-init
+	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin bench-net
+	@tests/bench-net/make-material $(CARGO_TARGET_DIR)/bench-net
+	@tests/bench-net/run $(CARGO_TARGET_DIR)/bench-net $(BIN) $(IMAGES)/$$(ls $(IMAGES)) $(GUEST_DIR) $(MATERIAL)/busybox $(CARGO_TARGET_DIR)/bench-net.json $(BENCH_OPTIONS)
 
 .PHONY: bench-kvm-client
 bench-kvm-client: packages

@@ -6,10 +6,13 @@
 //!
 //! Nothing here knows how Rorqual works inside; only the fault tests look for its processes ([`processes`]).
 
+pub mod child;
 pub mod command;
 pub mod datagram;
 pub mod docker;
 pub mod document;
+pub mod guest;
+pub mod load;
 pub mod machine;
 pub mod material;
 pub mod namespace;

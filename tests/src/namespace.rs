@@ -32,6 +32,8 @@ impl Namespace {
             format!("address add {}/24 dev {link}", namespace.host()),
             format!("address add {}/64 dev {link} nodad", namespace.host6()),
             format!("link set {link} up"),
+            // Without the link there is no way: not by the host's default route either.
+            namespace.unreachable("add"),
             format!("-n {name} address add {}/24 dev eth0", namespace.address()),
             format!("-n {name} address add {}/64 dev eth0 nodad", namespace.address6()),
             format!("-n {name} link set eth0 up"),
@@ -42,8 +44,13 @@ impl Namespace {
         Ok(namespace)
     }
 
-    fn link(&self) -> String {
+    /// The host's end of the link.
+    pub fn link(&self) -> String {
         format!("rq{}l{}", std::process::id(), self.third_octet)
+    }
+
+    fn unreachable(&self, action: &str) -> String {
+        format!("route {action} unreachable 10.213.{}.0/24 metric 4000", self.third_octet)
     }
 
     /// Its address of IPv4.
@@ -78,5 +85,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["link", "del", &self.link()]).run();
         let _ = Command::new("ip").args(["netns", "del", &self.name]).run();
+        let _ = Command::new("ip").args(self.unreachable("del").split_whitespace()).run();
     }
 }

@@ -2,21 +2,28 @@
 
 use std::{
     fs,
-    net::{TcpListener, UdpSocket},
+    io::ErrorKind,
+    net::{TcpListener, TcpStream, UdpSocket},
+    path::Path,
     process::{Child, Command, ExitCode, Stdio},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::libc::SIGTERM;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket};
 use rorqual_tests::{
-    Container, Machine, Run,
-    docker::unique,
+    Container, Execution, Machine, Run,
+    docker::{Following, unique},
     eventually, eventually_ok, material,
     namespace::Namespace,
     stream::{self, Pattern, checksum},
     suite, tests,
 };
 
+/// Where apt of Debian has its mirror now.
+const DEBIAN_SOURCES: &str = "etc/apt/sources.list.d/debian.sources";
 /// Both ways, in bytes: many windows and segments.
 const LARGE: usize = 32 << 20;
 
@@ -31,9 +38,12 @@ fn main() -> ExitCode {
             datagrams_of_every_size_come_back,
             the_gateway_answers_pings,
             a_server_that_is_not_there_refuses_the_connection,
+            a_server_that_never_answers_times_out_and_stops_nobody,
             addresses_that_tell_a_machines_secrets_are_closed,
             images_go_to_and_come_from_a_registry_on_the_host,
             a_server_at_another_address_of_the_host_is_reached,
+            a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back,
+            package_lists_come_from_this_computers_mirror,
             the_hosts_localhost_is_closed_when_the_settings_say_so,
         ],
     )
@@ -166,6 +176,29 @@ fn a_server_that_is_not_there_refuses_the_connection(machine: &Machine) -> Resul
     Ok(())
 }
 
+fn a_server_that_never_answers_times_out_and_stops_nobody(machine: &Machine) -> Result<()> {
+    // With its queue full, the host's kernel passes over every further SYN.
+    let silent = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    listen(&silent, Backlog::new(0)?)?;
+    let silent = TcpListener::from(silent);
+    let port = silent.local_addr()?.port();
+    let _queued = TcpStream::connect(("127.0.0.1", port))?;
+    let address = ([127, 0, 0, 1], port).into();
+    let tried = TcpStream::connect_timeout(&address, Duration::from_secs(2)).err().map(|error| error.kind());
+    ensure!(tried == Some(ErrorKind::TimedOut), "the host's own attempt: {tried:?}");
+
+    let container = Container::sleeping(machine, "")?;
+    // By IPv4: over IPv6 nobody listens there, which is told.
+    let host = lookup(&container, "host.docker.internal")?;
+    // Neither a connection nor an error comes until SIGTERM ends the waiting.
+    let waited = format!("exec {} timeout 5 /peer upload {host}:{port} 1", container.name);
+    machine.attempt(&waited)?.exits(128 + SIGTERM)?;
+    let (_server, port) = Server::peer(machine)?;
+    let answer = container.exec(&["/peer", "upload", &format!("host.docker.internal:{port}"), "1000"])?;
+    ensure!(answer.starts_with(&format!("{port} 1000 ")), "{answer}");
+    Ok(())
+}
+
 fn addresses_that_tell_a_machines_secrets_are_closed(machine: &Machine) -> Result<()> {
     let container = Container::sleeping(machine, "")?;
     let fetch = format!("exec {} wget -O- http://169.254.169.254/", container.name);
@@ -198,17 +231,92 @@ fn images_go_to_and_come_from_a_registry_on_the_host(machine: &Machine) -> Resul
     Ok(())
 }
 
-fn a_server_at_another_address_of_the_host_is_reached(machine: &Machine) -> Result<()> {
-    let name = "a_server_at_another_address_of_the_host_is_reached";
-    let Some(namespace) = Namespace::for_test(name, 199) else { return Ok(()) };
+/// The test peer at port 80 of a namespace of its own; None, and the reason told, where there can be none.
+fn namespace_for(test: &str, third_octet: u8, machine: &Machine) -> Result<Option<(Server, Namespace)>> {
+    let Some(namespace) = Namespace::for_test(test, third_octet) else { return Ok(None) };
     let mut command = namespace.command();
     command.arg(machine.programs().join("rorqual-test-peer")).args(["serve", "80"]);
-    let _server = Server::start(command)?;
+    Ok(Some((Server::start(command)?, namespace)))
+}
+
+fn a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back(machine: &Machine) -> Result<()> {
+    // So much that the link goes away in the middle.
+    const BYTES: usize = 256 << 20;
+    let name = "a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back";
+    let Some((_server, namespace)) = namespace_for(name, 198, machine)? else { return Ok(()) };
+    let address = format!("{}:80", namespace.address());
+    let container = Container::sleeping(machine, "")?;
+    eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1"]))?;
+    let count = BYTES.to_string();
+    let download = Following::start(machine.docker(["exec", &container.name, "/peer", "download", &address, &count]))?;
+    let link = namespace.link();
+    let received = || -> Result<usize> {
+        Ok(fs::read_to_string(format!("/sys/class/net/{link}/statistics/rx_bytes"))?.trim().parse()?)
+    };
+    eventually("the download has begun", || received().ok().filter(|bytes| *bytes > 1 << 20))?;
+    Command::new("ip").args(["link", "set", &link, "down"]).run()?.success()?;
+    let before = received()?;
+    ensure!(before < BYTES, "the download was over before the link went away");
+    let refused = machine.attempt(&format!("exec {} /peer upload {address} 1", container.name))?;
+    ensure!(refused.status == 1 && refused.stderr.contains("No route to host"), "{refused}");
+    ensure!(received()? == before, "something came over a link that is down");
+
+    Command::new("ip").args(["link", "set", &link, "up"]).run()?.success()?;
+    let mut pattern = vec![0; BYTES];
+    Pattern::default().fill(&mut pattern);
+    let whole = format!("{BYTES} {}", checksum(&pattern));
+    let said = download.next_line()?;
+    ensure!(said == whole, "{said}, not {whole}");
+    Ok(())
+}
+
+fn a_server_at_another_address_of_the_host_is_reached(machine: &Machine) -> Result<()> {
+    let name = "a_server_at_another_address_of_the_host_is_reached";
+    let Some((_server, namespace)) = namespace_for(name, 199, machine)? else { return Ok(()) };
     let address = format!("{}:80", namespace.address());
     let container = Container::sleeping(machine, "")?;
     let answer = eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1000"]))?;
     ensure!(answer.starts_with("80 1000 "), "{answer}");
     Ok(())
+}
+
+/// A container of this computer's Debian, with its settings of apt, fetches the lists of packages as this computer does.
+fn package_lists_come_from_this_computers_mirror(machine: &Machine) -> Result<()> {
+    let name = "package_lists_come_from_this_computers_mirror";
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let Some(codename) = codename.filter(|_| Path::new("/etc/apt").is_dir()) else {
+        suite::skip(name, "this computer has no packages of Debian");
+        return Ok(());
+    };
+    let directory = tempfile::tempdir()?;
+    let root = directory.path().join("root.tar");
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--quiet", "--variant=apt", "--include=ca-certificates", codename]).arg(&root);
+    if let Err(error) = make.run().and_then(Execution::success) {
+        suite::skip(name, &format!("this computer reaches no package mirror itself: {error:#}"));
+        return Ok(());
+    }
+    let image = unique("debian");
+    machine.run(&format!("import {} {image}", root.display()))?;
+    let result = (|| {
+        let container = Container::named(machine);
+        machine.run(&format!("run -d --init --name {} {image} sleep 1000000", container.name))?;
+        let settings = ["etc/apt/apt.conf", "etc/apt/apt.conf.d", "etc/apt/sources.list", DEBIAN_SOURCES]
+            .into_iter()
+            .filter(|file| Path::new("/").join(file).exists());
+        let packed = Command::new("tar").args(["-C", "/", "-c"]).args(settings).run()?.success()?;
+        let to = format!("{}:/", container.name);
+        machine.docker(["cp", "-", &to]).run_with_input(&packed.stdout)?.success()?;
+        container.exec(&["sh", "-c", "rm -rf /var/lib/apt/lists/*"])?;
+        let updated = container.exec(&["apt-get", "update", "--error-on=any"])?;
+        ensure!(updated.contains("Fetched ") && updated.contains("Reading package lists"), "{updated}");
+        let lists = container.exec(&["apt-cache", "policy", "busybox"])?;
+        ensure!(lists.contains("Candidate: 1:"), "no package is known: {lists}");
+        Ok(())
+    })();
+    machine.run(&format!("rmi -f {image}"))?;
+    result
 }
 
 fn the_hosts_localhost_is_closed_when_the_settings_say_so(machine: &Machine) -> Result<()> {

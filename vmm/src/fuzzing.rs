@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 pub use crate::devices::vsock::fuzzing::{VsockHeld, connect_line, header_round_trip, vsock_held};
+use crate::net::network::Network;
 
 /// Whether a configuration is accepted.
 pub fn configuration_is_valid(text: &str) -> bool {
@@ -11,4 +12,27 @@ pub fn configuration_is_valid(text: &str) -> bool {
 /// Whether the control socket takes a line for a request.
 pub fn is_control_request(line: &str) -> bool {
     crate::control::is_request(line)
+}
+
+/// What the gateway answers a message of DHCP with.
+pub fn dhcp_answer(message: &[u8], network: &Network) -> Option<Vec<u8>> {
+    crate::net::fuzzing::dhcp_answer(message, network)
+}
+
+/// The answer to a query of the domain name system that comes from here: by a name of the gateway's own, or because it cannot be passed on.
+pub fn dns_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
+    crate::net::fuzzing::dns_answer(query, network)
+}
+
+/// Whether `message` is taken for a resolver's answer to `query`.
+pub fn dns_is_answer(message: &[u8], query: &[u8]) -> bool {
+    crate::net::fuzzing::dns_is_answer(message, query)
+}
+
+/// Reads a frame in every way there is.
+///
+/// # Panics
+/// Where two ways do not agree, or an answer to it could not be read.
+pub fn read_frame(frame: &[u8]) {
+    crate::net::fuzzing::read_frame(frame);
 }

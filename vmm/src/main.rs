@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{FromRawFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rorqual_vmm::attachment::relay::relay_foreign;
 use rorqual_vmm::attachment::vhost_user::VhostUserAttachment;
 use rorqual_vmm::config::Config;
 use rorqual_vmm::confinement::descriptors;
@@ -94,6 +95,15 @@ enum Device {
         #[arg(long)]
         uds: PathBuf,
     },
+    /// Stand between a kernel of User Mode Linux and another's device, which take each other's messages amiss otherwise
+    Relay {
+        /// Socket the kernel connects to
+        #[arg(long)]
+        listen: PathBuf,
+        /// Socket of the device
+        #[arg(long)]
+        device: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -113,6 +123,7 @@ fn main() -> ExitCode {
         Command::Device { device: Device::Vsock { listen, guest_cid, uds } } => {
             report(serve_vsock(&listen, guest_cid, &uds))
         }
+        Command::Device { device: Device::Relay { listen, device } } => report(relay_one(&listen, &device)),
         Command::Supervise { directory, channel, confine, own, read, program, arguments } => {
             // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns it.
             let channel = unsafe { UnixStream::from_raw_fd(channel) };
@@ -176,6 +187,14 @@ fn serve_vsock(listen: &Path, guest_cid: u32, uds: &Path) -> anyhow::Result<()> 
         attachment.wait()?;
         info!("the monitor has disconnected");
     }
+}
+
+/// Relays for the first kernel that connects, until it or the device hangs up.
+fn relay_one(listen: &Path, device: &Path) -> anyhow::Result<()> {
+    let listener = UnixListener::bind(listen).with_context(|| format!("cannot listen on {}", listen.display()))?;
+    let (kernel, _) = listener.accept()?;
+    let device = UnixStream::connect(device).with_context(|| format!("no device answers at {}", device.display()))?;
+    Ok(relay_foreign(&kernel, &device)?)
 }
 
 fn report(outcome: anyhow::Result<()>) -> ExitCode {

@@ -15,12 +15,13 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::{
-    errno::Errno,
-    kmod::{ModuleInitFlags, finit_module},
     mount::{MsFlags, mount},
     unistd::{chdir, chroot},
 };
-use rorqual_tests::wait::within;
+use rorqual_tests::{
+    guest::{load_modules, mount_kernel},
+    wait::within,
+};
 
 /// Requests that bypass the guest's page cache, on the whole disk. A fixed seed: every run asks for the same blocks.
 const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=2\n\
@@ -51,8 +52,7 @@ fn main() {
 
 fn begin() -> Result<File> {
     for (kind, at) in [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")] {
-        fs::create_dir_all(at)?;
-        mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>)?;
+        mount_kernel(kind, at)?;
         if kind == "devtmpfs" {
             say_begun()?;
         }
@@ -69,15 +69,7 @@ fn asked_for_fio() -> bool {
 }
 
 fn fio(console: &mut File) -> Result<()> {
-    let modules = fs::read_to_string("/modules.boot").context("cannot read the module list")?;
-    for name in modules.lines().filter_map(|line| line.split_whitespace().next()) {
-        let file = File::open(Path::new("/modules").join(name))?;
-        match finit_module(&file, c"", ModuleInitFlags::empty()) {
-            // Built in, or for hardware that is not there.
-            Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot load {name}")),
-        }
-    }
+    load_modules()?;
     writeln!(console, "bench-init: modules are loaded")?;
     let disk = |serial| within(Duration::from_secs(20), || find(serial)).with_context(|| format!("no disk {serial}"));
     let (tools, data) = (disk("fio")?, disk("data")?);

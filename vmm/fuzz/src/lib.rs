@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 mod balloon;
 mod block;
 mod console;
+mod dhcp;
+mod dns;
+mod frames;
+mod gateway;
 pub mod guest;
 mod mmio;
 mod net;
@@ -19,21 +23,27 @@ mod parsers;
 pub mod program;
 mod relay;
 mod rng;
+mod tcp;
 mod vsock;
 
 /// One target: runs a program to its end.
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("balloon", balloon::run),
     ("block", block::run),
     ("console", console::run),
+    ("dhcp", dhcp::run),
+    ("dns", dns::run),
+    ("frames", frames::run),
+    ("gateway", gateway::run),
     ("mmio", mmio::run),
     ("net", net::run),
     ("parsers", parsers::run),
     ("relay", relay::run),
     ("rng", rng::run),
+    ("tcp", tcp::run),
     ("vsock", vsock::run),
 ];
 

@@ -5,6 +5,9 @@
 //! It also keeps a duplicate of the backend request channel, by which the guest is told that a configuration changed, and
 //! makes the call descriptors non-blocking, so that a guest that takes no interrupts cannot hold a device's thread.
 //!
+//! A backend of somebody else's may have no such channel, without which UML has no interrupt for the device: [`relay_foreign`] offers one in its
+//! place and lets nothing through it.
+//!
 //! One thread per device runs [`relay`] until one side hangs up.
 
 use std::io::{self, IoSlice, IoSliceMut, Write};
@@ -27,10 +30,17 @@ const PAYLOAD_BYTES_MAX: usize = 4096;
 /// Most descriptors one message may carry (`VHOST_MEMORY_BASELINE_NREGIONS`).
 const DESCRIPTORS_MAX: usize = 8;
 const SET_MEM_TABLE: u32 = 5;
+const GET_PROTOCOL_FEATURES: u32 = 15;
+const SET_PROTOCOL_FEATURES: u32 = 16;
+/// The backend may send requests of its own over a channel (`VHOST_USER_PROTOCOL_F_BACKEND_REQ`).
+const PROTOCOL_BACKEND_REQ: u32 = 1 << 5;
 const SET_VRING_CALL: u32 = 13;
 const SET_BACKEND_REQ_FD: u32 = 21;
 /// Version 1, no reply asked for.
 const FLAGS_VERSION_1: u32 = 1;
+/// The sender wants an answer (bit 3); this is one (bit 2).
+const FLAG_NEED_REPLY: u32 = 1 << 3;
+const FLAG_REPLY: u32 = 1 << 2;
 const BACKEND_CONFIG_CHANGE: u32 = 2;
 
 /// Why a relay ended early.
@@ -53,6 +63,23 @@ fn keep(notice: &ConfigurationNotice, descriptor: &OwnedFd) -> io::Result<()> {
 
 /// Carries messages between `frontend` (the guest kernel) and `backend` until one of them hangs up.
 pub fn relay(frontend: &UnixStream, backend: &UnixStream, channel: &ConfigurationNotice) -> Result<(), RelayError> {
+    carry(frontend, backend, &mut Requests::WithChannel(channel))
+}
+
+/// The same for a `backend` that need not have a backend request channel. Nothing can be told of a changed configuration then.
+pub fn relay_foreign(frontend: &UnixStream, backend: &UnixStream) -> Result<(), RelayError> {
+    carry(frontend, backend, &mut Requests::OfForeign { channel_offered: false, channel: Vec::new() })
+}
+
+/// What becomes of the backend request channel.
+enum Requests<'a> {
+    /// The backend has it, and we keep a duplicate.
+    WithChannel(&'a ConfigurationNotice),
+    /// The backend may lack it; then we offer it, and keep what we are given: the frontend takes a closed channel for a lost device.
+    OfForeign { channel_offered: bool, channel: Vec<OwnedFd> },
+}
+
+fn carry(frontend: &UnixStream, backend: &UnixStream, requests: &mut Requests<'_>) -> Result<(), RelayError> {
     loop {
         let mut waiting =
             [PollFd::new(frontend.as_fd(), PollFlags::POLLIN), PollFd::new(backend.as_fd(), PollFlags::POLLIN)];
@@ -61,23 +88,26 @@ pub fn relay(frontend: &UnixStream, backend: &UnixStream, channel: &Configuratio
             Err(errno) => return Err(io::Error::from(errno).into()),
         }
         let [from_frontend, from_backend] = waiting.map(|entry| entry.any().unwrap_or(false));
-        if from_frontend && !pass_request(frontend, backend, channel)? {
+        if from_frontend && !pass_request(frontend, backend, requests)? {
             return Ok(());
         }
-        if from_backend && !pass_answer(backend, frontend)? {
+        if from_backend && !pass_answer(backend, frontend, requests)? {
             return Ok(());
         }
     }
 }
 
-/// Passes one message of the frontend on; false at its end.
-fn pass_request(from: &UnixStream, to: &UnixStream, channel: &ConfigurationNotice) -> Result<bool, RelayError> {
+/// A message and what came with it.
+type Message = (Vec<u8>, Vec<OwnedFd>);
+
+/// Reads one whole message; nothing at the end.
+fn read_message(from: &UnixStream) -> Result<Option<Message>, RelayError> {
     let mut message = vec![0; HEADER_BYTES];
     let mut descriptors = Vec::new();
     if !fill(from, &mut message, &mut descriptors)? {
-        return Ok(false);
+        return Ok(None);
     }
-    let (request, flags, size) = (word(&message, 0), word(&message, 4), word(&message, 8) as usize);
+    let size = word(&message, 8) as usize;
     if size > PAYLOAD_BYTES_MAX {
         return Err(RelayError::Invalid("its payload is too long"));
     }
@@ -88,7 +118,27 @@ fn pass_request(from: &UnixStream, to: &UnixStream, channel: &ConfigurationNotic
     if descriptors.len() > DESCRIPTORS_MAX {
         return Err(RelayError::Invalid("it carries too many descriptors"));
     }
+    Ok(Some((message, descriptors)))
+}
+
+/// Passes one message of the frontend on; false at its end.
+fn pass_request(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) -> Result<bool, RelayError> {
+    let Some((mut message, descriptors)) = read_message(from)? else { return Ok(false) };
+    let (request, flags) = (word(&message, 0), word(&message, 4));
     match request {
+        SET_PROTOCOL_FEATURES if requests.stand_in() && message.len() >= HEADER_BYTES + 4 => {
+            let wanted = word(&message, HEADER_BYTES) & !PROTOCOL_BACKEND_REQ;
+            message[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&wanted.to_ne_bytes());
+        }
+        SET_BACKEND_REQ_FD if requests.stand_in() => {
+            requests.keep(descriptors);
+            if flags & FLAG_NEED_REPLY != 0 {
+                let mut answer = header(SET_BACKEND_REQ_FD, FLAGS_VERSION_1 | FLAG_REPLY, 8).to_vec();
+                answer.extend(0_u64.to_ne_bytes());
+                send(from, &answer, &[])?;
+            }
+            return Ok(true);
+        }
         SET_MEM_TABLE => cut_memory_table(&mut message, flags)?,
         SET_VRING_CALL => {
             for descriptor in &descriptors {
@@ -96,7 +146,7 @@ fn pass_request(from: &UnixStream, to: &UnixStream, channel: &ConfigurationNotic
             }
         }
         SET_BACKEND_REQ_FD => {
-            if let Some(descriptor) = descriptors.first() {
+            if let (Requests::WithChannel(channel), Some(descriptor)) = (requests, descriptors.first()) {
                 keep(channel, descriptor)?;
             }
         }
@@ -106,8 +156,18 @@ fn pass_request(from: &UnixStream, to: &UnixStream, channel: &ConfigurationNotic
     Ok(true)
 }
 
-/// Passes on what the backend says; false at its end. Its bytes need no understanding.
-fn pass_answer(from: &UnixStream, to: &UnixStream) -> Result<bool, RelayError> {
+/// Passes on what the backend says; false at its end. Its bytes need no understanding, unless it lacks something.
+fn pass_answer(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) -> Result<bool, RelayError> {
+    if let Requests::OfForeign { channel_offered, .. } = requests {
+        let Some((mut message, descriptors)) = read_message(from)? else { return Ok(false) };
+        if word(&message, 0) == GET_PROTOCOL_FEATURES && message.len() >= HEADER_BYTES + 4 {
+            let offered = word(&message, HEADER_BYTES);
+            *channel_offered = offered & PROTOCOL_BACKEND_REQ == 0;
+            message[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&(offered | PROTOCOL_BACKEND_REQ).to_ne_bytes());
+        }
+        send(to, &message, &descriptors)?;
+        return Ok(true);
+    }
     let mut bytes = [0; PAYLOAD_BYTES_MAX];
     let mut descriptors = Vec::new();
     let length = receive(from, &mut bytes, &mut descriptors)?;
@@ -115,6 +175,19 @@ fn pass_answer(from: &UnixStream, to: &UnixStream) -> Result<bool, RelayError> {
         send(to, &bytes[..length], &descriptors)?;
     }
     Ok(length > 0)
+}
+
+impl Requests<'_> {
+    /// Whether the channel the frontend gives leads nowhere.
+    fn stand_in(&self) -> bool {
+        matches!(self, Self::OfForeign { channel_offered: true, .. })
+    }
+
+    fn keep(&mut self, descriptors: Vec<OwnedFd>) {
+        if let Self::OfForeign { channel, .. } = self {
+            *channel = descriptors;
+        }
+    }
 }
 
 fn cut_memory_table(message: &mut Vec<u8>, flags: u32) -> Result<(), RelayError> {
@@ -312,6 +385,31 @@ mod tests {
         let mut told = [0; HEADER_BYTES];
         ours.read_exact(&mut told).unwrap();
         assert_eq!((word(&told, 0), word(&told, 4), word(&told, 8)), (BACKEND_CONFIG_CHANGE, 1, 0));
+    }
+
+    #[test]
+    fn a_foreign_backend_without_a_channel_is_given_one_that_it_does_not_hear_of() {
+        let (guest, frontend) = UnixStream::pair().unwrap();
+        let (backend, device) = UnixStream::pair().unwrap();
+        let thread = std::thread::spawn(move || relay_foreign(&frontend, &backend));
+        let mut received = vec![0; HEADER_BYTES + 8];
+        let mut read = |from: &UnixStream| {
+            assert!(fill(from, &mut received, &mut Vec::new()).unwrap());
+            (word(&received, 0), word(&received, 4), word(&received, HEADER_BYTES))
+        };
+        send(&device, &message(GET_PROTOCOL_FEATURES, &8_u64.to_ne_bytes()), &[]).unwrap();
+        assert_eq!(read(&guest), (GET_PROTOCOL_FEATURES, 1, 8 | PROTOCOL_BACKEND_REQ));
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let request = header(SET_BACKEND_REQ_FD, FLAGS_VERSION_1 | FLAG_NEED_REPLY, 0);
+        send(&guest, &request, &[OwnedFd::from(theirs)]).unwrap();
+        assert_eq!(read(&guest), (SET_BACKEND_REQ_FD, FLAGS_VERSION_1 | FLAG_REPLY, 0));
+        let wanted = u64::from(8 | PROTOCOL_BACKEND_REQ);
+        send(&guest, &message(SET_PROTOCOL_FEATURES, &wanted.to_ne_bytes()), &[]).unwrap();
+        assert_eq!(read(&device), (SET_PROTOCOL_FEATURES, 1, 8));
+        ours.set_nonblocking(true).unwrap();
+        assert_eq!((&ours).read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock, "the channel stays open");
+        drop(guest);
+        assert!(thread.join().unwrap().is_ok());
     }
 
     #[test]

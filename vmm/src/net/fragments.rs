@@ -66,6 +66,11 @@ impl Fragments {
         }
     }
 
+    /// Bytes of parts that are held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.packets.values().flat_map(|packet| &packet.parts).map(|(_, part)| part.len()).sum()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.packets.clear();
     }

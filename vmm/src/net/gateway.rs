@@ -188,7 +188,9 @@ impl Gateway {
         }
         let whole;
         if let Some(fragment) = packet.fragment {
-            let Some(payload) = self.fragments.add(&packet, fragment, now) else { return };
+            let joined = self.fragments.add(&packet, fragment, now);
+            self.statistics.fragment_bytes_held.store(self.fragments.bytes() as u64, Ordering::Relaxed);
+            let Some(payload) = joined else { return };
             whole = payload;
             (packet.payload, packet.fragment) = (&whole, None);
         }
@@ -737,6 +739,7 @@ impl Backend for Gateway {
         self.streams.clear();
         self.resolver.clear();
         self.fragments.clear();
+        self.statistics.fragment_bytes_held.store(0, Ordering::Relaxed);
         self.replies.clear();
     }
 }

@@ -13,6 +13,7 @@ mod dhcp;
 mod dns;
 mod flows;
 mod fragments;
+pub(crate) mod fuzzing;
 pub mod gateway;
 pub mod network;
 pub mod publications;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::tcp::Statistics;
 use crate::devices::counters::Counters;
 
-/// Counters of a gateway. `…_open` and `…_buffered` are levels, the others only grow.
+/// Counters of a gateway. `…_open`, `…_held` and `…_buffered` are levels, the others only grow.
 #[derive(Debug, Default)]
 pub struct GatewayStatistics {
     pub(super) spoofed: AtomicU64,
@@ -17,6 +17,7 @@ pub struct GatewayStatistics {
     pub(super) udp_lost: AtomicU64,
     pub(super) published_sessions_open: AtomicU64,
     pub(super) published_sessions_evicted: AtomicU64,
+    pub(super) fragment_bytes_held: AtomicU64,
     pub(super) pings: AtomicU64,
     pub(super) dns_queries: AtomicU64,
     pub(super) dns_failed: AtomicU64,
@@ -58,6 +59,7 @@ impl Counters for GatewayStatistics {
             ("udp_lost", &self.udp_lost),
             ("published_sessions_open", &self.published_sessions_open),
             ("published_sessions_evicted", &self.published_sessions_evicted),
+            ("fragment_bytes_held", &self.fragment_bytes_held),
             ("pings", &self.pings),
             ("dns_queries", &self.dns_queries),
             ("dns_failed", &self.dns_failed),

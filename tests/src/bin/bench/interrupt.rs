@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: no machine may stay behind. The baselines' processes die with ours (see `child`).
+//! Ctrl-C and SIGTERM: no machine may stay behind. The baselines' processes die with ours (see `OwnChild`).
 
 use std::{
     fs,

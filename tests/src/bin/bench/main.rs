@@ -5,7 +5,6 @@
 //! [`ports`] the rates of published ports, [`idle`] the cost of doing nothing; [`goals`] judges and [`report`] writes.
 
 mod bridge;
-mod child;
 mod engine;
 mod goals;
 mod host;

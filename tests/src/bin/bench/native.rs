@@ -11,12 +11,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
-use rorqual_tests::Machine;
+use rorqual_tests::{Machine, child::OwnChild};
 
-use crate::{
-    child::OwnChild,
-    engine::{BootStep, Client, Engine},
-};
+use crate::engine::{BootStep, Client, Engine};
 
 const START_DEADLINE: Duration = Duration::from_mins(1);
 

@@ -12,11 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rorqual_tests::{Machine, Run, eventually};
+use rorqual_tests::{Machine, Run, child::OwnChild, eventually};
 
 use crate::{
     bridge,
-    child::OwnChild,
     engine::{BootStep, Client, Engine, steps_in},
     material::IMAGE,
 };

@@ -108,8 +108,7 @@ impl Resolver {
         let question = match read_query(query) {
             Query::Ignore => return,
             Query::Refuse(code) => {
-                let end = question(query).map_or(HEADER_BYTES, |question| question.end);
-                self.answers.push_back((client, answer(query, end, code, &[], None)));
+                self.answers.push_back((client, refusal(query, code)));
                 return;
             }
             Query::Ask(question) => question,
@@ -303,9 +302,23 @@ fn retried<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// The answer that needs no other resolver: to a name of ours, or a refusal.
+pub(crate) fn local_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
+    match read_query(query) {
+        Query::Ignore => None,
+        Query::Refuse(code) => Some(refusal(query, code)),
+        Query::Ask(question) => Names::new("default", network).answer(query, &question),
+    }
+}
+
+fn refusal(query: &[u8], code: u8) -> Vec<u8> {
+    let end = question(query).map_or(HEADER_BYTES, |question| question.end);
+    answer(query, end, code, &[], None)
+}
+
 /// Whether `message` is an answer to `query`.
-fn answers(message: &[u8], query: &[u8]) -> bool {
-    let is_answer = message.len() >= HEADER_BYTES && message[2] & 0x80 != 0 && message[..2] == query[..2];
+pub(crate) fn answers(message: &[u8], query: &[u8]) -> bool {
+    let is_answer = message.len() >= HEADER_BYTES && message[2] & 0x80 != 0 && message.get(..2) == query.get(..2);
     // Some resolvers leave the question out of an answer that is an error.
     is_answer && (word(message, 4) == Some(0) || question(message) == question(query))
 }

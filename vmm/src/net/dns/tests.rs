@@ -189,3 +189,14 @@ fn a_flood_of_queries_costs_no_more_than_the_table() {
     assert_eq!(bench.resolver.pending.len(), PENDING_MAX);
     assert_eq!(bench.resolver.failed, 50);
 }
+
+#[test]
+fn nothing_answers_a_query_that_is_none() {
+    let query = message::query(7, "a.b", message::A);
+    let mut said = query.clone();
+    said[2] |= 0x80;
+    assert!(answers(&said, &query));
+    assert!(!answers(&said, &[]));
+    assert!(!answers(&[], &query));
+    assert!(!answers(&said[..2], &query));
+}

@@ -520,6 +520,13 @@ impl Splice {
         }
     }
 
+    /// Gives up the flow that was idle longest, for its descriptor. False when there is none.
+    pub fn spare_descriptor(&mut self) -> bool {
+        let before = self.table.len();
+        self.evict_one(&[Class::TimeWait, Class::Open, Class::HalfOpen]);
+        self.table.len() < before
+    }
+
     /// Gives up the flow that was idle longest, of the first of `classes` that has any.
     fn evict_one(&mut self, classes: &[Class]) {
         if let Some(id) = classes.iter().find_map(|class| self.table.oldest(*class)) {

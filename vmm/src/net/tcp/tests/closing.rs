@@ -169,7 +169,7 @@ fn a_fin_that_is_not_acknowledged_comes_again() {
 /// What brings a flow into a state that a reset can meet.
 type Scene = (&'static str, fn(&mut World, &mut Link));
 
-const SCENES: [Scene; 6] = [
+const SCENES: [Scene; 7] = [
     ("established", |_, _| {}),
     ("with bytes in flight", |world, link| {
         link.host_sends(world, &[1; 3000]);
@@ -183,6 +183,12 @@ const SCENES: [Scene; 6] = [
     ("fin-wait-2", |world, link| {
         link.host_ends(world);
         link.receive(world);
+    }),
+    ("closing", |world, link| {
+        link.host_ends(world);
+        world.take();
+        // Its FIN does not acknowledge ours.
+        link.finish(world);
     }),
     ("last-ack", |world, link| {
         link.finish(world);
@@ -203,6 +209,16 @@ fn a_reset_of_the_guest_resets_the_host_in_each_state() {
         assert_eq!(world.splice.flows(), 0, "{name}");
         world.nothing_more();
     }
+    // Closed on both sides there is nothing left to break, and the wait goes on.
+    let mut world = World::new();
+    let mut link = world.connect();
+    link.host_ends(&mut world);
+    link.receive(&mut world);
+    link.finish(&mut world);
+    assert!(link.host().dropped && !link.host().reset);
+    world.put(&link.put(RST));
+    world.nothing_more();
+    assert_eq!((world.splice.flows(), link.host().reset), (1, false));
     // And before the handshake was complete.
     let mut world = World::new();
     world.put(&Put::syn(guest(), server()));

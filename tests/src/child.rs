@@ -1,4 +1,4 @@
-//! A process of the benchmark that ends with it.
+//! A process of a benchmark that ends with it.
 
 use std::{
     fs::File,
@@ -7,34 +7,46 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rorqual_tests::eventually;
+
+use crate::eventually;
 
 /// Killed when dropped, and by the system when the benchmark dies.
 #[derive(Debug)]
-pub(crate) struct OwnChild {
+pub struct OwnChild {
     name: &'static str,
     child: Child,
 }
 
 impl OwnChild {
     /// Starts `program` with `configure`d arguments, its output in the file `log`.
-    pub(crate) fn start(
+    pub fn start(name: &'static str, program: &Path, log: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
+        Self::start_with_input(name, program, log, Stdio::piped(), configure)
+    }
+
+    /// The same with a standard input of another kind.
+    pub fn start_with_input(
         name: &'static str,
         program: &Path,
         log: &Path,
+        input: Stdio,
         configure: impl FnOnce(&mut Command),
     ) -> Result<Self> {
         let log = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         configure(&mut command);
-        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        command.stdin(input).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {name} ({})", program.display()))?;
         Ok(Self { name, child })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Fails when it has ended.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("{} ended: {status}", self.name),
             None => Ok(()),
@@ -42,7 +54,7 @@ impl OwnChild {
     }
 
     /// Closes its standard input and waits for its end.
-    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
+    pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.child.stdin.take());
         eventually(&format!("{} ends", self.name), || self.child.try_wait().ok().flatten())
     }

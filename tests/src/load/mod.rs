@@ -1,0 +1,183 @@
+//! The loads of `make bench-net`: what one end of a network does, on the host and in a guest alike.
+//!
+//! An end is a [`Node`]; it performs [`Task`]s: it serves ([`serve`]), or it asks another node that does ([`ask`], [`stream`]). The guest's node
+//! is driven by tasks as lines of JSON.
+
+mod ask;
+mod serve;
+mod stream;
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    process::Child,
+};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// TCP: sends back what it gets.
+    Echo,
+    /// TCP: says one byte to each connection and closes it.
+    Greet,
+    /// TCP: says one byte to each connection and keeps it.
+    Keep,
+    /// UDP: counts, tells the count, sends as much as it can.
+    Datagrams,
+    /// iperf3.
+    Stream,
+}
+
+/// What a node is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Serve there until the node ends. Answers nothing, once it does.
+    Serve {
+        /// What to serve.
+        service: Service,
+        /// Where.
+        at: SocketAddr,
+    },
+    /// Send to a [`Service::Stream`] by iperf3. Answers the bits per second that arrived.
+    Stream {
+        /// The server.
+        to: SocketAddr,
+        /// Connections at once.
+        streams: u32,
+        /// How long.
+        seconds: u32,
+    },
+    /// Ask a [`Service::Echo`] again and again over one connection. Answers the median and the 99th percentile, in seconds.
+    Requests {
+        /// The server.
+        to: SocketAddr,
+        /// How long.
+        seconds: u32,
+    },
+    /// Connect to a [`Service::Greet`] again and again, [`CONNECTING`] at once. Answers the connections per second.
+    Connections {
+        /// The server.
+        to: SocketAddr,
+        /// How long.
+        seconds: u32,
+    },
+    /// Send datagrams to a [`Service::Datagrams`] as fast as it goes. Answers how many arrived per second.
+    SendDatagrams {
+        /// The server.
+        to: SocketAddr,
+        /// How long.
+        seconds: u32,
+    },
+    /// Have a [`Service::Datagrams`] send as fast as it can. Answers how many arrived per second.
+    FetchDatagrams {
+        /// The server.
+        to: SocketAddr,
+        /// How long.
+        seconds: u32,
+    },
+    /// Open so many more connections to a [`Service::Keep`] and keep them. Answers how many there are.
+    Hold {
+        /// The server.
+        to: SocketAddr,
+        /// How many more.
+        count: u32,
+    },
+}
+
+/// Connections a node opens at once when it counts them.
+pub const CONNECTING: usize = 4;
+/// Bytes of a request, and of its answer.
+pub const REQUEST_BYTES: usize = 128;
+/// Bytes of a datagram's payload.
+pub const DATAGRAM_BYTES: usize = 64;
+
+/// One end of a network. What it started ends with it.
+#[derive(Debug, Default)]
+pub struct Node {
+    children: Vec<Child>,
+    held: Vec<TcpStream>,
+}
+
+impl Node {
+    /// Does it. The figures are what the task answers.
+    ///
+    /// # Errors
+    /// Those of the system, and an end that does not do its part.
+    pub fn perform(&mut self, task: &Task) -> Result<Vec<f64>> {
+        match *task {
+            Task::Serve { service: Service::Stream, at } => {
+                self.children.push(stream::serve(at)?);
+                Ok(Vec::new())
+            }
+            Task::Serve { service, at } => serve::serve(service, at).map(|()| Vec::new()),
+            Task::Stream { to, streams, seconds } => Ok(vec![stream::send(to, streams, seconds)?]),
+            Task::Requests { to, seconds } => ask::requests(to, seconds),
+            Task::Connections { to, seconds } => Ok(vec![ask::connections(to, seconds)?]),
+            Task::SendDatagrams { to, seconds } => Ok(vec![ask::send_datagrams(to, seconds)?]),
+            Task::FetchDatagrams { to, seconds } => Ok(vec![ask::fetch_datagrams(to, seconds)?]),
+            Task::Hold { to, count } => {
+                ask::hold(to, count, &mut self.held)?;
+                Ok(vec![f64::from(u32::try_from(self.held.len())?)])
+            }
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // It may have ended.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server of that kind on a port of its own.
+    fn served(service: Service) -> SocketAddr {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = probe.local_addr().unwrap();
+        drop(probe);
+        Node::default().perform(&Task::Serve { service, at: to }).unwrap();
+        to
+    }
+
+    #[test]
+    fn requests_are_answered_and_their_percentiles_are_in_order() {
+        let to = served(Service::Echo);
+        let figures = Node::default().perform(&Task::Requests { to, seconds: 1 }).unwrap();
+        assert!(figures[0] > 0.0 && figures[0] <= figures[1] && figures[1] < 1.0, "{figures:?}");
+    }
+
+    #[test]
+    fn connections_and_datagrams_are_counted() {
+        let to = served(Service::Greet);
+        assert!(Node::default().perform(&Task::Connections { to, seconds: 1 }).unwrap()[0] > 10.0);
+        let to = served(Service::Datagrams);
+        assert!(Node::default().perform(&Task::SendDatagrams { to, seconds: 1 }).unwrap()[0] > 100.0);
+        assert!(Node::default().perform(&Task::FetchDatagrams { to, seconds: 1 }).unwrap()[0] > 100.0);
+    }
+
+    #[test]
+    fn held_connections_stay_open_and_add_up() {
+        let to = served(Service::Keep);
+        let mut node = Node::default();
+        assert_eq!(node.perform(&Task::Hold { to, count: 3 }).unwrap(), [3.0]);
+        assert_eq!(node.perform(&Task::Hold { to, count: 2 }).unwrap(), [5.0]);
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_an_error() {
+        let to: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        assert!(Node::default().perform(&Task::Requests { to, seconds: 1 }).is_err());
+        assert!(Node::default().perform(&Task::SendDatagrams { to, seconds: 1 }).is_err());
+    }
+}
