@@ -34,7 +34,7 @@ help:
 	@echo 'make ui       the pages, in ui/dist'
 	@echo 'make desktop  the window, in target/release'
 	@echo 'make package  a .deb and an AppImage, in target/packages'
-	@echo 'make test-window, make lint-desktop  the window, on a display of its own'
+	@echo 'make test-window  the window, on a display of its own (part of make test)'
 	@echo 'make screenshots  pictures of the pages; make bench-ui, make bench-window  their figures'
 
 # --- what the machine needs ---
@@ -107,7 +107,7 @@ run: build image ui
 
 # --- checking ---
 .PHONY: test
-test: test-unit test-ui test-fuzz test-kvm test-machine test-browser
+test: test-unit test-ui test-fuzz test-kvm test-machine test-browser test-window
 
 # The image first: the monitor's tests of process life boot its kernel.
 .PHONY: test-unit
@@ -180,7 +180,7 @@ fuzz: packages
 
 .PHONY: test-fuzz
 test-fuzz:
-	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10
+	@$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=5
 
 # Rorqual's own monitor on KVM: on this computer's where it works, else in a machine whose processor is emulated with virtualization, where
 # it takes some five minutes. Each number of processors is a start of the machine.
@@ -191,7 +191,7 @@ test-kvm: build image
 	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
-lint: packages
+lint: packages lint-desktop
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --locked --workspace --exclude rorqual-desktop --exclude rorqual-window-tests --all-targets -- -D warnings
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \

@@ -1,5 +1,11 @@
 //! The desktop's side of notifications: takes them, and clicks on them (the Desktop Notifications specification).
 
+#![expect(
+    clippy::unused_self,
+    clippy::used_underscore_binding,
+    reason = "the interface has these signatures, and zbus calls them"
+)]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},

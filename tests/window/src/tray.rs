@@ -1,6 +1,12 @@
 //! The desktop's side of a tray icon: a StatusNotifierWatcher where the icon announces itself, and its menu, read and
 //! clicked by the dbusmenu protocol as a panel does it.
 
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unused_self,
+    reason = "the interface has these signatures, and zbus calls them"
+)]
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
