@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
-    Machine, Run, Series, eventually_ok,
+    IMAGE, Machine, Run, Series, eventually_ok,
     processes::family,
     usage::{Activity, memory},
 };
@@ -28,9 +28,8 @@ fn main() -> Result<()> {
     let seconds = option("--seconds", 60)?;
     let machine = Machine::start()?;
     machine.run("run -d --name web -p 18080:80 rorqual/hello")?;
-    machine
-        .docker(["run", "-d", "--name", "long", "test", "seq", "-f", "line %.0f of a long log", &LINES.to_string()])
-        .output_text()?;
+    let write = format!("/bin/busybox seq {LINES} | /bin/busybox sed 's/.*/line & of a long log/'");
+    machine.docker(["run", "-d", "--name", "long", IMAGE, "sh", "-c", &write]).run()?.success()?;
     let mut starts = Vec::new();
     for _ in 0..rounds {
         starts.push(start(&machine)?);
