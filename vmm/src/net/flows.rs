@@ -3,24 +3,22 @@
 //! The table is bounded; a new flow takes the place of the one that is next to end of itself. A connected socket tells of ports
 //! nobody has, and lets nobody else answer.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
+use super::deadlines::Deadlines;
 use super::sockets::{SocketId, Sockets};
+use super::turns::Turns;
 use super::wire::Unreachable;
 
 /// A flow nobody has answered yet ends after this without a datagram.
 const UNANSWERED: Duration = Duration::from_secs(30);
 /// One that was answered lives as long as home routers let it (RFC 4787, section 4.3).
 const ANSWERED: Duration = Duration::from_mins(2);
-/// The end of a flow is put off in steps of at least this.
-const STEP: Duration = Duration::from_secs(1);
-/// Datagrams taken from one flow before the next has its turn.
-const TURN: u32 = 16;
 /// Longest datagram.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
@@ -47,8 +45,6 @@ struct Open {
     socket: UdpSocket,
     answered: bool,
     deadline: Instant,
-    queued: bool,
-    turn: u32,
 }
 
 /// What came for the guest.
@@ -63,9 +59,8 @@ pub(crate) enum Arrival<'a> {
 pub(crate) struct Flows {
     ids: HashMap<Flow, SocketId>,
     open: HashMap<SocketId, Open>,
-    deadlines: BTreeSet<(Instant, SocketId)>,
-    /// Flows whose sockets are readable, in the order of their turns.
-    ready: VecDeque<SocketId>,
+    deadlines: Deadlines<SocketId>,
+    turns: Turns,
     max: usize,
     buffer: Vec<u8>,
     /// Flows that ended early for others.
@@ -78,8 +73,8 @@ impl Flows {
         Self {
             ids: HashMap::new(),
             open: HashMap::new(),
-            deadlines: BTreeSet::new(),
-            ready: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            turns: Turns::default(),
             max,
             buffer: vec![0; DATAGRAM_BYTES_MAX],
             evicted: 0,
@@ -117,7 +112,7 @@ impl Flows {
 
     fn begin(&mut self, flow: Flow, target: IpAddr, sockets: &mut Sockets, now: Instant) -> io::Result<SocketId> {
         while self.open.len() >= self.max {
-            let Some(&(_, id)) = self.deadlines.first() else { break };
+            let Some(id) = self.deadlines.first() else { break };
             self.end(id);
             self.evicted += 1;
         }
@@ -125,16 +120,16 @@ impl Flows {
         socket.connect(SocketAddr::new(target, flow.remote.port()))?;
         let id = sockets.watch(&socket)?;
         let deadline = now + UNANSWERED;
-        self.deadlines.insert((deadline, id));
+        self.deadlines.insert(deadline, id);
         self.ids.insert(flow, id);
-        self.open.insert(id, Open { flow, socket, answered: false, deadline, queued: false, turn: 0 });
+        self.open.insert(id, Open { flow, socket, answered: false, deadline });
         Ok(id)
     }
 
     fn end(&mut self, id: SocketId) {
         if let Some(open) = self.open.remove(&id) {
             self.ids.remove(&open.flow);
-            self.deadlines.remove(&(open.deadline, id));
+            self.deadlines.remove(open.deadline, id);
         }
     }
 
@@ -142,41 +137,30 @@ impl Flows {
         let Some(open) = self.open.get_mut(&id) else { return };
         open.answered |= answer;
         let deadline = now + if open.answered { ANSWERED } else { UNANSWERED };
-        if deadline >= open.deadline + STEP {
-            self.deadlines.remove(&(open.deadline, id));
-            self.deadlines.insert((deadline, id));
-            open.deadline = deadline;
-        }
+        self.deadlines.put_off(id, &mut open.deadline, deadline);
     }
 
     /// The socket `id` has become readable. False when it is none of these.
     pub(crate) fn readable(&mut self, id: SocketId) -> bool {
-        let Some(open) = self.open.get_mut(&id) else { return false };
-        if !open.queued {
-            (open.queued, open.turn) = (true, 0);
-            self.ready.push_back(id);
+        let known = self.open.contains_key(&id);
+        if known {
+            self.turns.queue(id);
         }
-        true
+        known
     }
 
     /// Whether something may have come for the guest.
     pub(crate) fn has_arrivals(&self) -> bool {
-        !self.ready.is_empty()
+        !self.turns.is_empty()
     }
 
     /// What came next for the guest.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Arrival<'_>> {
-        while let Some(&id) = self.ready.front() {
+        while let Some(id) = self.turns.next() {
             let Some(open) = self.open.get_mut(&id) else {
-                self.ready.pop_front();
+                self.turns.end_turn();
                 continue;
             };
-            open.turn += 1;
-            if open.turn > TURN {
-                open.turn = 0;
-                self.ready.rotate_left(1);
-                continue;
-            }
             let flow = open.flow;
             match open.socket.recv(&mut self.buffer) {
                 Ok(length) => {
@@ -184,10 +168,7 @@ impl Flows {
                     return Some(Arrival::Datagram(flow, &self.buffer[..length]));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    open.queued = false;
-                    self.ready.pop_front();
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turns.end_turn(),
                 // An error of the network on an earlier datagram; it is taken with being told.
                 Err(error) => {
                     if let Some(reason) = unreachable_by(&error) {
@@ -201,13 +182,10 @@ impl Flows {
 
     /// Ends flows whose time is over, and returns when the next one's is.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        while let Some(&(deadline, id)) = self.deadlines.first() {
-            if deadline > now {
-                return Some(deadline);
-            }
+        while let Some(id) = self.deadlines.over(now) {
             self.end(id);
         }
-        None
+        self.deadlines.next()
     }
 
     /// Ends all.
@@ -215,7 +193,7 @@ impl Flows {
         self.ids.clear();
         self.open.clear();
         self.deadlines.clear();
-        self.ready.clear();
+        self.turns.clear();
     }
 }
 

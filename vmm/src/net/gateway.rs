@@ -177,8 +177,8 @@ impl Gateway {
         if packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && packet.protocol == UDP {
             return self.answer_dhcp(&packet);
         }
-        let published = packet.protocol == UDP && self.published.has_container(packet.source);
-        if !published && !self.network.may_send_from(packet.source) {
+        let published = || packet.protocol == UDP && self.published.has_container(packet.source);
+        if !self.network.may_send_from(packet.source) && !published() {
             // What a guest says to its link from its own address of the link is for no router.
             let own = matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local() || source.is_unspecified());
             if !own {

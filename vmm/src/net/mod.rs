@@ -9,6 +9,7 @@
 //! One thread, the network device's, does everything: it takes the guest's frames, is woken by the epoll instance, and gives frames to the
 //! guest while that has room. What the guest has no room for stays in the host's sockets. Time is passed in.
 
+mod deadlines;
 mod dhcp;
 mod dns;
 mod flows;
@@ -22,6 +23,7 @@ mod sockets;
 mod stats;
 mod streams;
 pub mod tcp;
+mod turns;
 pub(crate) mod wire;
 
 pub use self::stats::GatewayStatistics;

@@ -3,7 +3,7 @@
 //! What comes waits in the socket until the guest has receive buffers. A client's address, the guest's answer and the host's address it goes
 //! out from are kept together by [`Sessions`].
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -13,11 +13,10 @@ use super::sessions::{Ends, Peer, Sessions};
 use super::{Publication, others, packet_info, seen};
 use crate::net::network::Network;
 use crate::net::sockets::{SocketId, Sockets};
+use crate::net::turns::Turns;
 
 /// Sessions of all published ports together: some 300 bytes each, no descriptor.
 const SESSIONS_MAX: usize = 16_384;
-/// Datagrams taken from one port before the next has its turn.
-const TURN: u32 = 16;
 /// Longest datagram of either version (RFC 768 over RFC 8200).
 const DATAGRAM_BYTES_MAX: usize = 65_527;
 /// Longest that fits a packet of IPv4.
@@ -28,8 +27,6 @@ struct Port {
     publication: Publication,
     socket: UdpSocket,
     container: SocketAddr,
-    queued: bool,
-    turn: u32,
 }
 
 /// What became of a datagram of the guest.
@@ -48,8 +45,7 @@ pub(crate) enum Answer {
 pub(crate) struct Datagrams {
     ports: HashMap<SocketId, Port>,
     sessions: Sessions,
-    /// Ports whose sockets are readable, in the order of their turns.
-    ready: VecDeque<SocketId>,
+    turns: Turns,
     buffer: Vec<u8>,
 }
 
@@ -58,7 +54,7 @@ impl Default for Datagrams {
         Self {
             ports: HashMap::new(),
             sessions: Sessions::new(SESSIONS_MAX),
-            ready: VecDeque::new(),
+            turns: Turns::default(),
             buffer: vec![0; DATAGRAM_BYTES_MAX],
         }
     }
@@ -76,7 +72,7 @@ impl Datagrams {
         let socket = UdpSocket::from(socket);
         packet_info::ask_for_it(&socket)?;
         let id = sockets.watch(&socket)?;
-        self.ports.insert(id, Port { publication, socket, container, queued: false, turn: 0 });
+        self.ports.insert(id, Port { publication, socket, container });
         Ok(())
     }
 
@@ -101,32 +97,25 @@ impl Datagrams {
 
     /// The socket `id` has become readable. False when it is none of these.
     pub(crate) fn readable(&mut self, id: SocketId) -> bool {
-        let Some(port) = self.ports.get_mut(&id) else { return false };
-        if !port.queued {
-            (port.queued, port.turn) = (true, 0);
-            self.ready.push_back(id);
+        let known = self.ports.contains_key(&id);
+        if known {
+            self.turns.queue(id);
         }
-        true
+        known
     }
 
     /// Whether something may have come for the guest.
     pub(crate) fn has_arrivals(&self) -> bool {
-        !self.ready.is_empty()
+        !self.turns.is_empty()
     }
 
     /// What came next for the guest: the datagram and its two ends there.
     pub(crate) fn next(&mut self, network: &Network, now: Instant) -> Option<(Ends, &[u8])> {
-        while let Some(&id) = self.ready.front() {
-            let Some(port) = self.ports.get_mut(&id) else {
-                self.ready.pop_front();
+        while let Some(id) = self.turns.next() {
+            let Some(port) = self.ports.get(&id) else {
+                self.turns.end_turn();
                 continue;
             };
-            port.turn += 1;
-            if port.turn > TURN {
-                port.turn = 0;
-                self.ready.rotate_left(1);
-                continue;
-            }
             let container = port.container;
             match packet_info::receive(&port.socket, &mut self.buffer) {
                 Ok((length, client, local)) => {
@@ -136,10 +125,7 @@ impl Datagrams {
                         return Some((ends, &self.buffer[..length]));
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    port.queued = false;
-                    self.ready.pop_front();
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turns.end_turn(),
                 // An error of the network on an earlier datagram; it is taken with being told. Its client asks again or is gone.
                 Err(error) => tracing::debug!(%container, %error, "a published port"),
             }

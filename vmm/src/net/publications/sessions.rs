@@ -2,16 +2,15 @@
 //!
 //! The table is bounded; a new session takes the place of the one that was idle longest.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::net::deadlines::Deadlines;
 use crate::net::sockets::SocketId;
 
 /// A session ends when no datagram went either way for this long (RFC 4787, section 4.3).
 const IDLE: Duration = Duration::from_mins(2);
-/// The end of a session is put off in steps of at least this.
-const STEP: Duration = Duration::from_secs(1);
 
 /// A session as the guest sees it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -44,7 +43,7 @@ struct Session {
 pub(crate) struct Sessions {
     open: HashMap<Ends, Session>,
     by_client: HashMap<(SocketId, SocketAddr, Option<IpAddr>), Ends>,
-    deadlines: BTreeSet<(Instant, Ends)>,
+    deadlines: Deadlines<Ends>,
     max: usize,
     /// Sessions that ended early for others.
     pub(crate) evicted: u64,
@@ -53,7 +52,7 @@ pub(crate) struct Sessions {
 impl Sessions {
     /// A table of at most `max` sessions.
     pub(crate) fn new(max: usize) -> Self {
-        Self { open: HashMap::new(), by_client: HashMap::new(), deadlines: BTreeSet::new(), max, evicted: 0 }
+        Self { open: HashMap::new(), by_client: HashMap::new(), deadlines: Deadlines::default(), max, evicted: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -85,31 +84,26 @@ impl Sessions {
         let mut free = names.map(|seen| Ends { container, seen }).filter(|ends| !self.open.contains_key(ends));
         let ends = free.next()?;
         while self.open.len() >= self.max {
-            let (_, oldest) = *self.deadlines.first()?;
+            let oldest = self.deadlines.first()?;
             self.end(oldest);
             self.evicted += 1;
         }
         let deadline = now + IDLE;
         self.open.insert(ends, Session { peer, deadline });
         self.by_client.insert((peer.socket, peer.client, peer.local), ends);
-        self.deadlines.insert((deadline, ends));
+        self.deadlines.insert(deadline, ends);
         Some(ends)
     }
 
     fn touch(&mut self, ends: Ends, now: Instant) {
         let Some(session) = self.open.get_mut(&ends) else { return };
-        let deadline = now + IDLE;
-        if deadline >= session.deadline + STEP {
-            self.deadlines.remove(&(session.deadline, ends));
-            self.deadlines.insert((deadline, ends));
-            session.deadline = deadline;
-        }
+        self.deadlines.put_off(ends, &mut session.deadline, now + IDLE);
     }
 
     fn end(&mut self, ends: Ends) {
         if let Some(session) = self.open.remove(&ends) {
             self.by_client.remove(&(session.peer.socket, session.peer.client, session.peer.local));
-            self.deadlines.remove(&(session.deadline, ends));
+            self.deadlines.remove(session.deadline, ends);
         }
     }
 
@@ -124,13 +118,10 @@ impl Sessions {
 
     /// Ends what was idle too long, and returns when the next one will have been.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        while let Some(&(deadline, ends)) = self.deadlines.first() {
-            if deadline > now {
-                return Some(deadline);
-            }
+        while let Some(ends) = self.deadlines.over(now) {
             self.end(ends);
         }
-        None
+        self.deadlines.next()
     }
 
     /// Ends all.
