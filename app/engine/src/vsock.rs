@@ -5,11 +5,24 @@ use std::{io, os::fd::AsRawFd, path::Path};
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::{
     io::{AsyncWriteExt, Interest},
-    net::UnixStream,
+    net::{UnixListener, UnixStream},
 };
 
 /// Longest answer to `CONNECT` that is accepted, in bytes.
 const MAX_ANSWER: usize = 32;
+
+/// Listens on a socket, in place of a file that a killed daemon left there.
+///
+/// # Errors
+///
+/// The file cannot be removed, or the socket not be made.
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(path)
+}
 
 /// Opens a stream to `port` of the guest behind the vsock socket `socket`.
 ///

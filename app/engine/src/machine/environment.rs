@@ -1,12 +1,12 @@
 //! What the guest's dockerd gets in its environment: the agent asks at each start of dockerd, and hears what the settings
 //! say then.
 
-use std::{io, path::PathBuf};
+use std::{io, path::Path};
 
 use rorqual_protocol::environment;
-use tokio::{io::AsyncWriteExt, net::UnixListener, task::JoinHandle};
+use tokio::{io::AsyncWriteExt, task::JoinHandle};
 
-use crate::{config::Config, home::Home, proxy::Proxies};
+use crate::{config::Config, home::Home, proxy::Proxies, vsock};
 
 /// A listener that answers until dropped.
 pub(crate) struct Environment(JoinHandle<()>);
@@ -23,12 +23,8 @@ impl Environment {
     /// # Errors
     ///
     /// When the socket cannot be made; must be called in a runtime.
-    pub(crate) fn serve(path: PathBuf, home: Home) -> io::Result<Self> {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
+    pub(crate) fn serve(path: &Path, home: Home) -> io::Result<Self> {
+        let listener = vsock::listen(path)?;
         Ok(Self(tokio::spawn(async move {
             loop {
                 let answered = match listener.accept().await {

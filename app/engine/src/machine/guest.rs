@@ -60,11 +60,7 @@ pub(crate) fn client(vsock_socket: &Path) -> Agent {
 
 /// Listens for the agent's calls. A socket file left over from a daemon that was killed is replaced.
 pub(crate) fn listen(path: PathBuf, environment: Environment) -> io::Result<Notices> {
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    Ok(Notices { listener: UnixListener::bind(&path)?, path, _environment: environment })
+    Ok(Notices { listener: vsock::listen(&path)?, path, _environment: environment })
 }
 
 /// Where the agent calls.

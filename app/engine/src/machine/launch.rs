@@ -330,7 +330,7 @@ fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> R
 
 fn listen(home: &Home, paths: &MachinePaths) -> Result<Notices, StartError> {
     let path = paths.vsock_port(ENVIRONMENT_PORT);
-    let environment = Environment::serve(path.clone(), home.clone());
+    let environment = Environment::serve(&path, home.clone());
     let environment = environment.map_err(|source| StartError::Listen { path, source })?;
     let path = paths.vsock_port(READY_PORT);
     guest::listen(path.clone(), environment).map_err(|source| StartError::Listen { path, source })

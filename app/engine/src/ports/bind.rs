@@ -28,13 +28,23 @@ pub(crate) enum Socket {
 }
 
 /// What came of a request to listen.
-pub(crate) enum Outcome {
-    /// It listens here.
-    Listening(Socket, SocketAddr),
+pub(crate) enum Outcome<S> {
+    /// It listens.
+    Listening(S),
     /// Nothing listens, and the container starts all the same: the note says why that is right.
     NotNeeded(String),
     /// The container must not start; the reason is for the user.
     Refused(String),
+}
+
+impl<S> Outcome<S> {
+    fn map<T>(self, wrap: impl FnOnce(S) -> T) -> Outcome<T> {
+        match self {
+            Self::Listening(socket) => Outcome::Listening(wrap(socket)),
+            Self::NotNeeded(note) => Outcome::NotNeeded(note),
+            Self::Refused(reason) => Outcome::Refused(reason),
+        }
+    }
 }
 
 /// The address to listen on when docker was asked for `requested`; empty means every IPv4 address.
@@ -49,16 +59,38 @@ pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, Str
 }
 
 /// Listens on `address`. `requested` is what docker was asked for.
-pub(crate) async fn listen(transport: Transport, address: SocketAddr, requested: &str, holders: &Holders) -> Outcome {
-    let mut opened = open(transport, address);
-    if transport == Transport::Tcp
-        && opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+pub(crate) async fn listen(
+    transport: Transport,
+    address: SocketAddr,
+    requested: &str,
+    holders: &Holders,
+) -> Outcome<Socket> {
+    match transport {
+        Transport::Tcp => listen_tcp(address, requested, holders).await.map(Socket::Tcp),
+        Transport::Udp => outcome(open_udp(address), transport, address, requested, holders).await.map(Socket::Udp),
+    }
+}
+
+/// The same for TCP, where a lodger of the port makes way.
+pub(crate) async fn listen_tcp(address: SocketAddr, requested: &str, holders: &Holders) -> Outcome<TcpListener> {
+    let mut opened = open_tcp(address);
+    if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
         && holders.evict(address.port()).await
     {
-        opened = open(transport, address);
+        opened = open_tcp(address);
     }
+    outcome(opened, Transport::Tcp, address, requested, holders).await
+}
+
+async fn outcome<S>(
+    opened: io::Result<S>,
+    transport: Transport,
+    address: SocketAddr,
+    requested: &str,
+    holders: &Holders,
+) -> Outcome<S> {
     let error = match opened {
-        Ok(socket) => return Outcome::Listening(socket, address),
+        Ok(socket) => return Outcome::Listening(socket),
         Err(error) => error,
     };
     let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
@@ -69,13 +101,6 @@ pub(crate) async fn listen(transport: Transport, address: SocketAddr, requested:
         }
         Some(errno) => Outcome::Refused(reason(errno, transport, address, &error, holders).await),
         None => Outcome::Refused(format!("cannot listen on {address}: {error}")),
-    }
-}
-
-fn open(transport: Transport, address: SocketAddr) -> io::Result<Socket> {
-    match transport {
-        Transport::Tcp => open_tcp(address).map(Socket::Tcp),
-        Transport::Udp => open_udp(address).map(Socket::Udp),
     }
 }
 
@@ -212,7 +237,7 @@ mod tests {
             })])
         };
         holders.lodge(address.port(), lodge).unwrap();
-        let Outcome::Listening(container, _) = listen(Transport::Tcp, address, "", &holders).await else {
+        let Outcome::Listening(container) = listen(Transport::Tcp, address, "", &holders).await else {
             panic!("no way was made")
         };
         assert!(!holders.has_lodger(address.port()));
@@ -243,10 +268,10 @@ mod tests {
             let holders = Holders::default();
             let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let four = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
-            let Outcome::Listening(first, _) = listen(transport, four, "", &holders).await else { panic!("no IPv4") };
+            let Outcome::Listening(first) = listen(transport, four, "", &holders).await else { panic!("no IPv4") };
             let six = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
             match listen(transport, six, "::", &holders).await {
-                Outcome::Listening(..) | Outcome::NotNeeded(_) => drop(first),
+                Outcome::Listening(_) | Outcome::NotNeeded(_) => drop(first),
                 Outcome::Refused(reason) => panic!("{reason}"),
             }
         }

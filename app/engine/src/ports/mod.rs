@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub(crate) use bind::{Outcome, Socket, listen, open_tcp};
+pub(crate) use bind::{Outcome, listen_tcp, open_tcp};
 use rorqual_protocol::agent::{PortVerdict, agent_client::AgentClient, port_change::Change};
 pub(crate) use table::Table;
 use tokio::{

@@ -171,9 +171,9 @@ impl Table {
             .parse()
             .map_err(|_| format!("the container has no address ({:?})", port.container_address))?;
         let target = SocketAddr::new(container, container_port);
-        let wanted = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
-        match bind::listen(transport, wanted, &port.host_address, &self.holders).await {
-            Outcome::Listening(socket, address) => {
+        let address = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
+        match bind::listen(transport, address, &port.host_address, &self.holders).await {
+            Outcome::Listening(socket) => {
                 let task = self.serve(id, socket, target).await?;
                 let description = format!("container {target} of machine {}", self.machine);
                 self.holders.insert(transport, address, description);

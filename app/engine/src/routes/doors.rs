@@ -4,7 +4,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -27,7 +27,7 @@ use crate::{
     backend::docker::Docker,
     config::RoutesConfig,
     home::{Home, MachineName},
-    ports::{self, Holders, Outcome, Socket, Transport},
+    ports::{self, Holders, Outcome, Transport},
 };
 
 /// Connections at once; further ones wait to be accepted.
@@ -51,8 +51,6 @@ struct Shared {
     tls: Arc<Tls>,
     holders: Holders,
     places: Arc<Semaphore>,
-    /// Those of 80 and 443 that listen; a container may have taken one since.
-    standard: Mutex<Vec<Scheme>>,
 }
 
 impl Routes {
@@ -64,7 +62,6 @@ impl Routes {
             tls: Arc::new(Tls::new(home.clone())),
             holders,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
-            standard: Mutex::default(),
         });
         let mut routes = Self { shared, tasks: Vec::new(), problems: Vec::new(), fixed: Vec::new() };
         if !config.enabled {
@@ -110,10 +107,9 @@ impl Routes {
 
     /// Where the names are, now.
     pub(crate) fn describe(&self) -> api::Routes {
-        let standard = self.shared.standard();
         let at = |scheme: Scheme| {
             let fixed = self.fixed.iter().find(|(of, _)| *of == scheme).map(|(_, port)| *port);
-            let port = if standard.contains(&scheme) { Some(scheme.standard_port()) } else { fixed };
+            let port = if self.shared.has_standard(scheme) { Some(scheme.standard_port()) } else { fixed };
             port.map(|port| url(scheme, DOMAIN, port)).unwrap_or_default()
         };
         api::Routes { http: at(Scheme::Http), https: at(Scheme::Https), problem: self.problems.join("; ") }
@@ -132,18 +128,15 @@ impl Drop for Routes {
 }
 
 impl Shared {
-    /// Which of 80 and 443 are ours now.
-    fn standard(&self) -> Vec<Scheme> {
-        let mut standard = self.standard.lock().unwrap_or_else(PoisonError::into_inner);
-        standard.retain(|scheme| self.holders.has_lodger(scheme.standard_port()));
-        standard.clone()
+    /// Whether 80 or 443 is ours now: a container may have taken it.
+    fn has_standard(&self, scheme: Scheme) -> bool {
+        self.holders.has_lodger(scheme.standard_port())
     }
 
     /// Takes 80 and 443 where that works; where it does not, nobody is worse off than without.
     fn open_standard(self: &Arc<Self>) {
-        let have = self.standard();
         for scheme in [Scheme::Http, Scheme::Https] {
-            if have.contains(&scheme) {
+            if self.has_standard(scheme) {
                 continue;
             }
             let port = scheme.standard_port();
@@ -151,9 +144,8 @@ impl Shared {
                 let listeners = both(|address| ports::open_tcp(SocketAddr::new(address, port)))?;
                 Ok::<_, io::Error>(listeners.into_iter().map(|listener| self.serve(listener, scheme, port)).collect())
             });
-            match opened {
-                Ok(()) => self.standard.lock().unwrap_or_else(PoisonError::into_inner).push(scheme),
-                Err(error) => tracing::debug!("containers have no names on port {port}: {error}"),
+            if let Err(error) = opened {
+                tracing::debug!("containers have no names on port {port}: {error}");
             }
         }
     }
@@ -164,9 +156,8 @@ impl Shared {
         for address in LOOPBACK {
             let requested = if address.is_ipv6() { "::" } else { "0.0.0.0" };
             let address = SocketAddr::new(address, port);
-            match ports::listen(Transport::Tcp, address, requested, &self.holders).await {
-                Outcome::Listening(Socket::Tcp(listener), address) => listeners.push((listener, address)),
-                Outcome::Listening(Socket::Udp(_), _) => tracing::error!("{address} was to be listened on by TCP"),
+            match ports::listen_tcp(address, requested, &self.holders).await {
+                Outcome::Listening(listener) => listeners.push((listener, address)),
                 Outcome::NotNeeded(note) => tracing::debug!("{note}"),
                 Outcome::Refused(reason) => return Err(reason),
             }
