@@ -12,6 +12,7 @@ pub mod datagram;
 pub mod docker;
 pub mod document;
 pub mod guest;
+pub mod host_port;
 pub mod load;
 pub mod machine;
 pub mod material;

@@ -1,7 +1,7 @@
 //! Whom a container sees when a client connects to a port it publishes.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr},
     process::ExitCode,
 };
 
@@ -11,7 +11,7 @@ use rorqual_tests::{
     command::Execution,
     datagram,
     docker::{Following, unique},
-    eventually_ok,
+    eventually_ok, host_port,
     namespace::Namespace,
     stream, suite, tests,
 };
@@ -27,10 +27,6 @@ fn main() -> ExitCode {
             clients_of_this_computer_are_seen_as_it,
         ],
     )
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 /// What a client in the namespace hears from the peer.
@@ -53,7 +49,7 @@ fn a_client_of_another_computer_is_seen_by_its_own_address(machine: &Machine) ->
     machine.run(&format!("network create {network}"))?;
     let result = (|| {
         for options in ["", &format!("--network {network}")] {
-            let (port, host) = (free_port()?, namespace.host());
+            let (port, host) = (host_port::free()?, namespace.host());
             let publish = format!("--init {options} -p {host}:{port}:80 -p {host}:{port}:80/udp");
             let container = Container::run(machine, &publish, &["/peer", "both", "80"])?;
             container.wait_for_log("listening")?;
@@ -77,7 +73,7 @@ fn a_client_of_another_computer_is_seen_by_its_own_address(machine: &Machine) ->
 fn much_goes_both_ways_whole(machine: &Machine) -> Result<()> {
     const BYTES: u64 = 64 << 20;
     let Some(namespace) = Namespace::for_test("much_goes_both_ways_whole", 202) else { return Ok(()) };
-    let (port, host) = (free_port()?, namespace.host());
+    let (port, host) = (host_port::free()?, namespace.host());
     let container = Container::run(machine, &format!("--init -p {host}:{port}:80"), &["/peer", "serve", "80"])?;
     container.wait_for_log("listening")?;
     let (address, count) = (format!("{host}:{port}"), BYTES.to_string());
@@ -91,7 +87,7 @@ fn much_goes_both_ways_whole(machine: &Machine) -> Result<()> {
 
 fn a_connection_ends_with_its_port(machine: &Machine) -> Result<()> {
     let Some(namespace) = Namespace::for_test("a_connection_ends_with_its_port", 203) else { return Ok(()) };
-    let (port, host) = (free_port()?, namespace.host());
+    let (port, host) = (host_port::free()?, namespace.host());
     let container = Container::run(machine, &format!("--init -p {host}:{port}:80"), &["/peer", "serve", "80"])?;
     container.wait_for_log("listening")?;
     let address = format!("{host}:{port}");
@@ -110,7 +106,7 @@ fn a_connection_ends_with_its_port(machine: &Machine) -> Result<()> {
 }
 
 fn clients_of_this_computer_are_seen_as_it(machine: &Machine) -> Result<()> {
-    let port = free_port()?;
+    let port = host_port::free()?;
     let container =
         Container::run(machine, &format!("--init -p {port}:80 -p {port}:80/udp"), &["/peer", "both", "80"])?;
     container.wait_for_log("listening")?;

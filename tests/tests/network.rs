@@ -16,7 +16,7 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socke
 use rorqual_tests::{
     Container, Execution, Machine, Run,
     docker::{Following, unique},
-    eventually, eventually_ok, material,
+    eventually, eventually_ok, host_port, material,
     namespace::Namespace,
     stream::{self, Pattern, checksum},
     suite, tests,
@@ -67,17 +67,13 @@ impl Server {
 
     /// The test peer at a port of this computer.
     fn peer(machine: &Machine) -> Result<(Self, u16)> {
-        let port = free_port()?;
+        let port = host_port::free()?;
         let mut command = Command::new(machine.programs().join("rorqual-test-peer"));
         command.args(["serve", &port.to_string()]);
         let server = Self::start(command)?;
         eventually("the peer listens", || stream::answers(([127, 0, 0, 1], port).into()).then_some(()))?;
         Ok((server, port))
     }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 fn a_container_and_a_server_on_the_host_exchange_what_they_send_whole(machine: &Machine) -> Result<()> {
@@ -171,7 +167,7 @@ fn the_gateway_answers_pings(machine: &Machine) -> Result<()> {
 
 fn a_server_that_is_not_there_refuses_the_connection(machine: &Machine) -> Result<()> {
     let container = Container::sleeping(machine, "")?;
-    let url = format!("http://host.docker.internal:{}/", free_port()?);
+    let url = format!("http://host.docker.internal:{}/", host_port::free()?);
     machine.attempt(&format!("exec {} wget -O- {url}", container.name))?.exits(1)?.complains("connection refused")?;
     Ok(())
 }
@@ -209,7 +205,7 @@ fn addresses_that_tell_a_machines_secrets_are_closed(machine: &Machine) -> Resul
 fn images_go_to_and_come_from_a_registry_on_the_host(machine: &Machine) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let mut registry = material::unpack_registry(directory.path())?;
-    let (port, settings) = (free_port()?, directory.path().join("registry.yml"));
+    let (port, settings) = (host_port::free()?, directory.path().join("registry.yml"));
     let data = directory.path().join("data");
     fs::write(
         &settings,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufReader, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::TcpListener,
     process::{ExitCode, Stdio},
     thread,
     time::Duration,
@@ -13,6 +13,7 @@ use rorqual_tests::{
     Container, IMAGE, Machine, Run,
     command::finish_within,
     eventually,
+    host_port::{free_tcp, v4, v6},
     stream::{self, Pattern, checksum},
     suite, tests,
 };
@@ -37,29 +38,6 @@ fn main() -> ExitCode {
     )
 }
 
-const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
-fn v4(port: u16) -> SocketAddr {
-    SocketAddr::new(V4, port)
-}
-
-fn v6(port: u16) -> SocketAddr {
-    SocketAddr::new(V6, port)
-}
-
-/// The first of `count` neighbouring ports nobody listens on.
-fn free_ports(count: u16) -> Result<u16> {
-    for _ in 0..200 {
-        let first = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let free = |port: u16| TcpListener::bind(v4(port)).is_ok() && TcpListener::bind(v6(port)).is_ok();
-        if first.checked_add(count).is_some() && (first..first + count).all(free) {
-            return Ok(first);
-        }
-    }
-    anyhow::bail!("no {count} free ports side by side")
-}
-
 fn serving<'a>(machine: &'a Machine, options: &str, ports: &str) -> Result<Container<'a>> {
     let container = Container::run(machine, &format!("--init {options}"), &["/peer", "serve", ports])?;
     // The port is open when `docker run` returns; the program in the container may need a moment more.
@@ -78,7 +56,7 @@ fn patient(machine: &Machine, words: &[&str]) -> Result<()> {
 const PATIENCE_FOR_A_THOUSAND: Duration = Duration::from_mins(15);
 
 fn every_form_of_publishing_is_live_when_docker_run_returns(machine: &Machine) -> Result<()> {
-    let base = free_ports(10)?;
+    let base = free_tcp(10)?;
     let port = |offset: u16| base + offset;
     let options = format!(
         "-p {}:80 -p 127.0.0.1:{}:81 -p [::1]:{}:82 -p 0.0.0.0:{}:83 -p [::]:{}:84 -p {}-{}:85-87 -p {}:88/tcp",
@@ -135,7 +113,7 @@ fn random_ports_are_told_by_docker_port_and_answer(machine: &Machine) -> Result<
 }
 
 fn a_port_follows_stop_start_and_removal(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let container = serving(machine, &format!("-p {port}:80"), "80")?;
     ensure!(stream::answers(v4(port)));
     for (verb, listens) in [("stop", false), ("start", true), ("restart", true), ("kill", false), ("start", true)] {
@@ -154,7 +132,7 @@ fn a_port_follows_stop_start_and_removal(machine: &Machine) -> Result<()> {
 }
 
 fn a_paused_container_keeps_its_port_and_answers_later(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let container = serving(machine, &format!("-p {port}:80"), "80")?;
     machine.run(&format!("pause {}", container.name))?;
     let question = thread::spawn(move || stream::port_behind(v4(port)));
@@ -168,7 +146,7 @@ fn a_paused_container_keeps_its_port_and_answers_later(machine: &Machine) -> Res
 }
 
 fn ports_survive_the_end_of_the_daemon(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let container = serving(machine, &format!("-p {port}:80"), "80")?;
     machine.rorqual(["quit", "-q"]).status()?;
     // Any command starts the next daemon, which finds the machine and takes its ports over.
@@ -197,7 +175,7 @@ fn a_taken_port_fails_docker_run_and_names_its_owner(machine: &Machine) -> Resul
 }
 
 fn two_containers_cannot_have_one_port(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let first = serving(machine, &format!("-p {port}:80"), "80")?;
     let second = Container::named(machine);
     let run = second.create_with("run -d", &format!("-p {port}:80"), &["true"])?;
@@ -209,7 +187,7 @@ fn two_containers_cannot_have_one_port(machine: &Machine) -> Result<()> {
 
 fn half_closed_connections_and_large_transfers_arrive_whole(machine: &Machine) -> Result<()> {
     const SIZE: usize = 128 << 20;
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let _container = serving(machine, &format!("-p {port}:80"), "80")?;
     let mut bytes = vec![0; 32 << 20];
     Pattern::default().fill(&mut bytes);
@@ -232,7 +210,7 @@ fn half_closed_connections_and_large_transfers_arrive_whole(machine: &Machine) -
 }
 
 fn many_connections_at_once_are_all_served(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let _container = serving(machine, &format!("-p {port}:80"), "80")?;
     // All are open before the first one asks.
     let streams = (0..200).map(|_| stream::connect(v4(port))).collect::<Result<Vec<_>>>()?;
@@ -248,7 +226,7 @@ fn many_connections_at_once_are_all_served(machine: &Machine) -> Result<()> {
 }
 
 fn containers_reach_a_port_of_the_machine_by_its_own_localhost(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_tcp(1)?;
     let _container = serving(machine, &format!("-p {port}:80"), "80")?;
     let script = format!("echo hello | nc 127.0.0.1 {port}");
     let answer = machine.docker(["run", "--rm", "--network", "host", IMAGE, "sh", "-c", &script]).output_text()?;
@@ -258,7 +236,7 @@ fn containers_reach_a_port_of_the_machine_by_its_own_localhost(machine: &Machine
 
 fn a_thousand_ports_answer_at_once(machine: &Machine) -> Result<()> {
     let ports = 1000;
-    let first = free_ports(ports)?;
+    let first = free_tcp(ports)?;
     let last = first + ports - 1;
     let inside = format!("20000-{}", 19_999 + ports);
     let container = Container::named(machine);

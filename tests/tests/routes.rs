@@ -4,7 +4,7 @@ use std::{
     fs,
     fs::File,
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 use rorqual_tests::{
     Container, Execution, Machine, Run,
     docker::unique,
+    host_port,
     stream::{self, Pattern, drain},
     suite, tests,
     web::{self, Answer},
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
 /// A machine whose names are on ports of this suite alone.
 fn start() -> Result<Machine> {
     let machine = Machine::prepare()?;
-    let (http, https) = (free_port()?, free_port()?);
+    let (http, https) = (host_port::free_tcp(1)?, host_port::free_tcp(1)?);
     let routes = format!("[routes]\nhttp_port = {http}\nhttps_port = {https}\n");
     fs::write(machine.home().join("config.toml"), routes)?;
     PORTS.get_or_init(|| (http, https));
@@ -64,17 +65,6 @@ fn start() -> Result<Machine> {
     }
     machine.load_image()?;
     Ok(machine)
-}
-
-/// A port free on both loopback addresses.
-fn free_port() -> Result<u16> {
-    for _ in 0..100 {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        if TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("no port is free on both loopback addresses")
 }
 
 fn http_port() -> u16 {

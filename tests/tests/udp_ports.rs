@@ -1,12 +1,13 @@
 //! Published UDP ports: every form of `-p …/udp`, datagrams of every size, gone with the container.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    process::ExitCode,
-};
+use std::{net::UdpSocket, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use rorqual_tests::{Container, IMAGE, Machine, Run, datagram, eventually, suite, tests};
+use rorqual_tests::{
+    Container, IMAGE, Machine, Run, datagram, eventually,
+    host_port::{free_udp, v4, v6},
+    suite, tests,
+};
 
 fn main() -> ExitCode {
     suite::main(
@@ -26,26 +27,6 @@ fn main() -> ExitCode {
     )
 }
 
-fn v4(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn v6(port: u16) -> SocketAddr {
-    (Ipv6Addr::LOCALHOST, port).into()
-}
-
-/// The first of `count` neighbouring ports nobody has.
-fn free_ports(count: u16) -> Result<u16> {
-    for _ in 0..200 {
-        let first = UdpSocket::bind(v4(0))?.local_addr()?.port();
-        let free = |port: u16| UdpSocket::bind(v4(port)).is_ok() && UdpSocket::bind(v6(port)).is_ok();
-        if first.checked_add(count).is_some() && (first..first + count).all(free) {
-            return Ok(first);
-        }
-    }
-    anyhow::bail!("no {count} free ports side by side")
-}
-
 fn serving<'a>(machine: &'a Machine, options: &str, ports: &str) -> Result<Container<'a>> {
     let container = Container::run(machine, &format!("--init {options}"), &["/peer", "datagrams", ports])?;
     container.wait_for_log("listening")?;
@@ -53,7 +34,7 @@ fn serving<'a>(machine: &'a Machine, options: &str, ports: &str) -> Result<Conta
 }
 
 fn every_form_of_publishing_carries_datagrams(machine: &Machine) -> Result<()> {
-    let base = free_ports(8)?;
+    let base = free_udp(8)?;
     let port = |offset: u16| base + offset;
     let options = format!(
         "-p {}:80/udp -p 127.0.0.1:{}:81/udp -p [::1]:{}:82/udp -p 0.0.0.0:{}:83/udp -p {}-{}:84-85/udp -p 86/udp",
@@ -95,7 +76,7 @@ fn every_form_of_publishing_carries_datagrams(machine: &Machine) -> Result<()> {
 }
 
 fn datagrams_of_every_size_come_back_as_they_were(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_udp(1)?;
     let _container = serving(machine, &format!("-p {port}:80/udp"), "80")?;
     for address in [v4(port), v6(port)] {
         let client = datagram::connect(address)?;
@@ -109,7 +90,7 @@ fn datagrams_of_every_size_come_back_as_they_were(machine: &Machine) -> Result<(
 }
 
 fn each_of_many_clients_gets_its_own_answers(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_udp(1)?;
     let _container = serving(machine, &format!("-p {port}:80/udp"), "80")?;
     let clients = (0..200).map(|_| datagram::connect(v4(port))).collect::<Result<Vec<_>>>()?;
     for (number, client) in clients.iter().enumerate() {
@@ -129,7 +110,7 @@ fn each_of_many_clients_gets_its_own_answers(machine: &Machine) -> Result<()> {
 }
 
 fn a_port_follows_stop_start_and_removal(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_udp(1)?;
     let container = serving(machine, &format!("-p {port}:80/udp"), "80")?;
     datagram::who(v4(port))?;
     for (verb, open) in [("stop", false), ("start", true), ("restart", true), ("kill", false), ("start", true)] {
@@ -146,7 +127,7 @@ fn a_port_follows_stop_start_and_removal(machine: &Machine) -> Result<()> {
 }
 
 fn a_closed_port_in_the_container_harms_no_session(machine: &Machine) -> Result<()> {
-    let port = free_ports(2)?;
+    let port = free_udp(2)?;
     let _container = serving(machine, &format!("-p {port}:80/udp -p {}:81/udp", port + 1), "80")?;
     let client = datagram::connect(v4(port))?;
     datagram::ask(&client, b"before")?;
@@ -159,7 +140,7 @@ fn a_closed_port_in_the_container_harms_no_session(machine: &Machine) -> Result<
 }
 
 fn a_port_survives_the_end_of_the_daemon(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_udp(1)?;
     let container = serving(machine, &format!("-p {port}:80/udp"), "80")?;
     machine.rorqual(["quit", "-q"]).status()?;
     let status = machine.status()?;
@@ -188,7 +169,7 @@ fn a_taken_port_fails_docker_run_and_names_its_owner(machine: &Machine) -> Resul
 }
 
 fn a_udp_and_a_tcp_port_share_a_number(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_udp(1)?;
     let _datagrams = serving(machine, &format!("-p {port}:80/udp"), "80")?;
     let options = format!("--init -p {port}:81/tcp");
     let streams = Container::run(machine, &options, &["/peer", "serve", "81"])?;
@@ -199,7 +180,7 @@ fn a_udp_and_a_tcp_port_share_a_number(machine: &Machine) -> Result<()> {
 }
 
 fn containers_reach_a_port_of_the_machine_by_its_own_localhost(machine: &Machine) -> Result<()> {
-    let port = free_ports(1)?;
+    let port = free_udp(1)?;
     let _container = serving(machine, &format!("-p {port}:80/udp"), "80")?;
     let address = format!("127.0.0.1:{port}");
     for bytes in ["0", "60000"] {

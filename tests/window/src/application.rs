@@ -2,7 +2,6 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
 };
@@ -12,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use rorqual_tests::{Machine, Run, eventually, eventually_ok};
+use rorqual_tests::{Machine, Run, eventually, eventually_ok, host_port};
 use tempfile::TempDir;
 
 use crate::{screen::Screen, tray, webdriver::Session};
@@ -43,7 +42,7 @@ impl Application {
         let user = tempfile::tempdir()?;
         let program = PathBuf::from(env::var_os("RORQUAL_DESKTOP").context("RORQUAL_DESKTOP is not set")?);
         let variables = variables(machine, &user);
-        let (port, native) = (free_port()?, free_port()?);
+        let (port, native) = (host_port::free()?, host_port::free()?);
         let mut command = Command::new(env::var_os("TAURI_DRIVER").context("TAURI_DRIVER is not set")?);
         command.args(["--port", &port.to_string(), "--native-port", &native.to_string()]);
         let driver = command.envs(variables.clone()).stdout(Stdio::null()).spawn().context("tauri-driver")?;
@@ -135,9 +134,4 @@ fn variables(machine: &Machine, user: &TempDir) -> Vec<(String, String)> {
         variables.push((name.to_owned(), format!("{home}{below}")));
     }
     variables
-}
-
-/// A port nobody listens at; another program could take it before the driver does, and the session then fails.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use rorqual_tests::{
-    Series,
+    Series, host_port,
     load::{Node, Service, Task},
     wait::within,
 };
@@ -16,7 +16,7 @@ use rorqual_tests::{
 use crate::{
     guest::Guest,
     options::Options,
-    product::{Product, WayIn, free_port},
+    product::{Product, WayIn},
     report::Figures,
     rows::ROWS,
 };
@@ -39,7 +39,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Figures>> {
     let directory = tempfile::tempdir()?;
     let mut bench = Bench { options, host: Node::default(), ports: [0; SERVICES.len()], directory: directory.path() };
     for (place, service) in SERVICES.into_iter().enumerate() {
-        let at = (Ipv4Addr::LOCALHOST, free_port()?).into();
+        let at = (Ipv4Addr::LOCALHOST, host_port::free()?).into();
         bench.host.perform(&Task::Serve { service, at })?;
         bench.ports[place] = at.port();
     }
@@ -172,7 +172,7 @@ impl Bench<'_> {
     fn loads(&mut self, product: Product, gathered: &mut Gathered) -> Result<()> {
         let mut ways = Vec::new();
         for guest in (GUEST_PORT..).take(SERVICES.len()) {
-            ways.push(WayIn { host: free_port()?, guest });
+            ways.push(WayIn { host: host_port::free()?, guest });
         }
         let mut guest = Guest::start(product, self.options, &self.directory.join("guest"), &ways)?;
         for (service, way) in SERVICES.into_iter().zip(&ways) {

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, BufRead, BufReader, IoSlice, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, TcpListener},
     os::{fd::AsRawFd, unix::net::UnixStream},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
-use rorqual_tests::{child::OwnChild, eventually};
+use rorqual_tests::{child::OwnChild, eventually, host_port};
 
 use crate::{
     kernel::{self, Kernel},
@@ -269,7 +269,7 @@ fn passt(options: &Options, directory: &Path, command_line: &str, ways: &[WayIn]
 fn gvproxy(options: &Options, directory: &Path, command_line: &str, ways: &[WayIn]) -> Result<Running> {
     let (card, services) = (directory.join("card.sock"), directory.join("services.sock"));
     let program = options.material.join("bin/gvproxy");
-    let unused = free_port()?.to_string();
+    let unused = host_port::free()?.to_string();
     let gateway = OwnChild::start("gvproxy", &program, &directory.join("gateway.log"), |command| {
         command.arg("-listen-bess").arg(format!("unixpacket://{}", card.display()));
         command.arg("-listen").arg(format!("unix://{}", services.display()));
@@ -303,10 +303,4 @@ fn expose(services: &Path, way: WayIn) -> Result<()> {
     BufReader::new(stream).read_line(&mut status)?;
     ensure!(status.starts_with("HTTP/1.1 200"), "gvproxy forwards nothing: {status}");
     Ok(())
-}
-
-/// A port of the host nobody has at the moment.
-pub(crate) fn free_port() -> Result<u16> {
-    let to: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    Ok(TcpListener::bind(to)?.local_addr()?.port())
 }

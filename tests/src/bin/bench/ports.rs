@@ -1,9 +1,9 @@
 //! Published ports of Rorqual against the container's own loopback: the same client on both sides.
 
-use std::{net::TcpListener, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result};
-use rorqual_tests::{Run, Series, eventually};
+use rorqual_tests::{Run, Series, eventually, host_port};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -54,7 +54,7 @@ struct Answer {
 /// Measures an engine that runs and has the image.
 pub(crate) fn measure(engine: &dyn Engine, runs: usize) -> Result<Vec<PortTimes>> {
     let client = material::client()?;
-    let (bulk_port, hello_port) = (free_port()?, free_port()?);
+    let (bulk_port, hello_port) = (host_port::free()?, host_port::free()?);
     let publish = format!("127.0.0.1:{bulk_port}:9000");
     engine
         .docker(&["run", "-d", "--name", "bulk", "-p", &publish, IMAGE, "/bench-client", "serve", "9000"])
@@ -137,8 +137,4 @@ impl Sides<'_> {
 fn answer(command: &mut Command) -> Result<Answer> {
     let execution = command.run()?.success()?;
     serde_json::from_slice(&execution.stdout).with_context(|| format!("the client answered otherwise: {execution}"))
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).context("no free port")?.local_addr()?.port())
 }

@@ -1,0 +1,44 @@
+//! Ports of this computer that nobody has. Another program may take one before the test does, which then fails.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+};
+
+use anyhow::{Result, bail};
+
+/// `port` of the loopback address of IPv4.
+pub fn v4(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// `port` of the loopback address of IPv6.
+pub fn v6(port: u16) -> SocketAddr {
+    (Ipv6Addr::LOCALHOST, port).into()
+}
+
+/// A port of TCP on the loopback address of IPv4.
+pub fn free() -> Result<u16> {
+    Ok(TcpListener::bind(v4(0))?.local_addr()?.port())
+}
+
+/// The first of `count` neighbouring ports of TCP, free on both loopback addresses.
+pub fn free_tcp(count: u16) -> Result<u16> {
+    side_by_side(count, |address| TcpListener::bind(address)?.local_addr())
+}
+
+/// The same of UDP.
+pub fn free_udp(count: u16) -> Result<u16> {
+    side_by_side(count, |address| UdpSocket::bind(address)?.local_addr())
+}
+
+fn side_by_side(count: u16, bind: impl Fn(SocketAddr) -> io::Result<SocketAddr>) -> Result<u16> {
+    for _ in 0..200 {
+        let first = bind(v4(0))?.port();
+        let free = |port: u16| bind(v4(port)).is_ok() && bind(v6(port)).is_ok();
+        if first.checked_add(count).is_some() && (first..first + count).all(free) {
+            return Ok(first);
+        }
+    }
+    bail!("no {count} free ports side by side")
+}
