@@ -9,6 +9,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
+/// Descriptors one message may bring.
+const MESSAGE_MAX: usize = 4;
 /// Descriptors that may wait to be taken; more end the connection.
 const WAITING_MAX: usize = 16;
 
@@ -33,22 +35,7 @@ impl<'a> Receiver<'a> {
 
 impl Read for Receiver<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut space = cmsg_space!([RawFd; 4]);
-        let mut vectors = [IoSliceMut::new(buffer)];
-        let received = loop {
-            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-            match recvmsg::<()>(self.connection.as_raw_fd(), &mut vectors, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
-                other => break other?,
-            }
-        };
-        for message in received.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(descriptors) = message {
-                // SAFETY: the system has just made these descriptors for this message, and nothing else knows their numbers.
-                let owned = descriptors.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) });
-                self.waiting.extend(owned);
-            }
-        }
+        let received = receive::<MESSAGE_MAX>(self.connection, buffer, &mut self.waiting)?;
         if self.waiting.len() > WAITING_MAX {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -57,6 +44,37 @@ impl Read for Receiver<'_> {
         }
         Ok(received.bytes)
     }
+}
+
+/// What one call has received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: usize,
+    /// More descriptors came than one message may bring; the system has closed those beyond.
+    pub(crate) truncated: bool,
+}
+
+/// Reads what there is, at most `buffer`, and adds the descriptors that came with it, at most `MAX` a message, to `descriptors`.
+pub(crate) fn receive<const MAX: usize>(
+    from: &UnixStream,
+    buffer: &mut [u8],
+    descriptors: &mut impl Extend<OwnedFd>,
+) -> io::Result<Received> {
+    let mut space = cmsg_space!([RawFd; MAX]);
+    let mut vectors = [IoSliceMut::new(buffer)];
+    let message = loop {
+        match recvmsg::<()>(from.as_raw_fd(), &mut vectors, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    for entry in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = entry {
+            // SAFETY: the system has just made these descriptors for this message, and nothing else knows their numbers.
+            descriptors.extend(received.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }));
+        }
+    }
+    Ok(Received { bytes: message.bytes, truncated: message.flags.contains(MsgFlags::MSG_CTRUNC) })
 }
 
 #[cfg(test)]

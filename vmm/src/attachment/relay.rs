@@ -10,18 +10,19 @@
 //!
 //! One thread per device runs [`relay`] until one side hangs up.
 
-use std::io::{self, IoSlice, IoSliceMut, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::io::{self, IoSlice, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use thiserror::Error;
 use tracing::warn;
 
 use super::notice::ConfigurationNotice;
+use crate::descriptors;
 
 /// Header of every message: request, flags and payload size, 32 bits each (vhost-user, "Message format").
 const HEADER_BYTES: usize = 12;
@@ -239,27 +240,17 @@ fn fill(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> 
 }
 
 fn receive(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_MAX]);
-    let mut vectors = [IoSliceMut::new(bytes)];
-    let message = loop {
-        match recvmsg::<()>(from.as_raw_fd(), &mut vectors, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Ok(message) => break message,
-            Err(Errno::EINTR) => {}
-            // The guest kernel was killed with bytes of ours unread.
-            Err(Errno::ECONNRESET) => return Ok(0),
-            Err(errno) => return Err(errno.into()),
+    match descriptors::receive::<DESCRIPTORS_MAX>(from, bytes, descriptors) {
+        Ok(received) => {
+            if received.truncated {
+                warn!("a vhost-user message carried more descriptors than the protocol allows");
+            }
+            Ok(received.bytes)
         }
-    };
-    for entry in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(received) = entry {
-            // SAFETY: the kernel has just installed these descriptors for this message, and nothing else owns them.
-            descriptors.extend(received.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }));
-        }
+        // The guest kernel was killed with bytes of ours unread.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
+        Err(error) => Err(error),
     }
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
-        warn!("a vhost-user message carried more descriptors than the protocol allows");
-    }
-    Ok(message.bytes)
 }
 
 /// Sends all of `bytes`, the descriptors with the first of them.
