@@ -3,8 +3,6 @@ import type { Container } from "../../lib/backend";
 
 export type Row = { kind: "project"; key: string; project: string; members: Container[]; folded: boolean } | { kind: "container"; key: string; container: Container; nested: boolean };
 
-const wordsOf = (filter: string) => filter.toLowerCase().split(/\s+/).filter(Boolean);
-
 function matches(container: Container, words: string[]): boolean {
   if (words.length === 0) return true;
   const text = `${container.name} ${container.image} ${container.id} ${container.compose?.project ?? ""} ${container.ports.map((port) => port.hostPort ?? "").join(" ")}`.toLowerCase();
@@ -17,7 +15,7 @@ const collator = new Intl.Collator(undefined, { numeric: true });
 const live = (container: Container) => container.state === "running" || container.state === "paused" || container.state === "restarting";
 
 export function rows(all: Container[], filter: string, runningOnly: boolean, folded: ReadonlySet<string>): Row[] {
-  const words = wordsOf(filter);
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = all.filter((container) => (!runningOnly || live(container)) && matches(container, words));
   const order = (a: Container, b: Container) => collator.compare(a.name, b.name);
   const projects = new Map<string, Container[]>();
