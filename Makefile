@@ -106,13 +106,22 @@ run: build image ui
 	  else echo '  No display here for the window: `$(BIN)/rorqual web` shows the same pages in a browser.'; fi
 
 # --- checking ---
+# All that is only for tests is built in one way: without optimisation, with the panics that a test harness wants, and with the features of the same
+# packages each time, so that no crate is compiled twice. The two packages left out link without a standard library, which has no such panics.
+TEST_PACKAGES := --workspace --exclude rorqual-shims --exclude rorqual-uml-ptrace
+TEST_ENVIRONMENT := CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN)
+TEST_BIN := $(CARGO_TARGET_DIR)/debug
+# What one build after another would reuse fills the disk where there is only one.
+export CARGO_INCREMENTAL ?= $(if $(CI),0,1)
+
 .PHONY: test
 test: test-unit test-ui test-fuzz test-kvm test-machine test-browser test-window
 
-# The image first: the monitor's tests of process life boot its kernel.
+# The image first: the monitor's tests of process life boot its kernel. The end-to-end suites are targets of their own name.
 .PHONY: test-unit
-test-unit: build image
-	@$(CARGO) test --locked --workspace --exclude rorqual-tests --exclude rorqual-desktop --exclude rorqual-window-tests
+test-unit: build image packages-desktop ui
+	@$(TEST_ENVIRONMENT) $(CARGO) test --locked $(TEST_PACKAGES)
+	@$(CARGO) test --locked -p rorqual-shims
 
 # The pages by themselves: types, stores, formatters.
 .PHONY: test-ui
@@ -125,9 +134,10 @@ test-browser: build ui image test-material
 	@scripts/install-packages packages.browser
 	@cd ui && RORQUAL=$(BIN)/rorqual RORQUAL_MATERIAL=$(MATERIAL) RORQUAL_CLIENTS=$(IMAGES)/$$(ls $(IMAGES))/bin $(NODE) npm run --silent test:browser
 
+SUITES := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 .PHONY: test-machine
-test-machine: build image test-material
-	@$(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-tests
+test-machine: build image test-material packages-desktop ui
+	@$(TEST_ENVIRONMENT) $(CARGO) test --locked $(TEST_PACKAGES) $(SUITES:%=--test %)
 
 # Pictures of every view in every state, in ui/screenshots, and figures of the pages with made-up data.
 .PHONY: screenshots
@@ -140,19 +150,15 @@ bench-ui: ui
 	@scripts/install-packages packages.browser
 	@cd ui && $(NODE) npm run --silent bench
 
-# The real window, on a display and a session bus of its own. Built without optimisation and with the panics that tests want, it shares all
-# it is made of with its own unit tests, which come first: the window in a release's way takes ten minutes longer on two cores.
+# The real window, on a display and a session bus of its own. Without optimisation: in a release's way it takes ten minutes longer on two cores.
 WINDOW := $(CARGO_TARGET_DIR)/window
 .PHONY: test-window
-test-window: export CARGO_PROFILE_DEV_PANIC = unwind
 test-window: build ui image test-material packages-desktop $(TOOLS)/bin/tauri-driver
 	@scripts/install-packages packages.window
-	@$(CARGO) test --locked -p rorqual-desktop
-	@$(CARGO) build --locked -p rorqual-desktop
-	@mkdir -p $(WINDOW) && ln -f $(BIN)/rorqual $(BIN)/rorqual-vmm $(CARGO_TARGET_DIR)/debug/rorqual-desktop $(WINDOW)/
-	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-tests --bin rorqual-test-peer
-	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver RORQUAL_DESKTOP=$(WINDOW)/rorqual-desktop xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
-	  $(CARGO) test --profile $(PROFILE:debug=dev) --locked -p rorqual-window-tests
+	@$(TEST_ENVIRONMENT) $(CARGO) build --locked $(TEST_PACKAGES) --bin rorqual-desktop --bin rorqual-test-peer
+	@mkdir -p $(WINDOW) && ln -f $(BIN)/rorqual $(BIN)/rorqual-vmm $(TEST_BIN)/rorqual-desktop $(WINDOW)/
+	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver RORQUAL_DESKTOP=$(WINDOW)/rorqual-desktop $(TEST_ENVIRONMENT) xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
+	  $(CARGO) test --locked $(TEST_PACKAGES) --test window
 
 $(TOOLS)/bin/tauri-driver:
 	@echo 'Installing tauri-driver into $(TOOLS)'
@@ -185,22 +191,17 @@ test-fuzz:
 # Rorqual's own monitor on KVM: on this computer's where it works, else in a machine whose processor is emulated with virtualization, where
 # it takes some five minutes. Each number of processors is a start of the machine.
 .PHONY: test-kvm
-test-kvm: build image
-	@$(CARGO) build --profile $(PROFILE:debug=dev) --locked -p rorqual-hostile-guest
+test-kvm: build image packages-desktop ui
+	@$(TEST_ENVIRONMENT) $(CARGO) build --locked $(TEST_PACKAGES) --bin hostile-guest
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested
-	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
+	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(TEST_BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
-lint: packages lint-desktop
+lint: packages-desktop ui
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --locked --workspace --exclude rorqual-desktop --exclude rorqual-window-tests --all-targets -- -D warnings
-	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --locked --root $(TOOLS) cargo-deny; }; \
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --debug --locked --root $(TOOLS) cargo-deny; }; \
 	  $(CARGO) deny --log-level error check licenses bans sources
-
-# The window's part: it wants GTK's libraries.
-.PHONY: lint-desktop
-lint-desktop: packages-desktop ui
-	@$(CARGO) clippy --locked -p rorqual-desktop -p rorqual-window-tests --all-targets -- -D warnings
 
 .PHONY: bench
 bench: build image test-material packages-bench bench-client

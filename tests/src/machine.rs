@@ -66,7 +66,7 @@ impl Machine {
     }
 
     fn in_root(root: Root) -> Result<Self> {
-        let programs = program_directory()?;
+        let programs = rorqual_directory()?;
         if !programs.join("rorqual").is_file() {
             bail!("{} is missing: build it first (make test does)", programs.join("rorqual").display());
         }
@@ -226,7 +226,15 @@ fn print_end(name: &str, log: &str) {
     }
 }
 
-/// `target/<profile>`: a test executable lies in its `deps`.
+/// Where Rorqual's programs are: `RORQUAL_PROGRAMS`, else beside the test's own. Tests are built in another way than what they test.
+fn rorqual_directory() -> Result<PathBuf> {
+    match env::var_os("RORQUAL_PROGRAMS").filter(|value| !value.is_empty()) {
+        Some(directory) => Ok(directory.into()),
+        None => program_directory(),
+    }
+}
+
+/// Where the test's own programs are, `target/<profile>`: a test executable lies in its `deps`.
 pub fn program_directory() -> Result<PathBuf> {
     let executable = env::current_exe()?;
     let directory = executable.parent().context("the test executable has no directory")?;

@@ -79,9 +79,15 @@ fn install_busybox(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The program that is a server or client for tests: `src/bin/peer`.
+pub fn peer() -> Result<PathBuf> {
+    let peer = program_directory()?.join("rorqual-test-peer");
+    if peer.is_file() { Ok(peer) } else { bail!("{} is missing: the end-to-end suites are built with it", peer.display()) }
+}
+
 /// Copies the test peer, and the libraries it is linked to by the same paths.
 fn install_peer(root: &Path) -> Result<()> {
-    let peer = program_directory()?.join("rorqual-test-peer");
+    let peer = peer()?;
     fs::copy(&peer, root.join("peer")).with_context(|| format!("cannot copy {}", peer.display()))?;
     let listing = Command::new("ldd").arg(&peer).output_text()?;
     for library in listing.split_whitespace().filter(|word| word.starts_with('/')) {

@@ -11,7 +11,7 @@ use rorqual_tests::{
     command::Execution,
     datagram,
     docker::{Following, unique},
-    eventually_ok, host_port,
+    eventually_ok, host_port, material,
     namespace::Namespace,
     stream, suite, tests,
 };
@@ -30,8 +30,8 @@ fn main() -> ExitCode {
 }
 
 /// What a client in the namespace hears from the peer.
-fn client(machine: &Machine, namespace: &Namespace, arguments: &[&str]) -> Result<Execution> {
-    let peer = machine.programs().join("rorqual-test-peer");
+fn client(namespace: &Namespace, arguments: &[&str]) -> Result<Execution> {
+    let peer = material::peer()?;
     namespace.command().arg(peer).args(arguments).run()?.success()
 }
 
@@ -56,7 +56,7 @@ fn a_client_of_another_computer_is_seen_by_its_own_address(machine: &Machine) ->
             let address = format!("{host}:{port}");
             for round in ["run", "restart"] {
                 for verb in ["who", "ask"] {
-                    let ask = || client(machine, &namespace, &[verb, &address]);
+                    let ask = || client(&namespace, &[verb, &address]);
                     let answer = eventually_ok("the container answers", ask)?.text();
                     let seen = seen(&answer)?;
                     ensure!(seen.to_string() == namespace.address(), "{options} {verb} after {round}: {answer}");
@@ -78,9 +78,9 @@ fn much_goes_both_ways_whole(machine: &Machine) -> Result<()> {
     container.wait_for_log("listening")?;
     let (address, count) = (format!("{host}:{port}"), BYTES.to_string());
     let sum = stream::expected_checksum(BYTES);
-    let downloaded = client(machine, &namespace, &["download", &address, &count])?.text();
+    let downloaded = client(&namespace, &["download", &address, &count])?.text();
     ensure!(downloaded == format!("{BYTES} {sum}"), "{downloaded}");
-    let uploaded = client(machine, &namespace, &["upload", &address, &count])?.text();
+    let uploaded = client(&namespace, &["upload", &address, &count])?.text();
     ensure!(uploaded == format!("80 {BYTES} {sum}"), "{uploaded}");
     Ok(())
 }
@@ -91,7 +91,7 @@ fn a_connection_ends_with_its_port(machine: &Machine) -> Result<()> {
     let container = Container::run(machine, &format!("--init -p {host}:{port}:80"), &["/peer", "serve", "80"])?;
     container.wait_for_log("listening")?;
     let address = format!("{host}:{port}");
-    let peer = machine.programs().join("rorqual-test-peer");
+    let peer = material::peer()?;
     // It prints a line once it is connected, then waits for the end.
     let mut command = namespace.command();
     command.arg(peer).args(["hold", &address]);
@@ -100,7 +100,7 @@ fn a_connection_ends_with_its_port(machine: &Machine) -> Result<()> {
     machine.run(&format!("kill {}", container.name))?;
     let (lines, _) = held.finish()?;
     ensure!(lines.last().is_some_and(|line| line.starts_with("ended")), "{lines:?}");
-    let refused = client(machine, &namespace, &["who", &address]);
+    let refused = client(&namespace, &["who", &address]);
     ensure!(refused.is_err(), "the port is open after docker kill");
     Ok(())
 }

@@ -66,9 +66,9 @@ impl Server {
     }
 
     /// The test peer at a port of this computer.
-    fn peer(machine: &Machine) -> Result<(Self, u16)> {
+    fn peer() -> Result<(Self, u16)> {
         let port = host_port::free()?;
-        let mut command = Command::new(machine.programs().join("rorqual-test-peer"));
+        let mut command = Command::new(material::peer()?);
         command.args(["serve", &port.to_string()]);
         let server = Self::start(command)?;
         eventually("the peer listens", || stream::answers(([127, 0, 0, 1], port).into()).then_some(()))?;
@@ -77,7 +77,7 @@ impl Server {
 }
 
 fn a_container_and_a_server_on_the_host_exchange_what_they_send_whole(machine: &Machine) -> Result<()> {
-    let (_server, port) = Server::peer(machine)?;
+    let (_server, port) = Server::peer()?;
     let container = Container::sleeping(machine, "")?;
     let address = format!("host.docker.internal:{port}");
     let mut pattern = vec![0; LARGE];
@@ -189,7 +189,7 @@ fn a_server_that_never_answers_times_out_and_stops_nobody(machine: &Machine) -> 
     // Neither a connection nor an error comes until SIGTERM ends the waiting.
     let waited = format!("exec {} timeout 5 /peer upload {host}:{port} 1", container.name);
     machine.attempt(&waited)?.exits(128 + SIGTERM)?;
-    let (_server, port) = Server::peer(machine)?;
+    let (_server, port) = Server::peer()?;
     let answer = container.exec(&["/peer", "upload", &format!("host.docker.internal:{port}"), "1000"])?;
     ensure!(answer.starts_with(&format!("{port} 1000 ")), "{answer}");
     Ok(())
@@ -228,10 +228,10 @@ fn images_go_to_and_come_from_a_registry_on_the_host(machine: &Machine) -> Resul
 }
 
 /// The test peer at port 80 of a namespace of its own; None, and the reason told, where there can be none.
-fn namespace_for(test: &str, third_octet: u8, machine: &Machine) -> Result<Option<(Server, Namespace)>> {
+fn namespace_for(test: &str, third_octet: u8) -> Result<Option<(Server, Namespace)>> {
     let Some(namespace) = Namespace::for_test(test, third_octet) else { return Ok(None) };
     let mut command = namespace.command();
-    command.arg(machine.programs().join("rorqual-test-peer")).args(["serve", "80"]);
+    command.arg(material::peer()?).args(["serve", "80"]);
     Ok(Some((Server::start(command)?, namespace)))
 }
 
@@ -239,7 +239,7 @@ fn a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back(machine
     // So much that the link goes away in the middle.
     const BYTES: usize = 256 << 20;
     let name = "a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back";
-    let Some((_server, namespace)) = namespace_for(name, 198, machine)? else { return Ok(()) };
+    let Some((_server, namespace)) = namespace_for(name, 198)? else { return Ok(()) };
     let address = format!("{}:80", namespace.address());
     let container = Container::sleeping(machine, "")?;
     eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1"]))?;
@@ -268,7 +268,7 @@ fn a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back(machine
 
 fn a_server_at_another_address_of_the_host_is_reached(machine: &Machine) -> Result<()> {
     let name = "a_server_at_another_address_of_the_host_is_reached";
-    let Some((_server, namespace)) = namespace_for(name, 199, machine)? else { return Ok(()) };
+    let Some((_server, namespace)) = namespace_for(name, 199)? else { return Ok(()) };
     let address = format!("{}:80", namespace.address());
     let container = Container::sleeping(machine, "")?;
     let answer = eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1000"]))?;
@@ -316,7 +316,7 @@ fn package_lists_come_from_this_computers_mirror(machine: &Machine) -> Result<()
 }
 
 fn the_hosts_localhost_is_closed_when_the_settings_say_so(machine: &Machine) -> Result<()> {
-    let (_server, port) = Server::peer(machine)?;
+    let (_server, port) = Server::peer()?;
     let settings = machine.home().join("config.toml");
     let before = fs::read_to_string(&settings)?;
     fs::write(&settings, "[network]\nhost_access = false\nsubnet = \"10.213.200.0/24\"\n")?;
