@@ -82,7 +82,11 @@ fn install_busybox(root: &Path) -> Result<()> {
 /// The program that is a server or client for tests: `src/bin/peer`.
 pub fn peer() -> Result<PathBuf> {
     let peer = program_directory()?.join("rorqual-test-peer");
-    if peer.is_file() { Ok(peer) } else { bail!("{} is missing: the end-to-end suites are built with it", peer.display()) }
+    if peer.is_file() {
+        Ok(peer)
+    } else {
+        bail!("{} is missing: the end-to-end suites are built with it", peer.display())
+    }
 }
 
 /// Copies the test peer, and the libraries it is linked to by the same paths.
