@@ -48,11 +48,11 @@ pub(crate) fn run(program: &[u8]) {
         let segmentation = if program.byte() > 200 { Segmentation::Udp } else { Segmentation::None };
         let offload = Offload { segmentation, segment_bytes: program.short() | 1, ..Offload::default() };
         gateway.receive(Span::new(&slices), &offload, now);
-        gateway.settle(now);
+        gateway.settle(now, None);
         if program.flag() {
             now += Duration::from_millis(1 << program.below(20));
             gateway.host_events(now).unwrap();
-            gateway.settle(now);
+            gateway.settle(now, None);
         }
         take(&mut gateway, &mut room, now, &mut program);
     }

@@ -60,7 +60,7 @@ impl Backend for Echo {
         Transmit::Frame(frame.len(), offload)
     }
 
-    fn settle(&mut self, _now: Instant) {}
+    fn settle(&mut self, _now: Instant, _deadline: Option<Instant>) {}
 
     fn call_again(&mut self) {
         self.event.write(1).unwrap();

@@ -696,12 +696,13 @@ impl Backend for Gateway {
         Transmit::Frame(length, offload)
     }
 
-    fn settle(&mut self, now: Instant) {
+    fn settle(&mut self, now: Instant, deadline: Option<Instant>) {
         let before = (self.replies.len(), self.splice.has_output());
         if self.splice.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.splice.timers(now);
         }
         let deadlines = [
+            deadline,
             self.flows.expire(now),
             self.published.expire(now),
             self.resolver.expire(&mut self.sockets, now),

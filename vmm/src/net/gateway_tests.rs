@@ -42,7 +42,7 @@ impl Bench {
         let mut memory = frame.to_vec();
         let slices = [Slice::from(memory.as_mut_slice())];
         self.gateway.receive(Span::new(&slices), offload, self.now);
-        self.gateway.settle(self.now);
+        self.gateway.settle(self.now, None);
     }
 
     /// What the gateway has for the guest without waiting.
@@ -52,7 +52,7 @@ impl Bench {
             let slices = [Slice::from(memory.as_mut_slice())];
             if let Transmit::Frame(length, _) = self.gateway.transmit(Span::new(&slices), self.now) {
                 memory.truncate(length);
-                self.gateway.settle(self.now);
+                self.gateway.settle(self.now, None);
                 return Some(memory);
             }
         }
@@ -68,7 +68,7 @@ impl Bench {
             let mut waiting = [nix::poll::PollFd::new(self.gateway.event_fd(), nix::poll::PollFlags::POLLIN)];
             assert_eq!(nix::poll::poll(&mut waiting, 10_000_u16), Ok(1), "nothing comes");
             self.gateway.host_events(self.now).unwrap();
-            self.gateway.settle(self.now);
+            self.gateway.settle(self.now, None);
         }
     }
 

@@ -92,7 +92,7 @@ fn an_ended_port_is_free_and_its_clients_are_forgotten() {
         let mut waiting = [nix::poll::PollFd::new(bench.gateway.event_fd(), nix::poll::PollFlags::POLLIN)];
         nix::poll::poll(&mut waiting, 10_u16).unwrap();
         bench.gateway.host_events(bench.now).unwrap();
-        bench.gateway.settle(bench.now);
+        bench.gateway.settle(bench.now, None);
     }
     ending.join().unwrap().unwrap();
     UdpSocket::bind(port).unwrap();

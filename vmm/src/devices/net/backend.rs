@@ -78,8 +78,8 @@ pub trait Backend: Send {
     fn has_frames(&self) -> bool;
     /// Puts the next frame for the guest at the beginning of `room`.
     fn transmit(&mut self, room: Span<'_, '_>, now: Instant) -> Transmit;
-    /// All calls for now are done: the time to set timers.
-    fn settle(&mut self, now: Instant);
+    /// All calls for now are done: the time to set timers. The device wants to be called at `deadline` too.
+    fn settle(&mut self, now: Instant, deadline: Option<Instant>);
     /// Makes the descriptor readable, so that the device is called again soon.
     fn call_again(&mut self);
     /// The driver has told what it takes.

@@ -18,6 +18,8 @@ struct Frames {
     to_guest: VecDeque<(Vec<u8>, Offload)>,
     accepts: Accepts,
     called_again: usize,
+    /// What the device asked for last.
+    deadline: Option<Instant>,
 }
 
 /// A network whose frames the test sees.
@@ -56,7 +58,9 @@ impl Backend for Network {
         Transmit::Frame(length, offload)
     }
 
-    fn settle(&mut self, _now: Instant) {}
+    fn settle(&mut self, _now: Instant, deadline: Option<Instant>) {
+        self.frames.lock().unwrap().deadline = deadline;
+    }
 
     fn call_again(&mut self) {
         self.frames.lock().unwrap().called_again += 1;
@@ -255,4 +259,50 @@ fn queues_that_are_not_set_up_are_left_alone() {
         device.queue_kicked(index, &mut queues).unwrap();
     }
     assert_eq!((queues.used(RX).len(), queues.used(TX).len()), (0, 0));
+}
+
+/// A frame of the guest of so many bytes.
+fn send(queues: &mut TestQueues, length: usize) {
+    let contents = [header::encode(&Offload::default(), 0, 0).to_vec(), frame(length)].concat();
+    queues.add_with(TX, &[Descriptor::readable(contents.len() as u32)], &contents);
+}
+
+#[test]
+fn the_interrupt_for_a_small_frame_waits_until_its_time_or_many() {
+    let (mut device, frames, mut queues) = device();
+    send(&mut queues, 100);
+    device.queue_kicked(TX, &mut queues).unwrap();
+    assert_eq!((queues.used(TX).len(), queues.signals(TX)), (1, 0), "it is sent at once, and told later");
+    let due = frames.lock().unwrap().deadline.expect("the device wants to be called");
+    // The condition is the clock itself.
+    while Instant::now() < due {
+        std::thread::yield_now();
+    }
+    device.host_event(&mut queues).unwrap();
+    assert_eq!(queues.signals(TX), 1);
+    assert_eq!(frames.lock().unwrap().deadline, None);
+    for _ in 0..SENT_MAX {
+        send(&mut queues, 100);
+    }
+    device.queue_kicked(TX, &mut queues).unwrap();
+    assert_eq!((queues.signals(TX), frames.lock().unwrap().deadline), (2, None), "as many as this are told at once");
+}
+
+#[test]
+fn the_interrupt_for_a_large_frame_does_not_wait_and_counts_for_those_before() {
+    let (mut device, frames, mut queues) = device();
+    send(&mut queues, 100);
+    send(&mut queues, SMALL_BYTES);
+    device.queue_kicked(TX, &mut queues).unwrap();
+    assert_eq!((queues.signals(TX), frames.lock().unwrap().deadline), (1, None));
+}
+
+#[test]
+fn a_reset_forgets_the_interrupt_that_was_due() {
+    let (mut device, frames, mut queues) = device();
+    send(&mut queues, 100);
+    device.queue_kicked(TX, &mut queues).unwrap();
+    device.reset();
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.signals(TX), frames.lock().unwrap().deadline), (0, None));
 }

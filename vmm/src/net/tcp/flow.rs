@@ -28,8 +28,13 @@ const KEEP_ALIVE_PROBES_MAX: u8 = 9;
 const CONNECT_MAX: Duration = Duration::from_mins(3);
 /// How long a closed flow answers a repeated FIN. The link has no memory of old segments, so this is all it is for.
 const TIME_WAIT: Duration = Duration::from_secs(2);
-/// Acknowledged bytes are taken out of the host's socket in portions of this many, or when nothing more is in flight.
+/// Acknowledged bytes are taken out of the host's socket in portions of this many, or when nothing more is in flight. Never later: the system
+/// keeps the memory of what is left, and so perhaps the host's window closed.
 const CONSUME_BYTES: usize = 128 << 10;
+/// How long the acknowledgment of a request waits for the answer to carry it.
+pub(super) const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(1);
+/// A segment up to this long may be a request.
+const REQUEST_BYTES: usize = 1024;
 /// Least segment size taken from the guest's option; a smaller one would only make work.
 const MSS_MIN: u16 = 88;
 
@@ -220,6 +225,12 @@ pub(super) struct Flow {
     pub(super) host_failed: bool,
     pub(super) syn_due: bool,
     pub(super) ack_due: bool,
+    /// An acknowledgment that waits for bytes to go with, and since when.
+    pub(super) ack_owed: Option<Instant>,
+    /// Bytes came from the guest after the last that went to it.
+    pub(super) asked: bool,
+    /// What the guest asked last was answered while its acknowledgment waited, or by the first bytes after it.
+    pub(super) conversing: bool,
     /// Acknowledgments that repeat the last, one for each segment that came early: three make the guest send again at once.
     pub(super) repeats_due: u8,
     pub(super) probe_due: bool,
@@ -272,6 +283,9 @@ impl Flow {
             host_failed: false,
             syn_due: state == State::SynSent,
             ack_due: false,
+            ack_owed: None,
+            asked: false,
+            conversing: false,
             repeats_due: 0,
             probe_due: false,
             queued: false,
@@ -377,6 +391,27 @@ impl Flow {
         self.state = State::TimeWait;
         self.socket = None;
         Ok(())
+    }
+
+    /// Bytes of the guest were taken that are to be acknowledged: at once, unless they look like a request whose answer will do it.
+    ///
+    /// As the delayed acknowledgments of RFC 9293 §3.8.6.3, but only once the guest and the host have taken turns, so that a guest that has
+    /// more to send and waits for the acknowledgment (Nagle's algorithm) waits once at most.
+    pub(super) fn owe_acknowledgment(&mut self, now: Instant, bytes: usize) {
+        self.asked = true;
+        if self.conversing && !self.ack_due && self.ack_owed.is_none() && bytes <= REQUEST_BYTES {
+            self.ack_owed = Some(now);
+        } else {
+            self.ack_due = true;
+        }
+    }
+
+    /// The acknowledgment that waits has done so for long enough.
+    pub(super) fn pay_acknowledgment(&mut self, now: Instant) {
+        if self.ack_owed.is_some_and(|since| since + ACKNOWLEDGE_WITHIN <= now) {
+            self.ack_due = true;
+            self.conversing = false;
+        }
     }
 
     /// The guest has nothing more to say or to hear; only the host's socket has to take the rest.

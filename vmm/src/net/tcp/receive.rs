@@ -126,10 +126,12 @@ impl Flow {
             self.open(now, segment.acknowledged);
             self.ack_due = false;
             self.take_window(segment);
-        } else if !self.acknowledge(now, segment, budget)? {
+        } else if !self.acknowledge(now, segment) {
             return Ok(Answer::Nothing);
         }
-        self.take_bytes(segment, budget)?;
+        self.take_bytes(now, segment, budget)?;
+        // Last: the host waits for the guest's bytes, and nobody for this.
+        self.consume(budget)?;
         self.settle()?;
         Ok(Answer::Nothing)
     }
@@ -149,13 +151,13 @@ impl Flow {
     }
 
     /// Takes note of what the guest acknowledges; false when the segment is to be dropped.
-    fn acknowledge(&mut self, now: Instant, segment: &Parsed<'_, '_>, budget: &mut Budget) -> Result<bool, End> {
+    fn acknowledge(&mut self, now: Instant, segment: &Parsed<'_, '_>) -> bool {
         let acknowledged = segment.acknowledged;
         let outbound = &mut self.outbound;
         let oldest = outbound.unacknowledged - outbound.window_max;
         if acknowledged.is_after(outbound.highest) || acknowledged.is_before(oldest) {
             self.ack_due = true;
-            return Ok(false);
+            return false;
         }
         let window_before = outbound.window;
         if acknowledged.is_after(outbound.unacknowledged) {
@@ -166,7 +168,6 @@ impl Flow {
             outbound.duplicates = 0;
             self.restart_timer(now);
             self.take_window(segment);
-            self.consume(budget)?;
         } else {
             self.take_window(segment);
             let outbound = &mut self.outbound;
@@ -182,7 +183,7 @@ impl Flow {
                 }
             }
         }
-        Ok(true)
+        true
     }
 
     fn take_window(&mut self, segment: &Parsed<'_, '_>) {
@@ -200,7 +201,7 @@ impl Flow {
 
     /// Takes the bytes and the FIN that come next. The link keeps order, so what comes early follows a segment that was dropped,
     /// and is dropped too: the acknowledgment tells the guest where to go on.
-    fn take_bytes(&mut self, segment: &Parsed<'_, '_>, budget: &mut Budget) -> Result<(), End> {
+    fn take_bytes(&mut self, now: Instant, segment: &Parsed<'_, '_>, budget: &mut Budget) -> Result<(), End> {
         if segment.length() == 0 {
             return Ok(());
         }
@@ -209,14 +210,19 @@ impl Flow {
             self.repeats_due = (self.repeats_due + 1).min(DUPLICATES);
             return Ok(());
         }
-        self.ack_due = true;
         if self.inbound.ended {
+            self.ack_due = true;
             return Ok(());
         }
         self.repeats_due = 0;
         let known = self.inbound.next.since(segment.sequence);
         let window = self.inbound.edge.since(self.inbound.next);
         let bytes = segment.payload.after(known).first(window);
+        if bytes.is_empty() || known > 0 || segment.has(FIN) {
+            self.ack_due = true;
+        } else {
+            self.owe_acknowledgment(now, bytes.len());
+        }
         if !bytes.is_empty() {
             let taken = self.take(bytes, budget)?;
             self.inbound.next = self.inbound.next + taken;

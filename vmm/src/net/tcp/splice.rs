@@ -9,7 +9,7 @@ use std::time::Instant;
 use siphasher::sip::SipHasher13;
 use thiserror::Error;
 
-use super::flow::{Budget, End, Flow, FlowId, Pair, State};
+use super::flow::{ACKNOWLEDGE_WITHIN, Budget, End, Flow, FlowId, Pair, State};
 use super::host::{Connector, Destination, Destinations, Failure, HostSocket, Readiness, Unreachable};
 use super::receive::Answer;
 use super::sequence::Sequence;
@@ -129,6 +129,8 @@ pub struct Splice {
     started: Instant,
     /// Flows that may have output, served in turn.
     ring: VecDeque<FlowId>,
+    /// Flows with an acknowledgment that waits, and since when: the oldest first. Those whose acknowledgment went meanwhile are left in it.
+    owing: VecDeque<(Instant, FlowId)>,
     resets: VecDeque<Reset>,
     notices: VecDeque<Notice>,
     statistics: Statistics,
@@ -155,6 +157,7 @@ impl Splice {
             hasher: SipHasher13::new_with_key(&key),
             started: now,
             ring: VecDeque::new(),
+            owing: VecDeque::new(),
             resets: VecDeque::new(),
             notices: VecDeque::new(),
             statistics: Statistics::default(),
@@ -177,6 +180,7 @@ impl Splice {
             }
         }
         self.ring.clear();
+        self.owing.clear();
         self.resets.clear();
         self.notices.clear();
         self.offloads = Offloads::default();
@@ -218,8 +222,12 @@ impl Splice {
         {
             self.table.touch(id);
             let Some(flow) = self.table.get(id) else { return };
+            let owed = flow.ack_owed;
             match flow.segment(now, &parsed, &mut self.budget) {
                 Ok(answer) => {
+                    if owed.is_none() && flow.ack_owed.is_some() {
+                        self.owing.push_back((now, id));
+                    }
                     if let Answer::Reset(sequence) = answer {
                         self.push_reset(Reset { pair: parsed.pair, sequence, acknowledged: None });
                     }
@@ -445,12 +453,34 @@ impl Splice {
     // Time.
 
     /// When [`timers`](Self::timers) has work next; it may turn out to be none.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.table.next_deadline()
+    pub fn next_deadline(&mut self) -> Option<Instant> {
+        let owed = self.next_owing().map(|(since, _)| since + ACKNOWLEDGE_WITHIN);
+        [self.table.next_deadline(), owed].into_iter().flatten().min()
+    }
+
+    /// The flow whose acknowledgment waits longest.
+    fn next_owing(&mut self) -> Option<(Instant, FlowId)> {
+        while let Some(&(since, id)) = self.owing.front() {
+            if self.table.get(id).is_some_and(|flow| flow.ack_owed == Some(since)) {
+                return Some((since, id));
+            }
+            self.owing.pop_front();
+        }
+        None
     }
 
     /// Does what is due.
     pub fn timers(&mut self, now: Instant) {
+        while let Some((since, id)) = self.next_owing() {
+            if since + ACKNOWLEDGE_WITHIN > now {
+                break;
+            }
+            self.owing.pop_front();
+            if let Some(flow) = self.table.get(id) {
+                flow.pay_acknowledgment(now);
+            }
+            self.conclude(now, id, Ok(()));
+        }
         while let Some(id) = self.table.due(now) {
             let Some(flow) = self.table.get(id) else { continue };
             let outcome = flow.fire(now);

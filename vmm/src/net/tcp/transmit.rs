@@ -197,7 +197,12 @@ impl Flow {
         offloads: Offloads,
     ) -> Packet {
         self.ack_due = false;
+        self.ack_owed = None;
         self.probe_due = false;
+        if payload > 0 {
+            self.conversing |= self.asked;
+            self.asked = false;
+        }
         let headers = Headers {
             pair: self.pair,
             sequence,

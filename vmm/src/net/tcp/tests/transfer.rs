@@ -385,3 +385,67 @@ fn flows_take_turns() {
     let ports: Vec<u16> = world.take().iter().map(|got| got.to.port()).collect();
     assert_eq!(ports, [5000, 5001, 5002, 5000, 5001, 5002, 5000, 5001, 5002]);
 }
+
+#[test]
+fn a_request_is_acknowledged_by_its_answer_once_the_two_take_turns() {
+    let mut world = World::new();
+    let mut link = world.connect();
+    // The first: nobody knows yet that an answer will come.
+    world.put(&link.data(b"request"));
+    link.seq += 7;
+    assert_eq!(world.take_only().ack, link.seq);
+    link.host_sends(&mut world, b"answer");
+    assert_eq!(link.receive(&mut world).0, b"answer");
+    for _ in 0..3 {
+        world.put(&link.data(b"request"));
+        link.seq += 7;
+        assert!(world.take().is_empty(), "the answer will acknowledge it");
+        link.host_sends(&mut world, b"answer");
+        let answer = world.take_only();
+        assert_eq!((answer.ack, answer.payload.as_slice()), (link.seq, b"answer".as_slice()));
+        link.ack = link.ack.wrapping_add(6);
+    }
+}
+
+#[test]
+fn a_guest_that_says_more_than_a_request_is_acknowledged_at_once() {
+    let mut world = World::new();
+    let mut link = conversation(&mut world);
+    for text in [&pattern(500)[..], &pattern(300)] {
+        world.put(&link.data(text));
+        link.seq += text.len() as u32;
+    }
+    assert_eq!(world.take_only().ack, link.seq, "the second segment");
+    let mut world = World::new();
+    let mut link = conversation(&mut world);
+    world.put(&link.data(&pattern(1025)));
+    link.seq += 1025;
+    assert_eq!(world.take_only().ack, link.seq, "a long segment");
+}
+
+#[test]
+fn a_request_without_an_answer_is_acknowledged_after_a_while_and_the_next_at_once() {
+    let mut world = World::new();
+    let mut link = conversation(&mut world);
+    world.put(&link.data(b"request"));
+    link.seq += 7;
+    assert!(world.take().is_empty());
+    world.pass(Duration::from_micros(999));
+    assert!(world.take().is_empty());
+    world.pass(Duration::from_micros(1));
+    assert_eq!(world.take_only().ack, link.seq);
+    world.put(&link.data(b"more"));
+    link.seq += 4;
+    assert_eq!(world.take_only().ack, link.seq);
+}
+
+/// A flow whose guest has asked and been answered.
+fn conversation(world: &mut World) -> Link {
+    let mut link = world.connect();
+    world.put(&link.data(b"request"));
+    link.seq += 7;
+    world.take();
+    link.host_sends(world, b"answer");
+    link.receive(world);
+    link
+}
