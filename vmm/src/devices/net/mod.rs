@@ -67,6 +67,13 @@ const SMALL_BYTES: usize = 2048;
 const SENT_MAX: usize = 64;
 const SENT_WAIT: Duration = Duration::from_millis(1);
 
+/// For small frames the guest is interrupted no more often than this: a flood of datagrams would leave it no time for who reads them.
+const RECEIVED_WAIT: Duration = Duration::from_micros(50);
+/// Room for the next frame for the guest: all, or half as much after each that did with less, but never less than this. Buffers that are not
+/// needed cost time to take and to put back.
+const ROOM_MIN: usize = 4096;
+const ROOM_MAX: usize = HEADER_BYTES + FRAME_BYTES_MAX;
+
 /// A network device.
 pub struct NetDevice {
     settings: Settings,
@@ -75,13 +82,20 @@ pub struct NetDevice {
     statistics: Arc<NetStatistics>,
     /// The tx queue may hold frames that were not taken yet.
     tx_due: bool,
-    sent: Sent,
+    /// Frames of the guest that were taken.
+    sent: Untold,
+    /// Frames for the guest.
+    received: Untold,
+    /// When the guest was last interrupted for frames it received.
+    told: Option<Instant>,
+    /// Room to have at hand for the next frame for the guest, in bytes.
+    room: usize,
 }
 
-/// Frames of the guest that were taken and that it has not been interrupted for.
+/// Buffers of one queue that the guest has not been interrupted for.
 #[derive(Debug, Default)]
-struct Sent {
-    frames: usize,
+struct Untold {
+    buffers: usize,
     /// When it is to be interrupted.
     due: Option<Instant>,
 }
@@ -89,7 +103,17 @@ struct Sent {
 impl NetDevice {
     /// A device that leads to `backend`, whose counters are `behind`.
     pub fn new(settings: Settings, backend: Box<dyn Backend>, behind: Option<Arc<dyn Counters>>) -> Self {
-        Self { settings, features: 0, backend, statistics: Arc::new(NetStatistics::with(behind)), tx_due: false, sent: Sent::default() }
+        Self {
+            settings,
+            features: 0,
+            backend,
+            statistics: Arc::new(NetStatistics::with(behind)),
+            tx_due: false,
+            sent: Untold::default(),
+            received: Untold::default(),
+            told: None,
+            room: ROOM_MIN,
+        }
     }
 
     /// The device's counters, for any thread.
@@ -110,18 +134,37 @@ impl NetDevice {
         if left {
             self.backend.call_again();
         }
-        if self.sent.due.is_some_and(|due| due <= now) {
+        let over = |untold: &Untold| untold.due.is_some_and(|due| due <= now);
+        if over(&self.sent) {
             self.signal_sent(queues, &memory)?;
         }
-        self.backend.settle(now, self.sent.due);
+        if over(&self.received) {
+            self.signal_received(queues, &memory, now)?;
+        }
+        self.backend.settle(now, [self.sent.due, self.received.due].into_iter().flatten().min());
         Ok(())
     }
 
     /// Interrupts the guest for the frames that were taken, if it still wants to hear of them.
     fn signal_sent(&mut self, queues: &mut dyn DeviceQueues, memory: &GuestMemoryMmap) -> Result<(), DeviceError> {
-        self.sent = Sent::default();
+        self.sent = Untold::default();
         if interrupt_wanted(TX, queues.queue(TX), memory)? {
             queues.signal(TX);
+        }
+        Ok(())
+    }
+
+    /// Interrupts the guest for the frames it was given, if it wants to hear of them.
+    fn signal_received(
+        &mut self,
+        queues: &mut dyn DeviceQueues,
+        memory: &GuestMemoryMmap,
+        now: Instant,
+    ) -> Result<(), DeviceError> {
+        self.received = Untold::default();
+        if interrupt_wanted(RX, queues.queue(RX), memory)? {
+            queues.signal(RX);
+            self.told = Some(now);
         }
         Ok(())
     }
@@ -163,8 +206,8 @@ impl NetDevice {
             queue.add_used(memory, head, 0).map_err(|error| broken(TX, &error))?;
             done += 1;
         }
-        self.sent.frames += done;
-        if large || self.sent.frames >= SENT_MAX {
+        self.sent.buffers += done;
+        if large || self.sent.buffers >= SENT_MAX {
             self.signal_sent(queues, memory)?;
         } else if done > 0 {
             self.sent.due.get_or_insert(now + SENT_WAIT);
@@ -198,20 +241,23 @@ impl NetDevice {
             return Ok(false);
         }
         let merged = self.has(VIRTIO_NET_F_MRG_RXBUF);
-        let (mut done, mut unsignalled, mut starved) = (0, 0, false);
+        let (mut done, mut large, mut starved) = (0, false, false);
         let mut buffers = Buffers::default();
         queues.queue(RX).disable_notification(memory).map_err(|error| broken(RX, &error))?;
         while done < BUDGET && self.backend.has_frames() {
             let queue = queues.queue(RX);
-            let enough = buffers.collect(queue, memory, merged)?;
+            let enough = buffers.collect(queue, memory, if merged { self.room } else { 1 })?;
             let room = Span::new(buffers.parts(merged)).after(HEADER_BYTES);
             let transmit = if room.is_empty() { Transmit::NeedsRoom } else { self.backend.transmit(room, now) };
             match transmit {
                 Transmit::Nothing => {}
                 Transmit::Frame(length, offload) => {
-                    unsignalled += self.fill(queue, memory, &mut buffers, length, &offload)?;
+                    large |= length > SMALL_BYTES;
+                    self.room = if length > self.room / 2 { ROOM_MAX } else { ROOM_MIN.max(self.room / 2) };
+                    self.received.buffers += self.fill(queue, memory, &mut buffers, length, &offload)?;
                     done += 1;
                 }
+                Transmit::NeedsRoom if enough && merged && self.room < ROOM_MAX => self.room = ROOM_MAX,
                 // A single buffer that is too small is used up with nothing in it (virtio 1.3 §5.1.6.3.1); a driver that cannot
                 // merge buffers has larger ones.
                 Transmit::NeedsRoom if enough => {
@@ -231,18 +277,18 @@ impl NetDevice {
                     break;
                 }
             }
-            if unsignalled >= SIGNAL_AFTER {
-                unsignalled = 0;
-                if interrupt_wanted(RX, queue, memory)? {
-                    queues.signal(RX);
-                }
+            if self.received.buffers >= SIGNAL_AFTER {
+                self.signal_received(queues, memory, now)?;
             }
         }
         let queue = queues.queue(RX);
         // What was not used is still the first in the available ring.
         queue.set_next_avail(queue.next_avail().wrapping_sub(buffers.len() as u16));
-        if unsignalled > 0 && interrupt_wanted(RX, queue, memory)? {
-            queues.signal(RX);
+        if self.received.buffers > 0 {
+            match self.told.map(|told| told + RECEIVED_WAIT) {
+                Some(next) if next > now && !large && !starved => self.received.due = Some(next),
+                _ => self.signal_received(queues, memory, now)?,
+            }
         }
         Ok(!starved && self.backend.has_frames())
     }
@@ -290,17 +336,16 @@ impl<'m> Buffers<'m> {
         self.chains.len()
     }
 
-    /// Takes buffers from `queue` until the longest frame has room, or there is one when they cannot be `merged`. False when the guest
-    /// has no more.
+    /// Takes buffers from `queue` until they have `room` bytes in all. False when the guest has no more.
     fn collect(
         &mut self,
         queue: &mut virtio_queue::Queue,
         memory: &'m GuestMemoryMmap,
-        merged: bool,
+        room: usize,
     ) -> Result<bool, DeviceError> {
         self.parts.drain(..self.used_parts);
         self.used_parts = 0;
-        while if merged { self.bytes < HEADER_BYTES + FRAME_BYTES_MAX } else { self.chains.is_empty() } {
+        while self.bytes < room {
             let Some(chain) = pop(RX, queue, memory)? else { return Ok(false) };
             let (head, before) = (chain.head_index(), self.parts.len());
             let bytes = pieces(memory, chain, Direction::ToGuest, &mut self.parts).map_err(|error| error.on(RX))?;
@@ -424,7 +469,8 @@ impl VirtioDevice for NetDevice {
 
     fn reset(&mut self) {
         self.tx_due = false;
-        self.sent = Sent::default();
+        self.sent = Untold::default();
+        self.received = Untold::default();
         self.features = 0;
         self.backend.reset();
     }

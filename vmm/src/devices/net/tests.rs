@@ -306,3 +306,42 @@ fn a_reset_forgets_the_interrupt_that_was_due() {
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(TX), frames.lock().unwrap().deadline), (0, None));
 }
+
+#[test]
+fn interrupts_for_small_received_frames_keep_a_distance_and_those_for_large_ones_do_not() {
+    let (mut device, frames, mut queues) = device();
+    for _ in 0..4 {
+        queues.add(RX, &[Descriptor::writable(40_000)]);
+    }
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!(queues.signals(RX), 1, "the first at once");
+    // A moment ago, however long this test takes.
+    let last = Instant::now() + Duration::from_hours(1);
+    device.told = Some(last);
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.used(RX).len(), queues.signals(RX)), (2, 1), "it is there, and told later");
+    assert_eq!(frames.lock().unwrap().deadline, Some(last + RECEIVED_WAIT));
+    device.received.due = Some(Instant::now());
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (2, None), "its time has come");
+    device.told = Some(last);
+    give(&frames, frame(SMALL_BYTES + 1));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (3, None));
+}
+
+#[test]
+fn a_long_frame_after_short_ones_is_given_whole() {
+    let (mut device, frames, mut queues) = device();
+    for _ in 0..60 {
+        queues.add(RX, &[Descriptor::writable(1536)]);
+    }
+    for length in [60, 60, 60, 30_000] {
+        give(&frames, frame(length));
+    }
+    device.host_event(&mut queues).unwrap();
+    assert_eq!(queues.used(RX).len(), 3 + 20, "three of one buffer each, and 30,012 bytes in 20");
+    assert_eq!(counter(&device, "bytes_to_guest"), 30_180);
+}
