@@ -37,6 +37,8 @@ pub(crate) struct Figures {
     pub(crate) name: String,
     /// Loads that failed and were done again.
     pub(crate) failures: usize,
+    /// Loads that kept failing, and have no figure in that round.
+    pub(crate) given_up: usize,
     pub(crate) rows: BTreeMap<String, Series>,
 }
 
@@ -70,9 +72,10 @@ impl Report {
         text += &table(&head, rows);
         text += "\n\"Ahead\" is how many times as good Rorqual's figure is: more of what should be much, less of what should be little.\n\
             gvproxy attaches by the kernel's vector driver, which has no offloads for its kind of socket and an MTU of 1500; the others by virtio.\n";
-        for Figures { name, failures, .. } in self.networks.iter().filter(|figures| figures.failures > 0) {
+        for Figures { name, failures, given_up, .. } in self.networks.iter().filter(|figures| figures.failures > 0) {
+            let given_up = if *given_up > 0 { format!(" Given up, without a figure: {given_up}.") } else { String::new() };
             // Writing to a String does not fail.
-            writeln!(text, "\nLoads that failed behind {name} and were done again: {failures}.").ok();
+            writeln!(text, "\nLoads that failed behind {name} and were done again: {failures}.{given_up}").ok();
         }
         for other in [Product::Passt, Product::Gvproxy] {
             let behind: Vec<&str> = ROWS
@@ -99,7 +102,7 @@ mod tests {
 
     fn figures(product: Product, key: &str, value: f64) -> Figures {
         let rows = [(key.to_owned(), Series::of(vec![value]))].into();
-        Figures { name: product.name().to_owned(), failures: 0, rows }
+        Figures { name: product.name().to_owned(), failures: 0, given_up: 0, rows }
     }
 
     fn report(networks: Vec<Figures>) -> String {
