@@ -18,7 +18,7 @@ use virtio_bindings::bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RIN
 use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
-use crate::confinement::{self, Thread};
+use super::device_thread;
 use crate::devices::counters::Counters;
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
@@ -193,7 +193,7 @@ impl MmioAttachment {
 
     fn work(&self) {
         let kind = self.state().device.device_type();
-        confinement::enter(Thread::Device(kind));
+        device_thread::begin(kind);
         while self.turn(EpollTimeout::NONE) {}
     }
 

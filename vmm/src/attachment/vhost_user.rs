@@ -18,6 +18,7 @@ use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
+use super::device_thread;
 use crate::confinement::{self, Thread};
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
@@ -218,7 +219,7 @@ impl VhostUserBackend for Backend {
     fn handle_event(&self, token: u16, _events: EventSet, vrings: &[Vring], _thread: usize) -> io::Result<()> {
         let mut serving = self.serving();
         // The library's thread for rings; this is all it calls.
-        confinement::enter(Thread::Device(serving.device.device_type()));
+        device_thread::begin(serving.device.device_type());
         if serving.broken {
             return Ok(());
         }

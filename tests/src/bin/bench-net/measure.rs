@@ -192,7 +192,8 @@ impl Bench<'_> {
         }
         let seconds = self.options.seconds;
         let mut perform = |task: &Task| guest.perform(task);
-        let mut asking = Asking { perform: &mut perform, host: product.link().host, ports: self.ports, seconds, product };
+        let mut asking =
+            Asking { perform: &mut perform, host: product.link().host, ports: self.ports, seconds, product };
         asking.all(&OUT, gathered)?;
         let mut ports = [0; SERVICES.len()];
         for (port, way) in ports.iter_mut().zip(&ways) {

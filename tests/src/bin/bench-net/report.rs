@@ -73,7 +73,8 @@ impl Report {
         text += "\n\"Ahead\" is how many times as good Rorqual's figure is: more of what should be much, less of what should be little.\n\
             gvproxy attaches by the kernel's vector driver, which has no offloads for its kind of socket and an MTU of 1500; the others by virtio.\n";
         for Figures { name, failures, given_up, .. } in self.networks.iter().filter(|figures| figures.failures > 0) {
-            let given_up = if *given_up > 0 { format!(" Given up, without a figure: {given_up}.") } else { String::new() };
+            let given_up =
+                if *given_up > 0 { format!(" Given up, without a figure: {given_up}.") } else { String::new() };
             // Writing to a String does not fail.
             writeln!(text, "\nLoads that failed behind {name} and were done again: {failures}.{given_up}").ok();
         }
