@@ -19,6 +19,7 @@ pub mod material;
 pub mod namespace;
 pub mod processes;
 pub mod pseudo_terminal;
+pub mod resolver;
 pub mod series;
 pub mod stream;
 pub mod suite;

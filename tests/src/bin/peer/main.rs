@@ -13,6 +13,7 @@
 //! - `peer send COUNT`: the test pattern on standard output.
 //! - `peer download ADDRESS COUNT`: has `serve` at the address send that many bytes; prints `COUNT SHA256`.
 //! - `peer upload ADDRESS COUNT`: sends as many and prints what `serve` answers.
+//! - `peer addresses NAME`: the addresses the C library finds for a name, a line each.
 //! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it comes back.
 
 mod http;
@@ -46,6 +47,7 @@ fn main() -> Result<()> {
         ["who", address] => who(address),
         ["ask", address] => ask(address),
         ["hold", address] => hold(address),
+        ["addresses", name] => addresses(name),
         ["records", file] => records(file),
         ["download", address, count] => download(address, count),
         ["upload", address, count] => upload(address, count.parse()?),
@@ -53,7 +55,7 @@ fn main() -> Result<()> {
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
             bail!(
-                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | http PORT | records FILE | send COUNT | \
+                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | http PORT | records FILE | send COUNT | \
                   (download | upload | echo) ADDRESS COUNT"
             )
         }
@@ -151,6 +153,13 @@ fn ask(address: &str) -> Result<()> {
 
 fn resolve(address: &str) -> Result<SocketAddr> {
     address.to_socket_addrs()?.next().context("it has no address")
+}
+
+fn addresses(name: &str) -> Result<()> {
+    for address in (name, 0).to_socket_addrs()? {
+        println!("{}", address.ip());
+    }
+    Ok(())
 }
 
 fn hold(address: &str) -> Result<()> {
