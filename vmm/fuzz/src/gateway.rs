@@ -39,7 +39,7 @@ pub(crate) fn run(program: &[u8]) {
     let mut program = Program::new(program);
     let mut gateway = Gateway::new("default", network(), resolv_conf()).unwrap();
     let all = program.flag();
-    gateway.accepts(Accepts { checksum: all, tcp4: all, tcp6: all });
+    gateway.accepts(Accepts { checksum: all, tcp4: all, tcp6: all, udp: all });
     let mut now = Instant::now();
     let mut room = vec![0; FRAME_BYTES_MAX];
     while !program.ended() {

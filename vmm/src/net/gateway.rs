@@ -42,6 +42,9 @@ const EVENT_ROUNDS: usize = 8;
 const HEADERS_BYTES: usize = ETHERNET_BYTES + 60;
 /// Longest packet of IPv6 that no router on its way may cut: larger ones are cut here (RFC 8200, section 5).
 const MTU_MIN_V6: usize = 1280;
+/// Most datagrams in one frame: what Linux takes (`UDP_MAX_SEGMENTS`).
+const TRAIN_MAX: usize = 64;
+const UDP_HEADER_BYTES: usize = 8;
 /// Least room worth offering to TCP.
 const TCP_ROOM_BYTES: usize = 128;
 
@@ -50,6 +53,58 @@ const TCP_ROOM_BYTES: usize = 128;
 pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
     pub(super) checksum: Option<Checksum>,
+    /// It holds datagrams, and may take more of them.
+    train: Option<Train>,
+}
+
+/// Datagrams of one sender for one receiver in one frame.
+#[derive(Clone, Copy, Debug)]
+struct Train {
+    ends: (SocketAddr, SocketAddr),
+    /// Payload bytes of the first. All but the last have as many, and that has no more.
+    size: usize,
+    count: usize,
+}
+
+impl Frame {
+    /// One datagram, from the first of `ends` to the second.
+    fn of_datagram(ends: (SocketAddr, SocketAddr), payload: &[u8]) -> Self {
+        let mut frame = Self::default();
+        frame.checksum = Some(write_udp_header(&mut frame.bytes, MACS, ends.0, ends.1, payload.len()));
+        frame.bytes.extend(payload);
+        frame.train = Some(Train { ends, size: payload.len(), count: 1 });
+        frame
+    }
+
+    /// Adds a datagram behind those that are in the frame; false when it does not fit there.
+    fn couple(&mut self, ends: (SocketAddr, SocketAddr), payload: &[u8]) -> bool {
+        let (Some(train), Some(place)) = (&mut self.train, self.checksum) else { return false };
+        let begin = usize::from(place.start) + UDP_HEADER_BYTES;
+        let before = self.bytes.len() - begin;
+        let fits = train.ends == ends
+            && train.count < TRAIN_MAX
+            && (1..=train.size).contains(&payload.len())
+            && before == train.size * train.count
+            && self.bytes.len() + payload.len() <= ETHERNET_BYTES + usize::from(MTU);
+        if !fits {
+            return false;
+        }
+        train.count += 1;
+        self.bytes.extend(payload);
+        let mut header = Vec::with_capacity(begin);
+        write_udp_header(&mut header, MACS, ends.0, ends.1, before + payload.len());
+        self.bytes[..begin].copy_from_slice(&header);
+        true
+    }
+
+    fn offload(&self) -> Offload {
+        match &self.train {
+            Some(train) if train.count > 1 => {
+                Offload { checksum: self.checksum, segmentation: Segmentation::Udp, segment_bytes: train.size as u16 }
+            }
+            _ => Offload { checksum: self.checksum, ..Offload::default() },
+        }
+    }
 }
 
 /// The gateway of one guest.
@@ -558,10 +613,11 @@ impl Gateway {
     /// Makes frames of what came next for a published port.
     fn next_published(&mut self, now: Instant) {
         let Some((ends, datagram)) = self.published.next(&self.network, now) else { return };
-        let mut frame = Frame::default();
-        let checksum = write_udp_header(&mut frame.bytes, MACS, ends.seen, ends.container, datagram.len());
-        frame.bytes.extend(datagram);
-        frame.checksum = Some(checksum);
+        let between = (ends.seen, ends.container);
+        if self.accepts.udp && self.replies.back_mut().is_some_and(|frame| frame.couple(between, datagram)) {
+            return;
+        }
+        let mut frame = Frame::of_datagram(between, datagram);
         let packet_max = if ends.container.is_ipv4() { usize::from(MTU) } else { MTU_MIN_V6 };
         if frame.bytes.len() <= ETHERNET_BYTES + packet_max {
             return self.replies.push_back(frame);
@@ -569,7 +625,7 @@ impl Gateway {
         complete_checksum(&mut frame);
         self.identification = self.identification.wrapping_add(1);
         let parts = split(&frame.bytes, packet_max, self.identification);
-        self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, checksum: None }));
+        self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, ..Frame::default() }));
     }
 
     /// Makes a frame of what came next for the guest, of its own flows and of published ports in turn.
@@ -589,19 +645,23 @@ impl Gateway {
             None => {}
             Some(Arrival::Unreachable(flow, reason)) => self.refuse_flow(flow, reason),
             Some(Arrival::Datagram(flow, datagram)) => {
-                let mut frame = Frame::default();
-                match flow.kind {
+                let between = (flow.remote, flow.guest);
+                let frame = match flow.kind {
                     Kind::Udp => {
-                        frame.checksum =
-                            Some(write_udp_header(&mut frame.bytes, MACS, flow.remote, flow.guest, datagram.len()));
-                        frame.bytes.extend(datagram);
+                        let last = self.replies.back_mut().filter(|_| self.accepts.udp);
+                        if last.is_some_and(|frame| frame.couple(between, datagram)) {
+                            return;
+                        }
+                        Frame::of_datagram(between, datagram)
                     }
                     Kind::Ping => {
                         let Some(mut echo) = Echo::read_reply(datagram, flow.guest.is_ipv6()) else { return };
                         echo.identifier = flow.guest.port();
+                        let mut frame = Frame::default();
                         echo.write_reply(&mut frame.bytes, MACS, flow.remote.ip(), flow.guest.ip());
+                        frame
                     }
-                }
+                };
                 if frame.bytes.len() > ETHERNET_BYTES + usize::from(MTU) {
                     return count(&self.statistics.udp_lost);
                 }
@@ -683,6 +743,14 @@ impl Backend for Gateway {
             self.tcp_next = true;
             self.next_datagram(now);
         }
+        // As many of one sender as are there go in one frame.
+        for _ in 1..TRAIN_MAX {
+            let coupling = self.accepts.udp && self.replies.len() == 1 && self.has_datagrams();
+            if !coupling || self.replies.front().is_none_or(|frame| frame.train.is_none()) {
+                break;
+            }
+            self.next_datagram(now);
+        }
         let Some(frame) = self.replies.front_mut() else { return Transmit::Nothing };
         if frame.bytes.len() > room.len() {
             return Transmit::NeedsRoom;
@@ -690,7 +758,7 @@ impl Backend for Gateway {
         if !self.accepts.checksum {
             complete_checksum(frame);
         }
-        let offload = Offload { checksum: frame.checksum, ..Offload::default() };
+        let offload = frame.offload();
         let length = room.copy_from(&frame.bytes);
         self.replies.pop_front();
         Transmit::Frame(length, offload)

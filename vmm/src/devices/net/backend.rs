@@ -50,6 +50,8 @@ pub struct Accepts {
     pub tcp4: bool,
     /// Segments of TCP over IPv6 that are longer than the MTU.
     pub tcp6: bool,
+    /// Many UDP datagrams of one size in a frame, over either version of IP. Implies `checksum`.
+    pub udp: bool,
 }
 
 /// What became of a call for a frame.

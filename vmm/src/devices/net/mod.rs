@@ -21,8 +21,8 @@ use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
-    VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF,
-    VIRTIO_NET_F_MTU,
+    VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
+    VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
 };
 use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
@@ -416,6 +416,8 @@ impl VirtioDevice for NetDevice {
             VIRTIO_NET_F_MAC,
             VIRTIO_NET_F_GUEST_TSO4,
             VIRTIO_NET_F_GUEST_TSO6,
+            VIRTIO_NET_F_GUEST_USO4,
+            VIRTIO_NET_F_GUEST_USO6,
             VIRTIO_NET_F_HOST_TSO4,
             VIRTIO_NET_F_HOST_TSO6,
             VIRTIO_NET_F_MRG_RXBUF,
@@ -431,6 +433,9 @@ impl VirtioDevice for NetDevice {
             checksum: self.has(VIRTIO_NET_F_GUEST_CSUM),
             tcp4: self.has(VIRTIO_NET_F_GUEST_TSO4),
             tcp6: self.has(VIRTIO_NET_F_GUEST_TSO6),
+            udp: [VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6]
+                .into_iter()
+                .all(|feature| self.has(feature)),
         };
         self.backend.accepts(accepts);
     }

@@ -247,7 +247,7 @@ fn the_configuration_space_has_address_and_mtu() {
 #[test]
 fn the_network_hears_what_the_driver_takes() {
     let (_, frames, _) = device_without(1 << VIRTIO_NET_F_GUEST_TSO6);
-    assert_eq!(frames.lock().unwrap().accepts, Accepts { checksum: true, tcp4: true, tcp6: false });
+    assert_eq!(frames.lock().unwrap().accepts, Accepts { checksum: true, tcp4: true, tcp6: false, udp: true });
 }
 
 #[test]
