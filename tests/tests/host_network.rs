@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             the_machines_own_ports_and_dockers_are_left_alone,
             ports_survive_the_end_of_the_daemon,
             a_service_of_a_swarm_is_reached_at_its_port,
+            what_the_engine_itself_listens_on_is_not_published,
         ],
     )
 }
@@ -209,5 +210,25 @@ fn a_service_of_a_swarm_is_reached_at_its_port(machine: &Machine) -> Result<()> 
     is_closed(port)?;
     let state = machine.run("info --format {{.Swarm.LocalNodeState}}")?;
     ensure!(state == "inactive", "{state}");
+    Ok(())
+}
+
+fn what_the_engine_itself_listens_on_is_not_published(machine: &Machine) -> Result<()> {
+    /// Management of the swarm, and talk among its members.
+    const SWARMS: [u16; 2] = [2377, 7946];
+    let port = free_tcp(1)?;
+    machine.run("swarm init")?;
+    let _swarm = Swarm(machine);
+    let container = on_host_network(machine)?;
+    for number in SWARMS {
+        eventually(&format!("the engine listens on {number}"), || {
+            container.exec(&["sh", "-c", &format!("echo | nc 127.0.0.1 {number}")]).ok()
+        })?;
+    }
+    start(machine, &container, &["/peer", "serve", &port.to_string()])?;
+    leads(port)?;
+    for number in SWARMS {
+        ensure!(rows(machine, number)?.is_empty(), "port {number} of the engine is published");
+    }
     Ok(())
 }

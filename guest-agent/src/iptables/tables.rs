@@ -65,11 +65,11 @@ impl Tables {
         }
     }
 
-    /// A command that was not understood goes by.
+    /// A command that was not understood goes by. Questions change nothing, and a policy changes no rule.
     pub(super) fn forget(&mut self, words: &[&str]) {
-        let question =
-            |word: &&str| ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help"].contains(word);
-        if words.iter().any(question) {
+        const HARMLESS: [&str; 10] =
+            ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help", "-P", "--policy"];
+        if words.iter().any(|word| HARMLESS.contains(word)) {
             return;
         }
         if let Some(family) = words.first().copied().and_then(Family::of) {
@@ -139,6 +139,8 @@ mod tests {
         tables.forget(&["/usr/sbin/iptables", "--wait", "-L", "-n"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);
         tables.forget(&["/usr/sbin/iptables", "-P", "FORWARD", "DROP"]);
+        assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);
+        tables.forget(&["/usr/sbin/iptables", "-D", "FORWARD", "2"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Unknown);
         assert_eq!(tables.foresee(&command("ip6tables -nL DOCKER")), Known::Fails(NO_CHAIN));
     }
