@@ -23,7 +23,7 @@ pub(super) fn follow(command: &Command, ingress: &mut Ingress) {
             }
         }
         Action::Flush | Action::Remove => ingress.clear(),
-        Action::Check(_) | Action::Create | Action::List => {}
+        Action::Check(_) | Action::Create | Action::Policy(_) | Action::List => {}
     }
 }
 

@@ -61,15 +61,15 @@ impl Tables {
             Action::Create => drop(chains.insert(chain, Vec::new())),
             Action::Flush => chains.entry(chain).or_default().clear(),
             Action::Remove => drop(chains.remove(&chain)),
-            Action::Check(_) | Action::List => {}
+            Action::Check(_) | Action::Policy(_) | Action::List => {}
         }
     }
 
-    /// A command that was not understood goes by. Questions change nothing, and a policy changes no rule.
+    /// A command that was not understood goes by.
     pub(super) fn forget(&mut self, words: &[&str]) {
-        const HARMLESS: [&str; 10] =
-            ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help", "-P", "--policy"];
-        if words.iter().any(|word| HARMLESS.contains(word)) {
+        let question =
+            |word: &&str| ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help"].contains(word);
+        if words.iter().any(question) {
             return;
         }
         if let Some(family) = words.first().copied().and_then(Family::of) {
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Fails(NO_CHAIN));
         assert_eq!(tables.foresee(&command("iptables -F DOCKER")), Known::Fails(NO_CHAIN));
         assert_eq!(tables.foresee(&command("iptables -F FORWARD")), Known::AskKernel);
+        assert_eq!(tables.foresee(&command("iptables -P FORWARD DROP")), Known::AskKernel);
     }
 
     #[test]
@@ -137,8 +138,6 @@ mod tests {
     fn a_command_that_was_not_understood_ends_foreseeing_for_its_family() {
         let mut tables = carried_out(&["iptables -N DOCKER"]);
         tables.forget(&["/usr/sbin/iptables", "--wait", "-L", "-n"]);
-        assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);
-        tables.forget(&["/usr/sbin/iptables", "-P", "FORWARD", "DROP"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);
         tables.forget(&["/usr/sbin/iptables", "-D", "FORWARD", "2"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Unknown);
