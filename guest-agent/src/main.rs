@@ -4,7 +4,7 @@
 //! - [`data_disk`]: formats, repairs, mounts, grows and trims the disk with the user's data
 //! - [`engine`]: containerd and dockerd, kept running; their state
 //! - [`containers`]: what becomes of containers without dockerd
-//! - [`ports`]: published ports, between dockerd's port proxies and the host
+//! - [`ports`]: published ports, between dockerd's port proxies and the host, and listeners of containers on the host's network
 //! - [`relay`]: the Docker socket and forwarded streams over vsock
 //! - [`service`]: the gRPC service of `agent.proto`
 //! - [`shutdown`]: the orderly end
@@ -85,7 +85,9 @@ async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
     let ports = Ports::default();
     tokio::spawn(power_button(shutdown.clone()));
 
-    let start = start_engine(booted, Arc::clone(&engine), processes.clone(), steps.clone());
+    let network = booted.network.clone();
+    tokio::spawn(ports::publish_host_network(ports.clone(), Arc::clone(&engine), network));
+    let start = start_engine(booted, ports.clone(), Arc::clone(&engine), processes.clone(), steps.clone());
     tokio::spawn(start);
     {
         let ports = ports.clone();
@@ -122,7 +124,7 @@ fn keep<Failure: std::fmt::Display>(
 }
 
 /// Mounts the data disk and starts the engine on it.
-async fn start_engine(booted: Booted, engine: Arc<Engine>, processes: Processes, steps: BootSteps) {
+async fn start_engine(booted: Booted, ports: Ports, engine: Arc<Engine>, processes: Processes, steps: BootSteps) {
     let Some(disk) = booted.data_disk else {
         engine.cannot_start(format!(
             "machine {} has no data disk: no virtio disk with the serial `data` is attached",
@@ -134,7 +136,7 @@ async fn start_engine(booted: Booted, engine: Arc<Engine>, processes: Processes,
     match mounted {
         Ok(Ok(())) => {
             steps.ended("data");
-            engine.start(&booted.network).await;
+            engine.start(&booted.network, ports).await;
         }
         Ok(Err(error)) => engine.cannot_start(format!("{error:#}")),
         Err(error) => engine.cannot_start(format!("the data disk could not be mounted: {error}")),

@@ -3,7 +3,15 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use rorqual_tests::{Container, Machine, Run, docker::unique, suite, tests};
+use rorqual_tests::{
+    Container, Machine, Run,
+    docker::unique,
+    eventually, eventually_ok,
+    host_port::{free_tcp, v4, v6},
+    material,
+    namespace::Namespace,
+    stream, suite, tests,
+};
 
 fn main() -> ExitCode {
     suite::main(
@@ -15,6 +23,8 @@ fn main() -> ExitCode {
             a_container_is_connected_and_disconnected_while_it_runs,
             an_internal_network_leads_nowhere_else,
             a_network_in_use_is_not_removed,
+            a_container_with_ipv6_reaches_other_computers_by_it,
+            a_container_with_ipv6_is_reached_at_both_addresses_of_localhost,
         ],
     )
 }
@@ -105,5 +115,48 @@ fn a_network_in_use_is_not_removed(machine: &Machine) -> Result<()> {
     drop(container);
     machine.docker(["network", "prune", "-f"]).run()?.success()?;
     machine.attempt(&format!("network inspect {}", network.name))?.exits(1)?;
+    Ok(())
+}
+
+/// A network of a test with IPv6.
+fn with_ipv6<'a>(machine: &'a Machine, subnet: &str) -> Result<Network<'a>> {
+    Network::create(machine, &format!("--ipv6 --subnet {subnet}"))
+}
+
+fn a_container_with_ipv6_reaches_other_computers_by_it(machine: &Machine) -> Result<()> {
+    let test = "a_container_with_ipv6_reaches_other_computers_by_it";
+    let Some(namespace) = Namespace::for_test(test, 197) else { return Ok(()) };
+    let mut command = namespace.command();
+    command.arg(material::peer()?).args(["serve", "80"]);
+    let mut server = command.spawn()?;
+    let result = (|| {
+        let network = with_ipv6(machine, "fd5a:1::/64")?;
+        let container = Container::sleeping(machine, &format!("--network {}", network.name))?;
+        let address = format!("[{}]:80", namespace.address6());
+        let answer = eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1000"]))?;
+        ensure!(answer.starts_with("80 1000 "), "{answer}");
+        let seen = container.exec(&["/peer", "who", &address])?;
+        ensure!(seen.starts_with(&format!("[{}]:", namespace.host6())), "it is seen as {seen}");
+        // And the host itself, by its address of IPv6.
+        let host = container.exec(&["ping", "-6", "-c", "1", "-w", "20", "host.docker.internal"])?;
+        ensure!(host.contains(" 0% packet loss"), "{host}");
+        Ok(())
+    })();
+    server.kill()?;
+    server.wait()?;
+    result
+}
+
+fn a_container_with_ipv6_is_reached_at_both_addresses_of_localhost(machine: &Machine) -> Result<()> {
+    let network = with_ipv6(machine, "fd5a:2::/64")?;
+    let port = free_tcp(2)?;
+    let options = format!("--init --network {} -p {port}:80 -p [::1]:{}:81", network.name, port + 1);
+    let container = Container::run(machine, &options, &["/peer", "serve", "80-81"])?;
+    container.wait_for_log("listening")?;
+    for (address, inside) in [(v4(port), 80), (v6(port), 80), (v6(port + 1), 81)] {
+        let found = eventually(&format!("{address} answers"), || stream::port_behind(address).ok())?;
+        ensure!(found == inside, "{address} leads to {found}");
+    }
+    ensure!(stream::is_refused(v4(port + 1)), "-p [::1]:… also listens on 127.0.0.1");
     Ok(())
 }

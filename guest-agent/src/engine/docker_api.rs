@@ -5,9 +5,11 @@
 
 use std::io;
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::Deserialize;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
 /// Why a call failed.
@@ -57,6 +59,96 @@ pub(crate) async fn load_images(socket: &Path, archive: &[u8]) -> Result<(), Doc
         return Err(DockerApiError::Refused { status: answer.status, message: said });
     }
     succeeded(&answer)
+}
+
+/// A container joined or left the host's network (`--network host`); with its id.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum HostNetworkChange {
+    Joined(String),
+    Left(String),
+}
+
+/// The events of the host's network, as they come.
+pub(crate) struct HostNetwork(Lines<BufReader<UnixStream>>);
+
+/// Filters of the API, percent-encoded: `{"network":["host"]}`, and with `{"type":["network"],"event":["connect","disconnect"]}`.
+const ON_HOST_NETWORK: &str = "%7B%22network%22%3A%5B%22host%22%5D%7D";
+const CHANGES_OF_HOST_NETWORK: &str = "%7B%22type%22%3A%5B%22network%22%5D%2C%22network%22%3A%5B%22host%22%5D%2C%22event%22%3A%5B%22connect%22%2C%22disconnect%22%5D%7D";
+
+impl HostNetwork {
+    /// Follows the host's network; with the containers that run on it now. What happened in between comes as an event as well, so nothing is missed.
+    pub(crate) async fn follow(socket: &Path) -> Result<(Self, Vec<String>), DockerApiError> {
+        // dockerd begins to listen for events after it has answered: those since this second are told in any case.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let path = format!("/events?since={since}&filters={CHANGES_OF_HOST_NETWORK}");
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n").as_bytes()).await?;
+        let mut lines = BufReader::new(stream).lines();
+        let mut head = String::new();
+        loop {
+            match lines.next_line().await?.as_deref() {
+                None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Some("") => break,
+                Some(line) => head.extend([line, "\r\n"]),
+            }
+        }
+        succeeded(&parse(format!("{head}\r\n").into_bytes())?)?;
+        Ok((Self(lines), running_on_host_network(socket).await?))
+    }
+
+    /// The next change. May be dropped while it waits.
+    ///
+    /// # Errors
+    /// dockerd hung up, or says what is none of its events.
+    pub(crate) async fn next(&mut self) -> Result<HostNetworkChange, DockerApiError> {
+        loop {
+            let Some(line) = self.0.next_line().await? else {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            };
+            if let Some(change) = host_network_change(&line)? {
+                return Ok(change);
+            }
+        }
+    }
+}
+
+/// None: of another network whose name begins alike, which the filter lets through.
+fn host_network_change(line: &str) -> Result<Option<HostNetworkChange>, DockerApiError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Event {
+        action: String,
+        actor: Actor,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Actor {
+        attributes: Attributes,
+    }
+    #[derive(Deserialize)]
+    struct Attributes {
+        container: Option<String>,
+        r#type: Option<String>,
+    }
+    let event: Event = serde_json::from_str(line).map_err(io::Error::from)?;
+    let Attributes { container: Some(container), r#type: Some(kind) } = event.actor.attributes else { return Ok(None) };
+    Ok(match event.action.as_str() {
+        "connect" if kind == "host" => Some(HostNetworkChange::Joined(container)),
+        "disconnect" if kind == "host" => Some(HostNetworkChange::Left(container)),
+        _ => None,
+    })
+}
+
+async fn running_on_host_network(socket: &Path) -> Result<Vec<String>, DockerApiError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Container {
+        id: String,
+    }
+    let answer = call(socket, "GET", &format!("/containers/json?filters={ON_HOST_NETWORK}"), &[]).await?;
+    succeeded(&answer)?;
+    let containers: Vec<Container> = serde_json::from_slice(&answer.body).map_err(io::Error::from)?;
+    Ok(containers.into_iter().map(|container| container.id).collect())
 }
 
 fn succeeded(answer: &Answer) -> Result<(), DockerApiError> {
@@ -143,6 +235,27 @@ mod tests {
     async fn a_load_that_fails_in_its_body_fails() {
         let (folder, _served) = dockerd("HTTP/1.0 200 OK\r\n\r\n{\"errorDetail\":{},\"error\":\"bad archive\"}");
         assert!(load_images(&folder.path().join("docker.sock"), b"tar").await.is_err());
+    }
+
+    #[test]
+    fn events_of_the_hosts_network_tell_who_joined_and_left() {
+        let event = |action: &str, kind: &str| {
+            format!(
+                "{{\"Type\":\"network\",\"Action\":\"{action}\",\"Actor\":{{\"ID\":\"1\",\"Attributes\":{{\"container\":\"abc\",\"name\":\"host\",\"type\":\"{kind}\"}}}}}}"
+            )
+        };
+        let change = |line: &str| host_network_change(line).unwrap();
+        assert_eq!(change(&event("connect", "host")), Some(HostNetworkChange::Joined("abc".to_owned())));
+        assert_eq!(change(&event("disconnect", "host")), Some(HostNetworkChange::Left("abc".to_owned())));
+        assert_eq!(change(&event("connect", "bridge")), None);
+        assert!(host_network_change("no event").is_err());
+    }
+
+    #[tokio::test]
+    async fn events_are_refused_with_what_dockerd_said() {
+        let (folder, _served) = dockerd("HTTP/1.0 400 Bad Request\r\n\r\n");
+        let refused = HostNetwork::follow(&folder.path().join("docker.sock")).await;
+        assert!(matches!(refused, Err(DockerApiError::Refused { status: 400, .. })));
     }
 
     #[test]

@@ -20,11 +20,13 @@ mod settings;
 mod supervisor;
 
 pub(crate) use condition::Service;
+pub(crate) use docker_api::{DockerApiError, HostNetwork, HostNetworkChange};
 pub(crate) use settings::command;
 
 use crate::boot::{self, BootSteps, NetworkSettings};
 use crate::iptables;
 use crate::log_ring::{KEPT_BYTES, LogRing};
+use crate::ports::{Ingress, Ports};
 use crate::processes::Processes;
 use condition::Condition;
 
@@ -64,13 +66,15 @@ impl Engine {
 
     /// Starts both services; the data disk must be mounted. Kernel modules are loaded while containerd starts, which
     /// needs none of them.
-    pub(crate) async fn start(self: &Arc<Self>, network: &NetworkSettings) {
+    pub(crate) async fn start(self: &Arc<Self>, network: &NetworkSettings, ports: Ports) {
         if let Err(error) = settings::write(network) {
             self.cannot_start(format!("{error:#}"));
             return;
         }
-        if let Err(error) = iptables::serve(self.processes.clone()) {
-            warn!("each iptables command of dockerd is a process of its own: {error}");
+        if let Err(error) = iptables::serve(self.processes.clone(), Ingress::new(ports, network)) {
+            warn!(
+                "each iptables command of dockerd is a process of its own, and ports of a swarm's services are not published: {error}"
+            );
         }
         tokio::spawn(supervisor::supervise(Arc::clone(self), Service::Containerd));
         let loaded = tokio::task::spawn_blocking(load_modules).await;

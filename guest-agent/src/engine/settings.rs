@@ -82,8 +82,12 @@ fn dockerd(network: &NetworkSettings) -> String {
         "containerd": CONTAINERD_SOCKET,
         "data-root": "/var/lib/docker",
         "default-runtime": "crun",
+        // What `ip6tables` needs in this version of dockerd.
+        "experimental": true,
         "features": { "buildkit": true },
         "hosts": [format!("unix://{}", super::DOCKER_SOCKET)],
+        // Networks with IPv6 reach other computers as those of IPv4 do: from the machine's own address.
+        "ip6tables": true,
         "live-restore": false,
         "log-driver": "json-file",
         "log-opts": { "max-size": "20m", "max-file": "3" },

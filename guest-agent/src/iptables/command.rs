@@ -39,6 +39,8 @@ pub(super) enum Action {
     Flush,
     /// `-X`.
     Remove,
+    /// `-P`: what becomes of packets no rule decides about.
+    Policy(String),
     /// `-L`, of which dockerd reads the exit status only.
     List,
 }
@@ -78,6 +80,7 @@ impl Command {
                 "-N" => 'N',
                 "-F" => 'F',
                 "-X" => 'X',
+                "-P" => 'P',
                 "-L" | "-nL" => 'L',
                 _ => return None,
             };
@@ -100,6 +103,7 @@ impl Command {
                 'N' if rule.is_empty() => Action::Create,
                 'F' if rule.is_empty() => Action::Flush,
                 'X' if rule.is_empty() => Action::Remove,
+                'P' if matches!(rule.as_slice(), [policy] if !policy.starts_with('-')) => Action::Policy(rule.concat()),
                 'L' if rule.is_empty() || rule == ["-n"] => Action::List,
                 _ => return None,
             };
@@ -117,6 +121,7 @@ impl Command {
             Action::Insert(rule) => ("-I", rule),
             Action::Delete(rule) => ("-D", rule),
             Action::Check(rule) => ("-C", rule),
+            Action::Policy(policy) => ("-P", std::slice::from_ref(policy)),
             Action::Create => ("-N", &[]),
             Action::Flush => ("-F", &[]),
             Action::Remove => ("-X", &[]),
@@ -155,6 +160,12 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_a_line_too() {
+        let command = parse("ip6tables --wait -t filter -P FORWARD DROP").unwrap();
+        assert_eq!(command.line(), "-P FORWARD DROP");
+    }
+
+    #[test]
     fn every_form_of_listing_a_chain_is_known() {
         for line in ["iptables --wait -t filter -n -L DOCKER", "iptables -t nat -nL DOCKER", "iptables -L DOCKER -n"] {
             assert_eq!(parse(line).unwrap().action, Action::List, "{line}");
@@ -169,7 +180,8 @@ mod tests {
             "iptables -S",
             "iptables -I FORWARD 2 -j DROP",
             "iptables -D FORWARD 2",
-            "iptables -P FORWARD DROP",
+            "iptables -P FORWARD",
+            "iptables -P FORWARD -j DROP",
             "iptables -A FORWARD",
             "iptables -A FORWARD -m comment --comment a\"b -j DROP",
             "nft -A FORWARD -j DROP",

@@ -9,6 +9,7 @@
 //! is not seen here: dockerd, told it is missing, adds it again, which changes nothing it does.
 
 mod command;
+mod ingress;
 mod restore;
 mod tables;
 
@@ -23,6 +24,7 @@ use tracing::{debug, info, warn};
 use self::command::{Command, Family};
 use self::restore::Restore;
 use self::tables::{Known, Tables};
+use crate::ports::Ingress;
 use crate::processes::Processes;
 
 /// Where `rorqual-iptables` asks.
@@ -32,12 +34,13 @@ const RUN_REAL: u8 = 255;
 /// Longest command accepted, in bytes; the asking program's own bound.
 const MAX_COMMAND: u64 = 4096;
 
-/// Listens and answers from a thread of its own.
-pub(crate) fn serve(processes: Processes) -> io::Result<()> {
+/// Listens and answers from a thread of its own; `ingress` is told of the swarm's ports.
+pub(crate) fn serve(processes: Processes, ingress: Ingress) -> io::Result<()> {
     let listener = UnixListener::bind(SOCKET)?;
     let namespace = std::fs::read_link("/proc/self/ns/net")?;
     std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
-        let mut server = Server { namespace, processes, tables: Tables::default(), running: HashMap::new() };
+        let (tables, running) = (Tables::default(), HashMap::new());
+        let mut server = Server { namespace, processes, ingress, tables, running };
         for client in listener.incoming() {
             let answered = client.and_then(|client| server.answer(client));
             if let Err(error) = answered {
@@ -62,6 +65,7 @@ struct Server {
     /// The agent's network namespace, as `/proc` names it.
     namespace: PathBuf,
     processes: Processes,
+    ingress: Ingress,
     tables: Tables,
     running: HashMap<Family, Restore>,
 }
@@ -79,7 +83,13 @@ impl Server {
             Err(_) => Vec::new(),
         };
         let outcome = match Command::parse(&words) {
-            Some(command) => self.run(&command),
+            Some(command) => {
+                let outcome = self.run(&command);
+                if !matches!(outcome, Outcome::Failed(_)) {
+                    ingress::follow(&command, &mut self.ingress);
+                }
+                outcome
+            }
             None => {
                 // What it changes, these tables cannot tell.
                 info!("left to the real iptables: {words:?}");

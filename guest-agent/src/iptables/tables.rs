@@ -61,7 +61,7 @@ impl Tables {
             Action::Create => drop(chains.insert(chain, Vec::new())),
             Action::Flush => chains.entry(chain).or_default().clear(),
             Action::Remove => drop(chains.remove(&chain)),
-            Action::Check(_) | Action::List => {}
+            Action::Check(_) | Action::Policy(_) | Action::List => {}
         }
     }
 
@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Fails(NO_CHAIN));
         assert_eq!(tables.foresee(&command("iptables -F DOCKER")), Known::Fails(NO_CHAIN));
         assert_eq!(tables.foresee(&command("iptables -F FORWARD")), Known::AskKernel);
+        assert_eq!(tables.foresee(&command("iptables -P FORWARD DROP")), Known::AskKernel);
     }
 
     #[test]
@@ -138,7 +139,7 @@ mod tests {
         let mut tables = carried_out(&["iptables -N DOCKER"]);
         tables.forget(&["/usr/sbin/iptables", "--wait", "-L", "-n"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);
-        tables.forget(&["/usr/sbin/iptables", "-P", "FORWARD", "DROP"]);
+        tables.forget(&["/usr/sbin/iptables", "-D", "FORWARD", "2"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Unknown);
         assert_eq!(tables.foresee(&command("ip6tables -nL DOCKER")), Known::Fails(NO_CHAIN));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rorqual_protocol::agent::published_port::Protocol as PortProtocol;
+use rorqual_protocol::agent::published_port::{Kind, Protocol as PortProtocol};
 use rorqual_protocol::agent::{PortChange, PortVerdict, PublishedPort};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -15,15 +15,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+mod host_network;
+mod ingress;
 mod local;
 mod local_datagrams;
 mod request;
 mod table;
 
-use request::{Protocol, PublishRequest};
+use request::PublishRequest;
 use table::{HostId, PortId, PortTable, Verdict};
 
-pub(crate) use request::SOCKET;
+pub(crate) use host_network::publish as publish_host_network;
+pub(crate) use ingress::Ingress;
+pub(crate) use request::{Protocol, SOCKET};
 
 /// How long the host may take to listen. dockerd gives its proxy 16 seconds.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
@@ -105,6 +109,24 @@ impl Ports {
         }
     }
 
+    /// Publishes a port nobody asked for, because something listens already; until the returned value is dropped. A host that cannot listen
+    /// shows why.
+    fn announce(&self, port: PublishedPort) -> Published {
+        let name = format!("{}:{}", port.host_address, port.host_port);
+        let settle = move |verdict: Verdict| {
+            if let Err(reason) = verdict {
+                warn!("the host could not publish {name}: {reason}");
+            }
+        };
+        let id = self.lock().publish(port, Box::new(settle));
+        Published { ports: self.clone(), id }
+    }
+
+    /// Whether docker publishes that port, at any address.
+    fn docker_publishes(&self, protocol: PortProtocol, port: u16) -> bool {
+        self.lock().docker_publishes(protocol, port)
+    }
+
     /// A host calls: what it is told arrives at the receiver, which ends when another host calls.
     pub(crate) fn connect_host(&self) -> (HostCall, mpsc::UnboundedReceiver<PortChange>) {
         let (told, changes) = mpsc::unbounded_channel();
@@ -175,16 +197,13 @@ async fn read_request(proxy: &mut BufReader<UnixStream>) -> io::Result<Result<Ve
 }
 
 fn published_port(request: &PublishRequest) -> PublishedPort {
-    let protocol = match request.protocol {
-        Protocol::Tcp => PortProtocol::Tcp,
-        Protocol::Udp => PortProtocol::Udp,
-    };
     PublishedPort {
-        protocol: protocol.into(),
+        protocol: request.protocol.told().into(),
         host_address: request.host_address.to_string(),
         host_port: request.host_port.into(),
         container_address: request.container_address.to_string(),
         container_port: request.container_port.into(),
+        kind: Kind::Container.into(),
     }
 }
 

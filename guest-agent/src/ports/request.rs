@@ -5,14 +5,26 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use rorqual_protocol::agent::published_port::Protocol as PortProtocol;
+
 /// Where the agent listens for port proxies.
 pub(crate) const SOCKET: &str = "/run/rorqual/ports.sock";
 
 /// What is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Protocol {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Protocol {
     Tcp,
     Udp,
+}
+
+impl Protocol {
+    /// As the host is told it.
+    pub(super) fn told(self) -> PortProtocol {
+        match self {
+            Self::Tcp => PortProtocol::Tcp,
+            Self::Udp => PortProtocol::Udp,
+        }
+    }
 }
 
 /// Publish this port for as long as the connection is open.

@@ -5,7 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use rorqual_protocol::agent::{PortChange, PortVerdict, PublishedPort, port_change::Change};
+use rorqual_protocol::agent::{
+    PortChange, PortVerdict, PublishedPort,
+    port_change::Change,
+    published_port::{Kind, Protocol},
+};
 
 /// Number of a published port, never used twice in one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +66,13 @@ impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
         };
         self.ports.insert(id, Entry { port, waiter });
         id
+    }
+
+    /// Whether docker publishes that port, at any address.
+    pub(super) fn docker_publishes(&self, protocol: Protocol, number: u16) -> bool {
+        self.ports.values().map(|entry| &entry.port).any(|port| {
+            port.kind() != Kind::HostNetwork && port.protocol() == protocol && port.host_port == u32::from(number)
+        })
     }
 
     /// The proxy of a port ended, or its verdict came too late.
@@ -248,6 +259,24 @@ mod tests {
         table.unpublish(id);
         assert_eq!(table.verdict(host, refused(id)), None);
         assert!(answers.borrow().is_empty());
+    }
+
+    #[test]
+    fn what_docker_publishes_is_told_from_what_listens_by_itself() {
+        let mut table = Table::default();
+        let of = |host_port, kind: Kind| PublishedPort {
+            protocol: Protocol::Tcp.into(),
+            host_port,
+            kind: kind.into(),
+            ..PublishedPort::default()
+        };
+        let id = table.publish(of(80, Kind::Container), Box::new(drop));
+        table.publish(of(81, Kind::HostNetwork), Box::new(drop));
+        assert!(table.docker_publishes(Protocol::Tcp, 80));
+        assert!(!table.docker_publishes(Protocol::Udp, 80));
+        assert!(!table.docker_publishes(Protocol::Tcp, 81));
+        table.unpublish(id);
+        assert!(!table.docker_publishes(Protocol::Tcp, 80));
     }
 
     #[test]

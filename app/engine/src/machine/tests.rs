@@ -527,6 +527,7 @@ impl agent_server::Agent for Guest {
                 host_port: free.into(),
                 container_address: "172.17.0.2".to_owned(),
                 container_port: 80,
+                kind: guest_api::published_port::Kind::Container.into(),
             };
             let open = guest_api::port_change::Change::Open(port);
             sender.try_send(Ok(guest_api::PortChange { id: 1, change: Some(open) })).unwrap();

@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use rorqual_protocol::agent::{PublishedPort, published_port::Protocol};
+use rorqual_protocol::agent::{
+    PublishedPort,
+    published_port::{Kind, Protocol},
+};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
@@ -175,7 +178,12 @@ impl Table {
         match bind::listen(transport, address, &port.host_address, &self.holders).await {
             Outcome::Listening(socket) => {
                 let task = self.serve(id, socket, target).await?;
-                let description = format!("container {target} of machine {}", self.machine);
+                let whose = match port.kind() {
+                    Kind::Container => format!("container {target}"),
+                    Kind::HostNetwork => "a container on the host's network".to_owned(),
+                    Kind::Ingress => "a service of the swarm".to_owned(),
+                };
+                let description = format!("{whose} of machine {}", self.machine);
                 self.holders.insert(transport, address, description);
                 let (gateway, holders) = (self.gateway.clone(), self.holders.clone());
                 Ok(Opened::Listening(Listener { task, id, gateway, transport, address, holders }))
@@ -259,6 +267,7 @@ mod tests {
             host_port,
             container_address: "172.17.0.2".to_owned(),
             container_port: 80,
+            kind: Kind::Container.into(),
         }
     }
 
@@ -291,6 +300,18 @@ mod tests {
         drop(first);
         tokio::task::yield_now().await;
         second.open(1, &port("127.0.0.1", number)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_of_the_machine_itself_is_told_as_what_it_is() {
+        let mut table = table(&Holders::default());
+        let number = free_port();
+        for (id, kind, whose) in [(1, Kind::HostNetwork, "on the host's network"), (2, Kind::Ingress, "of the swarm")] {
+            table.open(id, &PublishedPort { kind: kind.into(), ..port("0.0.0.0", number) }).await.unwrap();
+            let reason = table.open(9, &port("0.0.0.0", number)).await.unwrap_err();
+            assert!(reason.contains(whose), "{reason}");
+            table.close(id).await;
+        }
     }
 
     #[tokio::test]
