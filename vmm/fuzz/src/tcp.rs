@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use rorqual_vmm::net::tcp::{
-    Checksum, Connector, Destination, Destinations, FlowId, HostSocket, Offloads, Peeked, Readiness, Segment, Settings,
-    Slice, Span, Splice,
+    self, Checksum, Connector, Destination, Destinations, FlowId, HostSocket, Offloads, Peeked, Readiness, Segment,
+    Settings, Slice, Span, Splice,
 };
 
 use crate::program::Program;
@@ -121,11 +121,11 @@ struct Script {
 struct Hosts(Arc<Mutex<Script>>);
 
 impl Connector for Hosts {
-    fn connect(&mut self, flow: FlowId, _to: SocketAddr) -> io::Result<Box<dyn HostSocket>> {
+    fn connect(&mut self, flow: FlowId, _to: SocketAddr) -> io::Result<tcp::Socket> {
         let mut script = self.0.lock().unwrap();
         let host = Arc::new(Mutex::new(Host { outcome: script.outcome, room: 5000, ..Host::default() }));
         script.asked = Some((flow, host.clone()));
-        Ok(Box::new(Socket(host)))
+        Ok(tcp::Socket::Other(Box::new(Socket(host))))
     }
 }
 
@@ -160,8 +160,14 @@ struct World {
 pub(crate) fn run(program: &[u8]) {
     let mut program = Program::new(program);
     let script = Arc::new(Mutex::new(Script::default()));
-    let settings =
-        Settings { mtu: 1500, window: 64 << 10, flows_max: FLOWS_MAX, half_open_max: 2, buffered_max: BUFFERED_MAX };
+    let settings = Settings {
+        mtu: 1500,
+        window: 64 << 10,
+        flows_max: FLOWS_MAX,
+        half_open_max: 2,
+        buffered_max: BUFFERED_MAX,
+        awake_max: 1,
+    };
     let now = Instant::now();
     let splice = Splice::new(now, &settings, *b"sixteen bytes ok", Box::new(Hosts(script.clone())));
     let v6 = program.flag();

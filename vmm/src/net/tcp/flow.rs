@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::host::HostSocket;
+use super::host::Socket;
 use super::sequence::Sequence;
 use super::wire::Parsed;
 
@@ -21,7 +21,7 @@ const RETRANSMISSIONS_MAX: u8 = 15;
 /// As many SYNs, or answers to one, go unanswered (about two minutes).
 const SYN_RETRANSMISSIONS_MAX: u8 = 6;
 /// Silence before the first keep-alive probe, between two, and how many stay unanswered: as Linux.
-const KEEP_ALIVE_AFTER: Duration = Duration::from_hours(2);
+pub(super) const KEEP_ALIVE_AFTER: Duration = Duration::from_hours(2);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(75);
 const KEEP_ALIVE_PROBES_MAX: u8 = 9;
 /// Longest that a host's socket may connect; the system's own limit is below it.
@@ -214,7 +214,7 @@ pub(super) struct Flow {
     pub(super) pair: Pair,
     pub(super) state: State,
     /// There from the moment it connects until both directions ended.
-    pub(super) socket: Option<Box<dyn HostSocket>>,
+    pub(super) socket: Option<Socket>,
     pub(super) outbound: Outbound,
     pub(super) inbound: Inbound,
     /// The host's socket may have bytes or an end to report.
@@ -246,9 +246,14 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// A flow that does not know the guest's sequence numbers yet.
+    /// A flow that does not know the guest's sequence numbers yet, with the timer of its state.
     pub(super) fn new(now: Instant, pair: Pair, state: State, initial: Sequence) -> Self {
-        let timer = if state == State::Connecting { Timer::Connect } else { Timer::Syn };
+        let timer = match state {
+            State::Connecting => Timer::Connect,
+            State::SynSent | State::SynReceived => Timer::Syn,
+            State::Open => Timer::KeepAlive,
+            State::TimeWait => Timer::TimeWait,
+        };
         Self {
             pair,
             state,
@@ -346,6 +351,26 @@ impl Flow {
             || self.repeats_due > 0
             || self.probe_due
             || (self.wants_to_send() && self.sendable() > 0)
+    }
+
+    /// Nothing is on its way or will be done before a segment, news of the host or the keep-alive: the flow may sleep.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let outbound = &self.outbound;
+        let inbound = &self.inbound;
+        let nothing_sent = !outbound.in_flight() && outbound.next == outbound.unacknowledged;
+        let nothing_kept = outbound.unconsumed == 0 && inbound.pending.is_empty();
+        let nothing_due = !self.syn_due && !self.ack_due && self.repeats_due == 0 && !self.probe_due && !self.queued;
+        let both_open = outbound.end.is_none() && !inbound.ended && !self.host_ended && !self.host_failed;
+        self.state == State::Open
+            && self.socket.is_some()
+            && nothing_sent
+            && nothing_kept
+            && nothing_due
+            && both_open
+            && !self.readable
+            && self.ack_owed.is_none()
+            && self.timer == Timer::KeepAlive
+            && self.unanswered == 0
     }
 
     /// The host's connection broke. What it still has for the guest goes first, unless its stream had ended.

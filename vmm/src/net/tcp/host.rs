@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::flow::FlowId;
+use super::socket::TcpSocket;
 use super::span::Span;
 
 /// What a look into a socket's receive buffer found.
@@ -43,10 +45,47 @@ pub trait HostSocket: Send {
     fn reset(&mut self);
 }
 
+/// What a flow stands on. Nearly every one stands on a socket of the system, which needs no allocation of its own.
+pub enum Socket {
+    /// Of the system.
+    System(TcpSocket),
+    /// Of whoever serves the flow.
+    Other(Box<dyn HostSocket>),
+}
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::System(socket) => socket.fmt(formatter),
+            Self::Other(_) => formatter.write_str("Other"),
+        }
+    }
+}
+
+impl Deref for Socket {
+    type Target = dyn HostSocket;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::System(socket) => socket,
+            Self::Other(socket) => &**socket,
+        }
+    }
+}
+
+impl DerefMut for Socket {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::System(socket) => socket,
+            Self::Other(socket) => &mut **socket,
+        }
+    }
+}
+
 /// Makes the host's sockets.
 pub trait Connector: Send {
     /// Begins to connect to `to`. The outcome is reported by [`Splice::host_event`](super::Splice::host_event) for `flow`, or at once.
-    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Box<dyn HostSocket>>;
+    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Socket>;
 }
 
 /// Where a flow goes.

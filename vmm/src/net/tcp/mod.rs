@@ -43,11 +43,20 @@
 //!
 //! Limits ([`Settings`]): flows 16,384, of these 2,048 that still connect; 512 KiB of window each; 64 MiB buffered for hosts that do
 //! not take it; 1,024 resets and 256 notices not yet fetched. Beyond them the closed flow, the attempt or the flow that was idle longest
-//! goes. A flow costs about 1 KiB here, and the kernel its socket.
+//! goes. A flow at rest costs about 92 bytes here over IPv4 and 140 over IPv6, all others half a KiB, and the kernel its socket.
+//!
+//! # Sleep
+//!
+//! Most flows of a guest do nothing most of the time. One with nothing in flight, pending, due or owed and both directions open is dormant: it is
+//! its slot in the table, and what does not follow from its being at rest. A segment, news of the host, its keep-alive or its eviction make it
+//! a whole flow again. The 64 that were used last stay awake all the same, so that those in use do not change form at each packet; no timer
+//! puts a flow to sleep, so an idle process sleeps too.
 //!
 //! Left to the flow's two ends: path MTU beyond the gateway, congestion control (the host's socket has it), urgent data
 //! (delivered in line, unmarked).
 
+mod dormant;
+mod ends;
 mod flow;
 mod host;
 mod receive;
@@ -62,7 +71,7 @@ mod transmit;
 mod wire;
 
 pub use flow::{FlowId, Pair};
-pub use host::{Connector, Destination, Destinations, HostSocket, Peeked, Readiness, Unreachable};
+pub use host::{Connector, Destination, Destinations, HostSocket, Peeked, Readiness, Socket, Unreachable};
 pub use socket::{Sockets, TcpSocket};
 pub use span::{Slice, Span};
 pub use splice::{Notice, OpenError, Settings, Splice, Statistics};

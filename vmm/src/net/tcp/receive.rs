@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::flow::{Budget, End, Flow, State};
-use super::host::{HostSocket, Readiness};
+use super::host::{Readiness, Socket};
 use super::sequence::Sequence;
 use super::span::{Slice, Span};
 use super::wire::{ACK, FIN, Parsed, RST, SYN};
@@ -329,7 +329,7 @@ impl Flow {
     }
 
     /// The socket of a flow to be reset, if there is one.
-    pub(super) fn take_socket(&mut self) -> Option<Box<dyn HostSocket>> {
+    pub(super) fn take_socket(&mut self) -> Option<Socket> {
         self.socket.take()
     }
 }

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 
 use super::flow::FlowId;
-use super::host::{Connector, HostSocket, Peeked};
+use super::host::{Connector, HostSocket, Peeked, Socket};
 use super::span::Span;
 
 /// Most pieces of guest memory handed to one system call.
@@ -45,12 +45,11 @@ impl Sockets {
 }
 
 impl Connector for Sockets {
-    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Box<dyn HostSocket>> {
+    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Socket> {
         let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let descriptor = socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
-        let mut made = TcpSocket::new(descriptor, self.peek_at)?;
-        made.remote = Some(to);
+        let made = TcpSocket::new(descriptor, self.peek_at)?;
         let begun = match to {
             SocketAddr::V4(to) => connect(made.socket.as_raw_fd(), &SockaddrIn::from(to)),
             SocketAddr::V6(to) => connect(made.socket.as_raw_fd(), &SockaddrIn6::from(to)),
@@ -61,7 +60,7 @@ impl Connector for Sockets {
         }
         // Only now: an unconnected socket would report at once that it hung up.
         made.register(&self.epoll, flow)?;
-        Ok(Box::new(made))
+        Ok(Socket::System(made))
     }
 }
 
@@ -69,11 +68,12 @@ impl Connector for Sockets {
 #[derive(Debug)]
 pub struct TcpSocket {
     socket: TcpStream,
-    /// Where it connects to, until it stands.
-    remote: Option<SocketAddr>,
-    /// The offset the system peeks at next; nothing when it cannot.
-    peek_at: Option<usize>,
+    /// The offset the system peeks at next; [`NOWHERE`] when it cannot.
+    peek_at: u32,
 }
+
+/// No offset: those of the system are below 2^31.
+const NOWHERE: u32 = u32::MAX;
 
 impl TcpSocket {
     fn new(descriptor: OwnedFd, peek_at: bool) -> io::Result<Self> {
@@ -82,15 +82,15 @@ impl TcpSocket {
         setsockopt(&descriptor, sockopt::KeepAlive, &true)?;
         setsockopt(&descriptor, sockopt::OobInline, &true)?;
         let can = peek_at && set_peek_offset(descriptor.as_raw_fd(), 0).is_ok();
-        Ok(Self { socket: descriptor.into(), remote: None, peek_at: can.then_some(0) })
+        Ok(Self { socket: descriptor.into(), peek_at: if can { 0 } else { NOWHERE } })
     }
 
     /// Takes over a connection that was accepted, for the flow that [`Splice::open`](super::Splice::open) names, and registers
     /// it with `epoll`. It need not be nonblocking: no call here waits.
-    pub fn adopt(accepted: OwnedFd, epoll: &Epoll, flow: FlowId) -> io::Result<Box<dyn HostSocket>> {
+    pub fn adopt(accepted: OwnedFd, epoll: &Epoll, flow: FlowId) -> io::Result<Socket> {
         let made = Self::new(accepted, true)?;
         made.register(epoll, flow)?;
-        Ok(Box::new(made))
+        Ok(Socket::System(made))
     }
 
     /// Edge-triggered: peeking leaves the bytes there, and would be called for without end.
@@ -150,32 +150,32 @@ impl TcpSocket {
 
 impl HostSocket for TcpSocket {
     fn connected(&mut self) -> io::Result<bool> {
-        let Some(remote) = self.remote else { return Ok(true) };
         let error = getsockopt(&self.socket, sockopt::SocketError)?;
         if error != 0 {
             return Err(io::Error::from_raw_os_error(error));
         }
-        match self.socket.peer_addr() {
+        let remote = match self.socket.peer_addr() {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(false),
-            other => other?,
+            remote => remote?,
         };
         // A socket that connects to a port of its own host where nobody listens may be given that port, and meet itself.
         if self.socket.local_addr()? == remote {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
-        self.remote = None;
         Ok(true)
     }
 
     fn reach(&self) -> usize {
-        if self.peek_at.is_some() { usize::MAX } else { SCRATCH_REACH }
+        if self.peek_at == NOWHERE { SCRATCH_REACH } else { usize::MAX }
     }
 
     fn peek(&mut self, offset: usize, room: Span<'_, '_>) -> io::Result<Peeked> {
-        let Some(at) = self.peek_at else { return self.peek_past(offset, room) };
-        if at != offset {
+        if self.peek_at == NOWHERE {
+            return self.peek_past(offset, room);
+        }
+        if self.peek_at as usize != offset {
             set_peek_offset(self.socket.as_raw_fd(), offset)?;
-            self.peek_at = Some(offset);
+            self.peek_at = offset as u32;
         }
         let mut vectors = EMPTY_VECTORS;
         let count = fill(&mut vectors, room);
@@ -183,7 +183,7 @@ impl HostSocket for TcpSocket {
             None => Ok(Peeked::Empty),
             Some(0) => Ok(Peeked::End),
             Some(bytes) => {
-                self.peek_at = Some(offset + bytes);
+                self.peek_at = (offset + bytes) as u32;
                 Ok(Peeked::Bytes(bytes))
             }
         }
@@ -209,7 +209,9 @@ impl HostSocket for TcpSocket {
             }
         }
         // The system moves its offset back by what was taken.
-        self.peek_at = self.peek_at.map(|at| at.saturating_sub(bytes));
+        if self.peek_at != NOWHERE {
+            self.peek_at = self.peek_at.saturating_sub(bytes as u32);
+        }
         Ok(())
     }
 

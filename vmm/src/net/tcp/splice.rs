@@ -9,8 +9,9 @@ use std::time::Instant;
 use siphasher::sip::SipHasher13;
 use thiserror::Error;
 
+use super::dormant::Common;
 use super::flow::{ACKNOWLEDGE_WITHIN, Budget, End, Flow, FlowId, Pair, State};
-use super::host::{Connector, Destination, Destinations, Failure, HostSocket, Readiness, Unreachable};
+use super::host::{Connector, Destination, Destinations, Failure, Readiness, Socket, Unreachable};
 use super::receive::Answer;
 use super::sequence::Sequence;
 use super::span::{Slice, Span};
@@ -34,17 +35,26 @@ pub struct Settings {
     pub mtu: u16,
     /// Window offered to the guest per flow, in bytes; between 64 KiB and 8 MiB.
     pub window: usize,
-    /// Most flows; about 1 KiB each without what is buffered.
+    /// Most flows; about 100 bytes each at rest and half a KiB otherwise, without what is buffered.
     pub flows_max: usize,
     /// Most flows of these that are still connecting.
     pub half_open_max: usize,
     /// Most bytes that all flows together hold for hosts that do not take them.
     pub buffered_max: usize,
+    /// Most flows that stay awake at rest: those that take turns with their hosts rest between any two packets.
+    pub awake_max: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { mtu: 1500, window: 512 << 10, flows_max: 16384, half_open_max: 2048, buffered_max: 64 << 20 }
+        Self {
+            mtu: 1500,
+            window: 512 << 10,
+            flows_max: 16384,
+            half_open_max: 2048,
+            buffered_max: 64 << 20,
+            awake_max: 64,
+        }
     }
 }
 
@@ -142,7 +152,7 @@ impl Splice {
         let window = settings.window.clamp(64 << 10, WINDOW_MAX);
         let scale = (0..=7).find(|scale| u16::try_from(window >> scale).is_ok()).unwrap_or(7);
         Self {
-            table: Table::default(),
+            table: Table::new(Common { started: now, scale }, settings.awake_max),
             budget: Budget {
                 window,
                 buffered: 0,
@@ -203,6 +213,18 @@ impl Splice {
         (slots, self.ring.len(), deadlines)
     }
 
+    /// How many flows are dormant.
+    #[cfg(test)]
+    pub(super) fn dormant(&self) -> usize {
+        self.table.dormant()
+    }
+
+    /// Whether the flow is there and not dormant.
+    #[cfg(test)]
+    pub(super) fn is_awake(&self, flow: FlowId) -> bool {
+        self.table.is_awake(flow)
+    }
+
     /// Totals.
     pub fn statistics(&self) -> Statistics {
         self.statistics
@@ -252,7 +274,8 @@ impl Splice {
 
     /// The guest opens a connection between ends that are in TIME-WAIT: the old one is forgotten (RFC 9293 §3.6.1).
     fn is_reopened(&mut self, id: FlowId, segment: &Parsed<'_, '_>) -> bool {
-        let Some(flow) = self.table.get(id) else { return true };
+        // Only one that is awake can be in that state.
+        let Some(flow) = self.table.awake(id) else { return false };
         let again = flow.state == State::TimeWait
             && segment.flags & (SYN | ACK | RST | FIN) == SYN
             && segment.sequence.is_after(flow.inbound.next);
@@ -270,7 +293,7 @@ impl Splice {
         let id = self.table.insert(flow);
         let made = match destinations.destination(id, syn.pair.guest, syn.pair.remote) {
             Destination::Host(to) => self.connector.connect(id, to).map_err(|error| Failure::from(&error)),
-            Destination::Gateway(socket) => Ok(socket),
+            Destination::Gateway(socket) => Ok(Socket::Other(socket)),
             Destination::Refused => Err(Failure::Refused),
             Destination::Unreachable(reason) => Err(Failure::Unreachable(reason)),
         };
@@ -358,7 +381,7 @@ impl Splice {
         now: Instant,
         from: SocketAddr,
         to: SocketAddr,
-        socket: impl FnOnce(FlowId) -> io::Result<Box<dyn HostSocket>>,
+        socket: impl FnOnce(FlowId) -> io::Result<Socket>,
     ) -> Result<FlowId, OpenError> {
         if from.is_ipv4() != to.is_ipv4() {
             return Err(OpenError::Family { from, to });
@@ -366,7 +389,7 @@ impl Splice {
         let pair = Pair { guest: to, remote: from };
         match self.table.find(&pair) {
             // Ours was closed long enough ago for the host to give the port out again.
-            Some(id) if self.table.get(id).is_some_and(|flow| flow.state == State::TimeWait) => {
+            Some(id) if self.table.state(id) == Some(State::TimeWait) => {
                 self.table.remove(id);
             }
             Some(_) => return Err(OpenError::Exists { from, to }),
@@ -389,9 +412,9 @@ impl Splice {
     }
 
     /// Whether a flow between the two stands in the way of another: one that only waits for repetitions does not.
-    pub fn is_taken(&mut self, pair: &Pair) -> bool {
-        let found = self.table.find(pair).and_then(|id| self.table.get(id));
-        found.is_some_and(|flow| flow.state != State::TimeWait)
+    pub fn is_taken(&self, pair: &Pair) -> bool {
+        let found = self.table.find(pair).and_then(|id| self.table.state(id));
+        found.is_some_and(|state| state != State::TimeWait)
     }
 
     /// Whether the flow is there yet.
@@ -431,7 +454,7 @@ impl Splice {
                 return Some(headers.write(room, 0, usize::MAX, self.offloads));
             }
             let id = self.ring.pop_front()?;
-            let Some(flow) = self.table.get(id) else { continue };
+            let Some(flow) = self.table.awake(id) else { continue };
             flow.queued = false;
             match flow.output(room, &self.budget, self.offloads) {
                 Ok(packet) => {
@@ -461,7 +484,7 @@ impl Splice {
     /// The flow whose acknowledgment waits longest.
     fn next_owing(&mut self) -> Option<(Instant, FlowId)> {
         while let Some(&(since, id)) = self.owing.front() {
-            if self.table.get(id).is_some_and(|flow| flow.ack_owed == Some(since)) {
+            if self.table.awake(id).is_some_and(|flow| flow.ack_owed == Some(since)) {
                 return Some((since, id));
             }
             self.owing.pop_front();
@@ -476,7 +499,7 @@ impl Splice {
                 break;
             }
             self.owing.pop_front();
-            if let Some(flow) = self.table.get(id) {
+            if let Some(flow) = self.table.awake(id) {
                 flow.pay_acknowledgment(now);
             }
             self.conclude(now, id, Ok(()));
@@ -496,7 +519,7 @@ impl Splice {
             self.end(id, end);
             return;
         }
-        let Some(flow) = self.table.get(id) else { return };
+        let Some(flow) = self.table.awake(id) else { return };
         flow.schedule(now);
         let queue = !flow.queued && flow.has_output();
         flow.queued |= queue;
@@ -504,8 +527,8 @@ impl Splice {
             self.ring.push_back(id);
             // Names of flows that ended since are left in the ring until their turn.
             if self.ring.len() > 2 * self.flows_max {
-                let table = &mut self.table;
-                self.ring.retain(|id| table.get(*id).is_some());
+                let table = &self.table;
+                self.ring.retain(|id| table.has(*id));
             }
         }
         self.table.update(id);
@@ -566,7 +589,7 @@ impl Splice {
 
     fn evict(&mut self, id: FlowId) {
         self.statistics.evicted += 1;
-        let end = match self.table.get(id).map(|flow| flow.state) {
+        let end = match self.table.state(id) {
             // The guest has been told nothing, and repeats its SYN if it still wants to.
             Some(State::Connecting) => End::ByGuest,
             Some(State::TimeWait) => End::Finished,

@@ -1,9 +1,21 @@
 //! The table of flows: found by their ends or their name, in the order they were last used, with their deadlines.
+//!
+//! A flow is awake or dormant. The awake one is a [`Flow`] and has half a KiB; it falls asleep when it is [at rest](Flow::is_at_rest) and
+//! enough others came to rest or were used since. Whatever is to happen to a dormant flow wakes it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::RandomState;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::BuildHasher;
 use std::time::Instant;
 
+use hashbrown::HashTable;
+
+use super::dormant::{Common, Dormant, Period};
+use super::ends::{Ends, hash_pair};
 use super::flow::{Flow, FlowId, Pair, State};
+
+/// In place of a slot's number: none.
+const NONE: u32 = u32::MAX;
 
 /// Kinds of flows that are evicted in an order of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,35 +35,98 @@ impl Class {
     }
 }
 
-struct Entry {
-    flow: Flow,
-    id: FlowId,
-    class: Class,
-    older: Option<u32>,
-    newer: Option<u32>,
-    /// The one deadline of this flow in `deadlines`, never later than its own.
-    armed: Option<Instant>,
+/// A place for a flow. With its share of the index, this is what a dormant one costs.
+struct Slot {
+    ends: Ends,
+    generation: u32,
+    /// Neighbours in the order of the flow's class.
+    older: u32,
+    /// The next free slot, of one that is free.
+    newer: u32,
+    /// When the keep-alive is due, of a dormant flow.
+    due: Period,
+    form: Form,
 }
 
-/// A list of entries by age, linked through them.
-#[derive(Clone, Copy, Default)]
+enum Form {
+    Free,
+    Awake(Box<Awake>),
+    Dormant(Dormant),
+}
+
+struct Awake {
+    flow: Flow,
+    /// In whose order it is.
+    class: Class,
+    /// The one deadline of this flow in `deadlines`, never later than its own.
+    armed: Option<Instant>,
+    /// It is in `resting`.
+    rests: bool,
+    /// Something happened to it since it came to the head or the tail of `resting`.
+    used: bool,
+}
+
+impl Slot {
+    fn id(&self, index: u32) -> FlowId {
+        FlowId::new(index, self.generation)
+    }
+
+    fn class(&self) -> Class {
+        match &self.form {
+            Form::Awake(awake) => awake.class,
+            Form::Dormant(_) | Form::Free => Class::Open,
+        }
+    }
+}
+
+/// A list of flows by age, linked through their slots.
+#[derive(Clone, Copy)]
 struct Order {
-    oldest: Option<u32>,
-    newest: Option<u32>,
+    oldest: u32,
+    newest: u32,
     length: usize,
 }
 
-#[derive(Default)]
 pub(super) struct Table {
-    entries: Vec<Option<Entry>>,
-    free: Vec<u32>,
+    common: Common,
+    slots: Vec<Slot>,
+    /// The first of the free ones.
+    free: u32,
     generation: u32,
-    by_pair: HashMap<Pair, u32>,
+    /// Slots by the ends of their flow, which only the slots have.
+    by_pair: HashTable<u32>,
+    hasher: RandomState,
     orders: [Order; 3],
+    /// Of flows that are awake.
     deadlines: BTreeSet<(Instant, u32)>,
+    /// How many dormant flows have their keep-alive in each period that has any.
+    asleep: BTreeMap<Period, u32>,
+    /// Where the search for those that are due goes on.
+    searched: usize,
+    /// Flows that are awake and were at rest, in the order they may fall asleep. Names of those that are gone are left in it.
+    resting: VecDeque<FlowId>,
+    /// The most there may be in it.
+    awake_max: usize,
 }
 
 impl Table {
+    pub(super) fn new(common: Common, awake_max: usize) -> Self {
+        Self {
+            common,
+            slots: Vec::new(),
+            free: NONE,
+            generation: 0,
+            by_pair: HashTable::new(),
+            hasher: RandomState::new(),
+            orders: [Order { oldest: NONE, newest: NONE, length: 0 }; 3],
+            deadlines: BTreeSet::new(),
+            asleep: BTreeMap::new(),
+            searched: 0,
+            resting: VecDeque::new(),
+            awake_max,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.by_pair.len()
     }
@@ -63,83 +138,151 @@ impl Table {
     /// Slots for flows, used or not, and deadlines.
     #[cfg(test)]
     pub(super) fn footprint(&self) -> (usize, usize) {
-        (self.entries.len(), self.deadlines.len())
+        (self.slots.len(), self.deadlines.len() + self.dormant())
     }
+
+    /// How many flows are dormant.
+    #[cfg(test)]
+    pub(super) fn dormant(&self) -> usize {
+        self.asleep.values().map(|count| *count as usize).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_awake(&self, id: FlowId) -> bool {
+        self.slot_of(id).is_some_and(|slot| matches!(slot.form, Form::Awake(_)))
+    }
+
+    /// What a dormant flow over IPv4 has: its slot, and at most so much of the index, which is 7/16 full at least after it has grown.
+    #[cfg(test)]
+    pub(super) const DORMANT_BYTES: (usize, usize) = (size_of::<Slot>(), ((size_of::<u32>() + 1) * 16).div_ceil(7));
 
     /// The name the next inserted flow will have.
     pub(super) fn next_id(&self) -> FlowId {
-        let index = self.free.last().copied().unwrap_or(self.entries.len() as u32);
+        let index = if self.free == NONE { self.slots.len() as u32 } else { self.free };
         FlowId::new(index, self.generation)
     }
 
     /// Adds a flow, as the one used last. There must be none with the same ends.
     pub(super) fn insert(&mut self, flow: Flow) -> FlowId {
         let id = self.next_id();
-        self.generation = self.generation.wrapping_add(2);
         let index = id.index();
         let class = Class::of(flow.state);
-        self.by_pair.insert(flow.pair, index);
-        let entry = Some(Entry { flow, id, class, older: None, newer: None, armed: None });
-        if self.free.pop().is_some() {
-            self.entries[index as usize] = entry;
+        let ends = Ends::of(&flow.pair);
+        let hash = self.hash(&flow.pair);
+        let form = Form::Awake(Box::new(Awake { flow, class, armed: None, rests: false, used: false }));
+        let slot = Slot { ends, generation: self.generation, older: NONE, newer: NONE, due: Period::default(), form };
+        self.generation = self.generation.wrapping_add(2);
+        if let Some(place) = self.slots.get_mut(index as usize) {
+            self.free = place.newer;
+            *place = slot;
         } else {
-            self.entries.push(entry);
+            self.slots.push(slot);
         }
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let rehash = |index: &u32| hash_pair(&slots[*index as usize].ends.pair(), hasher.build_hasher());
+        self.by_pair.insert_unique(hash, index, rehash);
         self.append(index, class);
-        self.arm(id);
+        self.arm(index);
         id
     }
 
-    fn entry(&mut self, index: u32) -> Option<&mut Entry> {
-        self.entries.get_mut(index as usize)?.as_mut()
+    fn hash(&self, pair: &Pair) -> u64 {
+        hash_pair(pair, self.hasher.build_hasher())
+    }
+
+    fn slot(&mut self, index: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(index as usize)
+    }
+
+    /// The slot of the flow of that name.
+    fn slot_of(&self, id: FlowId) -> Option<&Slot> {
+        let slot = self.slots.get(id.index() as usize)?;
+        (slot.id(id.index()) == id && !matches!(slot.form, Form::Free)).then_some(slot)
+    }
+
+    fn awake_at(&mut self, index: u32) -> Option<&mut Awake> {
+        match &mut self.slots.get_mut(index as usize)?.form {
+            Form::Awake(awake) => Some(awake),
+            Form::Dormant(_) | Form::Free => None,
+        }
+    }
+
+    fn awake_of(&mut self, id: FlowId) -> Option<&mut Awake> {
+        self.slot_of(id)?;
+        self.awake_at(id.index())
     }
 
     pub(super) fn find(&self, pair: &Pair) -> Option<FlowId> {
-        let index = *self.by_pair.get(pair)?;
-        Some(self.entries.get(index as usize)?.as_ref()?.id)
+        let index = *self.by_pair.find(self.hash(pair), |index| self.is_between(*index, pair))?;
+        Some(self.slots.get(index as usize)?.id(index))
+    }
+
+    fn is_between(&self, index: u32, pair: &Pair) -> bool {
+        self.slots.get(index as usize).is_some_and(|slot| slot.ends.are_of(pair))
     }
 
     /// Whether the flow of that name is there.
     pub(super) fn has(&self, id: FlowId) -> bool {
-        self.entries.get(id.index() as usize).and_then(Option::as_ref).is_some_and(|entry| entry.id == id)
+        self.slot_of(id).is_some()
     }
 
-    /// The flow of that name, unless it is gone.
+    /// The state of the flow of that name.
+    pub(super) fn state(&self, id: FlowId) -> Option<State> {
+        match &self.slot_of(id)?.form {
+            Form::Awake(awake) => Some(awake.flow.state),
+            Form::Dormant(_) => Some(State::Open),
+            Form::Free => None,
+        }
+    }
+
+    /// The flow of that name, unless it is dormant or gone.
+    pub(super) fn awake(&mut self, id: FlowId) -> Option<&mut Flow> {
+        Some(&mut self.awake_of(id)?.flow)
+    }
+
+    /// The flow of that name, awake now, unless it is gone. [`update`](Self::update) is to follow: without, it stays awake.
     pub(super) fn get(&mut self, id: FlowId) -> Option<&mut Flow> {
-        let entry = self.entry(id.index())?;
-        (entry.id == id).then_some(&mut entry.flow)
+        self.slot_of(id)?;
+        self.wake(id.index());
+        self.awake(id)
     }
 
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        self.get(id)?;
+        self.slot_of(id)?;
         let index = id.index();
+        self.wake(index);
         self.unlink(index);
-        let entry = self.entries.get_mut(index as usize)?.take()?;
-        if let Some(armed) = entry.armed {
-            self.deadlines.remove(&(armed, index));
+        self.disarm(index);
+        let pair = self.slot(index)?.ends.pair();
+        if let Ok(entry) = self.by_pair.find_entry(self.hash(&pair), |found| *found == index) {
+            entry.remove();
         }
-        self.by_pair.remove(&entry.flow.pair);
-        self.free.push(index);
-        Some(entry.flow)
+        let free = std::mem::replace(&mut self.free, index);
+        let slot = self.slot(index)?;
+        (slot.ends, slot.newer) = (Ends::NONE, free);
+        match std::mem::replace(&mut slot.form, Form::Free) {
+            Form::Awake(awake) => Some(awake.flow),
+            Form::Dormant(_) | Form::Free => None,
+        }
     }
 
     /// Takes note of a flow's new state and deadline.
     pub(super) fn update(&mut self, id: FlowId) {
-        if let Some(entry) = self.entry(id.index()).filter(|entry| entry.id == id) {
-            let (from, to) = (entry.class, Class::of(entry.flow.state));
-            if from != to {
-                self.unlink(id.index());
-                self.append(id.index(), to);
-            }
-            self.arm(id);
+        let Some(awake) = self.awake_of(id) else { return };
+        let (from, to) = (awake.class, Class::of(awake.flow.state));
+        if from != to {
+            self.unlink(id.index());
+            self.append(id.index(), to);
         }
+        self.arm(id.index());
+        self.rest(id);
     }
 
     /// Makes the flow the one used last.
     pub(super) fn touch(&mut self, id: FlowId) {
-        let Some(entry) = self.entry(id.index()).filter(|entry| entry.id == id) else { return };
-        let class = entry.class;
-        if entry.newer.is_some() {
+        let Some(slot) = self.slot_of(id) else { return };
+        let class = slot.class();
+        if slot.newer != NONE {
             self.unlink(id.index());
             self.append(id.index(), class);
         }
@@ -147,76 +290,162 @@ impl Table {
 
     /// The flow of this class that was used longest ago.
     pub(super) fn oldest(&self, class: Class) -> Option<FlowId> {
-        let index = self.orders[class as usize].oldest?;
-        Some(self.entries.get(index as usize)?.as_ref()?.id)
+        let index = self.orders[class as usize].oldest;
+        Some(self.slots.get(index as usize)?.id(index))
     }
 
     /// Every flow's name.
     pub(super) fn ids(&self) -> Vec<FlowId> {
-        self.entries.iter().flatten().map(|entry| entry.id).collect()
+        let used = self.slots.iter().zip(0..).filter(|(slot, _)| !matches!(slot.form, Form::Free));
+        used.map(|(slot, index)| slot.id(index)).collect()
     }
 
-    fn arm(&mut self, id: FlowId) {
-        let Some(entry) = self.entry(id.index()) else { return };
-        let deadline = entry.flow.deadline;
-        match entry.armed {
+    // Sleep.
+
+    /// Something happened to a flow that is awake. Those at rest for longest fall asleep when there are too many.
+    fn rest(&mut self, id: FlowId) {
+        let Some(awake) = self.awake_of(id) else { return };
+        if awake.rests {
+            awake.used = true;
+        } else if awake.flow.is_at_rest() {
+            (awake.rests, awake.used) = (true, false);
+            self.resting.push_back(id);
+        }
+        // Each turn takes one from the queue or takes back what a call of this function gave.
+        while self.resting.len() > self.awake_max {
+            let Some(id) = self.resting.pop_front() else { break };
+            let Some(awake) = self.awake_of(id) else { continue };
+            if awake.used {
+                awake.used = false;
+                self.resting.push_back(id);
+            } else {
+                awake.rests = false;
+                self.sleep(id.index());
+            }
+        }
+    }
+
+    /// Makes a flow dormant, if it is at rest.
+    fn sleep(&mut self, index: u32) {
+        let Some(awake) = self.awake_at(index) else { return };
+        let heard = awake.flow.heard;
+        let Some(dormant) = Dormant::of(&mut awake.flow) else { return };
+        self.disarm(index);
+        let due = Period::of(heard, &self.common);
+        *self.asleep.entry(due).or_default() += 1;
+        if let Some(slot) = self.slot(index) {
+            (slot.due, slot.form) = (due, Form::Dormant(dormant));
+        }
+    }
+
+    /// Makes a flow that is dormant one that is awake.
+    fn wake(&mut self, index: u32) {
+        let common = self.common;
+        let Some(slot) = self.slot(index).filter(|slot| matches!(slot.form, Form::Dormant(_))) else { return };
+        let Form::Dormant(dormant) = std::mem::replace(&mut slot.form, Form::Free) else { return };
+        let due = slot.due;
+        let flow = dormant.wake(slot.ends.pair(), due.heard(&common), &common);
+        slot.form = Form::Awake(Box::new(Awake { flow, class: Class::Open, armed: None, rests: false, used: false }));
+        if let Some(count) = self.asleep.get_mut(&due) {
+            *count -= 1;
+            if *count == 0 {
+                self.asleep.remove(&due);
+            }
+        }
+        self.arm(index);
+    }
+
+    // Deadlines.
+
+    fn arm(&mut self, index: u32) {
+        let Some(awake) = self.awake_at(index) else { return };
+        let deadline = awake.flow.deadline;
+        match awake.armed {
             // It fires early then, and is armed again.
             Some(armed) if armed <= deadline => {}
             before => {
-                entry.armed = Some(deadline);
+                awake.armed = Some(deadline);
                 if let Some(before) = before {
-                    self.deadlines.remove(&(before, id.index()));
+                    self.deadlines.remove(&(before, index));
                 }
-                self.deadlines.insert((deadline, id.index()));
+                self.deadlines.insert((deadline, index));
             }
         }
     }
 
-    /// No flow's deadline is before this.
+    fn disarm(&mut self, index: u32) {
+        if let Some(armed) = self.awake_at(index).and_then(|awake| awake.armed.take()) {
+            self.deadlines.remove(&(armed, index));
+        }
+    }
+
+    /// No flow's deadline is before this; those of dormant flows come up to a minute later than they might.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let awake = self.deadlines.first().map(|(deadline, _)| *deadline);
+        let dormant = self.asleep.first_key_value().map(|(period, _)| period.end(&self.common));
+        [awake, dormant].into_iter().flatten().min()
     }
 
-    /// The next flow whose deadline has come.
+    /// The next flow whose deadline has come; awake.
     pub(super) fn due(&mut self, now: Instant) -> Option<FlowId> {
-        loop {
-            let (armed, index) = *self.deadlines.first()?;
-            if armed > now {
-                return None;
+        while self.deadlines.first().is_some_and(|(armed, _)| *armed <= now) {
+            let (_, index) = self.deadlines.pop_first()?;
+            let Some(awake) = self.awake_at(index) else { continue };
+            awake.armed = None;
+            if awake.flow.deadline <= now {
+                return Some(self.slots.get(index as usize)?.id(index));
             }
-            self.deadlines.pop_first();
-            let Some(entry) = self.entry(index) else { continue };
-            entry.armed = None;
-            let (id, deadline) = (entry.id, entry.flow.deadline);
-            if deadline <= now {
-                return Some(id);
-            }
-            self.arm(id);
+            self.arm(index);
         }
+        self.due_dormant(now)
     }
+
+    /// Looks through the slots, once for all that are due in a period.
+    fn due_dormant(&mut self, now: Instant) -> Option<FlowId> {
+        let (&period, _) = self.asleep.first_key_value()?;
+        if period.end(&self.common) > now {
+            return None;
+        }
+        let is_due = |index: &usize| {
+            let slot = &self.slots[*index];
+            slot.due == period && matches!(slot.form, Form::Dormant(_))
+        };
+        let index = (self.searched..self.slots.len()).chain(0..self.searched).find(is_due)?;
+        self.searched = index;
+        self.wake(index as u32);
+        Some(self.slots.get(index)?.id(index as u32))
+    }
+
+    // Orders.
 
     fn append(&mut self, index: u32, class: Class) {
         let order = &mut self.orders[class as usize];
-        let before = order.newest.replace(index);
-        order.oldest.get_or_insert(index);
-        order.length += 1;
-        if let Some(entry) = self.entry(index) {
-            (entry.class, entry.older, entry.newer) = (class, before, None);
+        let before = std::mem::replace(&mut order.newest, index);
+        if order.oldest == NONE {
+            order.oldest = index;
         }
-        if let Some(entry) = before.and_then(|before| self.entry(before)) {
-            entry.newer = Some(index);
+        order.length += 1;
+        if let Some(slot) = self.slot(index) {
+            (slot.older, slot.newer) = (before, NONE);
+            if let Form::Awake(awake) = &mut slot.form {
+                awake.class = class;
+            }
+        }
+        if let Some(slot) = self.slot(before) {
+            slot.newer = index;
         }
     }
 
     fn unlink(&mut self, index: u32) {
-        let Some(entry) = self.entry(index) else { return };
-        let (class, older, newer) = (entry.class, entry.older.take(), entry.newer.take());
-        match older.and_then(|older| self.entry(older)) {
-            Some(entry) => entry.newer = newer,
+        let Some(slot) = self.slot(index) else { return };
+        let (class, older, newer) = (slot.class(), slot.older, slot.newer);
+        (slot.older, slot.newer) = (NONE, NONE);
+        match self.slot(older) {
+            Some(slot) => slot.newer = newer,
             None => self.orders[class as usize].oldest = newer,
         }
-        match newer.and_then(|newer| self.entry(newer)) {
-            Some(entry) => entry.older = older,
+        match self.slot(newer) {
+            Some(slot) => slot.older = older,
             None => self.orders[class as usize].newest = older,
         }
         self.orders[class as usize].length -= 1;

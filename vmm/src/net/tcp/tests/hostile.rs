@@ -55,18 +55,25 @@ struct Chaos {
     ports: u16,
     flows: Vec<Port>,
     settings: Settings,
+    /// What it received: to whom, flags, sequence number, acknowledgment, window, how many bytes.
+    heard: Vec<(std::net::SocketAddr, u8, u32, u32, u16, usize)>,
+    /// How many flows were dormant, after all steps together.
+    slept: usize,
 }
 
 impl Chaos {
-    fn new(seed: u64) -> Self {
-        let settings = Settings { flows_max: 6, half_open_max: 3, buffered_max: 100_000, window: 64 << 10, mtu: 1500 };
+    fn new(seed: u64, awake_max: usize) -> Self {
+        let settings =
+            Settings { flows_max: 6, half_open_max: 3, buffered_max: 100_000, window: 64 << 10, mtu: 1500, awake_max };
         let ports = 9;
         Self {
-            world: World::with(&settings),
+            world: World::awake(&settings),
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             ports,
             flows: vec![Port::default(); usize::from(ports)],
             settings,
+            heard: Vec::new(),
+            slept: 0,
         }
     }
 
@@ -172,6 +179,7 @@ impl Chaos {
         self.world.room = [68, 100, 1500, 65550][self.random.below(4)];
         for _ in 0..self.random.below(20) {
             let Some(got) = self.world.take_one() else { break };
+            self.heard.push((got.to, got.flags, got.seq, got.ack, got.window, got.payload.len()));
             let flow = &mut self.flows[usize::from(got.to.port()) - 100];
             if got.is(SYN | ACK) {
                 flow.ours = Some(got.seq.wrapping_add(1));
@@ -188,6 +196,28 @@ impl Chaos {
                 flow.ours = Some(got.seq.wrapping_add(got.payload.len() as u32));
             }
         }
+    }
+
+    /// A thousand things happen.
+    fn steps(&mut self) {
+        for step in 0..1000 {
+            match self.random.below(20) {
+                0..=8 => self.segment(),
+                9..=10 => self.syn(),
+                11..=14 => self.host(),
+                15..=17 => self.take(),
+                18 => {
+                    let time = Duration::from_millis(1 << self.random.below(18));
+                    self.world.pass_in_order(time);
+                }
+                _ => while self.world.splice.next_notice().is_some() {},
+            }
+            self.slept += self.world.splice.dormant();
+            if step % 500 == 0 {
+                self.check();
+            }
+        }
+        self.check();
     }
 
     fn check(&self) {
@@ -213,24 +243,8 @@ impl Chaos {
 #[test]
 fn random_segments_events_and_times_keep_every_promise() {
     for seed in 1..=20 {
-        let mut chaos = Chaos::new(seed);
-        for step in 0..1000 {
-            match chaos.random.below(20) {
-                0..=8 => chaos.segment(),
-                9..=10 => chaos.syn(),
-                11..=14 => chaos.host(),
-                15..=17 => chaos.take(),
-                18 => {
-                    let time = Duration::from_millis(1 << chaos.random.below(18));
-                    chaos.world.pass(time);
-                }
-                _ => while chaos.world.splice.next_notice().is_some() {},
-            }
-            if step % 500 == 0 {
-                chaos.check();
-            }
-        }
-        chaos.check();
+        let mut chaos = Chaos::new(seed, 0);
+        chaos.steps();
         assert!(chaos.world.splice.statistics().sent > 100, "seed {seed} did nothing");
 
         // Whatever happened, a decent guest is served afterwards.
@@ -249,6 +263,25 @@ fn random_segments_events_and_times_keep_every_promise() {
         link.send(world, b"hello");
         assert_eq!(link.host().got, b"hello");
     }
+}
+
+#[test]
+fn a_guest_cannot_tell_whether_flows_sleep() {
+    let mut slept = 0;
+    for seed in 1..=8 {
+        let mut heard = |awake_max| {
+            let mut chaos = Chaos::new(seed, awake_max);
+            chaos.steps();
+            slept += chaos.slept;
+            (chaos.heard, chaos.world.splice.statistics())
+        };
+        let always_awake = heard(usize::MAX);
+        assert!(always_awake.0.len() > 50, "seed {seed} did nothing");
+        for awake_max in [0, 2] {
+            assert!(heard(awake_max) == always_awake, "seed {seed}, {awake_max} stay awake");
+        }
+    }
+    assert!(slept > 1000, "{slept}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Conformance in simulated time, with a scripted guest and scripted hosts; then real sockets and a real peer.
 
 mod closing;
+mod dormant;
 mod hostile;
 mod limits;
 mod loopback;

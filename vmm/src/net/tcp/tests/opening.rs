@@ -291,7 +291,7 @@ fn a_flow_from_the_host_opens_towards_the_guest() {
     let service = address("192.168.64.2:8080");
     let host = Arc::new(Mutex::new(Host { outcome: Some(Ok(())), room: usize::MAX, ..Host::default() }));
     host.lock().unwrap().sends.extend(b"hello");
-    let socket = Box::new(Scripted(Arc::clone(&host)));
+    let socket = Socket::Other(Box::new(Scripted(Arc::clone(&host))));
     let flow = world.splice.open(world.now, client, service, |_| Ok(socket)).unwrap();
     let syn = world.take_only();
     assert!(syn.is(SYN));
@@ -322,7 +322,7 @@ fn before_the_guest_has_answered_news_of_the_socket_send_nothing() {
 
     let mut world = World::new();
     let host = Arc::new(Mutex::new(Host { outcome: Some(Ok(())), ..Host::default() }));
-    let socket = Box::new(Scripted(Arc::clone(&host)));
+    let socket = Socket::Other(Box::new(Scripted(Arc::clone(&host))));
     let flow = world.splice.open(world.now, address("203.0.113.9:5"), guest(), |_| Ok(socket)).unwrap();
     assert!(world.take_only().is(SYN));
     world.event(flow, WRITABLE);
@@ -336,7 +336,7 @@ fn a_guest_that_refuses_or_is_silent_resets_the_client() {
     let service = address("192.168.64.2:8080");
     let opened = |world: &mut World| {
         let host = Arc::new(Mutex::new(Host { outcome: Some(Ok(())), ..Host::default() }));
-        let socket = Box::new(Scripted(Arc::clone(&host)));
+        let socket = Socket::Other(Box::new(Scripted(Arc::clone(&host))));
         world.splice.open(world.now, client, service, |_| Ok(socket)).unwrap();
         let syn = world.take_only();
         (host, syn)
@@ -364,7 +364,7 @@ fn both_sides_may_open_at_once() {
     let client = address("203.0.113.9:50000");
     let service = address("192.168.64.2:8080");
     let host = Arc::new(Mutex::new(Host { outcome: Some(Ok(())), room: usize::MAX, ..Host::default() }));
-    let socket = Box::new(Scripted(Arc::clone(&host)));
+    let socket = Socket::Other(Box::new(Scripted(Arc::clone(&host))));
     let flow = world.splice.open(world.now, client, service, |_| Ok(socket)).unwrap();
     let syn = world.take_only();
     world.put(&Put::syn(service, client));

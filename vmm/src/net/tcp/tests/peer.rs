@@ -75,11 +75,20 @@ pub(super) struct Wire {
     pub(super) loses: Option<(u32, u32)>,
     /// The guest's receive buffer.
     pub(super) guest_buffer: usize,
+    /// Of [`Settings`].
+    pub(super) awake_max: usize,
 }
 
 impl Default for Wire {
     fn default() -> Self {
-        Self { mtu: 1500, offloads: Offloads::default(), without_offsets: false, loses: None, guest_buffer: 256 << 10 }
+        Self {
+            mtu: 1500,
+            offloads: Offloads::default(),
+            without_offsets: false,
+            loses: None,
+            guest_buffer: 256 << 10,
+            awake_max: 64,
+        }
     }
 }
 
@@ -114,7 +123,7 @@ impl Guest {
             Sockets::new(Arc::clone(&epoll))
         };
         let started = Instant::now();
-        let settings = Settings { mtu: wire.mtu, ..Settings::default() };
+        let settings = Settings { mtu: wire.mtu, awake_max: wire.awake_max, ..Settings::default() };
         let mut splice = Splice::new(started, &settings, [9; 16], Box::new(sockets));
         splice.set_offloads(wire.offloads);
         // Whoever takes partial checksums does not verify them.

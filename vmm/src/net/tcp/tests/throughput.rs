@@ -10,7 +10,7 @@ use std::time::Instant;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use super::super::*;
-use super::world::{ACK, Anywhere, Put, address};
+use super::world::{ACK, Anywhere, Link, Put, World, address};
 
 const TOTAL: usize = 1 << 30;
 const PIECE: usize = 60_000;
@@ -164,4 +164,38 @@ fn host_to_guest_and_guest_to_host() {
     }
     sending.join().unwrap();
     report("loopback alone", got, start);
+}
+
+/// What waking and falling asleep add to a turn of guest and host that has no system call: of one flow, and of more than stay awake.
+#[test]
+#[ignore = "a benchmark"]
+fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {
+    const TURNS: u32 = 400_000;
+    for flows in [1, 200] {
+        for awake_max in [usize::MAX, Settings::default().awake_max, 0] {
+            let mut world = World::awake(&Settings { awake_max, ..Settings::default() });
+            let from = |index: u16| SocketAddr::from(([192, 168, 64, 2], 1024 + index));
+            let to = address("198.51.100.7:80");
+            let mut links: Vec<Link> = (0..flows).map(|index| world.connect_with(&Put::syn(from(index), to))).collect();
+            let mut room = [0; 200];
+            let mut take = |world: &mut World| {
+                while world.splice.transmit(world.now, &[Slice::from(&mut room[..])]).is_some() {}
+            };
+            let start = Instant::now();
+            for turn in 0..TURNS {
+                let link = &mut links[turn as usize % usize::from(flows)];
+                world.put(&link.data(b"question"));
+                link.seq = link.seq.wrapping_add(8);
+                link.host_sends(&mut world, b"answer");
+                take(&mut world);
+                link.ack = link.ack.wrapping_add(6);
+                world.put(&link.put(ACK));
+                take(&mut world);
+                link.host().got.clear();
+            }
+            let each = start.elapsed() / TURNS;
+            println!("{flows} flows take turns, {awake_max} stay awake: {each:?} a turn");
+            assert!(world.splice.statistics().broken == 0);
+        }
+    }
 }

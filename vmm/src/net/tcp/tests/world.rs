@@ -132,14 +132,14 @@ pub(super) struct Script {
 struct ScriptedConnector(Arc<Mutex<Script>>);
 
 impl Connector for ScriptedConnector {
-    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Box<dyn HostSocket>> {
+    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Socket> {
         let mut script = self.0.lock().unwrap();
         if let Some(error) = script.connect_error {
             return Err(error.into());
         }
         let host = Arc::new(Mutex::new(Host { outcome: script.outcome, room: usize::MAX, ..Host::default() }));
         script.asked.push((flow, to, Arc::clone(&host)));
-        Ok(Box::new(Scripted(host)))
+        Ok(Socket::Other(Box::new(Scripted(host))))
     }
 }
 
@@ -290,13 +290,24 @@ impl World {
         Self::with(&Settings::default())
     }
 
+    /// Its flows are dormant whenever they may be, so that every test tells if one forgets something in its sleep.
     pub(super) fn with(settings: &Settings) -> Self {
+        Self::awake(&Settings { awake_max: 0, ..settings.clone() })
+    }
+
+    /// Its flows are dormant only when the settings say so.
+    pub(super) fn awake(settings: &Settings) -> Self {
         let script = Arc::new(Mutex::new(Script { outcome: Some(Ok(())), ..Script::default() }));
+        let world = Self::on(settings, Box::new(ScriptedConnector(Arc::clone(&script))));
+        Self { script, ..world }
+    }
+
+    /// A world of sockets of another kind.
+    pub(super) fn on(settings: &Settings, connector: Box<dyn Connector>) -> Self {
         let now = Instant::now();
-        let connector = Box::new(ScriptedConnector(Arc::clone(&script)));
         let mut splice = Splice::new(now, settings, *b"sixteen bytes ok", connector);
         splice.set_offloads(Offloads { checksum: true, tso4: true, tso6: true });
-        Self { now, splice, script, room: 65550 }
+        Self { now, splice, script: Arc::default(), room: 65550 }
     }
 
     pub(super) fn script(&self) -> MutexGuard<'_, Script> {
@@ -351,6 +362,16 @@ impl World {
     pub(super) fn pass(&mut self, time: Duration) {
         self.now += time;
         self.splice.timers(self.now);
+    }
+
+    /// Time goes on from deadline to deadline, so that timers go off in the order of theirs.
+    pub(super) fn pass_in_order(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(deadline) = self.splice.next_deadline().filter(|deadline| *deadline <= end) {
+            self.now = self.now.max(deadline);
+            self.splice.timers(self.now);
+        }
+        self.now = end;
     }
 
     /// Time goes on from deadline to deadline, and what is sent meanwhile is returned with when.
