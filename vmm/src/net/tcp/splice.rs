@@ -53,7 +53,7 @@ impl Default for Settings {
             flows_max: 16384,
             half_open_max: 2048,
             buffered_max: 64 << 20,
-            awake_max: 64,
+            awake_max: 16,
         }
     }
 }
