@@ -85,7 +85,8 @@ fn answer(query: &[u8], last: u8, whole: bool) -> Option<Vec<u8>> {
     let (mut name, mut at) = (String::new(), 0);
     while let Some(length @ 1..) = question.get(at).copied() {
         let label = question.get(at + 1..at + 1 + usize::from(length))?;
-        name += &format!("{}.", String::from_utf8_lossy(label).to_lowercase());
+        name.push_str(&String::from_utf8_lossy(label).to_lowercase());
+        name.push('.');
         at += 1 + usize::from(length);
     }
     let question = question.get(..at + 5)?;
