@@ -111,8 +111,6 @@ run: build image ui
 TEST_PACKAGES := --workspace --exclude rorqual-shims --exclude rorqual-uml-ptrace
 TEST_ENVIRONMENT := CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN)
 TEST_BIN := $(CARGO_TARGET_DIR)/debug
-# What one build after another would reuse fills the disk where there is only one.
-export CARGO_INCREMENTAL ?= $(if $(CI),0,1)
 
 .PHONY: test
 test: test-unit test-ui test-fuzz test-kvm test-machine test-browser test-window
