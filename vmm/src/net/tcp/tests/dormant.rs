@@ -95,7 +95,10 @@ fn idle_flows_in_a_process_of_their_own() {
         world.nothing_more();
     }
     let grown = anonymous() - before;
-    assert_eq!((world.splice.flows(), world.splice.dormant()), (BEFORE + FLOWS, BEFORE + FLOWS - 64));
+    assert_eq!(
+        (world.splice.flows(), world.splice.dormant()),
+        (BEFORE + FLOWS, BEFORE + FLOWS - Settings::default().awake_max)
+    );
     println!("{} bytes a flow", grown / FLOWS);
     assert!(grown / FLOWS < 110, "{} bytes a flow", grown / FLOWS);
 }
