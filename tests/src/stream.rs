@@ -51,7 +51,11 @@ pub fn who(address: SocketAddr) -> Result<String> {
 
 /// Whether a connection to `address` is refused.
 pub fn is_refused(address: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&address, STALL).is_err()
+    match TcpStream::connect_timeout(&address, STALL) {
+        Err(_) => true,
+        // Nobody listens, and the system gave the client the very port it asks for: it has met itself (RFC 9293, section 3.5).
+        Ok(connection) => connection.local_addr().is_ok_and(|own| own == address),
+    }
 }
 
 /// Whether somebody answers there; not when a proxy accepts and then has nobody behind it.
