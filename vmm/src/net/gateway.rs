@@ -91,19 +91,21 @@ impl Frame {
         }
         train.count += 1;
         self.bytes.extend(payload);
-        let mut header = Vec::with_capacity(begin);
-        write_udp_header(&mut header, MACS, ends.0, ends.1, before + payload.len());
-        self.bytes[..begin].copy_from_slice(&header);
         true
     }
 
-    fn offload(&self) -> Offload {
-        match &self.train {
-            Some(train) if train.count > 1 => {
-                Offload { checksum: self.checksum, segmentation: Segmentation::Udp, segment_bytes: train.size as u16 }
-            }
-            _ => Offload { checksum: self.checksum, ..Offload::default() },
+    /// Nothing more is added: the headers are those of all that is in the frame.
+    fn finish(&mut self) -> Offload {
+        let plain = Offload { checksum: self.checksum, ..Offload::default() };
+        let (Some(train), Some(place)) = (&self.train, self.checksum) else { return plain };
+        if train.count == 1 {
+            return plain;
         }
+        let begin = usize::from(place.start) + UDP_HEADER_BYTES;
+        let mut header = Vec::with_capacity(begin);
+        write_udp_header(&mut header, MACS, train.ends.0, train.ends.1, self.bytes.len() - begin);
+        self.bytes[..begin].copy_from_slice(&header);
+        Offload { segmentation: Segmentation::Udp, segment_bytes: train.size as u16, ..plain }
     }
 }
 
@@ -614,7 +616,7 @@ impl Gateway {
     fn next_published(&mut self, now: Instant) {
         let Some((ends, datagram)) = self.published.next(&self.network, now) else { return };
         let between = (ends.seen, ends.container);
-        if self.accepts.udp && self.replies.back_mut().is_some_and(|frame| frame.couple(between, datagram)) {
+        if couple_last(&mut self.replies, self.accepts, between, datagram) {
             return;
         }
         let mut frame = Frame::of_datagram(between, datagram);
@@ -648,8 +650,7 @@ impl Gateway {
                 let between = (flow.remote, flow.guest);
                 let frame = match flow.kind {
                     Kind::Udp => {
-                        let last = self.replies.back_mut().filter(|_| self.accepts.udp);
-                        if last.is_some_and(|frame| frame.couple(between, datagram)) {
+                        if couple_last(&mut self.replies, self.accepts, between, datagram) {
                             return;
                         }
                         Frame::of_datagram(between, datagram)
@@ -669,6 +670,16 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Adds a datagram to the frame that was made last, for a driver that takes several in one; false when it wants a frame of its own.
+fn couple_last(
+    replies: &mut VecDeque<Frame>,
+    accepts: Accepts,
+    ends: (SocketAddr, SocketAddr),
+    payload: &[u8],
+) -> bool {
+    accepts.udp && replies.back_mut().is_some_and(|frame| frame.couple(ends, payload))
 }
 
 /// Writes the checksum that was left out, for a driver that wants it.
@@ -758,7 +769,7 @@ impl Backend for Gateway {
         if !self.accepts.checksum {
             complete_checksum(frame);
         }
-        let offload = frame.offload();
+        let offload = frame.finish();
         let length = room.copy_from(&frame.bytes);
         self.replies.pop_front();
         Transmit::Frame(length, offload)

@@ -500,7 +500,7 @@ impl Splice {
             }
             self.owing.pop_front();
             if let Some(flow) = self.table.awake(id) {
-                flow.pay_acknowledgment(now);
+                flow.pay_acknowledgment();
             }
             self.conclude(now, id, Ok(()));
         }
