@@ -91,12 +91,18 @@ impl Machine {
     /// A started machine with the test image in it.
     pub fn start() -> Result<Self> {
         let machine = Self::prepare()?;
-        if let Err(error) = machine.rorqual(["start", "-q"]).run().and_then(Execution::success) {
-            machine.print_logs();
+        let start = machine.rorqual(["start", "-q"]);
+        machine.started_by(start)
+    }
+
+    /// The machine once `start` has started it, with the test image in it.
+    pub fn started_by(self, mut start: Command) -> Result<Self> {
+        if let Err(error) = start.run().and_then(Execution::success) {
+            self.print_logs();
             return Err(error);
         }
-        machine.load_image()?;
-        Ok(machine)
+        self.load_image()?;
+        Ok(self)
     }
 
     /// `RORQUAL_HOME`.

@@ -91,14 +91,14 @@ fn answer(query: &[u8], last: u8, whole: bool) -> Option<Vec<u8>> {
     }
     let question = question.get(..at + 5)?;
     let wants_addresses = question[at + 1..at + 3] == TYPE_A.to_be_bytes();
-    let mut addresses = match name.as_str() {
+    let known = match name.as_str() {
         "where.test." | "printer.corp.test." => Some(vec![Ipv4Addr::new(192, 0, 2, last)]),
         "many.test." => Some((0..MANY).map(|last| Ipv4Addr::new(198, 51, 100, last)).collect()),
         "empty.test." => Some(Vec::new()),
         _ => None,
     };
-    let mut flags = if addresses.is_none() { ANSWER | NO_SUCH_NAME } else { ANSWER };
-    let mut addresses = addresses.take().filter(|_| wants_addresses).unwrap_or_default();
+    let mut flags = if known.is_none() { ANSWER | NO_SUCH_NAME } else { ANSWER };
+    let mut addresses = known.filter(|_| wants_addresses).unwrap_or_default();
     if addresses.len() > 1 && !whole {
         flags |= TRUNCATED;
         addresses.clear();

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
-    Container, Execution, Machine, Run,
+    Container, Machine, Run,
     docker::unique,
     resolver::{MANY, Resolver},
     suite, tests,
@@ -49,8 +49,8 @@ fn loopback(last: u8) -> Ipv4Addr {
 }
 
 fn resolv_conf(resolvers: &[u8]) -> String {
-    let named: String = resolvers.iter().map(|last| format!("nameserver {}\n", loopback(*last))).collect();
-    format!("search corp.test\n{named}")
+    let named: Vec<String> = resolvers.iter().map(|last| format!("nameserver {}\n", loopback(*last))).collect();
+    format!("search corp.test\n{}", named.concat())
 }
 
 /// A machine whose daemon sees another `/etc/resolv.conf`, in a mount namespace of its own. Without root there is none: the tests skip.
@@ -77,13 +77,8 @@ fn start() -> Result<Machine> {
             None => start.env_remove(name),
         };
     }
-    if let Err(error) = start.run().and_then(Execution::success) {
-        machine.print_logs();
-        return Err(error);
-    }
     SERVED.set(served).ok().context("the suite was started twice")?;
-    machine.load_image()?;
-    Ok(machine)
+    machine.started_by(start)
 }
 
 fn served(test: &str) -> Option<&'static Served> {

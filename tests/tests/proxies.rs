@@ -13,9 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rorqual_tests::{
-    Container, Execution, IMAGE, Machine, Run, Web, docker::unique, eventually_ok, material, suite, tests,
-};
+use rorqual_tests::{Container, IMAGE, Machine, Run, Web, docker::unique, eventually_ok, material, suite, tests};
 use serde_json::json;
 
 /// What nobody may see but the proxy.
@@ -57,12 +55,7 @@ fn start() -> Result<Machine> {
         start.env_remove(name);
     }
     start.env("http_proxy", &proxy).env("https_proxy", &proxy).env("no_proxy", "direct.test");
-    if let Err(error) = start.run().and_then(Execution::success) {
-        machine.print_logs();
-        return Err(error);
-    }
-    machine.load_image()?;
-    Ok(machine)
+    machine.started_by(start)
 }
 
 fn port(of: &Mutex<u16>) -> Result<u16> {
