@@ -197,7 +197,8 @@ test-kvm: build image packages-desktop ui
 .PHONY: lint
 lint: packages-desktop ui
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --locked --workspace --all-targets $(SUITES:%=--test %) --test window -- -D warnings
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --locked --workspace $(SUITES:%=--test %) --test window -- -D warnings
 	@PATH="$(TOOLS)/bin:$$PATH"; command -v cargo-deny >/dev/null || { echo 'lint: installing cargo-deny into $(TOOLS)'; $(CARGO) install --quiet --debug --locked --root $(TOOLS) cargo-deny; }; \
 	  $(CARGO) deny --log-level error check licenses bans sources
 
