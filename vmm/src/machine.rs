@@ -26,7 +26,7 @@ use crate::devices::balloon::{BalloonDevice, BalloonSize};
 use crate::devices::block::{BlockDevice, Disk, QUEUES_MAX};
 use crate::devices::console::ConsoleDevice;
 use crate::devices::counters::Counters;
-use crate::devices::net::{NetDevice, Settings};
+use crate::devices::net::{NetDevice, PAIRS_MAX, Settings};
 use crate::devices::rng::RngDevice;
 use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
@@ -356,7 +356,12 @@ fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, 
     let mut publishers = None;
     if let Some(net) = &config.net {
         let saved = config.restore.as_deref().and_then(snapshot::network);
-        let Card { device, publishers: of_card, record, parameters } = make_network(&config.name, net, saved)?;
+        // User Mode Linux has one processor.
+        let pairs = match config.accelerator {
+            Accelerator::Uml => 1,
+            Accelerator::Kvm => PAIRS_MAX.min(config.cpus.try_into().unwrap_or(PAIRS_MAX)),
+        };
+        let Card { device, publishers: of_card, record, parameters } = make_network(&config.name, net, pairs, saved)?;
         add(Device::new("net", "net", device.statistics(), device));
         publishers = Some(of_card);
         config.network = Some(record);
@@ -375,8 +380,8 @@ struct Card {
     parameters: String,
 }
 
-/// A saved guest keeps the addresses it has.
-fn make_network(machine: &str, net: &Net, saved: Option<NetworkRecord>) -> Result<Card, Failure> {
+/// A card with so many pairs of queues. A saved guest keeps the addresses it has.
+fn make_network(machine: &str, net: &Net, pairs: usize, saved: Option<NetworkRecord>) -> Result<Card, Failure> {
     let routes = Routes::of_host();
     let subnet = saved.as_ref().map(|saved| saved.subnet.as_str()).or(net.subnet.as_deref());
     let wanted = subnet.and_then(Subnet4::parse);
@@ -397,7 +402,7 @@ fn make_network(machine: &str, net: &Net, saved: Option<NetworkRecord>) -> Resul
     }
     info!(guest = %network.v4.guest, gateway = %network.v4.gateway, "the machine's network");
     let (statistics, publishers) = (gateway.statistics(), gateway.publishers());
-    let device = NetDevice::new(Settings { mac: GUEST_MAC, mtu: MTU }, Box::new(gateway), Some(statistics));
+    let device = NetDevice::new(Settings { mac: GUEST_MAC, mtu: MTU, pairs }, Box::new(gateway), Some(statistics));
     Ok(Card { device, publishers, record, parameters })
 }
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rorqual_vmm::devices::VirtioDevice;
 use rorqual_vmm::devices::net::backend::{Accepts, Backend, Offload, Transmit};
-use rorqual_vmm::devices::net::{FRAME_BYTES_MAX, NetDevice, Settings};
+use rorqual_vmm::devices::net::{FRAME_BYTES_MAX, NetDevice, PAIRS_MAX, Settings};
 use rorqual_vmm::net::tcp::Span;
 
 use crate::guest::{Guest, Subject, attack};
@@ -23,6 +23,7 @@ struct Net(NetDevice);
 struct Echo {
     event: EventFd,
     frames: VecDeque<(Vec<u8>, Offload)>,
+    pair: usize,
 }
 
 impl Backend for Echo {
@@ -43,6 +44,15 @@ impl Backend for Echo {
         if self.frames.len() < KEPT {
             self.frames.push_back((bytes, *offload));
         }
+    }
+
+    fn from_pair(&mut self, number: usize) {
+        assert!(number < PAIRS_MAX);
+        self.pair = number;
+    }
+
+    fn next_pair(&mut self, _now: Instant) -> usize {
+        self.pair
     }
 
     fn has_frames(&self) -> bool {
@@ -79,16 +89,23 @@ impl Subject for Net {
     }
 
     fn request(&mut self, program: &mut Program, guest: &mut Guest) {
-        if program.flag() {
+        let pair = program.below(PAIRS_MAX);
+        if program.below(8) == 0 {
+            // How many pairs it uses, or anything.
+            let mut command = if program.flag() { vec![4, 0] } else { program.bytes(2).to_vec() };
+            command.extend([program.below(4) as u8, 0]);
+            let lengths = [(4, false), (1, true), (program.length() % 64, program.flag())];
+            guest.offer(2 * PAIRS_MAX, &lengths[..=program.below(3)], &command);
+        } else if program.flag() {
             let length = if program.flag() { program.length() } else { 1514 + 12 };
-            guest.offer(0, &[(length, true), (program.short().into(), true)][..=program.below(2)], &[]);
+            guest.offer(2 * pair, &[(length, true), (program.short().into(), true)][..=program.below(2)], &[]);
         } else {
             // The header that precedes a frame (virtio 1.3 §5.1.6), every field as it comes, then an Ethernet header.
             let mut contents = program.bytes(12).to_vec();
             contents.resize(12, 0);
             contents.extend([0x52, 0x54, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 8, 0, 0x45]);
             guest.offer(
-                1,
+                2 * pair + 1,
                 &[(12, false), (program.length() % 0x4000, false), (64, false)][..=program.below(3)],
                 &contents,
             );
@@ -102,7 +119,7 @@ impl Subject for Net {
 
 pub(crate) fn run(program: &[u8]) {
     let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap();
-    let settings = Settings { mac: [0x52, 0x54, 0, 0, 0, 1], mtu: 65_520 };
-    let device = NetDevice::new(settings, Box::new(Echo { event, frames: VecDeque::new() }), None);
+    let settings = Settings { mac: [0x52, 0x54, 0, 0, 0, 1], mtu: 65_520, pairs: PAIRS_MAX };
+    let device = NetDevice::new(settings, Box::new(Echo { event, frames: VecDeque::new(), pair: 0 }), None);
     attack(&mut Net(device), &mut Program::new(program));
 }

@@ -84,8 +84,40 @@ pub(crate) fn pieces<'m>(
     direction: Direction,
     pieces: &mut Vec<Slice<'m>>,
 ) -> Result<usize, Malformed> {
-    let writable = direction == Direction::ToGuest;
-    let access = if writable { Permissions::Write } else { Permissions::Read };
+    walk(memory, chain, |of, slice| {
+        if of != direction {
+            let is = if of == Direction::ToGuest { "device-writable" } else { "device-readable" };
+            return Err(Malformed(format!("a {is} descriptor where the other kind belongs")));
+        }
+        pieces.extend(slice);
+        Ok(())
+    })
+}
+
+/// The memory of a request: what the device reads, and behind it what it writes (virtio 1.3 §2.7.4.2).
+pub(crate) fn request<'m>(
+    memory: &'m GuestMemoryMmap,
+    chain: Chain<'m>,
+) -> Result<(Vec<Slice<'m>>, Vec<Slice<'m>>), Malformed> {
+    let (mut asked, mut answer) = (Vec::new(), Vec::new());
+    let mut answering = false;
+    walk(memory, chain, |of, slice| {
+        answering |= of == Direction::ToGuest;
+        if answering && of == Direction::FromGuest {
+            return Err(Malformed("a descriptor for the device to read follows one for it to write".into()));
+        }
+        if answering { &mut answer } else { &mut asked }.extend(slice);
+        Ok(())
+    })?;
+    Ok((asked, answer))
+}
+
+/// Hands every descriptor of `chain` to `take`, first by itself and then its memory, and returns their bytes in total.
+fn walk<'m>(
+    memory: &'m GuestMemoryMmap,
+    chain: Chain<'m>,
+    mut take: impl FnMut(Direction, Option<Slice<'m>>) -> Result<(), Malformed>,
+) -> Result<usize, Malformed> {
     let mut bytes = 0;
     let mut ended = false;
     for (number, descriptor) in chain.enumerate() {
@@ -94,14 +126,15 @@ pub(crate) fn pieces<'m>(
         }
         // The iterator stops without a word at a loop or at an index outside of the table.
         ended = !descriptor.has_next();
-        if descriptor.is_write_only() != writable {
-            let is = if writable { "device-readable" } else { "device-writable" };
-            return Err(Malformed(format!("a {is} descriptor where the other kind belongs")));
-        }
+        let (direction, access) = match descriptor.is_write_only() {
+            true => (Direction::ToGuest, Permissions::Write),
+            false => (Direction::FromGuest, Permissions::Read),
+        };
+        take(direction, None)?;
         let length = descriptor.len() as usize;
         let invalid = |error| Malformed(format!("descriptor of {length} bytes at {:#x}: {error}", descriptor.addr().0));
         for slice in GuestMemory::get_slices(memory, descriptor.addr(), length, access).map_err(invalid)? {
-            pieces.push(slice.map_err(invalid)?);
+            take(direction, Some(slice.map_err(invalid)?))?;
         }
         // The chain iterator ends a chain of more than 2^32 bytes, so this cannot overflow.
         bytes += length;

@@ -21,6 +21,7 @@ use super::publications::sessions::Ends;
 use super::publications::{self, Publication, Publishers, Request, Requests};
 use super::sockets::{EVENTS, Sockets};
 use super::stats::{GatewayStatistics, count};
+use super::steering::Steering;
 use super::streams::{Streams, quoted_syn, reason_of};
 use super::tcp::{self, FlowId, Notice, Offloads, OpenError, Pair, Readiness, Segment, Slice, Span, Splice};
 use super::wire::{
@@ -55,6 +56,8 @@ pub(super) struct Frame {
     pub(super) checksum: Option<Checksum>,
     /// It holds datagrams, and may take more of them.
     train: Option<Train>,
+    /// The driver's pair of queues it goes by.
+    pair: usize,
 }
 
 /// Datagrams of one sender for one receiver in one frame.
@@ -129,6 +132,7 @@ pub struct Gateway {
     resolver: Resolver,
     fragments: Fragments,
     replies: VecDeque<Frame>,
+    steering: Steering,
     statistics: Arc<GatewayStatistics>,
     /// The host lets this user have no ping sockets: said once.
     pings_forbidden: bool,
@@ -159,6 +163,7 @@ impl Gateway {
             resolver: Resolver::new(machine, &network, resolv_conf),
             fragments: Fragments::default(),
             replies: VecDeque::new(),
+            steering: Steering::default(),
             statistics: Arc::default(),
             pings_forbidden: false,
             scratch: Vec::new(),
@@ -186,8 +191,14 @@ impl Gateway {
         if head.protocol != TCP || ethernet.source != GUEST_MAC || ethernet.destination != GATEWAY_MAC {
             return false;
         }
-        if !self.network.may_send_from(head.source) && !self.is_published_flow(&head, &headers) {
+        let ends = ends_of(&head, &headers);
+        // For a client of a published port the source is the container's own address.
+        let published = || ends.is_some_and(|ends| self.splice.has_flow(&ends));
+        if !self.network.may_send_from(head.source) && !published() {
             return false;
+        }
+        if let Some(Pair { guest, remote }) = ends {
+            self.steering.sent(guest, remote);
         }
         let segment = Segment {
             source: head.source,
@@ -200,14 +211,6 @@ impl Gateway {
         };
         self.splice.receive(now, &segment, &mut self.streams);
         true
-    }
-
-    /// Whether a segment belongs to a flow that was opened for a client of a published port: its source is then the container's own address.
-    fn is_published_flow(&self, head: &Head, headers: &[u8]) -> bool {
-        let ports = headers.get(ETHERNET_BYTES + head.header_bytes..).unwrap_or_default();
-        let (Some(source), Some(destination)) = (word(ports, 0), word(ports, 2)) else { return false };
-        let guest = SocketAddr::new(head.source, source);
-        self.splice.has_flow(&Pair { guest, remote: SocketAddr::new(head.destination, destination) })
     }
 
     /// Takes any other frame.
@@ -335,6 +338,7 @@ impl Gateway {
         let Some(datagram) = Udp::read(packet.payload) else { return count(&self.statistics.malformed) };
         let guest = SocketAddr::new(packet.source, datagram.source);
         let remote = SocketAddr::new(packet.destination, datagram.destination);
+        self.steering.sent(guest, remote);
         // Several of one size in one frame, or one.
         let size = match offload.segmentation {
             Segmentation::Udp => usize::from(offload.segment_bytes).max(1),
@@ -548,12 +552,26 @@ impl Gateway {
         self.flows.has_arrivals() || self.published.has_arrivals()
     }
 
+    /// Whether the next frame is a packet of TCP; otherwise it is the first of `replies`, if there is one.
+    fn is_turn_of_tcp(&mut self, now: Instant) -> bool {
+        if !self.replies.is_empty() {
+            return false;
+        }
+        self.tcp_next = self.splice.has_output() && (self.tcp_next || !self.has_datagrams());
+        if !self.tcp_next {
+            self.tcp_next = true;
+            self.next_datagram(now);
+            return false;
+        }
+        true
+    }
+
     /// Queues a frame for the guest.
     fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Checksum>) {
         if self.replies.len() >= REPLIES_MAX {
             return count(&self.statistics.replies_dropped);
         }
-        let mut frame = Frame::default();
+        let mut frame = Frame { pair: self.steering.current(), ..Frame::default() };
         frame.checksum = write(&mut frame.bytes);
         self.replies.push_back(frame);
     }
@@ -619,7 +637,8 @@ impl Gateway {
         if couple_last(&mut self.replies, self.accepts, between, datagram) {
             return;
         }
-        let mut frame = Frame::of_datagram(between, datagram);
+        let pair = self.steering.pair(ends.container, ends.seen);
+        let mut frame = Frame { pair, ..Frame::of_datagram(between, datagram) };
         let packet_max = if ends.container.is_ipv4() { usize::from(MTU) } else { MTU_MIN_V6 };
         if frame.bytes.len() <= ETHERNET_BYTES + packet_max {
             return self.replies.push_back(frame);
@@ -627,7 +646,7 @@ impl Gateway {
         complete_checksum(&mut frame);
         self.identification = self.identification.wrapping_add(1);
         let parts = split(&frame.bytes, packet_max, self.identification);
-        self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, ..Frame::default() }));
+        self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, pair, ..Frame::default() }));
     }
 
     /// Makes a frame of what came next for the guest, of its own flows and of published ports in turn.
@@ -653,7 +672,10 @@ impl Gateway {
                         if couple_last(&mut self.replies, self.accepts, between, datagram) {
                             return;
                         }
-                        Frame::of_datagram(between, datagram)
+                        Frame {
+                            pair: self.steering.pair(flow.guest, flow.remote),
+                            ..Frame::of_datagram(between, datagram)
+                        }
                     }
                     Kind::Ping => {
                         let Some(mut echo) = Echo::read_reply(datagram, flow.guest.is_ipv6()) else { return };
@@ -670,6 +692,13 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The two ends of the flow of a segment that the guest sent, whose Ethernet frame begins with `headers`.
+fn ends_of(head: &Head, headers: &[u8]) -> Option<Pair> {
+    let ports = headers.get(ETHERNET_BYTES + head.header_bytes..)?;
+    let (source, destination) = (word(ports, 0)?, word(ports, 2)?);
+    Some(Pair { guest: SocketAddr::new(head.source, source), remote: SocketAddr::new(head.destination, destination) })
 }
 
 /// Adds a datagram to the frame that was made last, for a driver that takes several in one; false when it wants a frame of its own.
@@ -741,18 +770,24 @@ impl Backend for Gateway {
         !self.replies.is_empty() || self.splice.has_output() || self.has_datagrams()
     }
 
+    fn from_pair(&mut self, number: usize) {
+        self.steering.set_current(number);
+    }
+
+    fn next_pair(&mut self, now: Instant) -> usize {
+        if self.is_turn_of_tcp(now) {
+            return self.splice.next_flow().map_or(0, |Pair { guest, remote }| self.steering.pair(guest, remote));
+        }
+        self.replies.front().map_or(0, |frame| frame.pair)
+    }
+
     fn transmit(&mut self, room: Span<'_, '_>, now: Instant) -> Transmit {
-        if self.replies.is_empty() {
-            self.tcp_next = self.splice.has_output() && (self.tcp_next || !self.has_datagrams());
-            if self.tcp_next {
-                self.tcp_next = false;
-                if room.len() < TCP_ROOM_BYTES {
-                    return Transmit::NeedsRoom;
-                }
-                return self.transmit_tcp(room, now);
+        if self.is_turn_of_tcp(now) {
+            self.tcp_next = false;
+            if room.len() < TCP_ROOM_BYTES {
+                return Transmit::NeedsRoom;
             }
-            self.tcp_next = true;
-            self.next_datagram(now);
+            return self.transmit_tcp(room, now);
         }
         // As many of one sender as are there go in one frame.
         for _ in 1..TRAIN_MAX {
@@ -821,6 +856,7 @@ impl Backend for Gateway {
         self.fragments.clear();
         self.statistics.fragment_bytes_held.store(0, Ordering::Relaxed);
         self.replies.clear();
+        self.steering = Steering::default();
     }
 }
 

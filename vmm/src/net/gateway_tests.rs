@@ -69,11 +69,16 @@ impl Bench {
             if let Some(frame) = self.next() {
                 return frame;
             }
-            let mut waiting = [nix::poll::PollFd::new(self.gateway.event_fd(), nix::poll::PollFlags::POLLIN)];
-            assert_eq!(nix::poll::poll(&mut waiting, 10_000_u16), Ok(1), "nothing comes");
-            self.gateway.host_events(self.now).unwrap();
-            self.gateway.settle(self.now, None);
+            self.poll();
         }
+    }
+
+    /// Waits for something to come and lets the gateway look at it.
+    fn poll(&mut self) {
+        let mut waiting = [nix::poll::PollFd::new(self.gateway.event_fd(), nix::poll::PollFlags::POLLIN)];
+        assert_eq!(nix::poll::poll(&mut waiting, 10_000_u16), Ok(1), "nothing comes");
+        self.gateway.host_events(self.now).unwrap();
+        self.gateway.settle(self.now, None);
     }
 
     fn counter(&self, name: &str) -> u64 {
@@ -394,6 +399,42 @@ fn a_connection_that_is_refused_is_reset_and_one_that_is_not_allowed_is_told_so(
         &Tcp { from: address(GUEST), to: address("198.19.64.254:80"), sequence: 7, acknowledged: 0 }.frame(2, b""),
     );
     assert_eq!(icmp(&bench.wait()), [3, 13]);
+}
+
+#[test]
+fn a_flow_is_answered_by_the_pair_of_queues_it_was_sent_by() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp_server = format!("198.19.64.254:{}", listener.local_addr().unwrap().port());
+    let (server, port) = server();
+    let udp_server = format!("198.19.64.254:{port}");
+    let mut bench = Bench::new();
+    bench.gateway.from_pair(1);
+    let mut tcp = Tcp::open(&mut bench, GUEST, &tcp_server);
+    let (mut socket, _) = listener.accept().unwrap();
+    bench.send(&udp("198.19.64.2:6000", &udp_server, b"by the second"));
+    let (_, second) = server.recv_from(&mut [0; 64]).unwrap();
+    bench.gateway.from_pair(0);
+    bench.send(&udp("198.19.64.2:6001", &udp_server, b"by the first"));
+    let (_, first) = server.recv_from(&mut [0; 64]).unwrap();
+    // The next frame's pair, and the frame.
+    let next = |bench: &mut Bench| loop {
+        let pair = bench.gateway.next_pair(bench.now);
+        if let Some(frame) = bench.next() {
+            return (pair, frame);
+        }
+        bench.poll();
+    };
+    for (client, pair) in [(second, 1), (first, 0), (second, 1)] {
+        server.send_to(b"answer", client).unwrap();
+        assert_eq!(next(&mut bench).0, pair);
+    }
+    io::Write::write_all(&mut socket, b"bytes").unwrap();
+    let (pair, frame) = next(&mut bench);
+    assert_eq!((pair, tcp.take(&frame).1), (1, b"bytes".to_vec()));
+    bench.send(&tcp.frame(0x10, b""));
+    io::Write::write_all(&mut socket, b"more").unwrap();
+    let (pair, frame) = next(&mut bench);
+    assert_eq!((pair, tcp.take(&frame).1), (0, b"more".to_vec()), "the guest has sent by the first since");
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub mod publications;
 pub mod routes;
 mod sockets;
 mod stats;
+mod steering;
 mod streams;
 pub mod tcp;
 mod turns;

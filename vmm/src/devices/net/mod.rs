@@ -1,18 +1,20 @@
-//! The network device (virtio 1.3 §5.1): one pair of queues, whole 64 KiB segments, checksums left out where both sides agree.
+//! The network device (virtio 1.3 §5.1): pairs of queues, whole 64 KiB segments, checksums left out where both sides agree.
 //!
 //! - [`backend`] is the network behind the device, [`header`] what precedes a frame in a queue: values only.
+//! - [`buffers`] are receive buffers that were taken and are not used yet, [`control`] is what the driver asks for besides frames.
 //! - This file is the device: queues, notifications, configuration space.
 //!
 //! Frames stay in the guest's memory: the backend reads and writes them there. It is asked for frames only when the guest has buffers
 //! for them.
 
 pub mod backend;
+mod buffers;
+mod control;
 mod header;
 mod stats;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,28 +22,28 @@ use std::time::{Duration, Instant};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
-    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
     VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6,
-    VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
+    VIRTIO_NET_F_HOST_USO, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
 };
-use virtio_queue::QueueT;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
 use self::backend::{Accepts, Backend, Offload, Segmentation, Transmit};
+use self::buffers::Buffers;
 use self::header::HEADER_BYTES;
 pub use self::stats::NetStatistics;
 use self::stats::add;
 use super::counters::Counters;
-use super::queue::{Direction, Malformed, Slice, broken, interrupt_wanted, pieces, pop};
+use super::queue::{Direction, Malformed, broken, interrupt_wanted, pieces, pop, request};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 use crate::net::tcp::Span;
 
-/// Queue of frames for the guest.
-const RX: usize = 0;
-/// Queue of frames from the guest.
-const TX: usize = 1;
-/// User Mode Linux takes no more than 256.
-const QUEUE_SIZES: [u16; 2] = [256, 256];
+/// Most pairs a device has. One thread serves them all: more would only cost the guest memory.
+pub const PAIRS_MAX: usize = 2;
+/// Sizes of the queues of two pairs, each a queue of frames for the guest and one of frames from it, and of the control queue, which is there with
+/// them. User Mode Linux takes no more than 256.
+const QUEUE_SIZES: [u16; 2 * PAIRS_MAX + 1] = [256, 256, 256, 256, 64];
 /// Frames handled per call and direction, so that neither direction starves the other.
 const BUDGET: usize = 256;
 /// The guest hears of filled buffers at the latest after so many, and works on them while we fill the next.
@@ -58,6 +60,8 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// Longest IP packet of the link, in bytes.
     pub mtu: u16,
+    /// Pairs of queues, 1 to [`PAIRS_MAX`]: how many processors of the guest send without waiting for one another.
+    pub pairs: usize,
 }
 
 /// A frame of the guest up to this long is small: it is a request or an acknowledgment, and no buffer of many bytes waits for its end.
@@ -80,6 +84,18 @@ pub struct NetDevice {
     features: u64,
     backend: Box<dyn Backend>,
     statistics: Arc<NetStatistics>,
+    pairs: [QueuePair; PAIRS_MAX],
+    /// Pairs the driver uses: the first only, until it says otherwise.
+    used_pairs: usize,
+    /// Room to have at hand for the next frame for the guest, in bytes.
+    room: usize,
+}
+
+/// A queue of frames for the guest and one of frames from it.
+#[derive(Debug, Default)]
+struct QueuePair {
+    rx: usize,
+    tx: usize,
     /// The tx queue may hold frames that were not taken yet.
     tx_due: bool,
     /// Frames of the guest that were taken.
@@ -88,8 +104,16 @@ pub struct NetDevice {
     received: Untold,
     /// When the guest was last interrupted for frames it received.
     told: Option<Instant>,
-    /// Room to have at hand for the next frame for the guest, in bytes.
-    room: usize,
+}
+
+/// What one call does to a pair's queue of frames for the guest.
+#[derive(Default)]
+struct Filling<'m> {
+    buffers: Buffers<'m>,
+    /// A frame was large: the guest is not to wait for it.
+    large: bool,
+    /// The guest has no more buffers.
+    starved: bool,
 }
 
 /// Buffers of one queue that the guest has not been interrupted for.
@@ -104,14 +128,12 @@ impl NetDevice {
     /// A device that leads to `backend`, whose counters are `behind`.
     pub fn new(settings: Settings, backend: Box<dyn Backend>, behind: Option<Arc<dyn Counters>>) -> Self {
         Self {
-            settings,
+            settings: Settings { pairs: settings.pairs.clamp(1, PAIRS_MAX), ..settings },
             features: 0,
             backend,
             statistics: Arc::new(NetStatistics::with(behind)),
-            tx_due: false,
-            sent: Untold::default(),
-            received: Untold::default(),
-            told: None,
+            pairs: std::array::from_fn(QueuePair::new),
+            used_pairs: 1,
             room: ROOM_MIN,
         }
     }
@@ -125,94 +147,86 @@ impl NetDevice {
         self.features & 1 << feature != 0
     }
 
-    /// Works on both queues until nothing is left, or enough was done for one call.
+    /// Works on all pairs until nothing is left, or enough was done for one call.
     fn serve(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         let memory = queues.memory().clone();
         let now = Instant::now();
-        let mut left = self.take_frames(queues, &memory, now)?;
+        let mut left = false;
+        for number in 0..self.used_pairs {
+            left |= self.take_frames(number, queues, &memory, now)?;
+        }
         left |= self.give_frames(queues, &memory, now)?;
         if left {
             self.backend.call_again();
         }
-        let over = |untold: &Untold| untold.due.is_some_and(|due| due <= now);
-        if over(&self.sent) {
-            self.signal_sent(queues, &memory)?;
+        let mut deadline = None;
+        for pair in &mut self.pairs[..self.used_pairs] {
+            let over = |untold: &Untold| untold.due.is_some_and(|due| due <= now);
+            if over(&pair.sent) {
+                pair.signal_sent(queues, &memory)?;
+            }
+            if over(&pair.received) {
+                pair.signal_received(queues, &memory, now)?;
+            }
+            deadline = [deadline, pair.sent.due, pair.received.due].into_iter().flatten().min();
         }
-        if over(&self.received) {
-            self.signal_received(queues, &memory, now)?;
-        }
-        self.backend.settle(now, [self.sent.due, self.received.due].into_iter().flatten().min());
+        self.backend.settle(now, deadline);
         Ok(())
     }
 
-    /// Interrupts the guest for the frames that were taken, if it still wants to hear of them.
-    fn signal_sent(&mut self, queues: &mut dyn DeviceQueues, memory: &GuestMemoryMmap) -> Result<(), DeviceError> {
-        self.sent = Untold::default();
-        if interrupt_wanted(TX, queues.queue(TX), memory)? {
-            queues.signal(TX);
-        }
-        Ok(())
-    }
-
-    /// Interrupts the guest for the frames it was given, if it wants to hear of them.
-    fn signal_received(
-        &mut self,
-        queues: &mut dyn DeviceQueues,
-        memory: &GuestMemoryMmap,
-        now: Instant,
-    ) -> Result<(), DeviceError> {
-        self.received = Untold::default();
-        if interrupt_wanted(RX, queues.queue(RX), memory)? {
-            queues.signal(RX);
-            self.told = Some(now);
-        }
-        Ok(())
-    }
-
-    /// Handles frames from the guest. Returns whether some are left for want of budget.
+    /// Handles frames from the guest on one pair. Returns whether some are left for want of budget.
     fn take_frames(
         &mut self,
+        number: usize,
         queues: &mut dyn DeviceQueues,
         memory: &GuestMemoryMmap,
         now: Instant,
     ) -> Result<bool, DeviceError> {
-        if !self.tx_due || !queues.queue(TX).ready() {
+        let tx = self.pairs[number].tx;
+        if !self.pairs[number].tx_due || !queues.queue(tx).ready() {
             return Ok(false);
         }
-        let queue = queues.queue(TX);
+        let queue = queues.queue(tx);
         let (mut done, mut large) = (0, false);
         let mut parts = Vec::new();
-        queue.disable_notification(memory).map_err(|error| broken(TX, &error))?;
+        if self.used_pairs > 1 {
+            self.backend.from_pair(number);
+        }
+        queue.disable_notification(memory).map_err(|error| broken(tx, &error))?;
         while done < BUDGET {
-            let Some(chain) = pop(TX, queue, memory)? else {
-                if queue.enable_notification(memory).map_err(|error| broken(TX, &error))? {
-                    queue.disable_notification(memory).map_err(|error| broken(TX, &error))?;
+            let Some(chain) = pop(tx, queue, memory)? else {
+                if queue.enable_notification(memory).map_err(|error| broken(tx, &error))? {
+                    queue.disable_notification(memory).map_err(|error| broken(tx, &error))?;
                     continue;
                 }
-                self.tx_due = false;
+                self.pairs[number].tx_due = false;
                 break;
             };
             let head = chain.head_index();
             parts.clear();
-            let total = pieces(memory, chain, Direction::FromGuest, &mut parts).map_err(|error| error.on(TX))?;
+            let total = pieces(memory, chain, Direction::FromGuest, &mut parts).map_err(|error| error.on(tx))?;
             if total < HEADER_BYTES {
-                return Err(Malformed(format!("a frame of {total} bytes, less than its header")).on(TX));
+                return Err(Malformed(format!("a frame of {total} bytes, less than its header")).on(tx));
             }
             if total > HEADER_BYTES + FRAME_BYTES_MAX {
-                return Err(Malformed(format!("a frame of {total} bytes, more than a packet can have")).on(TX));
+                return Err(Malformed(format!("a frame of {total} bytes, more than a packet can have")).on(tx));
             }
             large |= total > SMALL_BYTES;
             self.hand_over(Span::new(&parts), now);
-            queue.add_used(memory, head, 0).map_err(|error| broken(TX, &error))?;
+            queue.add_used(memory, head, 0).map_err(|error| broken(tx, &error))?;
             done += 1;
         }
-        self.sent.buffers += done;
-        if large || self.sent.buffers >= SENT_MAX {
-            self.signal_sent(queues, memory)?;
-        } else if done > 0 {
-            self.sent.due.get_or_insert(now + SENT_WAIT);
+        if number > 0 {
+            add(&self.statistics.frames_from_guest_second_pair, done);
         }
-        Ok(self.tx_due)
+        let pair = &mut self.pairs[number];
+        pair.sent.buffers += done;
+        if large || pair.sent.buffers >= SENT_MAX {
+            pair.signal_sent(queues, memory)?;
+        } else if done > 0 {
+            pair.sent.due.get_or_insert(now + SENT_WAIT);
+        }
+        Ok(pair.tx_due)
     }
 
     /// Gives the backend the frame behind its header.
@@ -230,6 +244,16 @@ impl NetDevice {
         }
     }
 
+    /// The pair by which the next frame for the guest goes.
+    fn next_pair(&mut self, queues: &mut dyn DeviceQueues, now: Instant) -> usize {
+        if self.used_pairs == 1 {
+            return 0;
+        }
+        let number = self.backend.next_pair(now);
+        let usable = number < self.used_pairs && queues.queue(self.pairs[number].rx).ready();
+        if usable { number } else { 0 }
+    }
+
     /// Fills receive buffers with what waits for the guest. Returns whether more waits for want of budget.
     fn give_frames(
         &mut self,
@@ -237,24 +261,30 @@ impl NetDevice {
         memory: &GuestMemoryMmap,
         now: Instant,
     ) -> Result<bool, DeviceError> {
-        if !queues.queue(RX).ready() || !self.backend.has_frames() {
+        if !queues.queue(self.pairs[0].rx).ready() || !self.backend.has_frames() {
             return Ok(false);
         }
         let merged = self.has(VIRTIO_NET_F_MRG_RXBUF);
-        let (mut done, mut large, mut starved) = (0, false, false);
-        let mut buffers = Buffers::default();
-        queues.queue(RX).disable_notification(memory).map_err(|error| broken(RX, &error))?;
+        let mut fillings: [Filling<'_>; PAIRS_MAX] = Default::default();
+        for pair in &self.pairs[..self.used_pairs] {
+            queues.queue(pair.rx).disable_notification(memory).map_err(|error| broken(pair.rx, &error))?;
+        }
+        let mut done = 0;
         while done < BUDGET && self.backend.has_frames() {
-            let queue = queues.queue(RX);
-            let enough = buffers.collect(queue, memory, if merged { self.room } else { 1 })?;
+            let number = self.next_pair(queues, now);
+            let rx = self.pairs[number].rx;
+            let Filling { buffers, large, starved } = &mut fillings[number];
+            let queue = queues.queue(rx);
+            let enough = buffers.collect(rx, queue, memory, if merged { self.room } else { 1 })?;
             let room = Span::new(buffers.parts(merged)).after(HEADER_BYTES);
             let transmit = if room.is_empty() { Transmit::NeedsRoom } else { self.backend.transmit(room, now) };
             match transmit {
                 Transmit::Nothing => {}
                 Transmit::Frame(length, offload) => {
-                    large |= length > SMALL_BYTES;
+                    *large |= length > SMALL_BYTES;
                     self.room = if length > self.room / 2 { ROOM_MAX } else { ROOM_MIN.max(self.room / 2) };
-                    self.received.buffers += self.fill(queue, memory, &mut buffers, length, &offload)?;
+                    self.pairs[number].received.buffers += self.fill(rx, queue, memory, buffers, length, &offload)?;
+                    add(&self.statistics.frames_to_guest_second_pair, usize::from(number > 0));
                     done += 1;
                 }
                 Transmit::NeedsRoom if enough && merged && self.room < ROOM_MAX => self.room = ROOM_MAX,
@@ -263,31 +293,36 @@ impl NetDevice {
                 Transmit::NeedsRoom if enough => {
                     let Some((head, _)) = buffers.take() else { break };
                     add(&self.statistics.frames_dropped, 1);
-                    queue.add_used(memory, head, 0).map_err(|error| broken(RX, &error))?;
+                    queue.add_used(memory, head, 0).map_err(|error| broken(rx, &error))?;
                     done += 1;
                 }
                 Transmit::NeedsRoom => {
-                    // The guest's next kick of this queue goes on here; until then the host's sockets are not read.
-                    if queue.enable_notification(memory).map_err(|error| broken(RX, &error))? {
-                        queue.disable_notification(memory).map_err(|error| broken(RX, &error))?;
+                    // The guest's next kick of this queue goes on here; until then the host's sockets are not read. What is for another pair
+                    // waits too: frames keep their order.
+                    if queue.enable_notification(memory).map_err(|error| broken(rx, &error))? {
+                        queue.disable_notification(memory).map_err(|error| broken(rx, &error))?;
                         continue;
                     }
                     add(&self.statistics.rx_starved, 1);
-                    starved = true;
+                    *starved = true;
                     break;
                 }
             }
-            if self.received.buffers >= SIGNAL_AFTER {
-                self.signal_received(queues, memory, now)?;
+            if self.pairs[number].received.buffers >= SIGNAL_AFTER {
+                self.pairs[number].signal_received(queues, memory, now)?;
             }
         }
-        let queue = queues.queue(RX);
-        // What was not used is still the first in the available ring.
-        queue.set_next_avail(queue.next_avail().wrapping_sub(buffers.len() as u16));
-        if self.received.buffers > 0 {
-            match self.told.map(|told| told + RECEIVED_WAIT) {
-                Some(next) if next > now && !large && !starved => self.received.due = Some(next),
-                _ => self.signal_received(queues, memory, now)?,
+        let mut starved = false;
+        for (pair, filling) in self.pairs[..self.used_pairs].iter_mut().zip(&fillings) {
+            let queue = queues.queue(pair.rx);
+            // What was not used is still the first in the available ring.
+            queue.set_next_avail(queue.next_avail().wrapping_sub(filling.buffers.len() as u16));
+            starved |= filling.starved;
+            if pair.received.buffers > 0 {
+                match pair.told.map(|told| told + RECEIVED_WAIT) {
+                    Some(next) if next > now && !filling.large && !filling.starved => pair.received.due = Some(next),
+                    _ => pair.signal_received(queues, memory, now)?,
+                }
             }
         }
         Ok(!starved && self.backend.has_frames())
@@ -295,8 +330,9 @@ impl NetDevice {
 
     /// Gives the guest a frame of `length` bytes that lies in `buffers`, and returns how many of them it took.
     fn fill(
-        &mut self,
-        queue: &mut virtio_queue::Queue,
+        &self,
+        rx: usize,
+        queue: &mut Queue,
         memory: &GuestMemoryMmap,
         buffers: &mut Buffers<'_>,
         length: usize,
@@ -312,77 +348,72 @@ impl NetDevice {
             let Some((head, room)) = buffers.take() else { break };
             let used = left.min(room);
             left -= used;
-            queue.add_used(memory, head, used as u32).map_err(|error| broken(RX, &error))?;
+            queue.add_used(memory, head, used as u32).map_err(|error| broken(rx, &error))?;
         }
         add(&self.statistics.frames_to_guest, 1);
         add(&self.statistics.bytes_to_guest, length);
         Ok(count)
     }
-}
 
-/// Receive buffers taken from the queue and not used yet.
-#[derive(Default)]
-struct Buffers<'m> {
-    parts: Vec<Slice<'m>>,
-    /// Head, bytes, and number of parts of each.
-    chains: VecDeque<(u16, usize, usize)>,
-    bytes: usize,
-    /// Parts of buffers that were used.
-    used_parts: usize,
-}
-
-impl<'m> Buffers<'m> {
-    fn len(&self) -> usize {
-        self.chains.len()
+    /// Index of the control queue. It is behind all pairs, or behind the only one a driver knows of (virtio 1.3 §5.1.2).
+    fn control(&self) -> usize {
+        2 * if self.has(VIRTIO_NET_F_MQ) { self.settings.pairs } else { 1 }
     }
 
-    /// Takes buffers from `queue` until they have `room` bytes in all. False when the guest has no more.
-    fn collect(
-        &mut self,
-        queue: &mut virtio_queue::Queue,
-        memory: &'m GuestMemoryMmap,
-        room: usize,
-    ) -> Result<bool, DeviceError> {
-        self.parts.drain(..self.used_parts);
-        self.used_parts = 0;
-        while self.bytes < room {
-            let Some(chain) = pop(RX, queue, memory)? else { return Ok(false) };
-            let (head, before) = (chain.head_index(), self.parts.len());
-            let bytes = pieces(memory, chain, Direction::ToGuest, &mut self.parts).map_err(|error| error.on(RX))?;
-            if bytes < HEADER_BYTES {
-                return Err(Malformed(format!("a receive buffer of {bytes} bytes, less than a header")).on(RX));
+    /// Does what the driver asks for by the control queue.
+    fn take_commands(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
+        let (memory, index) = (queues.memory().clone(), self.control());
+        let mut answered = false;
+        while queues.queue(index).ready() {
+            let Some(chain) = pop(index, queues.queue(index), &memory)? else { break };
+            let head = chain.head_index();
+            let (command, place) = request(&memory, chain).map_err(|error| error.on(index))?;
+            let place =
+                place.first().ok_or_else(|| Malformed("a command with no place for its answer".into()).on(index))?;
+            let pairs = control::pairs_asked_for(&command, self.settings.pairs).map_err(|error| error.on(index))?;
+            let pairs = pairs.filter(|_| self.has(VIRTIO_NET_F_MQ));
+            if let Some(pairs) = pairs {
+                self.used_pairs = pairs;
             }
-            self.bytes += bytes;
-            self.chains.push_back((head, bytes, self.parts.len() - before));
+            control::answer(place, pairs.is_some()).map_err(|error| error.on(index))?;
+            queues.queue(index).add_used(&memory, head, 1).map_err(|error| broken(index, &error))?;
+            answered = true;
         }
-        Ok(true)
+        if answered && interrupt_wanted(index, queues.queue(index), &memory)? {
+            queues.signal(index);
+        }
+        Ok(())
+    }
+}
+
+impl QueuePair {
+    /// The pair of this number, from 0 on.
+    fn new(number: usize) -> Self {
+        Self { rx: 2 * number, tx: 2 * number + 1, ..Self::default() }
     }
 
-    /// The memory of the first, or of all that are there.
-    fn parts(&self, all: bool) -> &[Slice<'m>] {
-        let end = match self.chains.front() {
-            Some((_, _, parts)) if !all => self.used_parts + parts,
-            _ => self.parts.len(),
-        };
-        &self.parts[self.used_parts..end]
+    /// Interrupts the guest for the frames that were taken, if it still wants to hear of them.
+    fn signal_sent(&mut self, queues: &mut dyn DeviceQueues, memory: &GuestMemoryMmap) -> Result<(), DeviceError> {
+        self.sent = Untold::default();
+        if interrupt_wanted(self.tx, queues.queue(self.tx), memory)? {
+            queues.signal(self.tx);
+        }
+        Ok(())
     }
 
-    /// How many of the first hold `total` bytes.
-    fn count_for(&self, total: usize) -> usize {
-        let mut room = 0;
-        let full = self.chains.iter().take_while(|(_, bytes, _)| {
-            room += bytes;
-            room < total
-        });
-        full.count() + 1
-    }
-
-    /// Head and bytes of the first, which is used from now on.
-    fn take(&mut self) -> Option<(u16, usize)> {
-        let (head, bytes, parts) = self.chains.pop_front()?;
-        self.bytes -= bytes;
-        self.used_parts += parts;
-        Some((head, bytes))
+    /// Interrupts the guest for the frames it was given, if it wants to hear of them.
+    fn signal_received(
+        &mut self,
+        queues: &mut dyn DeviceQueues,
+        memory: &GuestMemoryMmap,
+        now: Instant,
+    ) -> Result<(), DeviceError> {
+        self.received = Untold::default();
+        if interrupt_wanted(self.rx, queues.queue(self.rx), memory)? {
+            queues.signal(self.rx);
+            self.told = Some(now);
+        }
+        Ok(())
     }
 }
 
@@ -408,6 +439,7 @@ impl VirtioDevice for NetDevice {
     }
 
     fn offered_features(&self) -> u64 {
+        let several = if self.settings.pairs > 1 { 1 << VIRTIO_NET_F_MQ | 1 << VIRTIO_NET_F_CTRL_VQ } else { 0 };
         [
             VIRTIO_F_VERSION_1,
             VIRTIO_NET_F_CSUM,
@@ -424,7 +456,7 @@ impl VirtioDevice for NetDevice {
             VIRTIO_NET_F_HOST_USO,
         ]
         .into_iter()
-        .fold(0, |features, bit| features | 1 << bit)
+        .fold(several, |features, bit| features | 1 << bit)
     }
 
     fn acknowledge_features(&mut self, features: u64) {
@@ -441,14 +473,17 @@ impl VirtioDevice for NetDevice {
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        match self.settings.pairs {
+            1 => &QUEUE_SIZES[..2],
+            _ => &QUEUE_SIZES,
+        }
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu. The last counts with its feature only.
+        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu. The last two count with their features only.
         let mut config = [0; 12];
         config[..6].copy_from_slice(&self.settings.mac);
-        config[8] = 1;
+        config[8] = self.settings.pairs as u8;
         config[10..].copy_from_slice(&self.settings.mtu.to_le_bytes());
         for (index, byte) in data.iter_mut().enumerate() {
             let position = usize::try_from(offset).ok().and_then(|offset| offset.checked_add(index));
@@ -457,7 +492,11 @@ impl VirtioDevice for NetDevice {
     }
 
     fn queue_kicked(&mut self, index: usize, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
-        self.tx_due |= index == TX;
+        if index == self.control() {
+            self.take_commands(queues)?;
+        } else if let Some(pair) = self.pairs.iter_mut().find(|pair| pair.tx == index) {
+            pair.tx_due = true;
+        }
         self.serve(queues)
     }
 
@@ -472,10 +511,21 @@ impl VirtioDevice for NetDevice {
         self.serve(queues)
     }
 
+    fn save(&self) -> serde_json::Value {
+        serde_json::json!({ "used_pairs": self.used_pairs })
+    }
+
+    fn restore(&mut self, state: &serde_json::Value, _queues: &mut dyn DeviceQueues) -> Result<(), String> {
+        let pairs = state["used_pairs"].as_u64().and_then(|pairs| usize::try_from(pairs).ok());
+        self.used_pairs = pairs
+            .filter(|pairs| (1..=self.settings.pairs).contains(pairs))
+            .ok_or_else(|| format!("it cannot use so many pairs of queues: {}", state["used_pairs"]))?;
+        Ok(())
+    }
+
     fn reset(&mut self) {
-        self.tx_due = false;
-        self.sent = Untold::default();
-        self.received = Untold::default();
+        self.pairs = std::array::from_fn(QueuePair::new);
+        self.used_pairs = 1;
         self.features = 0;
         self.backend.reset();
     }

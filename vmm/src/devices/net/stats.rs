@@ -10,6 +10,8 @@ use crate::devices::counters::Counters;
 pub struct NetStatistics {
     pub(super) frames_to_guest: AtomicU64,
     pub(super) frames_from_guest: AtomicU64,
+    pub(super) frames_to_guest_second_pair: AtomicU64,
+    pub(super) frames_from_guest_second_pair: AtomicU64,
     pub(super) bytes_to_guest: AtomicU64,
     pub(super) bytes_from_guest: AtomicU64,
     pub(super) frames_dropped: AtomicU64,
@@ -28,6 +30,8 @@ impl Counters for NetStatistics {
         let own = [
             ("frames_to_guest", &self.frames_to_guest),
             ("frames_from_guest", &self.frames_from_guest),
+            ("frames_to_guest_second_pair", &self.frames_to_guest_second_pair),
+            ("frames_from_guest_second_pair", &self.frames_from_guest_second_pair),
             ("bytes_to_guest", &self.bytes_to_guest),
             ("bytes_from_guest", &self.bytes_from_guest),
             ("frames_dropped", &self.frames_dropped),

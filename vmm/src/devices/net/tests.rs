@@ -12,12 +12,24 @@ use super::backend::Checksum;
 use super::*;
 use crate::devices::test_queues::{Descriptor, TestQueues};
 
+/// Queues of the first pair.
+const RX: usize = 0;
+const TX: usize = 1;
+/// Queues of the second.
+const RX_SECOND: usize = 2;
+const TX_SECOND: usize = 3;
+/// The control queue of two pairs.
+const CONTROL: usize = 4;
+
 #[derive(Default)]
 struct Frames {
     from_guest: Vec<(Vec<u8>, Offload)>,
     to_guest: VecDeque<(Vec<u8>, Offload)>,
     accepts: Accepts,
     called_again: usize,
+    /// Pairs by which frames came, and by which the next ones for the guest go.
+    pairs_from_guest: Vec<usize>,
+    next_pair: usize,
     /// What the device asked for last.
     deadline: Option<Instant>,
 }
@@ -41,6 +53,14 @@ impl Backend for Network {
         let mut bytes = vec![0; frame.len()];
         frame.copy_to(&mut bytes);
         self.frames.lock().unwrap().from_guest.push((bytes, *offload));
+    }
+
+    fn from_pair(&mut self, number: usize) {
+        self.frames.lock().unwrap().pairs_from_guest.push(number);
+    }
+
+    fn next_pair(&mut self, _now: Instant) -> usize {
+        self.frames.lock().unwrap().next_pair
     }
 
     fn has_frames(&self) -> bool {
@@ -79,7 +99,8 @@ impl Backend for Network {
 fn device_without(without: u64) -> (NetDevice, Arc<Mutex<Frames>>, TestQueues) {
     let frames = Arc::new(Mutex::new(Frames::default()));
     let network = Network { frames: frames.clone(), event: EventFd::new().unwrap() };
-    let mut device = NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000 }, Box::new(network), None);
+    let mut device =
+        NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000, pairs: PAIRS_MAX }, Box::new(network), None);
     device.acknowledge_features(device.offered_features() & !without);
     (device, frames, TestQueues::new(&QUEUE_SIZES))
 }
@@ -238,7 +259,7 @@ fn the_configuration_space_has_address_and_mtu() {
     let (device, _, _) = device();
     let mut config = [0xff; 16];
     device.read_config(0, &mut config);
-    assert_eq!(config, [2, 0, 0, 0, 0, 7, 0, 0, 1, 0, 0x28, 0x23, 0, 0, 0, 0]);
+    assert_eq!(config, [2, 0, 0, 0, 0, 7, 0, 0, 2, 0, 0x28, 0x23, 0, 0, 0, 0]);
     let mut beyond = [0xff; 4];
     device.read_config(u64::MAX, &mut beyond);
     assert_eq!(beyond, [0; 4]);
@@ -263,8 +284,12 @@ fn queues_that_are_not_set_up_are_left_alone() {
 
 /// A frame of the guest of so many bytes.
 fn send(queues: &mut TestQueues, length: usize) {
+    send_by(TX, queues, length);
+}
+
+fn send_by(tx: usize, queues: &mut TestQueues, length: usize) {
     let contents = [header::encode(&Offload::default(), 0, 0).to_vec(), frame(length)].concat();
-    queues.add_with(TX, &[Descriptor::readable(contents.len() as u32)], &contents);
+    queues.add_with(tx, &[Descriptor::readable(contents.len() as u32)], &contents);
 }
 
 #[test]
@@ -318,15 +343,15 @@ fn interrupts_for_small_received_frames_keep_a_distance_and_those_for_large_ones
     assert_eq!(queues.signals(RX), 1, "the first at once");
     // A moment ago, however long this test takes.
     let last = Instant::now() + Duration::from_hours(1);
-    device.told = Some(last);
+    device.pairs[0].told = Some(last);
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.used(RX).len(), queues.signals(RX)), (2, 1), "it is there, and told later");
     assert_eq!(frames.lock().unwrap().deadline, Some(last + RECEIVED_WAIT));
-    device.received.due = Some(Instant::now());
+    device.pairs[0].received.due = Some(Instant::now());
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (2, None), "its time has come");
-    device.told = Some(last);
+    device.pairs[0].told = Some(last);
     give(&frames, frame(SMALL_BYTES + 1));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (3, None));
@@ -344,4 +369,114 @@ fn a_long_frame_after_short_ones_is_given_whole() {
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.used(RX).len(), 3 + 20, "three of one buffer each, and 30,012 bytes in 20");
     assert_eq!(counter(&device, "bytes_to_guest"), 30_180);
+}
+
+/// Gives the device a command by the control queue at `index`. The answer.
+fn command(device: &mut NetDevice, queues: &mut TestQueues, index: usize, bytes: &[u8]) -> u8 {
+    let head = queues.add_with(
+        index,
+        &[Descriptor::readable(2), Descriptor::readable(bytes.len() as u32 - 2), Descriptor::writable(1)],
+        bytes,
+    );
+    device.queue_kicked(index, queues).unwrap();
+    assert_eq!(queues.used(index).last(), Some(&(head, 1)));
+    queues.read(head, bytes.len() + 1)[bytes.len()]
+}
+
+#[test]
+fn the_second_pair_is_used_once_the_driver_says_so() {
+    let (mut device, frames, mut queues) = device();
+    send_by(TX_SECOND, &mut queues, 100);
+    device.queue_kicked(TX_SECOND, &mut queues).unwrap();
+    assert_eq!(queues.used(TX_SECOND), []);
+    assert_eq!(command(&mut device, &mut queues, CONTROL, &[4, 0, 2, 0]), 0);
+    assert_eq!(queues.signals(CONTROL), 1);
+    assert_eq!(queues.used(TX_SECOND).len(), 1, "what waited there is sent");
+    send(&mut queues, 100);
+    device.queue_kicked(TX, &mut queues).unwrap();
+    assert_eq!(frames.lock().unwrap().pairs_from_guest, [1, 0]);
+    // Chains of two queues share the memory of these tests: this one has its own.
+    queues.add(RX, &[Descriptor::writable(1000)]);
+    queues.add(RX_SECOND, &[Descriptor { address: Some(0x200_0000), ..Descriptor::writable(1000) }]);
+    frames.lock().unwrap().next_pair = 1;
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.used(RX).len(), queues.used(RX_SECOND).len()), (0, 1));
+    assert_eq!((queues.signals(RX), queues.signals(RX_SECOND)), (0, 1));
+    frames.lock().unwrap().next_pair = 0;
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.used(RX).len(), queues.used(RX_SECOND).len()), (1, 1));
+    assert_eq!(command(&mut device, &mut queues, CONTROL, &[4, 0, 1, 0]), 0);
+    frames.lock().unwrap().next_pair = 1;
+    queues.add(RX, &[Descriptor::writable(1000)]);
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.used(RX).len(), queues.used(RX_SECOND).len()), (2, 1), "one pair again");
+}
+
+#[test]
+fn a_pair_without_buffers_waits_for_its_own_kick() {
+    let (mut device, frames, mut queues) = device();
+    command(&mut device, &mut queues, CONTROL, &[4, 0, 2, 0]);
+    frames.lock().unwrap().next_pair = 1;
+    queues.add(RX, &[Descriptor::writable(1000)]);
+    give(&frames, frame(60));
+    device.host_event(&mut queues).unwrap();
+    assert_eq!((queues.used(RX).len(), frames.lock().unwrap().called_again), (0, 0));
+    queues.add(RX_SECOND, &[Descriptor::writable(1000)]);
+    device.queue_kicked(RX_SECOND, &mut queues).unwrap();
+    assert_eq!((queues.used(RX).len(), queues.used(RX_SECOND).len()), (0, 1));
+}
+
+#[test]
+fn commands_that_are_not_possible_change_nothing() {
+    let (mut device, _, mut queues) = device();
+    command(&mut device, &mut queues, CONTROL, &[4, 0, 2, 0]);
+    for bytes in [&[4, 0, 0, 0], &[4, 0, 3, 0], &[4, 0, 0xff, 0xff], &[4, 1, 1, 0], &[0, 0, 1, 0], &[4, 0, 1][..]] {
+        assert_eq!(command(&mut device, &mut queues, CONTROL, bytes), 1, "{bytes:?}");
+        assert_eq!(device.used_pairs, 2);
+    }
+    for descriptors in [
+        vec![Descriptor::readable(4)],
+        vec![Descriptor::writable(1), Descriptor::readable(4)],
+        vec![Descriptor::readable(4), Descriptor { address: Some(u64::MAX - 10), ..Descriptor::writable(100) }],
+    ] {
+        let (mut device, _, mut queues) = self::device();
+        queues.add(CONTROL, &descriptors);
+        let error = device.queue_kicked(CONTROL, &mut queues).unwrap_err();
+        assert!(matches!(error, DeviceError::Guest { queue: CONTROL, .. }), "{descriptors:?}: {error}");
+    }
+}
+
+#[test]
+fn a_driver_of_one_pair_has_its_control_queue_behind_it() {
+    let (mut device, _, mut queues) = device_without(1 << VIRTIO_NET_F_MQ);
+    assert_eq!(command(&mut device, &mut queues, 2, &[4, 0, 2, 0]), 1, "it has not taken the feature");
+    assert_eq!(device.used_pairs, 1);
+}
+
+#[test]
+fn a_device_of_one_pair_has_two_queues_and_offers_no_more() {
+    let network = Network { frames: Arc::default(), event: EventFd::new().unwrap() };
+    let device = NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000, pairs: 1 }, Box::new(network), None);
+    assert_eq!(device.queue_sizes(), [256, 256]);
+    assert_eq!(device.offered_features() & (1 << VIRTIO_NET_F_MQ | 1 << VIRTIO_NET_F_CTRL_VQ), 0);
+}
+
+#[test]
+fn pairs_in_use_are_kept_over_a_restore_and_forgotten_by_a_reset() {
+    let (mut device, _, mut queues) = device();
+    command(&mut device, &mut queues, CONTROL, &[4, 0, 2, 0]);
+    let saved = device.save();
+    let (mut again, _, _) = self::device();
+    again.restore(&saved, &mut queues).unwrap();
+    assert_eq!(again.used_pairs, 2);
+    for state in
+        [serde_json::json!({ "used_pairs": 3 }), serde_json::json!({ "used_pairs": 0 }), serde_json::json!(null)]
+    {
+        assert!(again.restore(&state, &mut queues).is_err(), "{state}");
+    }
+    again.reset();
+    assert_eq!(again.used_pairs, 1);
 }

@@ -434,6 +434,20 @@ impl Splice {
         !self.resets.is_empty() || !self.ring.is_empty()
     }
 
+    /// The flow whose packet [`transmit`](Self::transmit) writes next, unless it turns out to have none.
+    pub fn next_flow(&mut self) -> Option<Pair> {
+        if let Some(reset) = self.resets.front() {
+            return Some(reset.pair);
+        }
+        while let Some(&id) = self.ring.front() {
+            if let Some(flow) = self.table.awake(id) {
+                return Some(flow.pair);
+            }
+            self.ring.pop_front();
+        }
+        None
+    }
+
     /// Writes the next packet to `room`, from its IP header on; nothing if there is none or `room` has less than 68 bytes.
     /// Each flow has one packet in its turn, as large as the room, its window and what the host sent allow.
     pub fn transmit(&mut self, now: Instant, room: &[Slice<'_>]) -> Option<Packet> {

@@ -1,0 +1,87 @@
+//! By which of the driver's pairs of queues a flow is served: the one the guest sends on, so that each of its processors works on its own flows.
+
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+
+use siphasher::sip::SipHasher13;
+
+/// Flows that fall on one place share its pair, and change it together: that costs no more than a little order.
+const PLACES: usize = 256;
+
+/// The pair of each flow.
+#[derive(Debug)]
+pub(super) struct Steering {
+    /// The pair of the frames that come from the guest now.
+    current: u8,
+    /// Several were ever used. Until then nothing is looked up.
+    several: bool,
+    places: Box<[u8; PLACES]>,
+}
+
+impl Default for Steering {
+    fn default() -> Self {
+        Self { current: 0, several: false, places: Box::new([0; PLACES]) }
+    }
+}
+
+impl Steering {
+    /// What the guest sends comes by the pair of this number now.
+    pub(super) fn set_current(&mut self, pair: usize) {
+        self.current = pair as u8;
+        self.several |= pair > 0;
+    }
+
+    /// The pair of the frames that come from the guest now.
+    pub(super) fn current(&self) -> usize {
+        self.current.into()
+    }
+
+    /// The guest has sent from one of the two ends to the other.
+    pub(super) fn sent(&mut self, guest: SocketAddr, remote: SocketAddr) {
+        if self.several {
+            self.places[place(guest, remote)] = self.current;
+        }
+    }
+
+    /// The pair for what `remote` sends to `guest`.
+    pub(super) fn pair(&self, guest: SocketAddr, remote: SocketAddr) -> usize {
+        if self.several { self.places[place(guest, remote)].into() } else { 0 }
+    }
+}
+
+/// A guest that makes its flows collide makes itself slower and nobody else: the hash needs no key.
+fn place(guest: SocketAddr, remote: SocketAddr) -> usize {
+    let mut hasher = SipHasher13::new();
+    (guest.ip(), guest.port(), remote.ip(), remote.port()).hash(&mut hasher);
+    hasher.finish() as usize % PLACES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(port: u16) -> (SocketAddr, SocketAddr) {
+        (SocketAddr::from(([198, 19, 64, 2], port)), SocketAddr::from(([9, 9, 9, 9], 443)))
+    }
+
+    #[test]
+    fn a_flow_is_answered_where_the_guest_sent_it_last() {
+        let mut steering = Steering::default();
+        let (guest, remote) = ends(40_000);
+        steering.sent(guest, remote);
+        assert_eq!(steering.pair(guest, remote), 0);
+        steering.set_current(1);
+        steering.sent(guest, remote);
+        assert_eq!(steering.pair(guest, remote), 1);
+        steering.set_current(0);
+        assert_eq!(steering.pair(guest, remote), 1, "another pair was used, but not for this flow");
+        steering.sent(guest, remote);
+        assert_eq!(steering.pair(guest, remote), 0);
+    }
+
+    #[test]
+    fn flows_spread_over_the_places() {
+        let places: std::collections::HashSet<_> = (0..1000).map(|port| place(ends(port).0, ends(port).1)).collect();
+        assert!(places.len() > PLACES / 2, "{} places for 1,000 flows", places.len());
+    }
+}
