@@ -190,9 +190,9 @@ test-fuzz:
 # it takes some five minutes. Each number of processors is a start of the machine.
 .PHONY: test-kvm
 test-kvm: build image packages-desktop ui
-	@$(TEST_ENVIRONMENT) $(CARGO) build --locked $(TEST_PACKAGES) --bin hostile-guest --bin peer
+	@$(TEST_ENVIRONMENT) $(CARGO) build --locked $(TEST_PACKAGES) --bin hostile-guest --bin rorqual-test-peer
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested
-	@tests/nested/make-peer $(TEST_BIN)/peer $(CARGO_TARGET_DIR)/nested/peer.tar
+	@tests/nested/make-peer $(TEST_BIN)/rorqual-test-peer $(CARGO_TARGET_DIR)/nested/peer.tar
 	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(TEST_BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio --file $(CARGO_TARGET_DIR)/nested/peer.tar \
 	  $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 

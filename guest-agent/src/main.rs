@@ -33,6 +33,7 @@ mod engine;
 mod iptables;
 mod log;
 mod log_ring;
+mod netlink;
 mod ports;
 mod processes;
 mod readiness;

@@ -3,14 +3,14 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
+use nix::sys::socket::SockProtocol;
 use tracing::{info, warn};
 
 use super::command_line::NetworkSettings;
+use crate::netlink::{Netlink, add_attribute};
 
 /// What the resolver's settings are, laid over `/etc/resolv.conf`.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -19,12 +19,8 @@ const CARDS: &str = "/sys/class/net";
 const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
-/// A request that is to be acknowledged.
-const ACKNOWLEDGE: u16 = 1 | 4;
 /// Made if it is not there.
 const CREATE: u16 = 0x400;
-const ERROR: u16 = 2;
-const HEADER_BYTES: usize = 16;
 
 const INTERFACE_UP: u32 = 1;
 const ADDRESS: u16 = 1;
@@ -74,13 +70,13 @@ fn bring_up(card: &Path, settings: &NetworkSettings) -> Result<()> {
             tracing::debug!("{setting} of {name} stays as it is: {error}");
         }
     }
-    let mut netlink = Netlink::open().context("cannot open a netlink socket")?;
+    let mut netlink = Netlink::open(SockProtocol::NetlinkRoute).context("cannot open a netlink socket")?;
     netlink.request(NEW_LINK, 0, &link_up(index)).with_context(|| format!("cannot bring {name} up"))?;
     if let Some(v4) = settings.v4 {
-        netlink.set_address(index, v4.own.0.into(), v4.own.1, v4.gateway.into())?;
+        set_address(&mut netlink, index, v4.own.0.into(), v4.own.1, v4.gateway.into())?;
     }
     if let Some(v6) = settings.v6
-        && let Err(error) = netlink.set_address(index, v6.own.0.into(), v6.own.1, v6.gateway.into())
+        && let Err(error) = set_address(&mut netlink, index, v6.own.0.into(), v6.own.1, v6.gateway.into())
     {
         warn!("this machine has no IPv6: {error:#}");
     }
@@ -101,59 +97,19 @@ fn resolv_conf(settings: &NetworkSettings) -> String {
     text
 }
 
-/// A route netlink socket.
-struct Netlink {
-    socket: OwnedFd,
-    sequence: u32,
+fn set_address(netlink: &mut Netlink, index: u32, address: IpAddr, prefix: u8, gateway: IpAddr) -> Result<()> {
+    make(netlink, NEW_ADDRESS, &new_address(index, address, prefix))
+        .with_context(|| format!("cannot set the address {address}/{prefix}"))?;
+    make(netlink, NEW_ROUTE, &default_route(index, gateway))
+        .with_context(|| format!("cannot set the route by {gateway}"))
 }
 
-impl Netlink {
-    fn open() -> io::Result<Self> {
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-        Ok(Self { socket, sequence: 0 })
+/// Has the kernel make what may be there already.
+fn make(netlink: &mut Netlink, kind: u16, body: &[u8]) -> io::Result<()> {
+    match netlink.request(kind, CREATE, body) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other,
     }
-
-    fn set_address(&mut self, index: u32, address: IpAddr, prefix: u8, gateway: IpAddr) -> Result<()> {
-        self.request(NEW_ADDRESS, CREATE, &new_address(index, address, prefix))
-            .with_context(|| format!("cannot set the address {address}/{prefix}"))?;
-        self.request(NEW_ROUTE, CREATE, &default_route(index, gateway))
-            .with_context(|| format!("cannot set the route by {gateway}"))
-    }
-
-    /// Sends a request and waits for the kernel's word on it.
-    fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
-        self.sequence += 1;
-        let mut message = Vec::with_capacity(HEADER_BYTES + body.len());
-        message.extend(((HEADER_BYTES + body.len()) as u32).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((ACKNOWLEDGE | flags).to_ne_bytes());
-        message.extend(self.sequence.to_ne_bytes());
-        message.extend(0_u32.to_ne_bytes());
-        message.extend(body);
-        sendto(self.socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-        let mut answer = [0; 4096];
-        loop {
-            let length = match recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty()) {
-                Err(nix::errno::Errno::EINTR) => continue,
-                other => other?,
-            };
-            if let Some(verdict) = verdict(&answer[..length], self.sequence) {
-                return match verdict {
-                    // There already.
-                    0 | libc::EEXIST => Ok(()),
-                    error => Err(io::Error::from_raw_os_error(error)),
-                };
-            }
-        }
-    }
-}
-
-/// The error number in an acknowledgment of the request `sequence`; None when it is none.
-fn verdict(answer: &[u8], sequence: u32) -> Option<i32> {
-    let word = |at: usize| Some(u32::from_ne_bytes(answer.get(at..at + 4)?.try_into().ok()?));
-    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    (kind == ERROR && word(8)? == sequence).then_some(())?;
-    Some(word(HEADER_BYTES)?.cast_signed().wrapping_neg())
 }
 
 fn link_up(index: u32) -> Vec<u8> {
@@ -169,24 +125,17 @@ fn new_address(index: u32, address: IpAddr, prefix: u8) -> Vec<u8> {
     // struct ifaddrmsg: family, prefix, flags, scope, index.
     let mut body = vec![family(address), prefix, if address.is_ipv6() { NO_DUPLICATE_SEARCH } else { 0 }, 0];
     body.extend(index.to_ne_bytes());
-    attribute(&mut body, LOCAL_ADDRESS, &octets(address));
-    attribute(&mut body, ADDRESS, &octets(address));
+    add_attribute(&mut body, LOCAL_ADDRESS, &octets(address));
+    add_attribute(&mut body, ADDRESS, &octets(address));
     body
 }
 
 fn default_route(index: u32, gateway: IpAddr) -> Vec<u8> {
     // struct rtmsg: family, bits of destination and source, type of service, table, protocol, scope, type, flags.
     let mut body = vec![family(gateway), 0, 0, 0, MAIN_TABLE, BY_BOOT, 0, UNICAST, 0, 0, 0, 0];
-    attribute(&mut body, GATEWAY, &octets(gateway));
-    attribute(&mut body, OUT_INTERFACE, &index.to_ne_bytes());
+    add_attribute(&mut body, GATEWAY, &octets(gateway));
+    add_attribute(&mut body, OUT_INTERFACE, &index.to_ne_bytes());
     body
-}
-
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    body.extend(((value.len() + 4) as u16).to_ne_bytes());
-    body.extend(kind.to_ne_bytes());
-    body.extend(value);
-    // Values are of 4 or 16 bytes: the next attribute begins where it must.
 }
 
 fn family(address: IpAddr) -> u8 {
@@ -224,22 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_word_is_read_and_other_messages_passed_over() {
-        let mut answer = vec![0; 36];
-        answer[4..6].copy_from_slice(&ERROR.to_ne_bytes());
-        answer[8..12].copy_from_slice(&7_u32.to_ne_bytes());
-        answer[16..20].copy_from_slice(&(-libc::EPERM).to_ne_bytes());
-        assert_eq!(verdict(&answer, 7), Some(libc::EPERM));
-        assert_eq!(verdict(&answer, 8), None);
-        for length in 0..20 {
-            assert_eq!(verdict(&answer[..length], 7), None);
-        }
-    }
-
-    #[test]
     fn the_loopback_device_takes_the_messages_the_kernel_gets() {
         // Without privileges the kernel understands, and refuses; as root in this namespace nothing is changed that is not so already.
-        let mut netlink = Netlink::open().unwrap();
+        let mut netlink = Netlink::open(SockProtocol::NetlinkRoute).unwrap();
         let answer = netlink.request(NEW_LINK, 0, &link_up(u32::MAX >> 1));
         let number = answer.unwrap_err().raw_os_error().unwrap();
         assert!([libc::EPERM, libc::ENODEV].contains(&number), "{number}");

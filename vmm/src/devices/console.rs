@@ -15,7 +15,7 @@ use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestMemoryMmap};
 
 use super::counters::Counters;
-use super::queue::{Direction, Malformed, broken, interrupt_wanted, pieces, pop};
+use super::queue::{Direction, Malformed, broken, interrupt, pieces, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Queue of the guest's input.
@@ -146,9 +146,7 @@ impl ConsoleDevice {
         if used {
             // A log is looked at while the guest runs; an error is that of the next write as well.
             let _ = self.output.flush();
-            if interrupt_wanted(TX, queue, &memory)? {
-                queues.signal(TX);
-            }
+            interrupt(TX, queues, &memory)?;
         }
         Ok(())
     }
@@ -194,9 +192,7 @@ impl ConsoleDevice {
                 }
                 queue.add_used(&memory, head, bytes as u32).map_err(|error| broken(RX, &error))?;
                 self.statistics.input.fetch_add(bytes as u64, Ordering::Relaxed);
-                if interrupt_wanted(RX, queue, &memory)? {
-                    queues.signal(RX);
-                }
+                interrupt(RX, queues, &memory)?;
                 self.arm()?;
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {

@@ -6,7 +6,7 @@ use virtio_bindings::bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 
-use super::DeviceError;
+use super::{DeviceError, DeviceQueues};
 
 /// Most descriptors a chain may have, those of no bytes included: the largest of our queues (virtio 1.3 §2.7.5.3.1). A table
 /// elsewhere could have 65535, which is an attack on our time.
@@ -63,9 +63,22 @@ pub(crate) fn pop<'m>(
     Ok(next)
 }
 
+/// Interrupts the guest for used buffers on the queue at `index`, if it wants to hear of them; whether it does.
+pub(crate) fn interrupt(
+    index: usize,
+    queues: &mut dyn DeviceQueues,
+    memory: &GuestMemoryMmap,
+) -> Result<bool, DeviceError> {
+    let wanted = interrupt_wanted(index, queues.queue(index), memory)?;
+    if wanted {
+        queues.signal(index);
+    }
+    Ok(wanted)
+}
+
 /// Whether the guest wants to hear of used buffers. `Queue` knows the event index; without it the driver has a flag
 /// (virtio 1.3 §2.7.7).
-pub(crate) fn interrupt_wanted(index: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
+fn interrupt_wanted(index: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
     let needed = queue.needs_notification(memory).map_err(|error| broken(index, &error))?;
     if !needed || queue.event_idx_enabled() {
         return Ok(needed);

@@ -11,7 +11,7 @@ use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::QueueT;
 
 use super::counters::Counters;
-use super::queue::{Direction, Malformed, Slice, broken, interrupt_wanted, pieces, pop};
+use super::queue::{Direction, Malformed, Slice, broken, interrupt, pieces, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 const QUEUE_SIZES: [u16; 1] = [64];
@@ -89,8 +89,8 @@ impl RngDevice {
             given += written;
             used = true;
         }
-        if used && interrupt_wanted(0, queue, &memory)? {
-            queues.signal(0);
+        if used {
+            interrupt(0, queues, &memory)?;
         }
         Ok(())
     }

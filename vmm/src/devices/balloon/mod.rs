@@ -22,7 +22,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use self::release::Release;
 use super::counters::Counters;
-use super::queue::{Chain, Direction, Malformed, Slice, broken, interrupt_wanted, pieces, pop};
+use super::queue::{Chain, Direction, Malformed, Slice, broken, interrupt, pieces, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Bytes of one page of the balloon, whatever the pages of guest and host (§5.5.6).
@@ -136,8 +136,8 @@ impl BalloonDevice {
             queue.add_used(&memory, head, 0).map_err(|error| broken(index, &error))?;
             used = true;
         }
-        if used && interrupt_wanted(index, queue, &memory)? {
-            queues.signal(index);
+        if used {
+            interrupt(index, queues, &memory)?;
         }
         Ok(())
     }

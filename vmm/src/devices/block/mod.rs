@@ -28,7 +28,7 @@ pub use self::disk::{BlockCounters, Disk, DiskError, SECTOR_BYTES};
 use self::request::{Outcome, Request, Work};
 use self::ring::{InFlight, Ring};
 use self::transfer::Direction;
-use super::queue::{broken, interrupt_wanted, pop};
+use super::queue::{broken, interrupt, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Size of each request queue. User Mode Linux takes no more than 256.
@@ -186,10 +186,8 @@ impl BlockDevice {
             }
         }
         for (index, memory) in used.into_iter().enumerate() {
-            if let Some(memory) = memory
-                && interrupt_wanted(index, queues.queue(index), &memory)?
-            {
-                queues.signal(index);
+            if let Some(memory) = memory {
+                interrupt(index, queues, &memory)?;
             }
         }
         Ok(())

@@ -35,7 +35,7 @@ use self::header::HEADER_BYTES;
 pub use self::stats::NetStatistics;
 use self::stats::add;
 use super::counters::Counters;
-use super::queue::{Direction, Malformed, broken, interrupt_wanted, pieces, pop, request};
+use super::queue::{Direction, Malformed, broken, interrupt, pieces, pop, request};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 use crate::net::tcp::Span;
 
@@ -379,8 +379,8 @@ impl NetDevice {
             queues.queue(index).add_used(&memory, head, 1).map_err(|error| broken(index, &error))?;
             answered = true;
         }
-        if answered && interrupt_wanted(index, queues.queue(index), &memory)? {
-            queues.signal(index);
+        if answered {
+            interrupt(index, queues, &memory)?;
         }
         Ok(())
     }
@@ -395,9 +395,7 @@ impl QueuePair {
     /// Interrupts the guest for the frames that were taken, if it still wants to hear of them.
     fn signal_sent(&mut self, queues: &mut dyn DeviceQueues, memory: &GuestMemoryMmap) -> Result<(), DeviceError> {
         self.sent = Untold::default();
-        if interrupt_wanted(self.tx, queues.queue(self.tx), memory)? {
-            queues.signal(self.tx);
-        }
+        interrupt(self.tx, queues, memory)?;
         Ok(())
     }
 
@@ -409,8 +407,7 @@ impl QueuePair {
         now: Instant,
     ) -> Result<(), DeviceError> {
         self.received = Untold::default();
-        if interrupt_wanted(self.rx, queues.queue(self.rx), memory)? {
-            queues.signal(self.rx);
+        if interrupt(self.rx, queues, memory)? {
             self.told = Some(now);
         }
         Ok(())

@@ -41,7 +41,7 @@ use self::chain::Buffers;
 use self::muxer::Muxer;
 pub use self::stats::VsockStatistics;
 use self::stats::count;
-use super::queue::{Direction, Malformed, broken, interrupt_wanted, pieces, pop};
+use super::queue::{Direction, Malformed, broken, interrupt, pieces, pop};
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Queue of packets for the guest.
@@ -165,8 +165,8 @@ impl VsockDevice {
             queue.add_used(memory, head, 0).map_err(|error| broken(TX, &error))?;
             done += 1;
         }
-        if done > 0 && interrupt_wanted(TX, queue, memory)? {
-            queues.signal(TX);
+        if done > 0 {
+            interrupt(TX, queues, memory)?;
         }
         Ok(self.tx_due && self.muxer.takes_packets())
     }
@@ -207,13 +207,11 @@ impl VsockDevice {
             unsignalled += used;
             if unsignalled >= SIGNAL_AFTER {
                 unsignalled = 0;
-                if interrupt_wanted(RX, queue, memory)? {
-                    queues.signal(RX);
-                }
+                interrupt(RX, queues, memory)?;
             }
         }
-        if unsignalled > 0 && interrupt_wanted(RX, queues.queue(RX), memory)? {
-            queues.signal(RX);
+        if unsignalled > 0 {
+            interrupt(RX, queues, memory)?;
         }
         if starved {
             count(&self.muxer.statistics().rx_starved);
