@@ -46,7 +46,7 @@ impl Backend for Echo {
         }
     }
 
-    fn from_pair(&mut self, number: usize) {
+    fn set_pair(&mut self, number: usize) {
         assert!(number < PAIRS_MAX);
         self.pair = number;
     }

@@ -139,9 +139,10 @@ fn walk<'m>(
         }
         // The iterator stops without a word at a loop or at an index outside of the table.
         ended = !descriptor.has_next();
-        let (direction, access) = match descriptor.is_write_only() {
-            true => (Direction::ToGuest, Permissions::Write),
-            false => (Direction::FromGuest, Permissions::Read),
+        let (direction, access) = if descriptor.is_write_only() {
+            (Direction::ToGuest, Permissions::Write)
+        } else {
+            (Direction::FromGuest, Permissions::Read)
         };
         take(direction, None)?;
         let length = descriptor.len() as usize;

@@ -770,7 +770,7 @@ impl Backend for Gateway {
         !self.replies.is_empty() || self.splice.has_output() || self.has_datagrams()
     }
 
-    fn from_pair(&mut self, number: usize) {
+    fn set_pair(&mut self, number: usize) {
         self.steering.set_current(number);
     }
 

@@ -408,12 +408,12 @@ fn a_flow_is_answered_by_the_pair_of_queues_it_was_sent_by() {
     let (server, port) = server();
     let udp_server = format!("198.19.64.254:{port}");
     let mut bench = Bench::new();
-    bench.gateway.from_pair(1);
+    bench.gateway.set_pair(1);
     let mut tcp = Tcp::open(&mut bench, GUEST, &tcp_server);
     let (mut socket, _) = listener.accept().unwrap();
     bench.send(&udp("198.19.64.2:6000", &udp_server, b"by the second"));
     let (_, second) = server.recv_from(&mut [0; 64]).unwrap();
-    bench.gateway.from_pair(0);
+    bench.gateway.set_pair(0);
     bench.send(&udp("198.19.64.2:6001", &udp_server, b"by the first"));
     let (_, first) = server.recv_from(&mut [0; 64]).unwrap();
     // The next frame's pair, and the frame.

@@ -77,7 +77,7 @@ pub trait Backend: Send {
     /// Takes a frame of the guest.
     fn receive(&mut self, frame: Span<'_, '_>, offload: &Offload, now: Instant);
     /// The frames that follow come by the driver's pair of queues of this number. Never called while it uses only the first.
-    fn from_pair(&mut self, _number: usize) {}
+    fn set_pair(&mut self, _number: usize) {}
     /// The pair by which the next frame is to go: the one by which its flow was last sent (virtio 1.3 §5.1.6.5, "Automatic
     /// receive steering in multiqueue mode").
     /// Only asked when [`has_frames`](Self::has_frames), and when the driver uses several.

@@ -190,7 +190,7 @@ impl NetDevice {
         let (mut done, mut large) = (0, false);
         let mut parts = Vec::new();
         if self.used_pairs > 1 {
-            self.backend.from_pair(number);
+            self.backend.set_pair(number);
         }
         queue.disable_notification(memory).map_err(|error| broken(tx, &error))?;
         while done < BUDGET {

@@ -55,7 +55,7 @@ impl Backend for Network {
         self.frames.lock().unwrap().from_guest.push((bytes, *offload));
     }
 
-    fn from_pair(&mut self, number: usize) {
+    fn set_pair(&mut self, number: usize) {
         self.frames.lock().unwrap().pairs_from_guest.push(number);
     }
 
