@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 
 import { World } from "../../lib/backend/fixtures/world";
-import { rows } from "./groups";
+import { ordered, rows } from "./groups";
 
 const { containers } = new World("").objects;
-const names = (filter: string, runningOnly = false, folded = new Set<string>()) => rows(containers, filter, runningOnly, folded).map((row) => (row.kind === "project" ? `${row.project}/` : row.container.name));
+const names = (filter: string, runningOnly = false, folded = new Set<string>()) => rows(ordered(containers), filter, runningOnly, folded).map((row) => (row.kind === "project" ? `${row.project}/` : row.container.name));
 
 describe("rows of containers", () => {
   it("has projects first, by name, their members under them, then the others with what runs before what does not", () => {
