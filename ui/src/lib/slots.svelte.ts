@@ -1,5 +1,5 @@
-// Which element of a long list shows which item. An element that went out of sight shows the next item that comes in sight: scrolling makes
-// and removes none. An item keeps its element for as long as it is in sight or the keyboard is in it, also when its place among the items changes.
+// Which element of a long list shows which item. An element whose item went out of sight shows the next item that comes in sight, so that
+// scrolling makes and removes none. An item keeps its element for as long as it is in sight or has the keyboard in it, also where its place changes.
 
 /** An element of the list and what it shows. */
 export class Slot<T> {
@@ -8,8 +8,9 @@ export class Slot<T> {
   index: number;
   /** Kept for later, out of sight. */
   idle: boolean;
-  /** Nothing in it can be reached, either: what the change of an element's visibility costs is left to the next rest. */
+  /** Nothing in it can be reached. An idle one becomes so at rest only: each change is paid for with the style of all that is in it. */
   hidden: boolean;
+  /** Of its item. */
   key: string;
   element: HTMLElement | undefined;
 
@@ -55,7 +56,7 @@ export class Slots<T> {
 
   /**
    * Shows the items of `range`, and that of `held` (the slot with the keyboard in it) wherever it is. If that item is gone, so is its element:
-   * what was typed next would otherwise meet another item.
+   * the next key would otherwise meet another item.
    */
   fill(items: readonly T[], range: Range, held: Slot<T> | null): void {
     const wanted = new Map<string, number>();
@@ -93,7 +94,7 @@ export class Slots<T> {
     if (made.length || gone) this.all = [...this.all.filter((slot) => slot !== gone), ...made];
   }
 
-  /** The slot whose element has `node` in it. */
+  /** The slot that has `node` in its element. */
   holding(node: Node | null): Slot<T> | null {
     return this.all.find((slot) => slot.element?.contains(node)) ?? null;
   }
@@ -105,7 +106,7 @@ export class Slots<T> {
   settle(held: Slot<T> | null): void {
     for (const slot of this.all) slot.hidden = slot.idle;
     const shown = this.all.filter((slot) => !slot.idle).sort((one, other) => one.index - other.index);
-    // Without one, the middle one: after a step up or down it is among the many that are in order.
+    // Without one, that in the middle: after a short way up or down it is among the many that are in order already.
     const fixed = held ? shown.indexOf(held) : shown.length >> 1;
     const elements = shown.map((slot) => slot.element);
     for (let at = fixed; at + 1 < elements.length; at += 1) {
