@@ -112,8 +112,11 @@ TEST_PACKAGES := --workspace --exclude rorqual-shims --exclude rorqual-uml-ptrac
 TEST_ENVIRONMENT := CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN)
 TEST_BIN := $(CARGO_TARGET_DIR)/debug
 
+# What is built takes all processors. What then runs machines takes little more than one: two of these run at once, and what each says comes at
+# its end.
 .PHONY: test
-test: test-unit test-ui test-fuzz test-kvm test-machine test-browser test-window
+test: test-unit test-ui test-fuzz build-suites build-window build-kvm-tests packages-browser
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-kvm test-machine test-browser test-window
 
 # The image first: the monitor's tests of process life boot its kernel. The end-to-end suites are targets of their own name.
 .PHONY: test-unit
@@ -127,34 +130,47 @@ test-ui: ui
 	@cd ui && $(NODE) npm run --silent check && $(NODE) npm run --silent test
 
 # The pages in a real browser, over `rorqual web` and a real machine.
-.PHONY: test-browser
-test-browser: build ui image test-material
+.PHONY: packages-browser
+packages-browser: packages
 	@scripts/install-packages packages.browser
+
+.PHONY: test-browser
+test-browser: build ui image test-material packages-browser
 	@cd ui && RORQUAL=$(BIN)/rorqual RORQUAL_MATERIAL=$(MATERIAL) RORQUAL_CLIENTS=$(IMAGES)/$$(ls $(IMAGES))/bin $(NODE) npm run --silent test:browser
 
 SUITES := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 .PHONY: test-machine
-test-machine: build image test-material packages-desktop ui
-	@$(TEST_ENVIRONMENT) $(CARGO) test --locked $(TEST_PACKAGES) $(SUITES:%=--test %)
+test-machine: $(SUITES:%=test-machine-%)
+
+.PHONY: build-suites
+build-suites: build image test-material packages-desktop ui
+	@$(TEST_ENVIRONMENT) $(CARGO) test --no-run --locked $(TEST_PACKAGES) $(SUITES:%=--test %)
+
+# One suite, on a machine of its own.
+.PHONY: $(SUITES:%=test-machine-%)
+$(SUITES:%=test-machine-%): test-machine-%: build-suites
+	@$(TEST_ENVIRONMENT) $(CARGO) test --locked $(TEST_PACKAGES) --test $*
 
 # Pictures of every view in every state, in ui/screenshots, and figures of the pages with made-up data.
 .PHONY: screenshots
-screenshots: ui
-	@scripts/install-packages packages.browser
+screenshots: ui packages-browser
 	@cd ui && $(NODE) npm run --silent screenshots
 
 .PHONY: bench-ui
-bench-ui: ui
-	@scripts/install-packages packages.browser
+bench-ui: ui packages-browser
 	@cd ui && $(NODE) npm run --silent bench
 
 # The real window, on a display and a session bus of its own. Without optimisation: in a release's way it takes ten minutes longer on two cores.
 WINDOW := $(CARGO_TARGET_DIR)/window
-.PHONY: test-window
-test-window: build ui image test-material packages-desktop $(TOOLS)/bin/tauri-driver
+.PHONY: build-window
+build-window: build ui image test-material packages-desktop $(TOOLS)/bin/tauri-driver
 	@scripts/install-packages packages.window
 	@$(TEST_ENVIRONMENT) $(CARGO) build --locked $(TEST_PACKAGES) --bin rorqual-desktop --bin rorqual-test-peer
+	@$(TEST_ENVIRONMENT) $(CARGO) test --no-run --locked $(TEST_PACKAGES) --test window
 	@mkdir -p $(WINDOW) && ln -f $(BIN)/rorqual $(BIN)/rorqual-vmm $(TEST_BIN)/rorqual-desktop $(WINDOW)/
+
+.PHONY: test-window
+test-window: build-window
 	@TAURI_DRIVER=$(TOOLS)/bin/tauri-driver RORQUAL_DESKTOP=$(WINDOW)/rorqual-desktop $(TEST_ENVIRONMENT) xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- \
 	  $(CARGO) test --locked $(TEST_PACKAGES) --test window
 
@@ -188,12 +204,15 @@ test-fuzz:
 
 # Rorqual's own monitor on KVM: on this computer's where it works, else in a machine whose processor is emulated with virtualization, where
 # it takes some five minutes. Each number of processors is a start of the machine.
-.PHONY: test-kvm
-test-kvm: build image packages-desktop ui
+.PHONY: build-kvm-tests
+build-kvm-tests: build image packages-desktop ui
 	@$(TEST_ENVIRONMENT) $(CARGO) build --locked $(TEST_PACKAGES) --bin hostile-guest --bin rorqual-test-peer
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested
+
+.PHONY: test-kvm
+test-kvm: build-kvm-tests
 	@tests/nested/make-peer $(TEST_BIN)/rorqual-test-peer $(CARGO_TARGET_DIR)/nested/peer.tar
-	@RORQUAL_NESTED_CPUS=4 tests/nested/run --file $(TEST_BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio --file $(CARGO_TARGET_DIR)/nested/peer.tar \
+	@RORQUAL_NESTED_CPUS=4 tests/nested/run --twice --file $(TEST_BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio --file $(CARGO_TARGET_DIR)/nested/peer.tar \
 	  $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint

@@ -481,6 +481,7 @@ impl Actor {
             }
             engine_state::Phase::Failed => {
                 let message = message("it does not say why; `rorqual logs dockerd` may");
+                tracing::warn!("the Docker Engine of machine {} did not start: {message}", self.machine.name);
                 self.publish(State::Degraded, message.clone());
                 if let Some((progress, _)) = up.start.take() {
                     progress.failed(to_status(&StartError::Engine(message)));
@@ -549,6 +550,7 @@ impl Actor {
             let message = format!(
                 "{what} yet, after {seconds} s; the machine goes on, and `rorqual status` tells when it does (`rorqual logs dockerd` and `rorqual logs kernel` tell what it is doing)"
             );
+            tracing::warn!("machine {}: {message}", self.machine.name);
             self.publish(State::Degraded, message.clone());
             progress.failed(to_status(&StartError::TooSlow(message)));
             self.phase = Phase::Up(up);
