@@ -112,11 +112,11 @@ TEST_PACKAGES := --workspace --exclude rorqual-shims --exclude rorqual-uml-ptrac
 TEST_ENVIRONMENT := CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN)
 TEST_BIN := $(CARGO_TARGET_DIR)/debug
 
-# What is built takes all processors. What then runs machines takes little more than one: two of these run at once, and what each says comes at
-# its end.
+# What is built takes all processors, and so does an emulated one. The other tests with machines take little more than one: two of them run at once,
+# and what each says comes at its end.
 .PHONY: test
-test: test-unit test-ui test-fuzz build-suites build-window build-kvm-tests packages-browser
-	@$(MAKE) --no-print-directory -j2 --output-sync=target test-kvm test-machine test-browser test-window
+test: test-unit test-ui test-fuzz test-kvm build-suites build-window packages-browser
+	@$(MAKE) --no-print-directory -j2 --output-sync=target test-machine test-browser test-window
 
 # The image first: the monitor's tests of process life boot its kernel. The end-to-end suites are targets of their own name.
 .PHONY: test-unit
