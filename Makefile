@@ -212,7 +212,7 @@ build-kvm-tests: build image packages-desktop ui
 .PHONY: test-kvm
 test-kvm: build-kvm-tests
 	@tests/nested/make-peer $(TEST_BIN)/rorqual-test-peer $(CARGO_TARGET_DIR)/nested/peer.tar
-	@RORQUAL_NESTED_CPUS=4 tests/nested/run --twice --file $(TEST_BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio --file $(CARGO_TARGET_DIR)/nested/peer.tar \
+	@RORQUAL_NESTED_CPUS=4 tests/nested/run --tries 3 --file $(TEST_BIN)/hostile-guest --file $(CARGO_TARGET_DIR)/nested/shape-init.cpio --file $(CARGO_TARGET_DIR)/nested/peer.tar \
 	  $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGES)/$$(ls $(IMAGES)) inside 1 2
 
 .PHONY: lint
