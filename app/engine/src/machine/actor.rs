@@ -481,7 +481,7 @@ impl Actor {
             }
             engine_state::Phase::Failed => {
                 let message = message("it does not say why; `rorqual logs dockerd` may");
-                tracing::warn!("the Docker Engine of machine {} did not start: {message}", self.machine.name);
+                tracing::warn!("the Docker Engine of machine {} has failed: {message}", self.machine.name);
                 self.publish(State::Degraded, message.clone());
                 if let Some((progress, _)) = up.start.take() {
                     progress.failed(to_status(&StartError::Engine(message)));
