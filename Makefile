@@ -96,7 +96,7 @@ test-material: packages
 # TypeScript of what the window asks of the engine; `make test-unit` fails when it is out of date.
 .PHONY: types
 types: packages
-	@RORQUAL_WRITE_TYPES=1 $(CARGO) test --quiet --locked -p rorqual-engine --lib contract::table
+	@RORQUAL_WRITE_TYPES=1 $(CARGO) test --quiet --locked -p rorqual-backend --lib contract::table
 
 # --- using ---
 .PHONY: run
