@@ -52,7 +52,8 @@ function apply(style: Style, parameters: string): void {
       // 256 colours and true colours: the nearest of the sixteen for 0 to 15, else left plain.
       if (codes[index + 1] === 5) {
         const number = codes[index + 2] ?? -1;
-        if (code === 38 && number >= 0 && number < 16) style.colour = number < 8 ? (COLOURS[number] as string) : `bright-${COLOURS[number - 8] as string}`;
+        if (code === 38 && number >= 0 && number < 16)
+          style.colour = number < 8 ? (COLOURS[number] as string) : `bright-${COLOURS[number - 8] as string}`;
         index += 2;
       } else if (codes[index + 1] === 2) index += 4;
     }
