@@ -18,6 +18,7 @@ interface Style {
 
 /** Text without any escape sequence. */
 export function plain(text: string): string {
+  // eslint-disable-next-line no-control-regex -- the expression looks for control characters
   return text.includes("\x1b") || /[\x00-\x08\x0b-\x1f\x7f]/.test(text) ? text.replace(ESCAPES, "") : text;
 }
 
