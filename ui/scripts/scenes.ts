@@ -189,7 +189,7 @@ export const SCENES: Scene[] = [
     scenario: "space",
     act: async (page) => {
       await press("Start again")(page);
-      await page.getByText("Delete something there").waitFor();
+      await page.getByText("Free some space there").waitFor();
     },
   },
   { name: "state-no-accelerator", scenario: "accelerator" },
