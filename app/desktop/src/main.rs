@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 
 /// Says why there is no window, where somebody who clicked an icon sees it.
 fn cannot_open(error: &dyn Error) -> ExitCode {
-    let title = "Rorqual's window cannot be opened";
+    let title = "Could not open the Rorqual window";
     eprintln!("{title}: {error}");
     // Without a desktop that shows it, the line above is all there is.
     notify_rust::Notification::new().appname("Rorqual").summary(title).body(&error.to_string()).show().ok();
@@ -109,6 +109,6 @@ fn started_again(app: &AppHandle, arguments: &[String]) {
 fn follow_link(app: &AppHandle, link: &str) {
     match Target::parse(link) {
         Some(target) => window::show_target(app, target),
-        None => eprintln!("not a link of Rorqual: {}", link.escape_debug()),
+        None => eprintln!("not a Rorqual link: {}", link.escape_debug()),
     }
 }
