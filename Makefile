@@ -190,7 +190,7 @@ bench-window: build desktop image test-material $(TOOLS)/bin/tauri-driver
 # name keeps them away from build scripts.
 FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
-FUZZ_TARGETS := balloon block console dhcp dns frames gateway mmio net parsers relay rng tcp vsock
+FUZZ_TARGETS := balloon block console dns frames gateway mmio net parsers relay rng tcp vsock
 FUZZ_SECONDS ?= 15
 
 .PHONY: fuzz
