@@ -18,7 +18,7 @@ use crate::program::Program;
 const GUEST: [u8; 6] = [0x52, 0x72, 0x71, 0, 0, 2];
 const ROUTER: [u8; 6] = [0x52, 0x72, 0x71, 0, 0, 1];
 /// Longest frame.
-const FRAME_BYTES_MAX: usize = 14 + 65_535;
+const MAX_FRAME_BYTES: usize = 14 + 65_535;
 
 /// The network of the targets. Nothing in it leads out: the host is closed.
 pub(crate) fn network() -> Network {
@@ -41,7 +41,7 @@ pub(crate) fn run(program: &[u8]) {
     let all = program.flag();
     gateway.accepts(Accepts { checksum: all, tcp4: all, tcp6: all, udp: all });
     let mut now = Instant::now();
-    let mut room = vec![0; FRAME_BYTES_MAX];
+    let mut room = vec![0; MAX_FRAME_BYTES];
     while !program.ended() {
         let mut frame = frame(&mut program);
         let slices = [Slice::from(frame.as_mut_slice())];

@@ -34,17 +34,17 @@ use crate::devices::net::backend::{Accepts, Backend, Checksum, Offload, Segmenta
 /// From us to the guest.
 pub(super) const MACS: (Mac, Mac) = (GATEWAY_MAC, GUEST_MAC);
 /// Flows of datagrams at once: a descriptor each.
-const FLOWS_MAX: usize = 4096;
+const MAX_FLOWS: usize = 4096;
 /// Answers that wait for receive buffers. Beyond it they are lost: the guest asks again.
-const REPLIES_MAX: usize = 256;
+const MAX_REPLIES: usize = 256;
 /// Rounds of events taken in one call.
 const EVENT_ROUNDS: usize = 8;
 /// Headers of a frame that TCP is told from all else by: Ethernet, and the longest of IPv4.
 const HEADERS_BYTES: usize = ETHERNET_BYTES + 60;
 /// Longest packet of IPv6 that no router on its way may cut: larger ones are cut here (RFC 8200, section 5).
-const MTU_MIN_V6: usize = 1280;
+const MIN_MTU_V6: usize = 1280;
 /// Most datagrams in one frame: what Linux takes (`UDP_MAX_SEGMENTS`).
-const TRAIN_MAX: usize = 64;
+const MAX_TRAIN: usize = 64;
 const UDP_HEADER_BYTES: usize = 8;
 /// Least room worth offering to TCP.
 const TCP_ROOM_BYTES: usize = 128;
@@ -85,7 +85,7 @@ impl Frame {
         let begin = usize::from(place.start) + UDP_HEADER_BYTES;
         let before = self.bytes.len() - begin;
         let fits = train.ends == ends
-            && train.count < TRAIN_MAX
+            && train.count < MAX_TRAIN
             && (1..=train.size).contains(&payload.len())
             && before == train.size * train.count
             && self.bytes.len() + payload.len() <= ETHERNET_BYTES + usize::from(MTU);
@@ -159,7 +159,7 @@ impl Gateway {
             published_next: false,
             identification: 0,
             tcp_next: false,
-            flows: Flows::new(FLOWS_MAX),
+            flows: Flows::new(MAX_FLOWS),
             resolver: Resolver::new(machine, &network, resolv_conf),
             fragments: Fragments::default(),
             replies: VecDeque::new(),
@@ -568,7 +568,7 @@ impl Gateway {
 
     /// Queues a frame for the guest.
     fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Checksum>) {
-        if self.replies.len() >= REPLIES_MAX {
+        if self.replies.len() >= MAX_REPLIES {
             return count(&self.statistics.replies_dropped);
         }
         let mut frame = Frame { pair: self.steering.current(), ..Frame::default() };
@@ -639,13 +639,13 @@ impl Gateway {
         }
         let pair = self.steering.pair(ends.container, ends.seen);
         let mut frame = Frame { pair, ..Frame::of_datagram(between, datagram) };
-        let packet_max = if ends.container.is_ipv4() { usize::from(MTU) } else { MTU_MIN_V6 };
-        if frame.bytes.len() <= ETHERNET_BYTES + packet_max {
+        let max_packet = if ends.container.is_ipv4() { usize::from(MTU) } else { MIN_MTU_V6 };
+        if frame.bytes.len() <= ETHERNET_BYTES + max_packet {
             return self.replies.push_back(frame);
         }
         complete_checksum(&mut frame);
         self.identification = self.identification.wrapping_add(1);
-        let parts = split(&frame.bytes, packet_max, self.identification);
+        let parts = split(&frame.bytes, max_packet, self.identification);
         self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, pair, ..Frame::default() }));
     }
 
@@ -790,7 +790,7 @@ impl Backend for Gateway {
             return self.transmit_tcp(room, now);
         }
         // As many of one sender as are there go in one frame.
-        for _ in 1..TRAIN_MAX {
+        for _ in 1..MAX_TRAIN {
             let coupling = self.accepts.udp && self.replies.len() == 1 && self.has_datagrams();
             if !coupling || self.replies.front().is_none_or(|frame| frame.train.is_none()) {
                 break;
