@@ -6,13 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rorqual_vmm_protocol::Accelerator;
+
 use crate::{
     api::{Check, check::Verdict},
     config::{Config, MachineConfig},
     disk,
     home::{Home, SOCKET_PATH_LIMIT},
-    image::{Accelerator, Image, ImageError},
-    machine::{accelerator, vmm},
+    image::{Image, ImageError},
+    machine::accelerator,
+    monitor,
 };
 
 /// Makes every check.
@@ -36,7 +39,7 @@ fn check(id: &str, verdict: Verdict, finding: impl Into<String>, fix: impl Into<
 
 async fn accelerators(image: Option<&Image>) -> Vec<Check> {
     let kernel = image.and_then(|image| image.kernel(Accelerator::Uml).ok()).map(|(kernel, _)| kernel);
-    let program = match vmm::find_program() {
+    let program = match monitor::find_program() {
         Ok(program) => program,
         Err(error) => {
             let fix = "install Rorqual again, or build it with `make`";

@@ -39,6 +39,7 @@ pub enum Confinement {
 }
 
 impl Confinement {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -1,5 +1,5 @@
-//! What the guest's dockerd gets in its environment: the agent asks at each start of dockerd, and hears what the settings
-//! say then.
+//! The environment of the guest's dockerd. The agent requests it at each start of dockerd and gets the settings of that
+//! moment.
 
 use std::{io, path::Path};
 
@@ -18,22 +18,22 @@ impl Drop for Environment {
 }
 
 impl Environment {
-    /// Answers on `path`. A socket file left over from a daemon that was killed is replaced.
+    /// Answers on `path`. The socket file of a killed daemon is replaced. Must be called in a runtime.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made; must be called in a runtime.
+    /// When the socket cannot be made.
     pub(crate) fn serve(path: &Path, home: Home) -> io::Result<Self> {
         let listener = vsock::listen(path)?;
         Ok(Self(tokio::spawn(async move {
             loop {
                 let answered = match listener.accept().await {
-                    // The guest reads it at once, and all of it fits the socket: nobody can hold this up.
+                    // All of it fits the socket's buffer, so nobody can block this.
                     Ok((mut guest, _)) => guest.write_all(text(&home).as_bytes()).await,
                     Err(error) => Err(error),
                 };
                 if let Err(error) = answered {
-                    tracing::warn!("the guest cannot be told of proxies: {error}");
+                    tracing::warn!("cannot send the proxies to the guest: {error}");
                     return;
                 }
             }
@@ -41,13 +41,13 @@ impl Environment {
     }
 }
 
-/// What counts now. Damaged settings are told of where they are read for the user.
+/// The variables that apply now. Damaged settings are reported where they are read for the user.
 fn text(home: &Home) -> String {
     let config = Config::load(home).unwrap_or_default();
     let variables = Proxies::of_user(&config.proxy).for_guest();
     let text = environment::text(variables.iter().map(|(name, value)| (*name, value.as_str())));
     if text.len() > environment::MAX_TEXT {
-        tracing::warn!("the proxies of the settings or the environment are too long for the guest: it gets none");
+        tracing::warn!("the guest gets no proxies: those of the settings or the environment are too long");
         return String::new();
     }
     text

@@ -1,4 +1,4 @@
-//! Where a published port listens on this computer, and why it cannot.
+//! Where a published port listens on this computer, and why it cannot listen there.
 
 use std::{
     io,
@@ -12,26 +12,30 @@ use nix::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::{Holders, Transport, owner};
+use super::{
+    holders::Holders,
+    owner::{self, Holder},
+    transport::Transport,
+};
 use crate::config::BindPolicy;
 
-/// Connections the kernel keeps until they are accepted; it cuts this to `net.core.somaxconn`.
+/// Connections the kernel queues until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
-/// Up to here a port needs a privilege, unless the computer says otherwise.
+/// Ports below this need a privilege, unless the computer is configured otherwise.
 const PRIVILEGED_BELOW: u16 = 1024;
 
-/// What listens.
+/// A socket that listens.
 pub(crate) enum Socket {
     Tcp(TcpListener),
-    /// A bound socket of UDP, for the gateway.
+    /// A bound UDP socket, for the gateway.
     Udp(OwnedFd),
 }
 
-/// What came of a request to listen.
+/// The outcome of a request to listen.
 pub(crate) enum Outcome<S> {
     /// It listens.
     Listening(S),
-    /// Nothing listens, and the container starts all the same: the note says why that is right.
+    /// Nothing listens and the container starts all the same; the note gives the reason.
     NotNeeded(String),
     /// The container must not start; the reason is for the user.
     Refused(String),
@@ -47,7 +51,7 @@ impl<S> Outcome<S> {
     }
 }
 
-/// The address to listen on when docker was asked for `requested`; empty means every IPv4 address.
+/// The address to listen on for the one docker was asked for; an empty one means every IPv4 address.
 pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, String> {
     let asked = if requested.is_empty() { Ok(Ipv4Addr::UNSPECIFIED.into()) } else { requested.parse::<IpAddr>() };
     let asked = asked.map_err(|_| format!("{requested:?} is not an IP address"))?;
@@ -58,7 +62,7 @@ pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, Str
     })
 }
 
-/// Listens on `address`. `requested` is what docker was asked for.
+/// Listens on `address`. `requested` is the address docker was asked for.
 pub(crate) async fn listen(
     transport: Transport,
     address: SocketAddr,
@@ -71,7 +75,7 @@ pub(crate) async fn listen(
     }
 }
 
-/// The same for TCP, where a lodger of the port makes way.
+/// Listens on `address` by TCP; a lodger gives the port up.
 pub(crate) async fn listen_tcp(address: SocketAddr, requested: &str, holders: &Holders) -> Outcome<TcpListener> {
     let mut opened = open_tcp(address);
     if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
@@ -95,10 +99,10 @@ async fn outcome<S>(
     };
     let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
     match error.raw_os_error().map(Errno::from_raw) {
-        // docker asks for :: beside 0.0.0.0 by itself: nobody misses it where there is no IPv6.
-        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => {
-            Outcome::NotNeeded("IPv6 is switched off on this computer: the port is reachable over IPv4 only".to_owned())
-        }
+        // docker adds :: to 0.0.0.0 of its own accord, so nobody misses it on a computer without IPv6.
+        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => Outcome::NotNeeded(
+            "IPv6 is turned off on this computer, so the port is reachable over IPv4 only".to_owned(),
+        ),
         Some(errno) => Outcome::Refused(reason(errno, transport, address, &error, holders).await),
         None => Outcome::Refused(format!("cannot listen on {address}: {error}")),
     }
@@ -108,7 +112,7 @@ async fn outcome<S>(
 pub(crate) fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv6() {
-        // IPv4 is asked for on its own.
+        // docker asks for IPv4 separately.
         nix::sys::socket::setsockopt(&socket, Ipv6V6Only, &true)?;
     }
     socket.set_reuseaddr(true)?;
@@ -116,7 +120,7 @@ pub(crate) fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A bound socket of UDP. Two of them never share an address: `SO_REUSEADDR` would allow that.
+/// A bound UDP socket, without `SO_REUSEADDR`: that would let two sockets share an address.
 fn open_udp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
@@ -138,18 +142,18 @@ async fn reason(
     match errno {
         Errno::EADDRINUSE => format!("address already in use: {}", in_use(transport, address, holders).await),
         Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => format!(
-            "listening on port {port} needs a privilege on this computer: publish it on another port, such as \
-             -p {}:…{}, or allow it for everybody with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
+            "listening on port {port} needs a privilege on this computer; publish another port, such as -p {}:…{}, or \
+             allow this one for every user with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
             port.checked_add(8000).unwrap_or(8080),
             if transport == Transport::Udp { "/udp" } else { "" }
         ),
         Errno::EADDRNOTAVAIL => {
-            format!("this computer has no address {}; `ip address` lists those it has", address.ip())
+            format!("this computer has no address {}; to list those it has, run: ip address", address.ip())
         }
-        Errno::EAFNOSUPPORT => format!("cannot listen on {address}: IPv6 is switched off on this computer"),
+        Errno::EAFNOSUPPORT => format!("cannot listen on {address}: IPv6 is turned off on this computer"),
         Errno::EMFILE | Errno::ENFILE => format!(
-            "cannot listen on {address}: the daemon has as many files and connections open as it may; raise the limit \
-             (ulimit -n, or LimitNOFILE of its service) and restart it"
+            "cannot listen on {address}: the daemon has reached its limit of open files and connections; raise the \
+             limit (ulimit -n, or LimitNOFILE of its service) and restart the daemon"
         ),
         _ => format!("cannot listen on {address}: {error}"),
     }
@@ -161,17 +165,17 @@ async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) ->
     }
     let holder = tokio::task::spawn_blocking(move || owner::find(transport, address)).await.ok().flatten();
     match holder {
-        None => format!("something has {address}, and it is gone or cannot be seen; try again"),
-        Some(owner::Holder { address: held, listens, process }) => {
+        None => format!("{address} is in use, but its owner could not be identified; try again"),
+        Some(Holder { address: held, listens, process }) => {
             let does = match (listens, transport) {
                 (false, _) => "has a connection from",
                 (true, Transport::Tcp) => "listens on",
-                (true, Transport::Udp) => "has UDP port",
+                (true, Transport::Udp) => "holds UDP port",
             };
             match process {
                 Some(process) => format!("{} (process {}) {does} {held}", process.name, process.id),
                 None => format!(
-                    "a process of another user {does} {held}; `sudo ss -ln{}p 'sport = :{}'` names it",
+                    "a process of another user {does} {held}; to find out which, run: sudo ss -ln{}p 'sport = :{}'",
                     if transport == Transport::Tcp { "t" } else { "u" },
                     held.port()
                 ),
@@ -226,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lodger_makes_way_for_a_container_and_hears_when_it_has_gone() {
+    async fn a_lodger_gives_its_port_up_and_is_notified_when_it_is_free() {
         let holders = Holders::default();
         let listener = open_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -238,7 +242,7 @@ mod tests {
         };
         holders.lodge(address.port(), lodge).unwrap();
         let Outcome::Listening(container) = listen(Transport::Tcp, address, "", &holders).await else {
-            panic!("no way was made")
+            panic!("the lodger kept its port")
         };
         assert!(!holders.has_lodger(address.port()));
         holders.insert(Transport::Tcp, address, "a container".to_owned());
@@ -254,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_privileged_port_says_how_to_allow_it() {
+    async fn a_privileged_port_explains_how_to_allow_it() {
         for (transport, another) in [(Transport::Tcp, "-p 8080:…,"), (Transport::Udp, "-p 8080:…/udp,")] {
             let address = "127.0.0.1:80".parse().unwrap();
             let reason = reason(Errno::EACCES, transport, address, &Errno::EACCES.into(), &Holders::default()).await;
@@ -285,6 +289,6 @@ mod tests {
             panic!("it listens")
         };
         let process = std::process::id();
-        assert!(reason.ends_with(&format!("(process {process}) has UDP port {address}")), "{reason}");
+        assert!(reason.ends_with(&format!("(process {process}) holds UDP port {address}")), "{reason}");
     }
 }

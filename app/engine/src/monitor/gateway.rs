@@ -1,96 +1,71 @@
-//! The gateway of a machine's network, as published ports use it: sockets of ours are handed over to the monitor, which carries what comes there
-//! into the guest from the clients' own addresses (docs/architecture.md, "rorqual-vmm").
+//! The gateway of a machine's network, as published ports use it: the daemon passes sockets to the monitor, which
+//! carries what arrives on them into the guest from the clients' own addresses.
 //!
-//! One task owns the connection to the control socket and does one request after the other. What was published ends with the connection.
+//! One task owns the connection to the control socket and makes one request after the other. What was published ends
+//! with the connection.
 
 use std::{
-    io::{self, IoSlice},
+    io,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd},
-    path::PathBuf,
-    time::Duration,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
 };
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use serde::Deserialize;
-use serde_json::json;
-use thiserror::Error;
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest},
-    net::UnixStream,
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use rorqual_vmm_protocol::{Empty, Request};
+use tokio::sync::{mpsc, oneshot};
 
-/// A request is answered within this.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Longest answer, in bytes.
-const MAX_ANSWER: u64 = 64 << 10;
+use super::control::{Connection, RequestError};
+
 /// Requests that may wait for their turn.
-const WAITING: usize = 64;
-
-/// Why the gateway did not take a socket.
-#[derive(Debug, Error)]
-pub(super) enum GatewayError {
-    /// The monitor cannot, in its own words.
-    #[error("{0}")]
-    Refused(String),
-    /// It cannot be asked.
-    #[error("the machine's monitor does not answer: {0}")]
-    Unreachable(#[from] io::Error),
-}
+const MAX_WAITING: usize = 64;
 
 /// A socket the gateway did not take, and why.
-type NotTaken = (OwnedFd, GatewayError);
+type NotTaken = (OwnedFd, RequestError);
 
 /// A handle to the task.
 #[derive(Clone, Debug)]
-pub(super) struct Gateway(mpsc::Sender<Asked>);
+pub(crate) struct Gateway(mpsc::Sender<Asked>);
 
 #[derive(Debug)]
 struct Asked {
-    request: serde_json::Value,
+    request: Request,
     socket: Option<OwnedFd>,
-    answer: oneshot::Sender<(Result<(), GatewayError>, Option<OwnedFd>)>,
+    answer: oneshot::Sender<(Result<(), RequestError>, Option<OwnedFd>)>,
 }
 
 impl Gateway {
-    /// The gateway of the machine whose monitor has this control socket. It is connected to when it is first needed; the task ends with the last handle.
-    pub(super) fn new(control_socket: PathBuf) -> Self {
-        let (sender, asked) = mpsc::channel(WAITING);
+    /// The gateway of the machine whose monitor listens on `control_socket`. The task connects at the first request
+    /// and ends with the last handle.
+    pub(crate) fn new(control_socket: PathBuf) -> Self {
+        let (sender, asked) = mpsc::channel(MAX_WAITING);
         tokio::spawn(serve(control_socket, asked));
         Self(sender)
     }
 
-    /// Has the datagrams of a bound socket carried to `to`, until [`end`](Self::end) of `id`.
-    pub(super) async fn publish_datagrams(&self, id: u64, socket: OwnedFd, to: SocketAddr) -> Result<(), GatewayError> {
-        let request = json!({"command": "publish-datagrams", "id": id, "to": to});
-        self.hand_over(request, socket).await.map_err(|(_, error)| error)
+    /// Has the datagrams of a bound socket carried to `to` until [`end`](Self::end) of `id`.
+    pub(crate) async fn publish_datagrams(&self, id: u64, socket: OwnedFd, to: SocketAddr) -> Result<(), RequestError> {
+        self.hand_over(Request::PublishDatagrams { id, to }, socket).await.map_err(|(_, error)| error)
     }
 
-    /// Has a connection that was accepted for `id` carried to `to`. The socket comes back when it is not.
-    pub(super) async fn publish_connection(&self, id: u64, socket: OwnedFd, to: SocketAddr) -> Result<(), NotTaken> {
-        self.hand_over(json!({"command": "publish-connection", "id": id, "to": to}), socket).await
+    /// Has a connection accepted for `id` carried to `to`. The error returns the socket.
+    pub(crate) async fn publish_connection(&self, id: u64, socket: OwnedFd, to: SocketAddr) -> Result<(), NotTaken> {
+        self.hand_over(Request::PublishConnection { id, to }, socket).await
     }
 
     /// Ends what was published under `id`: when this returns, its address is free.
-    pub(super) async fn end(&self, id: u64) -> Result<(), GatewayError> {
-        self.ask(json!({"command": "end-publication", "id": id}), None).await.0
+    pub(crate) async fn end(&self, id: u64) -> Result<(), RequestError> {
+        self.ask(Request::EndPublication { id }, None).await.0
     }
 
-    async fn hand_over(&self, request: serde_json::Value, socket: OwnedFd) -> Result<(), NotTaken> {
+    async fn hand_over(&self, request: Request, socket: OwnedFd) -> Result<(), NotTaken> {
         match self.ask(request, Some(socket)).await {
             (Ok(()), _) | (Err(_), None) => Ok(()),
             (Err(error), Some(socket)) => Err((socket, error)),
         }
     }
 
-    async fn ask(
-        &self,
-        request: serde_json::Value,
-        socket: Option<OwnedFd>,
-    ) -> (Result<(), GatewayError>, Option<OwnedFd>) {
-        let gone = || GatewayError::Unreachable(io::ErrorKind::BrokenPipe.into());
+    async fn ask(&self, request: Request, socket: Option<OwnedFd>) -> (Result<(), RequestError>, Option<OwnedFd>) {
+        let gone = || RequestError::Unreachable(io::ErrorKind::BrokenPipe.into());
         let (answer, answered) = oneshot::channel();
         if let Err(unsent) = self.0.send(Asked { request, socket, answer }).await {
             return (Err(gone()), unsent.0.socket);
@@ -102,59 +77,28 @@ impl Gateway {
 async fn serve(control_socket: PathBuf, mut asked: mpsc::Receiver<Asked>) {
     let mut connection = None;
     while let Some(Asked { request, socket, answer }) = asked.recv().await {
-        let outcome =
-            timeout(ANSWER_LIMIT, converse(&control_socket, &mut connection, &request, socket.as_ref())).await;
-        let outcome = outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
-        if let Err(GatewayError::Unreachable(error)) = &outcome
+        let outcome = converse(&control_socket, &mut connection, &request, socket.as_ref()).await;
+        if let Err(RequestError::Unreachable(error)) = &outcome
             && connection.take().is_some()
         {
             tracing::warn!("the monitor's connection for published ports ended: {error}");
         }
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = answer.send((outcome, socket));
     }
 }
 
 async fn converse(
-    control_socket: &PathBuf,
-    connection: &mut Option<BufReader<UnixStream>>,
-    request: &serde_json::Value,
+    control_socket: &Path,
+    connection: &mut Option<Connection>,
+    request: &Request,
     socket: Option<&OwnedFd>,
-) -> Result<(), GatewayError> {
-    let stream = match connection {
-        Some(stream) => stream,
-        None => connection.insert(BufReader::new(UnixStream::connect(control_socket).await?)),
+) -> Result<(), RequestError> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(Connection::open(control_socket).await?),
     };
-    send(stream.get_mut(), format!("{request}\n").as_bytes(), socket).await?;
-    let mut line = String::new();
-    if stream.take(MAX_ANSWER).read_line(&mut line).await? == 0 {
-        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-    }
-    match serde_json::from_str(&line).map_err(io::Error::from)? {
-        Answer::Ok(_) => Ok(()),
-        Answer::Error { message } => Err(GatewayError::Refused(message)),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer {
-    Ok(serde::de::IgnoredAny),
-    Error { message: String },
-}
-
-/// Sends a line, with a descriptor on its first byte.
-async fn send(stream: &mut UnixStream, line: &[u8], socket: Option<&OwnedFd>) -> io::Result<()> {
-    let descriptors: Vec<_> = socket.iter().map(|socket| socket.as_raw_fd()).collect();
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    let rights: &[_] = if descriptors.is_empty() { &[] } else { &rights };
-    let sent = stream
-        .async_io(Interest::WRITABLE, || {
-            let bytes = [IoSlice::new(line)];
-            Ok(sendmsg::<()>(stream.as_raw_fd(), &bytes, rights, MsgFlags::MSG_NOSIGNAL, None)?)
-        })
-        .await?;
-    stream.write_all(&line[sent..]).await
+    connection.request(request, socket).await.map(|Empty {}| ())
 }
 
 #[cfg(test)]
@@ -163,7 +107,7 @@ mod tests {
         io::{BufRead, IoSliceMut, Write},
         net::UdpSocket,
         os::{
-            fd::{FromRawFd, RawFd},
+            fd::{AsRawFd, FromRawFd, RawFd},
             unix::net::UnixListener,
         },
         thread,
@@ -171,8 +115,9 @@ mod tests {
 
     use nix::{
         cmsg_space,
-        sys::socket::{ControlMessageOwned, recvmsg},
+        sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
     };
+    use serde_json::json;
 
     use super::*;
 
@@ -198,7 +143,7 @@ mod tests {
         })
     }
 
-    async fn publish(answer: &'static str) -> (Result<(), GatewayError>, String) {
+    async fn publish(answer: &'static str) -> (Result<(), RequestError>, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
