@@ -17,7 +17,7 @@ use crate::{
     view::{self, MachineView},
 };
 
-/// What a stream of progress came to.
+/// The end of a stream of progress.
 enum Outcome {
     Done { total_ms: u64, machine: Box<MachineStatus> },
     Interrupted,
@@ -59,7 +59,7 @@ async fn start_with(session: &Session, client: &mut Client, options: &StartOptio
     }
 }
 
-/// Stops what a cancelled start has begun, and says so. A second Ctrl-C does not wait for the end of it.
+/// Stops what a cancelled start has begun, and reports it. A second Ctrl-C ends the wait.
 async fn cancel_start(
     session: &Session,
     client: &mut Client,
@@ -97,27 +97,15 @@ async fn stop_with(session: &Session, client: &mut Client, options: &StopOptions
     display.say(&format!("Stopping machine {}", session.machine));
     let request = StopRequest { machine: session.machine(), force: options.force, timeout_seconds: options.timeout };
     let steps = client.stop(request).await?.into_inner();
-    match follow(steps, &mut display, &mut interrupt).await? {
-        Outcome::Done { total_ms, machine } => {
-            if !session.json && !session.quiet {
-                session::print_text(&format!(
-                    "Machine {} is stopped ({}).\n",
-                    machine.name,
-                    units::milliseconds(total_ms)
-                ))?;
-            }
-            Ok(())
-        }
-        Outcome::Interrupted => {
-            display.fail();
-            Err(Failure::new(
-                Exit::Cancelled,
-                "cancelled",
-                "no longer waiting: a stop cannot be undone, the daemon goes on with it",
-                "see `rorqual status`; `rorqual stop --force` ends the machine at once",
-            ))
-        }
+    if end(session, steps, &mut display, &mut interrupt, |time| format!("stopped ({time})")).await? {
+        return Ok(());
     }
+    Err(Failure::new(
+        Exit::Cancelled,
+        "cancelled",
+        "no longer waiting: a stop cannot be undone, the daemon goes on with it",
+        "see `rorqual status`; `rorqual stop --force` ends the machine at once",
+    ))
 }
 
 pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
@@ -126,25 +114,38 @@ pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
     let mut display = Display::new(session);
     display.say(&format!("Suspending machine {}", session.machine));
     let steps = client.suspend(SuspendRequest { machine: session.machine() }).await?.into_inner();
-    match follow(steps, &mut display, &mut interrupt).await? {
+    let words = |time| format!("suspended ({time}); `rorqual start` goes on with it");
+    if end(session, steps, &mut display, &mut interrupt, words).await? {
+        return Ok(());
+    }
+    // A start cancels the suspension, or resumes what it has saved already.
+    let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
+    let steps = client.start(request).await?.into_inner();
+    follow(steps, &mut display, &mut interrupt).await?;
+    let message = "the suspension was cancelled, and the machine goes on";
+    Err(Failure::new(Exit::Cancelled, "cancelled", message, "see `rorqual status`"))
+}
+
+/// Follows the steps that end a machine and prints the outcome: `words` describe it, given the time it took. Returns
+/// false on Ctrl-C.
+async fn end(
+    session: &Session,
+    steps: Streaming<Progress>,
+    display: &mut Display,
+    interrupt: &mut Interrupt,
+    words: impl FnOnce(String) -> String,
+) -> Result<bool, Failure> {
+    match follow(steps, display, interrupt).await? {
         Outcome::Done { total_ms, machine } => {
             if !session.json && !session.quiet {
-                session::print_text(&format!(
-                    "Machine {} is suspended ({}); `rorqual start` goes on with it.\n",
-                    machine.name,
-                    units::milliseconds(total_ms)
-                ))?;
+                let words = words(units::milliseconds(total_ms));
+                session::print_text(&format!("Machine {} is {words}.\n", machine.name))?;
             }
-            Ok(())
+            Ok(true)
         }
         Outcome::Interrupted => {
             display.fail();
-            // A start cancels, and starts again what was saved already.
-            let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
-            let steps = client.start(request).await?.into_inner();
-            follow(steps, &mut display, &mut interrupt).await?;
-            let message = "the suspension was cancelled, and the machine goes on";
-            Err(Failure::new(Exit::Cancelled, "cancelled", message, "see `rorqual status`"))
+            Ok(false)
         }
     }
 }
@@ -163,7 +164,7 @@ pub(crate) async fn status(session: &Session, watch: bool) -> Result<(), Failure
         print_status(session, &machine)?;
         return match machine.state() {
             State::Running | State::Degraded | State::Starting | State::Stopping | State::Suspending => Ok(()),
-            // The table has said it; the exit status says it to scripts.
+            // People see it in the table; scripts see the exit status.
             _ => Err(Failure::silent(Exit::NotRunning)),
         };
     }

@@ -1,12 +1,12 @@
-//! What the parts of the application share: the backend, what is known of the machine, and the streams of the page. What
-//! the tray does goes through here to the backend, and a failure becomes a notification.
+//! What the parts of the application share: the backend, what is known of the machine, and the streams of the page. The
+//! tray's actions go through here to the backend, and a failure becomes a notification.
 
 use std::sync::{Mutex, PoisonError};
 
 use rorqual_backend::{
     Backend,
     contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
-    stream::Output,
+    stream::{Output, Streams},
 };
 use rorqual_engine::home::DEFAULT_MACHINE;
 use serde::Serialize;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use tauri::{AppHandle, Url};
 
 use crate::{
-    ipc::Streams,
     links::{self, Target},
     notification,
     overview::Overview,
@@ -87,7 +86,8 @@ impl Desktop {
         format!("/{view}/{}", percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC))
     }
 
-    /// Does what is a stream of steps, to its end; `machine.stop` and `machine.start` go on without their reader anyway.
+    /// Does what is a stream of steps, to its end; `machine.stop` and `machine.start` go on without their reader
+    /// anyway.
     fn carry_out(&self, app: &AppHandle, failed: &'static str, name: &'static str, params: &impl Serialize) {
         let (backend, app, params) = (self.backend.clone(), app.clone(), json!(params));
         tauri::async_runtime::spawn(async move {

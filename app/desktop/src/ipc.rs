@@ -1,39 +1,23 @@
-//! The commands the window's pages may call: the backend's calls and streams by Tauri's IPC, as `ui/src/lib/backend/tauri.ts`
-//! speaks it, and the switch for opening at login.
+//! The commands the window's pages may call: the backend's calls and streams by Tauri's IPC, as
+//! `ui/src/lib/backend/tauri.ts` speaks it, and the switch for opening at login.
 //!
-//! Each stream is one task. It sends as many events and pieces of bytes as it has credit for, 64 at first, then what the
-//! page grants as it takes them, so that a fast log waits for a slow page and nothing piles up between them. The page
-//! numbers its streams; they end when it closes them, and all of them when it is loaded anew. The page sends a stream's
-//! inputs one after the other, each when the one before was taken.
-
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+//! The page numbers its streams and sends the inputs of each one after the other, the next when the one before was
+//! taken. All streams end when the page is loaded anew.
 
 use bytes::Bytes;
 use rorqual_backend::{
     contract::{BuildEvent, Failure},
-    stream::{Input, OpenStream, Output},
+    stream::{Frame, Input, Receiver},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tauri::{
     AppHandle, State, Wry,
     ipc::{Channel, InvokeBody, InvokeResponseBody, Request},
 };
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::AbortHandle,
-};
 
 use crate::{desktop::Desktop, login, notices, notification, window};
 
-const INITIAL_CREDIT: usize = 64;
-/// More credit than this at once is a mistake of the page.
-const MOST_CREDIT: usize = 1 << 16;
-/// Streams of the page at once.
-const MOST_STREAMS: usize = 256;
-/// The header that says of which stream raw bytes are.
+/// The header that names the stream of raw bytes.
 const STREAM_HEADER: &str = "stream";
 
 /// What the window may call.
@@ -41,69 +25,7 @@ pub(crate) fn commands() -> impl Fn(tauri::ipc::Invoke<Wry>) -> bool + Send + Sy
     tauri::generate_handler![call, stream_open, stream_input, stream_bytes, stream_credit, stream_close, open_at_login]
 }
 
-/// The page's open streams.
-#[derive(Default)]
-pub(crate) struct Streams(Mutex<HashMap<u32, Carried>>);
-
-/// One of them: where its inputs go, what it may send, and its task.
-struct Carried {
-    input: mpsc::Sender<Input>,
-    credit: Arc<Semaphore>,
-    task: AbortHandle,
-}
-
-impl Drop for Carried {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Streams {
-    /// Carries `stream` to `receiver`; `false` if there are too many.
-    fn open(&self, id: u32, stream: OpenStream, receiver: impl Receiver) -> bool {
-        let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.retain(|_, stream| !stream.task.is_finished());
-        if streams.len() >= MOST_STREAMS {
-            return false;
-        }
-        let (input, credit) = (stream.input.clone(), Arc::new(Semaphore::new(INITIAL_CREDIT)));
-        let task = tokio::spawn(carry(stream, credit.clone(), receiver)).abort_handle();
-        streams.insert(id, Carried { input, credit, task });
-        true
-    }
-
-    fn input(&self, id: u32) -> Option<mpsc::Sender<Input>> {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        streams.get(&id).map(|stream| stream.input.clone())
-    }
-
-    fn grant(&self, id: u32, more: usize) {
-        let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stream) = streams.get(&id) {
-            let room = MOST_CREDIT.saturating_sub(stream.credit.available_permits());
-            stream.credit.add_permits(more.min(room));
-        }
-    }
-
-    fn close(&self, id: u32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-
-    /// Ends all of them.
-    pub(crate) fn close_all(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
-/// Where a stream's outputs go.
-trait Receiver: Send + 'static {
-    /// Sends a frame; `false` when nobody is there any more.
-    fn send(&self, frame: InvokeResponseBody) -> bool;
-    /// Sees an event before it is sent.
-    fn see(&self, event: &Value);
-}
-
-/// The page.
+/// The page's end of a stream.
 struct Page {
     app: AppHandle,
     channel: Channel<InvokeResponseBody>,
@@ -111,8 +33,12 @@ struct Page {
 }
 
 impl Receiver for Page {
-    fn send(&self, frame: InvokeResponseBody) -> bool {
-        self.channel.send(frame).is_ok()
+    async fn send(&self, frame: Frame) -> bool {
+        let body = match frame {
+            Frame::Message(message) => InvokeResponseBody::Json(message.to_string()),
+            Frame::Bytes(bytes) => InvokeResponseBody::Raw(bytes.into()),
+        };
+        self.channel.send(body).is_ok()
     }
 
     fn see(&self, event: &Value) {
@@ -126,32 +52,6 @@ impl Receiver for Page {
             notification::notice(&self.app, notice);
         }
     }
-}
-
-/// Sends what a stream gives, as far as its credit goes.
-async fn carry(mut stream: OpenStream, credit: Arc<Semaphore>, receiver: impl Receiver) {
-    let json = |frame: &Value| InvokeResponseBody::Json(frame.to_string());
-    while let Some(output) = stream.output.recv().await {
-        let frame = match output {
-            Output::Failed(failure) => {
-                receiver.send(json(&json!({ "error": failure })));
-                return;
-            }
-            Output::Event(event) => {
-                receiver.see(&event);
-                json(&json!({ "event": event }))
-            }
-            Output::Bytes(bytes) => InvokeResponseBody::Raw(bytes.into()),
-        };
-        match credit.acquire().await {
-            Ok(permit) => permit.forget(),
-            Err(_) => return,
-        }
-        if !receiver.send(frame) {
-            return;
-        }
-    }
-    receiver.send(json(&json!({ "end": true })));
 }
 
 #[tauri::command]
@@ -168,20 +68,13 @@ async fn stream_open(
     params: Value,
     channel: Channel<InvokeResponseBody>,
 ) -> Result<(), Failure> {
-    let stream = desktop.backend.open(&name, params);
-    if desktop.streams.open(id, stream, Page { app, channel, stream: name }) {
-        return Ok(());
-    }
-    Err(Failure {
-        code: "too-many-streams".to_owned(),
-        message: "This page has too many streams open.".to_owned(),
-        hint: Some("Close some of its terminals or logs.".to_owned()),
-    })
+    let page = Page { app, channel, stream: name.clone() };
+    desktop.streams.open(id, || desktop.backend.open(&name, params), page)
 }
 
 #[tauri::command]
 async fn stream_input(desktop: State<'_, Desktop>, id: u32, input: Value) -> Result<(), Failure> {
-    give(&desktop, id, Input::Value(input)).await;
+    desktop.streams.give(id, Input::Value(input)).await;
     Ok(())
 }
 
@@ -196,15 +89,8 @@ async fn stream_bytes(desktop: State<'_, Desktop>, request: Request<'_>) -> Resu
             hint: None,
         });
     };
-    give(&desktop, id, Input::Bytes(Bytes::copy_from_slice(bytes))).await;
+    desktop.streams.give(id, Input::Bytes(Bytes::copy_from_slice(bytes))).await;
     Ok(())
-}
-
-/// Waits until the stream takes it, which keeps an upload from piling up; one that has ended takes nothing more.
-async fn give(desktop: &Desktop, id: u32, input: Input) {
-    if let Some(inputs) = desktop.streams.input(id) {
-        inputs.send(input).await.ok();
-    }
 }
 
 #[tauri::command]
@@ -219,7 +105,7 @@ async fn stream_close(desktop: State<'_, Desktop>, id: u32) -> Result<(), Failur
     Ok(())
 }
 
-/// Says whether Rorqual opens at login, after switching it if `on` is given.
+/// Returns whether Rorqual opens at login, after changing it if `on` is given.
 #[tauri::command]
 async fn open_at_login(app: AppHandle, on: Option<bool>) -> Result<bool, Failure> {
     if let Some(on) = on {

@@ -1,5 +1,5 @@
-//! `rorqual-desktop`: the window, the tray and notifications, around the pages of `ui/`. What is done and shown comes from
-//! [`rorqual_backend`]; here is only what a desktop needs besides.
+//! `rorqual-desktop`: the window, the tray and notifications, around the pages of `ui/`. What is done and shown comes
+//! from [`rorqual_backend`]; here is only what a desktop needs besides.
 //!
 //! Tauri's main thread owns the window and the tray. One task follows the engine for the tray and the notifications
 //! ([`follow`]); each stream the page opens is one task ([`ipc`]).
@@ -71,6 +71,10 @@ fn cannot_open(error: &dyn Error) -> ExitCode {
 }
 
 fn set_up(app: &AppHandle, home: Home) -> tauri::Result<()> {
+    app.manage(notification::OnClick(|app, target| match target {
+        Some(target) => window::show_target(app, target),
+        None => window::show(app),
+    }));
     app.manage(Desktop::new(Backend::new(home.clone(), Platform::Desktop, engine::program())));
     tray::build(app)?;
     tauri::async_runtime::spawn(start_daemon(home));
@@ -91,8 +95,8 @@ fn set_up(app: &AppHandle, home: Home) -> tauri::Result<()> {
     Ok(())
 }
 
-/// Starts the daemon if none runs: the page tells its machine's state and starts that. If it cannot be started the page shows
-/// so, as it does when it ends later; the user's own `rorqual quit` is not undone.
+/// Starts the daemon if none runs: the page tells its machine's state and starts that. If it cannot be started the page
+/// shows so, as it does when it ends later; the user's own `rorqual quit` is not undone.
 async fn start_daemon(home: Home) {
     if let Err(error) = client::connect_or_start(&home, engine::daemon_command()).await {
         eprintln!("{error}");

@@ -1,10 +1,14 @@
-//! Notifications of the desktop. A click on one shows the window, at what it is about.
+//! Notifications of the desktop, and what a click on one does.
 
 use notify_rust::{Notification, NotificationResponse, Timeout};
 use rorqual_backend::contract::Failure;
-use tauri::AppHandle;
+use tauri::{AppHandle, Manager};
 
-use crate::{links::Target, notices::Notice, window};
+use crate::{links::Target, notices::Notice};
+
+/// What a click on a notification does, with the target of the notification. Managed by the application, so that
+/// notifications need not know the window.
+pub(crate) struct OnClick(pub(crate) fn(&AppHandle, Option<Target>));
 
 /// Shows a notification.
 pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Target>) {
@@ -19,26 +23,23 @@ pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Targ
                 let clicked = app.clone();
                 let answer = move |response: &NotificationResponse| {
                     if matches!(response, NotificationResponse::Default) {
-                        match target {
-                            Some(target) => window::show_target(&clicked, target),
-                            None => window::show(&clicked),
-                        }
+                        clicked.state::<OnClick>().0(&clicked, target);
                     }
                 };
                 shown.wait_for_action_async(answer).await;
             }
-            // A desktop without notifications: the log has it.
+            // On a desktop without notifications, the log has it.
             Err(error) => eprintln!("{title} (not shown: {error})"),
         }
     });
 }
 
-/// Shows what [`crate::notices`] found worth it.
+/// Shows a notice of [`crate::notices`].
 pub(crate) fn notice(app: &AppHandle, notice: Notice) {
     show(app, &notice.title, &notice.body, notice.target);
 }
 
-/// Shows why something asked of the tray failed.
+/// Shows why an action of the tray failed.
 pub(crate) fn failure(app: &AppHandle, title: &str, failure: &Failure) {
     let body = match &failure.hint {
         Some(hint) => format!("{}\n{hint}", failure.message),
@@ -47,7 +48,7 @@ pub(crate) fn failure(app: &AppHandle, title: &str, failure: &Failure) {
     show(app, title, &body, None);
 }
 
-/// Bodies are markup to most desktops: a container's name or an error must not be.
+/// Most desktops read bodies as markup, which a container's name or an error must not become.
 fn plain(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

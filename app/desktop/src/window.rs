@@ -1,4 +1,4 @@
-//! The window: made when it is first shown, hidden when it is closed, and kept to its own pages.
+//! The window: created when it is first shown, hidden when it is closed, and confined to its own pages.
 
 use tauri::{
     AppHandle, Manager, Url, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent,
