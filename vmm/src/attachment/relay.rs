@@ -27,9 +27,9 @@ use crate::descriptors;
 /// Header of every message: request, flags and payload size, 32 bits each (vhost-user, "Message format").
 const HEADER_BYTES: usize = 12;
 /// No message of the protocol is larger; what says so is not one.
-const PAYLOAD_BYTES_MAX: usize = 4096;
+const MAX_PAYLOAD_BYTES: usize = 4096;
 /// Most descriptors one message may carry (`VHOST_MEMORY_BASELINE_NREGIONS`).
-const DESCRIPTORS_MAX: usize = 8;
+const MAX_DESCRIPTORS: usize = 8;
 const SET_MEM_TABLE: u32 = 5;
 const GET_PROTOCOL_FEATURES: u32 = 15;
 const SET_PROTOCOL_FEATURES: u32 = 16;
@@ -109,14 +109,14 @@ fn read_message(from: &UnixStream) -> Result<Option<Message>, RelayError> {
         return Ok(None);
     }
     let size = word(&message, 8) as usize;
-    if size > PAYLOAD_BYTES_MAX {
+    if size > MAX_PAYLOAD_BYTES {
         return Err(RelayError::Invalid("its payload is too long"));
     }
     message.resize(HEADER_BYTES + size, 0);
     if size > 0 && !fill(from, &mut message[HEADER_BYTES..], &mut descriptors)? {
         return Err(RelayError::Invalid("it ends in the middle"));
     }
-    if descriptors.len() > DESCRIPTORS_MAX {
+    if descriptors.len() > MAX_DESCRIPTORS {
         return Err(RelayError::Invalid("it carries too many descriptors"));
     }
     Ok(Some((message, descriptors)))
@@ -169,7 +169,7 @@ fn pass_answer(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) 
         send(to, &message, &descriptors)?;
         return Ok(true);
     }
-    let mut bytes = [0; PAYLOAD_BYTES_MAX];
+    let mut bytes = [0; MAX_PAYLOAD_BYTES];
     let mut descriptors = Vec::new();
     let length = receive(from, &mut bytes, &mut descriptors)?;
     if length > 0 {
@@ -197,7 +197,7 @@ fn cut_memory_table(message: &mut Vec<u8>, flags: u32) -> Result<(), RelayError>
         return Err(RelayError::Invalid("its memory table has no count"));
     }
     let regions = word(message, HEADER_BYTES) as usize;
-    if regions > DESCRIPTORS_MAX || payload < 8 + 32 * regions {
+    if regions > MAX_DESCRIPTORS || payload < 8 + 32 * regions {
         return Err(RelayError::Invalid("its memory table is shorter than it says"));
     }
     let exact = 8 + 32 * regions;
@@ -240,7 +240,7 @@ fn fill(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> 
 }
 
 fn receive(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    match descriptors::receive::<DESCRIPTORS_MAX>(from, bytes, descriptors) {
+    match descriptors::receive::<MAX_DESCRIPTORS>(from, bytes, descriptors) {
         Ok(received) => {
             if received.truncated {
                 warn!("a vhost-user message carried more descriptors than the protocol allows");

@@ -9,7 +9,7 @@ use libc::c_long;
 
 use super::rules::Allowed;
 use super::rules::Argument::{Bits, Is, Without};
-use crate::config::Accelerator;
+use rorqual_vmm_protocol::Accelerator;
 
 /// The kinds of threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

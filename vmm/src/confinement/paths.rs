@@ -11,8 +11,8 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
 
-use crate::config::Config;
-use crate::error::Failure;
+use rorqual_vmm_protocol::Config;
+use rorqual_vmm_protocol::Failure;
 
 /// The newest interface whose restrictions are asked for; an older kernel holds those it knows.
 const NEWEST: ABI = ABI::V9;

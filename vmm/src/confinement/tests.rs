@@ -5,10 +5,12 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{self, Command, Output};
 use std::{env, io, ptr, thread};
 
-use super::paths::Network;
+use rorqual_vmm_protocol::Accelerator;
+
+use super::paths::{Landlock, Network, Paths};
 use super::*;
 use crate::devices::VirtioDevice;
 use crate::devices::console::ConsoleDevice;

@@ -123,7 +123,7 @@ fn declare(body: &mut Vec<u8>, name: &str, kind: &dyn Aml, number: u32, resource
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::x86_64::layout::{DEVICES_MAX, HIGH_MEMORY_START};
+    use crate::arch::x86_64::layout::{HIGH_MEMORY_START, MAX_DEVICES};
 
     fn read(memory: &GuestMemoryMmap, at: u64, bytes: usize) -> Vec<u8> {
         let mut content = vec![0; bytes];
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_largest_machine_s_tables_fit_and_are_linked() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
-        let root = write_tables(&memory, 64, DEVICES_MAX).unwrap();
+        let root = write_tables(&memory, 64, MAX_DEVICES).unwrap();
         let rsdp = read(&memory, root, 36);
         assert_eq!(&rsdp[..8], b"RSD PTR ");
         let pointer = |content: &[u8], at: usize| u64::from_le_bytes(content[at..at + 8].try_into().unwrap());
@@ -152,6 +152,6 @@ mod tests {
         assert_eq!((&fadt[..4], &madt[..4]), (&b"FACP"[..], &b"APIC"[..]));
         assert_eq!(madt.len(), 44 + 64 * 8 + 12);
         let dsdt = table(&memory, pointer(&fadt, 140));
-        assert_eq!(dsdt.windows(8).filter(|part| part == b"LNRO0005").count(), DEVICES_MAX);
+        assert_eq!(dsdt.windows(8).filter(|part| part == b"LNRO0005").count(), MAX_DEVICES);
     }
 }

@@ -24,7 +24,7 @@ pub const FIRST_DEVICE_LINE: u32 = 5;
 /// Lines of the interrupt controller, so the most devices are these less [`FIRST_DEVICE_LINE`].
 pub const LINES: u32 = 24;
 /// Most virtio devices.
-pub const DEVICES_MAX: usize = (LINES - FIRST_DEVICE_LINE) as usize;
+pub const MAX_DEVICES: usize = (LINES - FIRST_DEVICE_LINE) as usize;
 
 /// The ACPI tables, in the area where PCs have their firmware; its end is the end of the first MiB.
 pub const ACPI_START: u64 = 0xe_0000;
@@ -41,7 +41,7 @@ pub const MODULES: u64 = 0x8000;
 /// The kernel's command line.
 pub const COMMAND_LINE: u64 = 0x2_0000;
 /// Most bytes of a command line, its closing zero included: the kernel of x86 takes no more.
-pub const COMMAND_LINE_BYTES_MAX: usize = 2048;
+pub const MAX_COMMAND_LINE_BYTES: usize = 2048;
 
 /// The first serial port.
 pub const SERIAL_PORT: u16 = 0x3f8;
