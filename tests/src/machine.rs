@@ -232,7 +232,8 @@ fn print_end(name: &str, log: &str) {
     }
 }
 
-/// Where Rorqual's programs are: `RORQUAL_PROGRAMS`, else beside the test's own. Tests are built in another way than what they test.
+/// Where Rorqual's programs are: `RORQUAL_PROGRAMS`, else beside the test's own. Tests are built in another way than
+/// what they test.
 fn rorqual_directory() -> Result<PathBuf> {
     match env::var_os("RORQUAL_PROGRAMS").filter(|value| !value.is_empty()) {
         Some(directory) => Ok(directory.into()),

@@ -1,4 +1,5 @@
-//! Another computer, as far as the network goes: a network namespace at the end of a link of its own. Needs root and `ip`.
+//! Another computer, as far as the network goes: a network namespace at the end of a link of its own. Needs root and
+//! `ip`.
 
 use std::process::Command;
 

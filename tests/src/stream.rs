@@ -53,7 +53,8 @@ pub fn who(address: SocketAddr) -> Result<String> {
 pub fn is_refused(address: SocketAddr) -> bool {
     match TcpStream::connect_timeout(&address, STALL) {
         Err(_) => true,
-        // Nobody listens, and the system gave the client the very port it asks for: it has met itself (RFC 9293, section 3.5).
+        // Nobody listens, and the system gave the client the very port it asks for: it has met itself (RFC 9293,
+        // section 3.5).
         Ok(connection) => connection.local_addr().is_ok_and(|own| own == address),
     }
 }

@@ -106,8 +106,8 @@ extern "C" fn interrupted(_signal: libc::c_int) {
     unsafe { libc::write(INTERRUPTED.load(Ordering::Relaxed), [0_u8].as_ptr().cast(), 1) };
 }
 
-/// Ctrl-C and SIGTERM stop the machine before they end the tests: no process may stay behind. A handler, since a mask of
-/// blocked signals would be inherited by every program the tests run.
+/// Ctrl-C and SIGTERM stop the machine before they end the tests: no process may stay behind. A handler, since a mask
+/// of blocked signals would be inherited by every program the tests run.
 fn stop_when_interrupted() {
     let Ok((mut reader, writer)) = io::pipe() else { return };
     INTERRUPTED.store(writer.into_raw_fd(), Ordering::Relaxed);

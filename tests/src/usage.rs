@@ -38,7 +38,8 @@ impl Activity {
         Self { ticks: self.ticks + other.ticks, wakeups: self.wakeups + other.wakeups }
     }
 
-    /// What was done since `before`. A thread or process that ended takes its counts along; less than before is nothing.
+    /// What was done since `before`. A thread or process that ended takes its counts along; less than before is
+    /// nothing.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self { ticks: self.ticks.saturating_sub(before.ticks), wakeups: self.wakeups.saturating_sub(before.wakeups) }

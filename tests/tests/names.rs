@@ -53,7 +53,8 @@ fn resolv_conf(resolvers: &[u8]) -> String {
     format!("search corp.test\n{}", named.concat())
 }
 
-/// A machine whose daemon sees another `/etc/resolv.conf`, in a mount namespace of its own. Without root there is none: the tests skip.
+/// A machine whose daemon sees another `/etc/resolv.conf`, in a mount namespace of its own. Without root there is none:
+/// the tests skip.
 fn start() -> Result<Machine> {
     if !nix::unistd::getuid().is_root() {
         return Machine::start();

@@ -1,4 +1,5 @@
-//! The machine's network card: containers reach the host and what the host reaches, by name and by address, and no more.
+//! The machine's network card: containers reach the host and what the host reaches, by name and by address, and no
+//! more.
 
 use std::{
     fs,
@@ -276,7 +277,8 @@ fn a_server_at_another_address_of_the_host_is_reached(machine: &Machine) -> Resu
     Ok(())
 }
 
-/// A container of this computer's Debian, with its settings of apt, fetches the lists of packages as this computer does.
+/// A container of this computer's Debian, with its settings of apt, fetches the lists of packages as this computer
+/// does.
 fn package_lists_come_from_this_computers_mirror(machine: &Machine) -> Result<()> {
     let name = "package_lists_come_from_this_computers_mirror";
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Names for containers: `http(s)://<container>.rorqual.localhost`, what passes through, and what is said when it cannot.
+//! Names for containers: `http(s)://<container>.rorqual.localhost`, what passes through, and what is said when it
+//! cannot.
 
 use std::{
     fs,

@@ -1,7 +1,7 @@
 //! The web server of the image `rorqual/hello`: one static page that says where it runs.
 //!
-//! One thread per connection, HTTP/1.1 with keep-alive, standard library only: it is the first thing a newcomer runs, and
-//! the smallest program that can be measured behind a published port.
+//! One thread per connection, HTTP/1.1 with keep-alive, standard library only: it is the first thing a newcomer runs,
+//! and the smallest program that can be measured behind a published port.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};

@@ -1,8 +1,9 @@
-//! The first process of a guest of `make bench-kvm`, in the place of the agent (`rdinit=/bench-init`): the same for every monitor.
+//! The first process of a guest of `make bench-kvm`, in the place of the agent (`rdinit=/bench-init`): the same for
+//! every monitor.
 //!
-//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio` on the kernel's command line it then loads the
-//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data`; it prints fio's report as one
-//! line. bench-init never ends: the benchmark ends the monitor.
+//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio` on the kernel's command line
+//! it then loads the modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data`; it
+//! prints fio's report as one line. bench-init never ends: the benchmark ends the monitor.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -95,7 +95,8 @@ fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
     machine.run("rm -f fast").map(drop)
 }
 
-/// Bytes both ways, more than a frame and more than the credit: a file is written and read again by the page's own commands.
+/// Bytes both ways, more than a frame and more than the credit: a file is written and read again by the page's own
+/// commands.
 fn a_file_arrives_whole(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "a-file-arrives-whole")?;
     application.containers()?;

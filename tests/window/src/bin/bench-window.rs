@@ -1,6 +1,8 @@
-//! What the window costs, on a real machine: until it can be used, memory with a long log, processor time while nobody looks.
+//! What the window costs, on a real machine: until it can be used, memory with a long log, processor time while nobody
+//! looks.
 //!
-//! `make bench-window` gives it a display and a session bus of its own. Options: `--rounds N` starts (5), `--seconds N` hidden (60).
+//! `make bench-window` gives it a display and a session bus of its own. Options: `--rounds N` starts (5), `--seconds N`
+//! hidden (60).
 
 use std::{
     env, fs, thread,
