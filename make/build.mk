@@ -57,4 +57,4 @@ package: build desktop image appimage-runtime packages-package
 .PHONY: types
 ## TypeScript of the window's contract; `make test-unit` fails while it is out of date
 types: packages
-	@RORQUAL_WRITE_TYPES=1 $(TEST_CARGO) test --quiet --locked -p rorqual-engine --lib contract::table
+	@RORQUAL_WRITE_TYPES=1 $(TEST_CARGO) test --quiet --locked -p rorqual-backend --lib contract::table

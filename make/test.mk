@@ -104,7 +104,7 @@ test-kvm: build-kvm
 	  --file $(NESTED)/shape-init.cpio --file $(NESTED)/peer.tar $(NESTED) $(BIN) $(IMAGE) inside $(KVM_CPUS)
 
 FUZZ_SECONDS ?= 5
-FUZZ_TARGETS := balloon block console dhcp dns frames gateway mmio net parsers relay rng tcp vsock
+FUZZ_TARGETS := balloon block console dns frames gateway mmio net parsers relay rng tcp vsock
 .PHONY: fuzz
 ## the monitor against hostile guests: FUZZ_SECONDS (5) for each of FUZZ_TARGETS (all)
 fuzz: build-fuzz

@@ -47,7 +47,7 @@ async function opened(scenario: string, path: string): Promise<{ page: Page; usa
   return { page, usable: usable ?? NaN, paint: paint ?? NaN };
 }
 
-/** Scrolls for two seconds, a step each frame: the share of frames that came late in percent, and the longest in milliseconds. */
+/** Scrolls for two seconds, a step each frame: the share of late frames in percent, and the longest in milliseconds. */
 async function scroll(page: Page, selector: string): Promise<[late: number, longest: number]> {
   return page.evaluate(
     async ([at, late]) => {
@@ -131,7 +131,7 @@ async function list(title: string, path: string, label: string, field: string, t
   const frames: [number, number][] = [];
   for (let round = 0; round < ROUNDS; round += 1) frames.push(await scroll(page, rows));
   report(
-    `${title}: frames that came late`,
+    `${title}: late frames`,
     frames.map(([late]) => late),
     "%",
     "0",
@@ -171,7 +171,7 @@ const texts = ["basket", "zebra", "200", "checkout", "a"];
 report(
   "100,000 log lines: search",
   await rounds((round) =>
-    typed(log, "Search the log", texts[round] ?? "", 'input[aria-label="Search the log"] ~ [role="status"]'),
+    typed(log, "Search logs", texts[round] ?? "", 'input[aria-label="Search logs"] ~ [role="status"]'),
   ),
   "ms",
   "below 100",
@@ -179,7 +179,7 @@ report(
 const frames: [number, number][] = [];
 for (let round = 0; round < ROUNDS; round += 1) frames.push(await scroll(log, '[role="log"]'));
 report(
-  "100,000 log lines: frames that came late",
+  "100,000 log lines: late frames",
   frames.map(([late]) => late),
   "%",
   "0",

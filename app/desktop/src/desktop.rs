@@ -3,14 +3,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rorqual_engine::{
-    backend::{
-        Backend,
-        contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
-        stream::Output,
-    },
-    home::DEFAULT_MACHINE,
+use rorqual_backend::{
+    Backend,
+    contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
+    stream::Output,
 };
+use rorqual_engine::home::DEFAULT_MACHINE;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tauri::{AppHandle, Url};
@@ -48,19 +46,19 @@ impl Desktop {
 
     pub(crate) fn start_machine(&self, app: &AppHandle) {
         let start = MachineStart { machine: DEFAULT_MACHINE.to_owned(), cold: false };
-        self.carry_out(app, "The machine could not be started", "machine.start", &start);
+        self.carry_out(app, "Could not start the machine", "machine.start", &start);
     }
 
     pub(crate) fn stop_machine(&self, app: &AppHandle) {
         let stop = MachineStop { machine: DEFAULT_MACHINE.to_owned(), force: false };
-        self.carry_out(app, "The machine could not be stopped", "machine.stop", &stop);
+        self.carry_out(app, "Could not stop the machine", "machine.stop", &stop);
     }
 
     pub(crate) fn stop_container(&self, app: &AppHandle, id: String) {
         let (backend, app) = (self.backend.clone(), app.clone());
         tauri::async_runtime::spawn(async move {
             if let Err(failure) = backend.call("container.stop", json!(ContainerTarget { id })).await {
-                notification::failure(&app, "The container could not be stopped", &failure);
+                notification::failure(&app, "Could not stop the container", &failure);
             }
         });
     }
@@ -68,11 +66,11 @@ impl Desktop {
     /// Opens a page of a published port in the browser; any other address is left alone.
     pub(crate) fn open_published(&self, app: &AppHandle, url: &Url) {
         if !links::is_published(url, &self.overview().running()) {
-            eprintln!("not opened, since no container publishes it: {}", url.as_str().escape_debug());
+            eprintln!("not opened, because no container publishes it: {}", url.as_str().escape_debug());
             return;
         }
         if let Err(error) = tauri_plugin_opener::open_url(url.as_str(), None::<&str>) {
-            notification::show(app, "The browser could not be opened", &error.to_string(), None);
+            notification::show(app, "Could not open the browser", &error.to_string(), None);
         }
     }
 

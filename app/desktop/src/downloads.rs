@@ -14,8 +14,8 @@ pub(crate) fn decide(app: &AppHandle, event: DownloadEvent<'_>) -> bool {
                 Some(path) if success => notification::show(app, "Saved", &path.display().to_string(), None),
                 _ => notification::show(
                     app,
-                    "The file could not be saved",
-                    "Is there space in the folder for downloads?",
+                    "Could not save the file",
+                    "Check the free space in the download folder.",
                     None,
                 ),
             }

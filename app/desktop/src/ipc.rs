@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rorqual_engine::backend::{
+use rorqual_backend::{
     contract::{BuildEvent, Failure},
     stream::{Input, OpenStream, Output},
 };
@@ -175,7 +175,7 @@ async fn stream_open(
     Err(Failure {
         code: "too-many-streams".to_owned(),
         message: "This page has too many streams open.".to_owned(),
-        hint: Some("Close some of its terminals and logs.".to_owned()),
+        hint: Some("Close some of its terminals or logs.".to_owned()),
     })
 }
 
@@ -192,7 +192,7 @@ async fn stream_bytes(desktop: State<'_, Desktop>, request: Request<'_>) -> Resu
     let (Some(id), InvokeBody::Raw(bytes)) = (id, request.body()) else {
         return Err(Failure {
             code: "bad-request".to_owned(),
-            message: "Bytes for a stream came without its number.".to_owned(),
+            message: "Bytes for a stream arrived without its number.".to_owned(),
             hint: None,
         });
     };
@@ -225,7 +225,7 @@ async fn open_at_login(app: AppHandle, on: Option<bool>) -> Result<bool, Failure
     if let Some(on) = on {
         login::set(&app, on).map_err(|error| Failure {
             code: "login-unchanged".to_owned(),
-            message: format!("Opening at login could not be switched: {error}."),
+            message: format!("Could not change opening at login: {error}."),
             hint: None,
         })?;
     }

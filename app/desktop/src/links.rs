@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use rorqual_engine::backend::contract::Container;
+use rorqual_backend::contract::Container;
 use tauri::Url;
 
 /// What a deep link shows. It only ever shows: no link starts, stops or changes anything.

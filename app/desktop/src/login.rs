@@ -25,6 +25,6 @@ pub(crate) fn set(app: &AppHandle, on: bool) -> Result<(), tauri_plugin_autostar
 /// Switches it to what it is not.
 pub(crate) fn switch(app: &AppHandle) {
     if let Err(error) = set(app, !is_on(app)) {
-        crate::notification::show(app, "Opening at login could not be switched", &error.to_string(), None);
+        crate::notification::show(app, "Could not change opening at login", &error.to_string(), None);
     }
 }

@@ -1,5 +1,5 @@
 //! `rorqual-desktop`: the window, the tray and notifications, around the pages of `ui/`. What is done and shown comes from
-//! [`rorqual_engine::backend`]; here is only what a desktop needs besides.
+//! [`rorqual_backend`]; here is only what a desktop needs besides.
 //!
 //! Tauri's main thread owns the window and the tray. One task follows the engine for the tray and the notifications
 //! ([`follow`]); each stream the page opens is one task ([`ipc`]).
@@ -25,11 +25,8 @@ mod window;
 
 use std::{error::Error, process::ExitCode};
 
-use rorqual_engine::{
-    backend::{Backend, contract::Platform},
-    client,
-    home::Home,
-};
+use rorqual_backend::{Backend, contract::Platform};
+use rorqual_engine::{client, home::Home};
 use tauri::{AppHandle, Manager, RunEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
 
@@ -66,7 +63,7 @@ fn main() -> ExitCode {
 
 /// Says why there is no window, where somebody who clicked an icon sees it.
 fn cannot_open(error: &dyn Error) -> ExitCode {
-    let title = "Rorqual's window cannot be opened";
+    let title = "Could not open the Rorqual window";
     eprintln!("{title}: {error}");
     // Without a desktop that shows it, the line above is all there is.
     notify_rust::Notification::new().appname("Rorqual").summary(title).body(&error.to_string()).show().ok();
@@ -112,6 +109,6 @@ fn started_again(app: &AppHandle, arguments: &[String]) {
 fn follow_link(app: &AppHandle, link: &str) {
     match Target::parse(link) {
         Some(target) => window::show_target(app, target),
-        None => eprintln!("not a link of Rorqual: {}", link.escape_debug()),
+        None => eprintln!("not a Rorqual link: {}", link.escape_debug()),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rorqual_engine::backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
+use rorqual_backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
 
 use crate::links::Target;
 
@@ -41,7 +41,7 @@ impl Notices {
         let news = machine.state == MachineState::Failed && before.is_some_and(|before| before != MachineState::Failed);
         news.then(|| Notice {
             title: "The machine failed".to_owned(),
-            body: if machine.message.is_empty() { "Its log says why.".to_owned() } else { machine.message.clone() },
+            body: if machine.message.is_empty() { "See its log for the reason.".to_owned() } else { machine.message.clone() },
             target: None,
         })
     }
@@ -99,7 +99,7 @@ impl Notices {
 pub(crate) fn build(record: &BuildRecord) -> Option<Notice> {
     let name = record.request.tags.first().unwrap_or(&record.request.folder);
     let (title, body) = match &record.outcome {
-        BuildOutcome::Succeeded { .. } => (format!("{name} is built"), format!("It took {}.", span(record.took.0))),
+        BuildOutcome::Succeeded { .. } => (format!("Built {name}"), format!("It took {}.", span(record.took.0))),
         BuildOutcome::Failed { message, .. } => (format!("Building {name} failed"), message.clone()),
         BuildOutcome::Canceled => return None,
     };
@@ -115,7 +115,7 @@ fn span(milliseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rorqual_engine::backend::contract::NameValue;
+    use rorqual_backend::contract::NameValue;
 
     use super::*;
     use crate::fixtures::machine;

@@ -1,7 +1,7 @@
 //! Notifications of the desktop. A click on one shows the window, at what it is about.
 
 use notify_rust::{Notification, NotificationResponse, Timeout};
-use rorqual_engine::backend::contract::Failure;
+use rorqual_backend::contract::Failure;
 use tauri::AppHandle;
 
 use crate::{links::Target, notices::Notice, window};

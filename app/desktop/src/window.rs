@@ -24,7 +24,7 @@ pub(crate) fn show(app: &AppHandle) {
         None => build(app).and_then(|window| raise(&window)),
     };
     if let Err(error) = shown {
-        eprintln!("the window cannot be shown: {error}");
+        eprintln!("could not show the window: {error}");
     }
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn show_target(app: &AppHandle, target: Target) {
         let Some(window) = app.get_webview_window(LABEL) else { return };
         // The page's own address after the number sign; a page that is still loading takes it when it is there.
         if let Err(error) = window.eval(format!("location.hash = {}", serde_json::Value::from(place))) {
-            eprintln!("the page cannot be turned: {error}");
+            eprintln!("could not show the linked page: {error}");
         }
     });
 }
@@ -95,7 +95,7 @@ fn close(app: &AppHandle) {
             _ => return app.exit(0),
         };
         if let Err(error) = hidden {
-            eprintln!("the window cannot be hidden: {error}");
+            eprintln!("could not hide the window: {error}");
         }
     });
 }

@@ -211,7 +211,7 @@ fn quitting_works_without_a_daemon(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "quitting-works-without-a-daemon")?;
     tray.line(&["Machine running, 2 containers"])?;
     machine.rorqual(["quit", "-q"]).run()?.success()?;
-    tray.line(&["The daemon does not answer"])?;
+    tray.line(&["The daemon is not responding"])?;
     tray.click(&["Quit Rorqual"])?;
     application.ends()
 }

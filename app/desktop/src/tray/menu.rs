@@ -1,6 +1,6 @@
 //! What stands in the tray's menu, as data.
 
-use rorqual_engine::backend::contract::{Container, MachineState};
+use rorqual_backend::contract::{Container, MachineState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -80,15 +80,15 @@ pub(crate) fn menu(overview: &Overview, opens_at_login: bool) -> Vec<Entry> {
 /// The state in a few words: the menu's first line and the icon's tooltip.
 pub(crate) fn state(overview: &Overview) -> String {
     let words = match (&overview.engine, overview.state()) {
-        (Engine::Unreachable, _) => "The daemon does not answer",
-        (Engine::Unknown, _) | (_, None) => "Looking for the daemon…",
+        (Engine::Unreachable, _) => "The daemon is not responding",
+        (Engine::Unknown, _) | (_, None) => "Connecting to the daemon…",
         (_, Some(MachineState::Stopped)) => "Machine stopped",
         (_, Some(MachineState::Starting)) => "Machine starting…",
-        (_, Some(MachineState::Degraded)) => "The engine does not answer",
+        (_, Some(MachineState::Degraded)) => "The Docker Engine is not responding",
         (_, Some(MachineState::Stopping)) => "Machine stopping…",
         (_, Some(MachineState::Failed)) => "Machine failed",
-        (_, Some(MachineState::Suspending)) => "Machine being saved…",
-        (_, Some(MachineState::Suspended)) => "Machine saved",
+        (_, Some(MachineState::Suspending)) => "Machine suspending…",
+        (_, Some(MachineState::Suspended)) => "Machine suspended",
         (_, Some(MachineState::Running)) => match overview.running().len() {
             0 => "Machine running, no containers",
             1 => "Machine running, 1 container",
@@ -123,7 +123,7 @@ fn container(container: &Container) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use rorqual_engine::backend::contract::{Failure, ListEvent, MachinesEvent};
+    use rorqual_backend::contract::{Failure, ListEvent, MachinesEvent};
 
     use super::*;
     use crate::fixtures::{container, machine, published};

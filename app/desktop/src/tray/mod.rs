@@ -42,11 +42,11 @@ pub(crate) fn show(app: &AppHandle, overview: &Overview) {
     let handle = app.clone();
     let laid_out = app.run_on_main_thread(move || {
         if let Err(error) = lay_out(&handle, entries, &state) {
-            eprintln!("the tray cannot be shown: {error}");
+            eprintln!("could not show the tray: {error}");
         }
     });
     if let Err(error) = laid_out {
-        eprintln!("the tray cannot be shown: {error}");
+        eprintln!("could not show the tray: {error}");
     }
 }
 

@@ -120,8 +120,8 @@ fn log(application: &Application) -> Result<()> {
 fn search(application: &Application, text: &str) -> Result<f64> {
     let text = Value::from(text);
     application.page.script(&format!(
-        "const input = document.querySelector('input[aria-label=\"Search the log\"]');
-         const shown = () => document.querySelector('input[aria-label=\"Search the log\"] ~ [role=status]')?.textContent ?? '';
+        "const input = document.querySelector('input[aria-label=\"Search logs\"]');
+         const shown = () => document.querySelector('input[aria-label=\"Search logs\"] ~ [role=status]')?.textContent ?? '';
          const before = shown();
          window.searched = null;
          const begun = performance.now();

@@ -61,7 +61,7 @@ class Engine {
   }
 
   suspend(): Promise<void> {
-    return this.#carryOut("Saving the machine", "machine.suspend", { machine: this.#name() });
+    return this.#carryOut("Suspending the machine", "machine.suspend", { machine: this.#name() });
   }
 
   reset(params: Streams["diagnose.reset"]["params"]): Promise<void> {

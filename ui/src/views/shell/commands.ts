@@ -24,16 +24,16 @@ export function commands(): Command[] {
   if (engine.running) {
     add("machine:stop", "Stop the machine", "action", () => quietly(engine.stop()));
     add("machine:restart", "Restart the machine", "action", () => quietly(engine.restart()));
-    add("prune:containers", "Delete containers that do not run", "action", () => void pruneContainers());
+    add("prune:containers", "Delete stopped containers", "action", () => void pruneContainers());
     add("prune:images", "Delete unused images", "action", () => void pruneImages());
     add("prune:volumes", "Delete unused volumes", "action", () => void pruneVolumes());
     add("prune:networks", "Delete unused networks", "action", () => void pruneNetworks());
     add("prune:cache", "Delete the build cache", "action", () => void pruneBuildCache());
   } else add("machine:start", "Start the machine", "action", () => quietly(engine.start()));
   for (const view of VIEWS) add(`view:${view}`, `Go to ${view}`, "view", () => route.go(view));
-  add("theme:dark", "Dark appearance", "action", () => appearance.choose("dark"));
-  add("theme:light", "Light appearance", "action", () => appearance.choose("light"));
-  add("theme:system", "Appearance as the system has it", "action", () => appearance.choose("system"));
+  add("theme:dark", "Use dark appearance", "action", () => appearance.choose("dark"));
+  add("theme:light", "Use light appearance", "action", () => appearance.choose("light"));
+  add("theme:system", "Use system appearance", "action", () => appearance.choose("system"));
   add("shortcuts", "Keyboard shortcuts", "action", () => (dialogs.shortcuts = true));
   for (const container of containers.items) {
     const { id, name } = container;
