@@ -1,5 +1,5 @@
-# Testing. `make test` is for every day, `make test-all` for every merge, `make test-nightly` for what is slow and rarely
-# finds anything; CONTRIBUTING.md has the minutes of each part.
+# Testing. `make test` is for every day, `make test-all` for every merge, `make test-nightly` for what is slow and
+# rarely finds anything; CONTRIBUTING.md has the minutes of each part.
 
 # All that is only for tests is built in one way: without optimisation, with the panics that a test harness wants, and
 # with the features of the same packages each time, so that no crate is compiled twice. Two packages are left out: they

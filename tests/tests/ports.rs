@@ -9,8 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
-    Container, IMAGE, Machine, Run,
-    eventually,
+    Container, IMAGE, Machine, Run, eventually,
     host_port::{free_tcp, v4, v6},
     stream::{self, Pattern, checksum},
     suite, tests,

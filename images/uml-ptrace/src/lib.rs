@@ -149,7 +149,13 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller's promise; the direction flag is clear by the calling convention.
     unsafe {
-        asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
+        asm!(
+            "rep movsb",
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            inout("rcx") length => _,
+            options(nostack, preserves_flags)
+        );
     };
 }
 
@@ -159,7 +165,13 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
 unsafe fn clear(to: *mut u8, length: usize) {
     // SAFETY: as above.
     unsafe {
-        asm!("rep stosb", in("al") 0u8, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
+        asm!(
+            "rep stosb",
+            in("al") 0u8,
+            inout("rdi") to => _,
+            inout("rcx") length => _,
+            options(nostack, preserves_flags)
+        );
     };
 }
 
