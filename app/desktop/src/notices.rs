@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_ends_badly_by_itself_is_told_of() {
+    fn a_container_that_exits_with_an_error_by_itself_causes_a_notice() {
         let notice = Notices::default().take_event(&died(0, "1")).unwrap();
         assert_eq!(notice.title, "web stopped unexpectedly");
         assert_eq!(notice.body, "Exit status 1.");
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_was_stopped_or_is_done_is_not() {
+    fn a_container_that_was_stopped_or_is_done_causes_none() {
         let mut notices = Notices::default();
         assert_eq!(notices.take_event(&died(0, "0")), None);
         notices.take_event(&event("kill", 1, &[("signal", "15")]));
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn running_out_of_memory_is_said() {
+    fn running_out_of_memory_is_reported() {
         let mut notices = Notices::default();
         notices.take_event(&event("oom", 1, &[]));
         assert_eq!(notices.take_event(&died(2, "137")).unwrap().body, "It ran out of memory. Exit status 137.");
     }
 
     #[test]
-    fn one_that_dies_again_and_again_is_told_of_once_in_a_while() {
+    fn a_container_that_keeps_dying_causes_one_notice_per_interval() {
         let mut notices = Notices::default();
         assert!(notices.take_event(&died(0, "1")).is_some());
         assert_eq!(notices.take_event(&died(5000, "1")), None);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_fails_is_told_of_once_and_one_found_failed_is_not() {
+    fn a_machine_that_fails_causes_one_notice_and_one_found_failed_none() {
         let mut notices = Notices::default();
         let (running, failed) = (machine(MachineState::Running), machine(MachineState::Failed));
         assert_eq!(notices.take_machine(Some(&failed)), None);

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn running_containers_follow_what_is_told() {
+    fn running_containers_follow_the_events() {
         let mut overview = Overview::default();
         overview.take_machines(MachinesEvent::Machines { machines: vec![machine(MachineState::Running)] });
         let mut stopped = container("old", []);

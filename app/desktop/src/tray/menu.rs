@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn quitting_is_there_whatever_happened() {
+    fn quitting_is_always_offered() {
         let mut unreachable = Overview::default();
         let failure = Failure { code: String::new(), message: String::new(), hint: None };
         unreachable.take_machines(MachinesEvent::Unreachable { failure });
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn many_containers_end_in_a_way_to_all_of_them() {
+    fn a_long_list_ends_with_a_link_to_all_containers() {
         let many = (0..20).map(|number| container(&format!("c{number:02}"), [])).collect();
         let entries = menu(&overview(MachineState::Running, many), false);
         let submenus = entries.iter().filter(|entry| matches!(entry, Entry::Submenu(..))).count();
