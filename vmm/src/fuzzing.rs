@@ -16,11 +16,6 @@ pub fn is_control_request(line: &str) -> bool {
     serde_json::from_str::<Request>(line).is_ok()
 }
 
-/// What the gateway answers a message of DHCP with.
-pub fn dhcp_answer(message: &[u8], network: &Network) -> Option<Vec<u8>> {
-    crate::net::fuzzing::dhcp_answer(message, network)
-}
-
 /// The answer to a query of the domain name system that comes from here: by a name of the gateway's own, or because it cannot be passed on.
 pub fn dns_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
     crate::net::fuzzing::dns_answer(query, network)

@@ -118,7 +118,7 @@ fn frame(program: &mut Program) -> Vec<u8> {
                 0,
             ]);
             frame.extend([198, 19, 64, 2, 198, 19, 64, destination]);
-            // The resolver, DHCP, or as the bytes say.
+            // The resolver, a port where nothing listens, or as the bytes say.
             let begin = [vec![0x10, 0, 0, 53], vec![0, 68, 0, 67], Vec::new()];
             let begin = &begin[usize::from(kind >> 6) % 3];
             frame.extend(begin);

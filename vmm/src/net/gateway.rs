@@ -3,18 +3,17 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::dhcp;
 use super::dns::{self, Client, Resolver};
 use super::flows::{Arrival, Flow, Flows, Kind, unreachable_by};
 use super::fragments::Fragments;
-use super::network::{Destination, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GUEST_MAC, MTU, Network};
+use super::network::{Destination, GATEWAY_MAC, GUEST_MAC, MTU, Network};
 use super::publications::connections::Connections;
 use super::publications::datagrams::{Answer, Datagrams};
 use super::publications::sessions::Ends;
@@ -25,9 +24,9 @@ use super::steering::Steering;
 use super::streams::{Streams, quoted_syn, reason_of};
 use super::tcp::{self, FlowId, Notice, Offloads, OpenError, Pair, Readiness, Segment, Slice, Span, Splice};
 use super::wire::{
-    Arp, BROADCAST, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, ICMP, ICMPV6,
-    Ip, Mac, RouterAdvertisement, Solicitation, TCP, UDP, Udp, Unreachable, advertise_neighbour, checksum,
-    solicitation, split, unreachable, word, write_ethernet, write_ip, write_udp_header,
+    Arp, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, ICMP, ICMPV6, Ip, Mac,
+    TCP, UDP, Udp, Unreachable, advertise_neighbour, checksum, solicited_neighbour, split, unreachable, word,
+    write_ethernet, write_ip, write_udp_header,
 };
 use crate::devices::net::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
 
@@ -233,14 +232,11 @@ impl Gateway {
         if packet.protocol == ICMPV6 && self.answer_neighbour(&packet) {
             return;
         }
-        // Before it has an address, a guest may ask for one.
-        if packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && packet.protocol == UDP {
-            return self.answer_dhcp(&packet);
-        }
         let published = || packet.protocol == UDP && self.published.has_container(packet.source);
         if !self.network.may_send_from(packet.source) && !published() {
-            // What a guest says to its link from its own address of the link is for no router.
-            let own = matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local() || source.is_unspecified());
+            // A guest may speak to its link before it has an address, and from its address of that link.
+            let own = packet.source.is_unspecified()
+                || matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local());
             if !own {
                 count(&self.statistics.spoofed);
             }
@@ -286,52 +282,17 @@ impl Gateway {
         });
     }
 
-    /// Answers what belongs to neighbour discovery; false for other messages.
+    /// Answers a neighbour solicitation; false for other messages.
     fn answer_neighbour(&mut self, packet: &Ip<'_>) -> bool {
         let IpAddr::V6(source) = packet.source else { return false };
-        match solicitation(packet) {
-            None => false,
-            Some(Solicitation::Router) => {
-                let Network { v6, .. } = self.network;
-                let advertisement = RouterAdvertisement {
-                    router: GATEWAY_LINK_LOCAL,
-                    prefix: self.network.prefix6(),
-                    resolver: v6.gateway,
-                    mtu: MTU,
-                };
-                self.reply(|frame| {
-                    advertisement.write(frame, MACS);
-                    None
-                });
-                true
-            }
-            Some(Solicitation::Neighbour(target)) => {
-                if [self.network.v6.gateway, self.network.v6.host, GATEWAY_LINK_LOCAL].contains(&target) {
-                    self.reply(|frame| {
-                        advertise_neighbour(frame, MACS, target, source);
-                        None
-                    });
-                }
-                true
-            }
+        let Some(target) = solicited_neighbour(packet) else { return false };
+        if [self.network.v6.gateway, self.network.v6.host].contains(&target) {
+            self.reply(|frame| {
+                advertise_neighbour(frame, MACS, target, source);
+                None
+            });
         }
-    }
-
-    fn answer_dhcp(&mut self, packet: &Ip<'_>) {
-        let Some(datagram) = Udp::read(packet.payload) else { return count(&self.statistics.malformed) };
-        if (datagram.source, datagram.destination) != (dhcp::CLIENT_PORT, dhcp::SERVER_PORT) {
-            return;
-        }
-        let Some(answer) = dhcp::answer(datagram.payload, &self.network) else { return };
-        let to_all = dhcp::wants_broadcast(datagram.payload) || packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let (mac, to) = if to_all { (BROADCAST, Ipv4Addr::BROADCAST.into()) } else { (GUEST_MAC, packet.source) };
-        let source = SocketAddr::new(self.network.v4.gateway.into(), dhcp::SERVER_PORT);
-        self.reply(|frame| {
-            let destination = SocketAddr::new(to, dhcp::CLIENT_PORT);
-            let checksum = write_udp_header(frame, (GATEWAY_MAC, mac), source, destination, answer.len());
-            frame.extend(&answer);
-            Some(checksum)
-        });
+        true
     }
 
     fn take_datagram(&mut self, packet: &Ip<'_>, offload: &Offload, now: Instant) {
@@ -358,7 +319,6 @@ impl Gateway {
                     self.resolver.ask(Client::Datagram(guest, remote), datagram.payload, &mut self.sockets, now);
                     return self.give_answers(now);
                 }
-                dhcp::SERVER_PORT => return self.answer_dhcp(packet),
                 _ => return self.refuse(packet, Unreachable::Port),
             },
             Destination::Refused(reason) => return self.refuse(packet, reason),
