@@ -64,7 +64,7 @@ impl Monitor {
         let (sender, events) = mpsc::channel();
         signals::block()?;
         match config.confinement {
-            Confinement::On => confinement::begin(accelerator)?,
+            Confinement::On => confinement::begin(platform.capabilities().kind)?,
             Confinement::Off => warn!("the monitor is not confined, as its configuration demands"),
         }
         // First: a second monitor of the same machine fails here, before it touches anything.

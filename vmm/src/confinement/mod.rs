@@ -23,5 +23,5 @@ mod rules;
 pub(crate) mod tests;
 
 pub use self::denied::DENIED_STATUS;
-pub use self::filters::Thread;
+pub use self::filters::{GuestKind, Thread};
 pub use self::process::{begin, confine_guest_kernel, enter, is_on, restrict_paths, status};

@@ -6,12 +6,12 @@ use std::process;
 use std::sync::OnceLock;
 
 use nix::sys::prctl;
-use rorqual_vmm_protocol::{Accelerator, ConfinementStatus, Failure};
+use rorqual_vmm_protocol::{ConfinementStatus, Failure};
 use tracing::{debug, error, warn};
 
 use super::capabilities;
 use super::denied::{self, DENIED_STATUS};
-use super::filters::{self, Thread};
+use super::filters::{self, GuestKind, Thread};
 use super::paths::{Landlock, Paths};
 
 /// What [`begin`] decided. Unset where nothing is confined (probes, tests, `device`).
@@ -24,13 +24,13 @@ thread_local! {
 
 #[derive(Debug)]
 struct Process {
-    accelerator: Accelerator,
+    guest: GuestKind,
     seccomp: bool,
 }
 
 /// Begins to confine this process: no new privileges from here on, and filters for threads that [`enter`]. The main
 /// thread calls it once, before it starts others.
-pub fn begin(accelerator: Accelerator) -> Result<(), Failure> {
+pub fn begin(guest: GuestKind) -> Result<(), Failure> {
     prctl::set_no_new_privs().map_err(|error| Failure::internal("give up new privileges", error))?;
     limit_arenas();
     let seccomp = filters::available();
@@ -39,7 +39,7 @@ pub fn begin(accelerator: Accelerator) -> Result<(), Failure> {
     } else {
         warn!("this system has no seccomp filters, so the monitor's threads may make every system call");
     }
-    if PROCESS.set(Process { accelerator, seccomp }).is_err() {
+    if PROCESS.set(Process { guest, seccomp }).is_err() {
         debug!("the process was confined already");
     }
     Ok(())
@@ -92,7 +92,7 @@ impl Process {
     fn confine(&self, thread: Thread) -> io::Result<()> {
         capabilities::drop_all()?;
         if self.seccomp {
-            let program = filters::of(thread, self.accelerator).compile().map_err(io::Error::other)?;
+            let program = filters::of(thread, self.guest).compile().map_err(io::Error::other)?;
             seccompiler::apply_filter(&program).map_err(io::Error::other)?;
         }
         Ok(())

@@ -17,6 +17,7 @@ use std::sync::mpsc::Sender;
 use rorqual_vmm_protocol::{Config, Failure};
 
 use crate::attachment::notice::ConfigurationNotice;
+use crate::confinement::GuestKind;
 use crate::console::GuestConsole;
 use crate::devices::VirtioDevice;
 use crate::net::record::NetworkRecord;
@@ -34,6 +35,8 @@ pub(crate) trait Platform: Sync {
 /// What the machines of a platform can have and do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Capabilities {
+    /// How guests run.
+    pub(crate) kind: GuestKind,
     /// Most processors.
     pub(crate) max_cpus: u32,
     /// Whether a guest can be paused, saved and restored.

@@ -1,5 +1,5 @@
-//! The ACPI tables: hardware-reduced (ACPI 6.5 §4.1), with the devices of [`layout`](super::layout) and nothing of a PC's legacy
-//! but what Linux would otherwise probe for.
+//! The ACPI tables: hardware-reduced (ACPI 6.5 §4.1), with the devices of [`layout`](super::layout) and only as much of a
+//! PC's legacy as Linux would otherwise probe for.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope};
@@ -21,12 +21,12 @@ const LOCAL_APIC: u32 = 0xfee0_0000;
 const IO_APIC: u32 = 0xfec0_0000;
 /// Bytes of a FADT of ACPI 6.
 const FADT_BYTES: u32 = 276;
-/// FADT flags: hardware-reduced, and the reset register is there.
+/// FADT flags: hardware-reduced, with a reset register.
 const FADT_FLAGS: u32 = 1 << 20 | 1 << 10;
-/// IA-PC boot flags: no VGA, no clock of a PC's, a keyboard controller.
+/// IA-PC boot flags: no VGA, no CMOS clock, a keyboard controller.
 const BOOT_FLAGS: u16 = 1 << 5 | 1 << 2 | 1 << 1;
 
-/// Writes the tables for so many processors and virtio devices; returns the address of the first (RSDP).
+/// Writes the tables for these numbers of processors and virtio devices; returns the address of the first (RSDP).
 pub fn write_tables(memory: &GuestMemoryMmap, processors: u8, devices: usize) -> Result<u64, GuestMemoryError> {
     let rsdp_at = ACPI_START;
     // The RSDP is 36 bytes; each table starts on a boundary of 64.

@@ -1,5 +1,5 @@
-//! The keyboard controller of a PC (i8042), as little of it as Linux needs to find a keyboard: the guest's init hears of
-//! Ctrl-Alt-Del by it, which is the machine's power button.
+//! The keyboard controller of a PC (i8042), as much of it as Linux needs to find a keyboard. Ctrl-Alt-Del, which reaches
+//! the guest's init, is the machine's power button.
 
 use std::collections::VecDeque;
 
@@ -11,15 +11,15 @@ const OUTPUT_FULL: u8 = 1;
 const SYSTEM: u8 = 4;
 /// Configuration: interrupt on a byte from the keyboard.
 const INTERRUPT: u8 = 1;
-/// Configuration: the second port, which is not there, is off; scan codes are translated to set 1.
+/// Configuration: the second port, which does not exist, is off; scan codes are translated to set 1.
 const CONFIGURATION: u8 = 0x65;
 /// Pressed and released, in scan code set 1: Ctrl, Alt, Del.
 const CTRL_ALT_DEL: [u8; 6] = [0x1d, 0x38, 0x53, 0xd3, 0xb8, 0x9d];
 const ACKNOWLEDGED: u8 = 0xfa;
-/// Most bytes that wait to be read; what a guest asks for beyond them is lost, as with a real controller.
+/// Most bytes that wait to be read. Answers beyond them are lost, as with a real controller.
 const MAX_OUTPUT: usize = 64;
 
-/// What the next byte written to the data port is.
+/// Meaning of the next byte written to the data port.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 enum Expected {
     Keyboard,
@@ -33,11 +33,11 @@ pub(super) struct Keyboard {
     output: VecDeque<u8>,
     configuration: u8,
     expected: Expected,
-    /// A parameter of the last keyboard command comes next.
+    /// Whether the next byte is a parameter of the last keyboard command.
     parameter: bool,
 }
 
-/// What a write asks the machine to do.
+/// What an access asks the machine to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Asked {
     Nothing,
@@ -61,18 +61,18 @@ impl Keyboard {
         self.interrupt()
     }
 
-    /// The status port.
+    /// Reads the status port.
     pub(super) fn status(&self) -> u8 {
         SYSTEM | if self.output.is_empty() { 0 } else { OUTPUT_FULL }
     }
 
-    /// The data port; the next byte interrupts again.
+    /// Reads the data port. The next byte interrupts again.
     pub(super) fn read(&mut self) -> (u8, Asked) {
         let byte = self.output.pop_front().unwrap_or(0);
         (byte, self.interrupt())
     }
 
-    /// The command port.
+    /// Writes the command port.
     pub(super) fn command(&mut self, command: u8) -> Asked {
         match command {
             0x20 => self.output.push_back(self.configuration),
@@ -80,9 +80,9 @@ impl Keyboard {
             // Self-test, and the test of the first port: passed.
             0xaa => self.output.push_back(0x55),
             0xab => self.output.push_back(0),
-            // The second port's test: it is not there.
+            // The second port's test: it does not exist.
             0xa9 => self.output.push_back(1),
-            // Writes to ports and lines that are not there.
+            // Writes to ports and lines that do not exist.
             0xd1..=0xd4 => self.expected = Expected::Ignored,
             0xfe => return Asked::Reset,
             _ => {}
@@ -90,7 +90,7 @@ impl Keyboard {
         self.interrupt()
     }
 
-    /// A byte for the data port.
+    /// Writes the data port.
     pub(super) fn write(&mut self, byte: u8) -> Asked {
         match std::mem::replace(&mut self.expected, Expected::Keyboard) {
             Expected::Configuration => self.configuration = byte,

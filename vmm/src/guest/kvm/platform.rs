@@ -3,6 +3,7 @@
 use rorqual_vmm_protocol::Failure;
 
 use super::guest::KvmGuest;
+use crate::confinement::GuestKind;
 use crate::guest::{Capabilities, Guest, Platform, Start};
 
 /// KVM.
@@ -11,6 +12,7 @@ pub(in crate::guest) struct KvmPlatform;
 impl Platform for KvmPlatform {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            kind: GuestKind::Threads,
             // Numbers in the interrupt controllers are 8 bits wide, so 254 would be the end.
             max_cpus: 64,
             snapshots: true,

@@ -18,7 +18,8 @@ use crate::attachment::vhost_user::VhostUserAttachment;
 use crate::confinement::{self, Thread};
 use crate::guest::{Event, GuestDevice};
 
-/// A device for the kernel to connect to: the thread that waits for the kernel and then relays, and what ends the waiting.
+/// A device that waits for the kernel: its thread, which relays once the kernel connects, and the socket that ends the
+/// wait.
 #[derive(Debug)]
 pub(super) struct Attached {
     /// The kernel's argument that names the device.

@@ -1,4 +1,4 @@
-//! Where User Mode Linux keeps its physical memory: an unlinked, sparse file it maps shared and executable.
+//! The directory for the physical memory of User Mode Linux: an unlinked, sparse file, mapped shared and executable.
 
 use std::env;
 use std::fs;

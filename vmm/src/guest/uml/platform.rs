@@ -3,6 +3,7 @@
 use rorqual_vmm_protocol::Failure;
 
 use super::guest::UmlGuest;
+use crate::confinement::GuestKind;
 use crate::guest::{Capabilities, Guest, Platform, Start};
 
 /// User Mode Linux.
@@ -11,6 +12,7 @@ pub(in crate::guest) struct UmlPlatform;
 impl Platform for UmlPlatform {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            kind: GuestKind::Process,
             max_cpus: 1,
             snapshots: false,
             huge_pages: false,
