@@ -35,7 +35,7 @@ struct Vsock {
     sockets: Vec<UnixStream>,
 }
 
-/// The host's side, for all runs: what waits at its listeners is taken at the end of each.
+/// The host's side, for all runs. Each run ends by accepting what waits at its listeners.
 struct Host {
     directory: TempDir,
     listeners: Vec<UnixListener>,
@@ -59,7 +59,7 @@ impl Vsock {
         host().directory.path().join("v")
     }
 
-    /// The same packets again and again: what adds up shows.
+    /// Repeats the same packets, so that leaks add up.
     fn many(program: &mut Program, guest: &mut Guest) {
         let (header, count) = (Self::header(program), program.byte() & 31);
         let end = program.flag();

@@ -1,7 +1,7 @@
 //! The machine and its commands, as the control socket and the signals give them.
 //!
-//! The threads of the control socket, of the signals and of the guest share the [`Machine`]; the main thread decides when
-//! and why it ends (see [`monitor`](crate::monitor)).
+//! The threads of the control socket, of the signals and of the guest share the [`Machine`]; the main thread decides
+//! when and why it ends (see [`monitor`](crate::monitor)).
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;

@@ -174,7 +174,8 @@ fn watch(
         if thread.join().is_err() {
             error!("the thread of a device has failed");
         }
-        // The board keeps the registers until the process ends; sockets and locks must be free before the end is reported.
+        // The board keeps the registers until the process ends; sockets and locks must be free before the end is
+        // reported.
         attachment.remove_device();
     }
     if outcome == Outcome::Reset {
