@@ -13,7 +13,7 @@ use super::*;
 use crate::devices::VirtioDevice;
 use crate::devices::console::ConsoleDevice;
 use crate::devices::rng::RngDevice;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::tests::queues::{Descriptor, TestQueues};
 
 /// Names the case to the process that runs it.
 const CASE: &str = "RORQUAL_CONFINEMENT_CASE";

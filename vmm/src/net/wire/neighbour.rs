@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::ethernet::Mac;
 use super::icmp::write_message;
-use super::{Ip, Mac};
+use super::ip::Ip;
 
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;

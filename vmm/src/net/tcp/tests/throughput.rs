@@ -11,6 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use super::super::*;
 use super::world::{ACK, Anywhere, Link, Put, World, address};
+use crate::devices::span::{Slice, Span};
 
 const TOTAL: usize = 1 << 30;
 const PIECE: usize = 60_000;

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket, TcpSeqNumber};
 
 use super::super::*;
+use crate::devices::span::{Slice, Span};
 
 pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
