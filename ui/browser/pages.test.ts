@@ -1,4 +1,4 @@
-// What a user does in the pages happens in the real engine, which the docker client is asked about.
+// A user's actions in the pages take effect in the real engine; the docker client verifies it.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -12,7 +12,16 @@ let window: Window;
 
 beforeAll(async () => {
   machine.start();
-  machine.docker("run", "-d", "--name", "talker", "busybox", "sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i of the log; sleep 1; done");
+  machine.docker(
+    "run",
+    "-d",
+    "--name",
+    "talker",
+    "busybox",
+    "sh",
+    "-c",
+    "i=0; while :; do i=$((i+1)); echo line $i of the log; sleep 1; done",
+  );
   url = await machine.serve();
   window = await Window.open(url);
 });
@@ -61,9 +70,9 @@ describe("containers", () => {
     await log.getByText("line 2 of the log", { exact: true }).waitFor();
     const before = machine.docker("logs", "talker").split("\n").length;
     await log.getByText(`line ${before + 2} of the log`, { exact: true }).waitFor();
-    await page.getByLabel("Search the log").fill("line 1 of");
+    await page.getByLabel("Search logs").fill("line 1 of");
     await page.getByRole("status").filter({ hasText: "1 of 1" }).waitFor();
-    await page.getByLabel("Search the log").fill("");
+    await page.getByLabel("Search logs").fill("");
   });
 
   test("a terminal runs what is typed", async () => {
@@ -102,8 +111,8 @@ describe("containers", () => {
     await page.getByLabel("Image", { exact: true }).fill("busybox");
     await page.getByLabel("Name", { exact: true }).fill("formed");
     await page.getByLabel("Command", { exact: true }).fill("sleep 1000");
-    await page.getByLabel("Name of a variable").fill("GREETING");
-    await page.getByLabel("Value of the variable").fill("it's me");
+    await page.getByLabel("Variable name").fill("GREETING");
+    await page.getByLabel("Variable value").fill("it's me");
     const line = await page.getByTestId("command-line").textContent();
     expect(line).toBe(`docker run -d --name formed -e 'GREETING=it'\\''s me' busybox sleep 1000`);
     await page.getByRole("dialog").getByRole("button", { name: "Run", exact: true }).click();
@@ -139,9 +148,9 @@ describe("other views", () => {
     const { page } = window;
     await window.go("#/images");
     await page.getByRole("button", { name: /^busybox:latest/ }).click();
-    await page.getByRole("button", { name: "Give it another name" }).click();
+    await page.getByRole("button", { name: "Add tag" }).click();
     await page.getByLabel("Repository and tag").fill("other:2");
-    await page.getByRole("button", { name: "Name", exact: true }).click();
+    await page.getByRole("button", { name: "Add", exact: true }).click();
     await until(() => machine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split("\n").includes("other:2"));
     await page.getByText("other:2").first().waitFor();
   });
@@ -166,10 +175,12 @@ describe("other views", () => {
     await page.getByLabel("Subnet").fill("10.99.0.0/24");
     await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
     await until(() => machine.docker("network", "ls", "--format", "{{.Name}}").split("\n").includes("inner"));
-    await page.getByLabel("Container to put in").selectOption({ label: "talker" });
-    await page.getByRole("button", { name: "Put in" }).click();
-    await until(() => machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"));
-    await page.getByRole("button", { name: "Take talker out of inner" }).waitFor();
+    await page.getByLabel("Container to connect").selectOption({ label: "talker" });
+    await page.getByRole("button", { name: "Connect", exact: true }).click();
+    await until(() =>
+      machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"),
+    );
+    await page.getByRole("button", { name: "Disconnect talker from inner" }).waitFor();
   });
 
   test("the machine's use is shown live", async () => {
@@ -182,7 +193,7 @@ describe("other views", () => {
     await page.keyboard.press("Control+k");
     await page.keyboard.type("talker");
     await page.keyboard.press("Enter");
-    await page.getByRole("complementary", { name: "Detail" }).getByRole("heading", { name: "talker" }).waitFor();
+    await page.getByRole("complementary", { name: "Details" }).getByRole("heading", { name: "talker" }).waitFor();
   });
 });
 
@@ -191,13 +202,22 @@ describe("safety", () => {
     const stranger = await fetch(url, { redirect: "manual" });
     expect(stranger.status).toBe(401);
     expect((await fetch(window.origin)).status).toBe(401);
-    const call = await fetch(`${window.origin}/api/call/app.information`, { method: "POST", body: "{}", headers: { origin: window.origin } });
+    const call = await fetch(`${window.origin}/api/call/app.information`, {
+      method: "POST",
+      body: "{}",
+      headers: { origin: window.origin },
+    });
     expect(call.status).toBe(401);
   });
 
   test("another site's page and another name get nothing, even with the cookie", async () => {
     const cookie = (await window.context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
-    const ask = (headers: Record<string, string>) => fetch(`${window.origin}/api/call/app.information`, { method: "POST", body: "{}", headers: { cookie, ...headers } });
+    const ask = (headers: Record<string, string>) =>
+      fetch(`${window.origin}/api/call/app.information`, {
+        method: "POST",
+        body: "{}",
+        headers: { cookie, ...headers },
+      });
     expect((await ask({ origin: window.origin })).status).toBe(200);
     expect((await ask({ origin: "http://evil.test" })).status).toBe(403);
     expect((await ask({})).status).toBe(403);
@@ -207,17 +227,32 @@ describe("safety", () => {
 
 describe("accessibility", () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  const views = ["containers", "images", "volumes", "networks", "builds", "machines", "registries", "settings", "diagnose"];
+  const views = [
+    "containers",
+    "images",
+    "volumes",
+    "networks",
+    "builds",
+    "machines",
+    "registries",
+    "settings",
+    "diagnose",
+  ];
 
   test.each(views)("%s has no violations, in light and dark, wide and narrow", async (view) => {
     const { page } = window;
-    for (const look of [{ dark: false, width: 1280, height: 800 }, { dark: true, width: 900, height: 600 }]) {
+    for (const look of [
+      { dark: false, width: 1280, height: 800 },
+      { dark: true, width: 900, height: 600 },
+    ]) {
       await page.emulateMedia({ colorScheme: look.dark ? "dark" : "light", reducedMotion: "reduce" });
       await page.setViewportSize(look);
       await window.go(`#/${view}`);
       await page.locator("h1, h2").first().waitFor();
-      // The page's policy lets no script in; the debugger's own world is not the page's.
-      const found = await page.evaluate(`(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`);
+      // The page's policy blocks added scripts; the debugger runs in a world of its own.
+      const found = await page.evaluate(
+        `(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`,
+      );
       expect(found).toEqual([]);
     }
   });
@@ -237,7 +272,7 @@ describe("daemon", () => {
   });
 
   test("no script failed meanwhile", () => {
-    // Refused requests are the tests' own; what a script threw is not.
+    // The tests cause refused requests on purpose; errors thrown by scripts are real.
     expect(window.errors.filter((error) => !/Failed to load resource|WebSocket/.test(error))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-// Longer work in the pages: files, builds, registries, settings, diagnose. Each is done to the real engine and its files.
+// Longer work in the pages, on the real engine and its files: files, builds, registries, settings, diagnose.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,7 +11,18 @@ let window: Window;
 
 beforeAll(async () => {
   machine.start();
-  machine.docker("run", "-d", "--name", "holder", "-v", "kept:/kept", "busybox", "sh", "-c", "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000");
+  machine.docker(
+    "run",
+    "-d",
+    "--name",
+    "holder",
+    "-v",
+    "kept:/kept",
+    "busybox",
+    "sh",
+    "-c",
+    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000",
+  );
   window = await Window.open(await machine.serve());
   await window.page.getByRole("button", { name: "Go to my containers" }).click();
 });
@@ -54,7 +65,10 @@ describe("files of a container", () => {
 
   test("files are uploaded, and what is there is replaced only when told so", async () => {
     const { page } = window;
-    const put = (text: string) => page.getByLabel("Files to upload").setInputFiles({ name: "up.txt", mimeType: "text/plain", buffer: Buffer.from(text) });
+    const put = (text: string) =>
+      page
+        .getByLabel("Files to upload")
+        .setInputFiles({ name: "up.txt", mimeType: "text/plain", buffer: Buffer.from(text) });
     await put("one");
     await until(async () => (await entry("up.txt").count()) === 1);
     expect(inHolder("cat", "/etc/app/up.txt")).toBe("one");
@@ -73,13 +87,13 @@ describe("files of a container", () => {
     await page.getByLabel("Name", { exact: true }).fill("made");
     await page.getByRole("button", { name: "OK" }).click();
     await entry("made").waitFor();
-    await page.getByRole("button", { name: "More for up.txt" }).click();
+    await page.getByRole("button", { name: "More actions for up.txt" }).click();
     await page.getByRole("menuitem", { name: "Rename" }).click();
     await page.getByLabel("Name", { exact: true }).fill("renamed.txt");
     await page.getByRole("button", { name: "OK" }).click();
     await entry("renamed.txt").waitFor();
     expect(inHolder("sh", "-c", "cd /etc/app && echo *")).toBe("binary made renamed.txt settings.txt");
-    await page.getByRole("button", { name: "More for renamed.txt" }).click();
+    await page.getByRole("button", { name: "More actions for renamed.txt" }).click();
     await page.getByRole("menuitem", { name: "Delete" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
     await until(() => inHolder("sh", "-c", "cd /etc/app && echo *") === "binary made settings.txt");
@@ -99,17 +113,20 @@ describe("builds", () => {
 
   async function build(): Promise<void> {
     const { page } = window;
-    await page.getByRole("button", { name: "Build a folder" }).first().click();
+    await page.getByRole("button", { name: "Build an image" }).first().click();
     await page.getByRole("textbox", { name: "Folder" }).fill(folder);
     await page.getByRole("textbox", { name: "Folder" }).press("Enter");
     await page.getByRole("dialog").getByText("Dockerfile", { exact: true }).last().waitFor();
-    await page.getByLabel("Name of the image").fill("built:1");
+    await page.getByLabel("Image name").fill("built:1");
     await page.getByRole("dialog").getByRole("button", { name: "Build", exact: true }).click();
   }
 
   test("a folder becomes an image, with its steps", async () => {
     mkdirSync(folder);
-    writeFileSync(join(folder, "Dockerfile"), "FROM busybox\nCOPY page.html /\nRUN echo made-here > /made && cat /made\n");
+    writeFileSync(
+      join(folder, "Dockerfile"),
+      "FROM busybox\nCOPY page.html /\nRUN echo made-here > /made && cat /made\n",
+    );
     writeFileSync(join(folder, "page.html"), "<p>hello");
     await window.go("#/builds");
     await build();
@@ -137,20 +154,23 @@ describe("builds", () => {
 
   test("the history keeps them", async () => {
     await window.go("#/builds");
-    await until(async () => (await window.page.getByRole("list", { name: "Builds" }).getByRole("listitem").count()) === 3);
+    await until(
+      async () => (await window.page.getByRole("list", { name: "Builds" }).getByRole("listitem").count()) === 3,
+    );
   });
 });
 
 describe("registries", () => {
   // The password is "secret".
   const USERS = "me:$2b$04$Pn8bKS/yJln7.2.VRnJNreixNqKlm1okblFZ4BT5Iv1to0ExlcR6.\n";
-  const CONFIGURATION = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
+  const CONFIGURATION =
+    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
 
   async function login(password: string): Promise<void> {
     const { page } = window;
     await page.getByRole("button", { name: "Log in" }).first().click();
     await page.getByLabel("Registry", { exact: true }).fill("localhost:5000");
-    await page.getByLabel("User").fill("me");
+    await page.getByLabel("Username").fill("me");
     await page.getByLabel("Password or token").fill(password);
     await page.getByRole("dialog").getByRole("button", { name: "Log in" }).click();
   }
@@ -158,7 +178,10 @@ describe("registries", () => {
   beforeAll(() => {
     machine.loadRegistry();
     machine.docker("create", "--name", "registry", "-p", "5000:5000", "registry", "serve", "/etc/registry.yml");
-    for (const [name, text] of [["registry.yml", CONFIGURATION], ["users", USERS]] as const) {
+    for (const [name, text] of [
+      ["registry.yml", CONFIGURATION],
+      ["users", USERS],
+    ] as const) {
       writeFileSync(join(machine.home, name), text);
       machine.docker("cp", join(machine.home, name), `registry:/etc/${name}`);
     }
@@ -195,7 +218,7 @@ describe("registries", () => {
     await window.go("#/registries");
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Log out" }).click();
-    await page.getByText("Not logged in anywhere").waitFor();
+    await page.getByText("Not logged in to a registry").waitFor();
     expect(() => machine.docker("push", "localhost:5000/pushed:1")).toThrow();
   });
 });
@@ -210,7 +233,7 @@ describe("settings", () => {
     await page.getByLabel("Processors of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
     await page.getByText("It counts for machines that are made later", { exact: false }).waitFor();
-    await page.getByRole("button", { name: "Back to the default of Processors of a new machine" }).click();
+    await page.getByRole("button", { name: "Reset Processors of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
   });
 
@@ -230,10 +253,14 @@ describe("diagnose", () => {
     await window.go("#/diagnose");
     await page.getByText("Guest image", { exact: true }).waitFor();
     const coming = page.waitForEvent("download");
-    await page.getByRole("button", { name: "Save a bundle" }).click();
+    await page.getByRole("button", { name: "Save a support bundle" }).click();
     const download = await coming;
     expect(download.suggestedFilename()).toMatch(/\.zip$/);
-    expect(readFileSync(await download.path()).subarray(0, 4).toString("latin1")).toBe("PK\u0003\u0004");
+    expect(
+      readFileSync(await download.path())
+        .subarray(0, 4)
+        .toString("latin1"),
+    ).toBe("PK\u0003\u0004");
   });
 
   test("deleting what nothing uses asks and leaves what is used", async () => {
@@ -263,7 +290,7 @@ describe("diagnose", () => {
   });
 
   test("no script failed meanwhile", () => {
-    // Answers that say no are expected of the tests above.
+    // The tests above cause refused requests on purpose.
     expect(window.errors.filter((error) => !/Failed to load resource/.test(error))).toEqual([]);
   });
 });

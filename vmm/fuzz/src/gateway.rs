@@ -1,5 +1,6 @@
-//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest, whatever came. All packets go to addresses
-//! of the machine's own network, of which none leads out; names nobody here has are asked of an address of the loopback network.
+//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest, whatever came.
+//! All packets go to addresses of the machine's own network, of which none leads out; names nobody here has are asked
+//! of an address of the loopback network.
 
 use std::fs;
 use std::path::PathBuf;

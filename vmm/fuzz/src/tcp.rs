@@ -1,5 +1,6 @@
-//! TCP in simulated time: segments of a guest that keeps one rule only, hosts that do as the program says. The byte of a sequence number is always
-//! the same, so each side can tell whether what it got is what the other sent, from the beginning and without a gap.
+//! TCP in simulated time: segments of a guest that keeps one rule only, hosts that do as the program says. The byte of
+//! a sequence number is always the same, so each side can tell whether what it got is what the other sent, from the
+//! beginning and without a gap.
 
 use std::collections::VecDeque;
 use std::io;

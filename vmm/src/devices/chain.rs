@@ -1,7 +1,7 @@
 //! Descriptor chains: the one walker for all devices.
 //!
-//! The guest writes the chains, and may write them to loop, to leave their table or never to end. [`walk`] visits a bounded
-//! number of descriptors and reports a chain that does not end by itself; the other functions build on it.
+//! The guest writes the chains, and may write them to loop, to leave their table or never to end. [`walk`] visits a
+//! bounded number of descriptors and reports a chain that does not end by itself; the other functions build on it.
 
 use virtio_queue::DescriptorChain;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};

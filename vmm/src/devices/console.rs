@@ -1,5 +1,5 @@
-//! The console device (virtio 1.3 §5.3) with one port. The guest's output goes to a writer; its input comes from a descriptor
-//! of the host.
+//! The console device (virtio 1.3 §5.3) with one port. The guest's output goes to a writer; its input comes from a
+//! descriptor of the host.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -25,7 +25,8 @@ const RX: usize = 0;
 /// The transmit queue: output of the guest.
 const TX: usize = 1;
 const QUEUE_SIZES: [u16; 2] = [64, 64];
-/// Most bytes of output taken in one call. The next call takes the rest, so that a noisy guest cannot occupy the thread.
+/// Most bytes of output taken in one call. The next call takes the rest, so that a noisy guest cannot occupy the
+/// thread.
 const MAX_CALL_BYTES: usize = 256 * 1024;
 /// Bytes copied between guest memory and the host at once.
 const COPY_BYTES: usize = 4096;
@@ -185,7 +186,8 @@ impl ConsoleDevice {
         Ok(())
     }
 
-    /// Writes `output` of the guest to the host. Output that cannot be written is lost: a full disk must not stop the guest.
+    /// Writes `output` of the guest to the host. Output that cannot be written is lost: a full disk must not stop the
+    /// guest.
     fn write_out(&mut self, mut output: Span<'_, '_>) {
         let mut copy = [0; COPY_BYTES];
         while !output.is_empty() {

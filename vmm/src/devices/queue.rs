@@ -1,4 +1,5 @@
-//! What every device does with its queues: take the next chain, return it, wait for the driver's notification, interrupt.
+//! What every device does with its queues: take the next chain, return it, wait for the driver's notification,
+//! interrupt.
 
 use std::sync::atomic::Ordering;
 
@@ -40,8 +41,8 @@ impl<'q, 'm> ServedQueue<'q, 'm> {
         self.queue.disable_notification(self.memory).map_err(|error| broken(self.index, &error))
     }
 
-    /// Asks the driver to notify the device of the next chain. True if a chain has arrived in the meantime, of which the
-    /// driver gave no notice: the device must look again, and notifications are off again.
+    /// Asks the driver to notify the device of the next chain. True if a chain has arrived in the meantime, of which
+    /// the driver gave no notice: the device must look again, and notifications are off again.
     pub(crate) fn await_notification(&mut self) -> Result<bool, DeviceError> {
         let more = self.queue.enable_notification(self.memory).map_err(|error| broken(self.index, &error))?;
         if more {
@@ -94,8 +95,8 @@ fn broken(index: usize, error: &virtio_queue::Error) -> DeviceError {
     DeviceError::Guest { queue: index, reason: error.to_string() }
 }
 
-/// Interrupts the guest for used buffers on the queue at `index`, unless its driver has suppressed that. Returns whether it
-/// was interrupted.
+/// Interrupts the guest for used buffers on the queue at `index`, unless its driver has suppressed that. Returns
+/// whether it was interrupted.
 pub(crate) fn interrupt(
     index: usize,
     queues: &mut dyn DeviceQueues,
@@ -108,8 +109,8 @@ pub(crate) fn interrupt(
     Ok(wanted)
 }
 
-/// Whether the driver wants an interrupt for used buffers. `Queue` evaluates the event index; without that feature the driver
-/// sets a flag (virtio 1.3 §2.7.7).
+/// Whether the driver wants an interrupt for used buffers. `Queue` evaluates the event index; without that feature the
+/// driver sets a flag (virtio 1.3 §2.7.7).
 fn interrupt_wanted(index: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, DeviceError> {
     let needed = queue.needs_notification(memory).map_err(|error| broken(index, &error))?;
     if !needed || queue.event_idx_enabled() {

@@ -5,7 +5,8 @@ use vm_memory::{Bytes, VolatileSlice};
 /// A piece of guest memory.
 pub type Slice<'m> = VolatileSlice<'m, ()>;
 
-/// A run of bytes within pieces of guest memory; never longer than the pieces. The guest may change the bytes at any time.
+/// A run of bytes within pieces of guest memory; never longer than the pieces. The guest may change the bytes at any
+/// time.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a, 'm> {
     slices: &'a [Slice<'m>],

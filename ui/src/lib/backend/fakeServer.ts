@@ -1,13 +1,20 @@
-// For tests: the protocol of `rorqual web` spoken by a made-up engine, in place of the browser's fetch and WebSocket.
+// For tests: replaces the browser's fetch and WebSocket with a made-up engine that speaks the protocol of `rorqual
+// web`.
 import { vi } from "vitest";
 
 import { type Backend, BackendError, type CallName, type Stream, type StreamName } from "./backend";
 
-type PageFrame = { id: number; open?: { stream: StreamName; params: never }; input?: never; close?: true; credit?: number };
+type PageFrame = {
+  id: number;
+  open?: { stream: StreamName; params: never };
+  input?: never;
+  close?: true;
+  credit?: number;
+};
 type Listener = ((event: never) => void) | null;
 
 export class FakeServer {
-  /** Text frames, in the order they came. */
+  /** Text frames in order of arrival. */
   readonly received: PageFrame[] = [];
   readonly addresses: string[] = [];
   #streams = new Map<number, Stream<StreamName>>();
@@ -62,7 +69,13 @@ export class FakeServer {
   async #answer(address: string, init: RequestInit): Promise<Response> {
     const name = new URL(address).pathname.replace("/api/call/", "") as CallName;
     try {
-      return Response.json(await this.engine.call(name, JSON.parse(init.body as string) as never, init.signal ? { signal: init.signal } : {}));
+      return Response.json(
+        await this.engine.call(
+          name,
+          JSON.parse(init.body as string) as never,
+          init.signal ? { signal: init.signal } : {},
+        ),
+      );
     } catch (error) {
       const { code, message, hint } = BackendError.from(error);
       if (code === "canceled") throw init.signal?.reason;

@@ -23,8 +23,9 @@ pub(super) const FREE_PAGE_REPORTING: u64 = 1 << 5;
 
 pub(super) const INFLATE: usize = 0;
 pub(super) const DEFLATE: usize = 1;
-/// The reporting queue is number 4 by the specification (§5.5.2). Linux numbers only the queues it uses and so expects it at
-/// 2, where nothing else can be, because neither statistics nor hinting is offered. Each driver uses one of the two.
+/// The reporting queue is number 4 by the specification (§5.5.2). Linux numbers only the queues it uses and so expects
+/// it at 2, where nothing else can be, because neither statistics nor hinting is offered. Each driver uses one of the
+/// two.
 pub(super) const REPORTING: [usize; 2] = [2, 4];
 pub(super) const QUEUE_SIZES: [u16; 5] = [128; 5];
 /// Most page numbers in one buffer, enough for 1 GiB; Linux sends 256.
@@ -91,7 +92,8 @@ impl BalloonDevice {
     fn inflate<'m>(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<(), Malformed> {
         let mut pages = page_numbers(memory, chain)?;
         self.size.inflated.fetch_add(pages.len() as u64 * PAGE_BYTES, Ordering::Relaxed);
-        // Adjacent pages are dropped together: a call per page costs more than sorting, and the host's pages may be larger.
+        // Adjacent pages are dropped together: a call per page costs more than sorting, and the host's pages may be
+        // larger.
         pages.sort_unstable();
         pages.dedup();
         for run in pages.chunk_by(|page, next| *next == page + 1) {

@@ -19,9 +19,9 @@ enum Way {
     /// Shared memory (a memfd): punches a hole into the file. The pages read as zeroes afterwards.
     #[default]
     Remove,
-    /// A private mapping: drops its own copy of the pages. After the restore of a snapshot they read as the snapshot's file
-    /// again, an older content of the same guest's memory; no driver relies on the content, because page poisoning is not
-    /// offered. The file stays as it is: the system refuses to punch holes through a private mapping.
+    /// A private mapping: drops its own copy of the pages. After the restore of a snapshot they read as the snapshot's
+    /// file again, an older content of the same guest's memory; no driver relies on the content, because page poisoning
+    /// is not offered. The file stays as it is: the system refuses to punch holes through a private mapping.
     Forget,
 }
 
@@ -34,7 +34,8 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Drops the host's pages that lie within the slice. If the host refuses, they stay as they are, and the guest loses nothing.
+    /// Drops the host's pages that lie within the slice. If the host refuses, they stay as they are, and the guest
+    /// loses nothing.
     pub(super) fn slice(&mut self, slice: &Slice<'_>) {
         let guard = slice.ptr_guard_mut();
         let start = guard.as_ptr() as usize;

@@ -21,8 +21,8 @@ pub struct BalloonSize {
 }
 
 impl BalloonSize {
-    /// Sets the wanted size, in bytes, rounded down to whole pages, and returns the rounded size. The caller must then notify
-    /// the driver that the configuration changed.
+    /// Sets the wanted size, in bytes, rounded down to whole pages, and returns the rounded size. The caller must then
+    /// notify the driver that the configuration changed.
     pub fn want(&self, bytes: u64) -> u64 {
         let pages = u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX);
         self.wanted_pages.store(pages, Ordering::Release);

@@ -1,7 +1,7 @@
 //! The device: queues, features, what is in flight.
 //!
-//! All calls come from the attachment's one thread. The [`Disk`] is shared with the control socket, which has it read the size
-//! of a grown file again.
+//! All calls come from the attachment's one thread. The [`Disk`] is shared with the control socket, which has it read
+//! the size of a grown file again.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub struct BlockDevice {
 }
 
 impl BlockDevice {
-    /// A device with one queue that serves `disk`, one request after the other. The guest sees the first 20 bytes of `id` as
-    /// its serial number.
+    /// A device with one queue that serves `disk`, one request after the other. The guest sees the first 20 bytes of
+    /// `id` as its serial number.
     pub fn new(disk: Arc<Disk>, id: &str) -> Self {
         let mut bytes = [0; ID_BYTES];
         for (to, from) in bytes.iter_mut().zip(id.bytes()) {
@@ -53,8 +53,8 @@ impl BlockDevice {
         Self { disk, id: bytes, queues: 1, ring: None, waiting: [false; MAX_QUEUES as usize] }
     }
 
-    /// The same device with `queues` queues (1 to [`MAX_QUEUES`]) and several requests at once, by `io_uring`. Where the host
-    /// does not allow that, it does them one after the other.
+    /// The same device with `queues` queues (1 to [`MAX_QUEUES`]) and several requests at once, by `io_uring`. Where
+    /// the host does not allow that, it does them one after the other.
     #[must_use]
     pub fn at_once(self, queues: u16) -> Self {
         let ring = Ring::new(self.disk.clone())
@@ -69,7 +69,8 @@ impl BlockDevice {
         ServedQueue::of(index, queues, &memory).stop_notifications()?;
         loop {
             self.serve_until_empty(index, queues, &memory)?;
-            // A full ring resumes the queue when a request completes; until then a notification would bring nothing new.
+            // A full ring resumes the queue when a request completes; until then a notification would bring nothing
+            // new.
             if self.waiting[index] || !ServedQueue::of(index, queues, &memory).await_notification()? {
                 return Ok(());
             }
@@ -182,8 +183,8 @@ impl BlockDevice {
     }
 }
 
-/// Whether a request goes into the ring. A write ends in the host's page cache: doing a single one at once is faster than
-/// handing it over. The same holds for ranges, which are rare.
+/// Whether a request goes into the ring. A write ends in the host's page cache: doing a single one at once is faster
+/// than handing it over. The same holds for ranges, which are rare.
 fn by_ring(work: &Work, alone: bool) -> bool {
     match work {
         Work::Transfer(transfer) => transfer.direction == Direction::Read || !alone,

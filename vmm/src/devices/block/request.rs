@@ -1,8 +1,8 @@
 //! One request of the block device (virtio 1.3 §5.2.6): from descriptor chain to status byte.
 //!
-//! [`Request::check`] checks everything the guest put into the chain before any of it takes effect. A chain without a place
-//! for the status is an error of the device; any other fault is answered in the status. The [`Work`] is then done at once or
-//! by a ring, and [`Request::answer`] ends the request. The host reads and writes guest memory directly.
+//! [`Request::check`] checks everything the guest put into the chain before any of it takes effect. A chain without a
+//! place for the status is an error of the device; any other fault is answered in the status. The [`Work`] is then done
+//! at once or by a ring, and [`Request::answer`] ends the request. The host reads and writes guest memory directly.
 
 use std::io;
 use std::sync::atomic::Ordering;

@@ -39,7 +39,8 @@ pub(super) struct Transfer {
     done: usize,
 }
 
-// SAFETY: the vectors point into guest memory, which any thread may touch; whoever holds the transfer keeps the memory mapped.
+// SAFETY: the vectors point into guest memory, which any thread may touch; whoever holds the transfer keeps the memory
+// mapped.
 unsafe impl Send for Transfer {}
 
 impl Transfer {
@@ -86,8 +87,8 @@ impl Transfer {
             let (file, at) = (disk.as_fd().as_raw_fd(), vectors.as_ptr());
             // `next` returns at most MAX_VECTORS.
             let count = libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX);
-            // SAFETY: every vector lies in a mapping of guest memory that the caller keeps alive (see `new`); the guest may
-            // change that memory at any time and the kernel copes with that.
+            // SAFETY: every vector lies in a mapping of guest memory that the caller keeps alive (see `new`); the guest
+            // may change that memory at any time and the kernel copes with that.
             let moved = unsafe {
                 match self.direction {
                     Direction::Read => libc::preadv(file, at, count, offset.cast_signed()),

@@ -66,8 +66,8 @@ pub enum Transmit {
 
 /// The network behind a device. All calls come from the device's thread.
 ///
-/// Frames begin with the Ethernet header and lie in the guest's memory, where they may change at any time. The device takes
-/// frames only when the guest has room for them; what the guest cannot take stays in sockets of the host.
+/// Frames begin with the Ethernet header and lie in the guest's memory, where they may change at any time. The device
+/// takes frames only when the guest has room for them; what the guest cannot take stays in sockets of the host.
 pub trait Backend: Send {
     /// A descriptor that is readable whenever [`host_events`](Self::host_events) has work.
     fn event_fd(&self) -> BorrowedFd<'_>;
@@ -78,8 +78,8 @@ pub trait Backend: Send {
     /// The frames that follow come from the driver's pair of queues with this number.
     fn set_pair(&mut self, _number: usize) {}
     /// The pair of queues for the next frame: the one on which the guest last sent on its flow (virtio 1.3 §5.1.6.5,
-    /// "Automatic receive steering in multiqueue mode"). Called only if [`has_frames`](Self::has_frames), and if the driver
-    /// uses several pairs.
+    /// "Automatic receive steering in multiqueue mode"). Called only if [`has_frames`](Self::has_frames), and if the
+    /// driver uses several pairs.
     fn next_pair(&mut self, _now: Instant) -> usize {
         0
     }

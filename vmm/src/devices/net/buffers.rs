@@ -65,8 +65,8 @@ impl<'m> Buffers<'m> {
         full.count() + 1
     }
 
-    /// Returns to the driver a frame of `length` bytes, which lies in the buffers behind the space for its header. Returns how
-    /// many buffers it took.
+    /// Returns to the driver a frame of `length` bytes, which lies in the buffers behind the space for its header.
+    /// Returns how many buffers it took.
     pub(super) fn complete(
         &mut self,
         queue: &mut ServedQueue<'_, '_>,

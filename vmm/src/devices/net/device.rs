@@ -29,11 +29,11 @@ use crate::devices::{DeviceError, DeviceQueues, VirtioDevice, configuration};
 
 /// Most pairs of queues. One thread serves them all: more pairs would only cost the guest memory.
 pub const MAX_PAIRS: usize = 2;
-/// Sizes of the queues: for each pair a receive and a transmit queue, and last the control queue, which comes with the second
-/// pair. User Mode Linux takes no more than 256.
+/// Sizes of the queues: for each pair a receive and a transmit queue, and last the control queue, which comes with the
+/// second pair. User Mode Linux takes no more than 256.
 pub(super) const QUEUE_SIZES: [u16; 2 * MAX_PAIRS + 1] = [256, 256, 256, 256, 64];
-/// Bytes of receive buffers collected for the next frame: all that a frame can need, or half as much after each frame that
-/// needed less, but never less than the minimum. Taking buffers and putting them back costs time.
+/// Bytes of receive buffers collected for the next frame: all that a frame can need, or half as much after each frame
+/// that needed less, but never less than the minimum. Taking buffers and putting them back costs time.
 const MIN_ROOM: usize = 4096;
 const MAX_ROOM: usize = HEADER_BYTES + MAX_FRAME_BYTES;
 
@@ -227,7 +227,8 @@ impl NetDevice {
         Ok(step)
     }
 
-    /// Index of the control queue. It follows all pairs, or the only pair of a driver that knows one (virtio 1.3 §5.1.2).
+    /// Index of the control queue. It follows all pairs, or the only pair of a driver that knows one (virtio 1.3
+    /// §5.1.2).
     fn control(&self) -> usize {
         2 * if self.has(VIRTIO_NET_F_MQ) { self.settings.pairs } else { 1 }
     }
@@ -328,7 +329,8 @@ impl VirtioDevice for NetDevice {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu. The last two are valid only with their features.
+        // struct virtio_net_config: mac, status, max_virtqueue_pairs, mtu. The last two are valid only with their
+        // features.
         let mut config = [0; 12];
         config[..6].copy_from_slice(&self.settings.mac);
         config[8] = self.settings.pairs as u8;

@@ -1,13 +1,14 @@
-//! The network device (virtio 1.3 §5.1): pairs of queues, whole 64 KiB segments, checksums left out where both sides agree.
+//! The network device (virtio 1.3 §5.1): pairs of queues, whole 64 KiB segments, checksums left out where both sides
+//! agree.
 //!
 //! - [`backend`] is the network behind the device, [`header`] what precedes a frame in a queue: values only.
-//! - [`transmit_queue`] takes frames from the guest; [`receive_queue`] and [`buffers`] hold frames for it; [`unsignalled`]
-//!   delays interrupts.
+//! - [`transmit_queue`] takes frames from the guest; [`receive_queue`] and [`buffers`] hold frames for it;
+//!   [`unsignalled`] delays interrupts.
 //! - [`control`] is what the driver asks for besides frames.
 //! - [`device`] is the device between them.
 //!
-//! Frames stay in the guest's memory, where the backend reads and writes them. The backend is asked for frames only when the
-//! guest has buffers for them.
+//! Frames stay in the guest's memory, where the backend reads and writes them. The backend is asked for frames only
+//! when the guest has buffers for them.
 
 pub mod backend;
 mod buffers;

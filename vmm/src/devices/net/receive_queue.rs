@@ -9,10 +9,11 @@ use super::unsignalled::Unsignalled;
 use crate::devices::queue::ServedQueue;
 use crate::devices::{DeviceError, DeviceQueues};
 
-/// The guest is interrupted at the latest after this many filled buffers, and works on them while the device fills the next.
+/// The guest is interrupted at the latest after this many filled buffers, and works on them while the device fills the
+/// next.
 const SIGNAL_AFTER: usize = 16;
-/// For small frames the guest is interrupted no more often than this: a flood of datagrams would leave no time for the program
-/// that reads them.
+/// For small frames the guest is interrupted no more often than this: a flood of datagrams would leave no time for the
+/// program that reads them.
 pub(super) const RECEIVED_WAIT: Duration = Duration::from_micros(50);
 
 /// A queue of frames for the guest.
@@ -54,7 +55,8 @@ impl ReceiveQueue {
         self.received.buffers += buffers;
     }
 
-    /// Puts back the buffers that were collected and not used, and interrupts the guest for the others, now or in a while.
+    /// Puts back the buffers that were collected and not used, and interrupts the guest for the others, now or in a
+    /// while.
     pub(super) fn finish(
         &mut self,
         filling: &Filling<'_>,

@@ -13,9 +13,9 @@ use crate::devices::queue::ServedQueue;
 use crate::devices::span::Span;
 use crate::devices::{DeviceError, DeviceQueues};
 
-/// For small frames that were sent, the guest is interrupted only when they are this many, or when one has waited this long.
-/// All it does then is to free their memory, and Linux also does that at each interrupt for received frames: a question and
-/// its answer cost one interrupt instead of two.
+/// For small frames that were sent, the guest is interrupted only when they are this many, or when one has waited this
+/// long. All it does then is to free their memory, and Linux also does that at each interrupt for received frames: a
+/// question and its answer cost one interrupt instead of two.
 pub(super) const MAX_SENT: usize = 64;
 const SENT_WAIT: Duration = Duration::from_millis(1);
 
@@ -53,7 +53,8 @@ impl TransmitQueue {
         self.sent.due
     }
 
-    /// Hands every frame to `hand_over`, header included, until the queue is empty or the budget is spent. Returns how many.
+    /// Hands every frame to `hand_over`, header included, until the queue is empty or the budget is spent. Returns how
+    /// many.
     pub(super) fn take_frames(
         &mut self,
         queues: &mut dyn DeviceQueues,

@@ -32,7 +32,8 @@ const QUEUE_SIZES: [u16; 3] = [256, 256, 64];
 const F_STREAM: u64 = 1 << 0;
 /// Packets handled per call and direction, so that neither direction starves the other.
 const BUDGET: usize = 512;
-/// The guest is interrupted at the latest after this many filled buffers, and works on them while the device fills the next.
+/// The guest is interrupted at the latest after this many filled buffers, and works on them while the device fills the
+/// next.
 const SIGNAL_AFTER: usize = 32;
 
 /// Why a vsock device could not be created.
@@ -61,8 +62,8 @@ pub struct VsockDevice {
 }
 
 impl VsockDevice {
-    /// A device that gives the guest the CID `guest_cid` and listens at `path`, with mode 0600. It replaces a socket file
-    /// on which nobody listens any more, and removes its own when it is dropped.
+    /// A device that gives the guest the CID `guest_cid` and listens at `path`, with mode 0600. It replaces a socket
+    /// file on which nobody listens any more, and removes its own when it is dropped.
     ///
     /// # Errors
     /// See [`VsockError`].
@@ -80,8 +81,8 @@ impl VsockDevice {
         Arc::clone(self.muxer.statistics())
     }
 
-    /// Reports to the driver that every stream is gone. A driver that has not set up the event queue, or put no buffer there,
-    /// has no stream either.
+    /// Reports to the driver that every stream is gone. A driver that has not set up the event queue, or put no buffer
+    /// there, has no stream either.
     fn tell_reset(queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         if !queues.queue(EVENT).ready() {
             return Ok(());
@@ -166,7 +167,8 @@ impl VsockDevice {
                 if queue.await_notification()? {
                     continue;
                 }
-                // The driver's next notification of this queue resumes here; until then the host's sockets are not read.
+                // The driver's next notification of this queue resumes here; until then the host's sockets are not
+                // read.
                 starved = true;
                 break;
             }

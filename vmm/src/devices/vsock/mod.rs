@@ -5,14 +5,14 @@
 //! nobody listens there, it is refused.
 //!
 //! - [`packet`] is the header on the wire, [`credit`] the arithmetic of flow control: values only.
-//! - [`buffers`] turns descriptor chains into packets and receive buffers, [`socket`] moves bytes between guest memory and
-//!   sockets.
+//! - [`buffers`] turns descriptor chains into packets and receive buffers, [`socket`] moves bytes between guest memory
+//!   and sockets.
 //! - [`connection`] is one stream, [`muxer`] the table of all, [`host`] the listening socket, handshakes and epoll.
 //! - [`device`] is the device: queues, notifications, configuration space.
 //!
-//! Nothing blocks, and the usual path copies nothing: the host's bytes are read into the guest's receive buffers, and the
-//! guest's bytes are written from its memory. Only what a socket does not take is kept, within the credit given to the
-//! guest.
+//! Nothing blocks, and the usual path copies nothing: the host's bytes are read into the guest's receive buffers, and
+//! the guest's bytes are written from its memory. Only what a socket does not take is kept, within the credit given to
+//! the guest.
 
 mod buffers;
 mod connection;

@@ -1,8 +1,8 @@
 //! The muxer: the table of streams between host and guest, and the order in which they are served.
 //!
 //! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served
-//! in turn, one read each. Packets that belong to no stream any more (resets, last shutdowns) wait in a queue of their own
-//! and go first. That queue is bounded: while it is long, the device takes no more packets from the guest.
+//! in turn, one read each. Packets that belong to no stream any more (resets, last shutdowns) wait in a queue of their
+//! own and go first. That queue is bounded: while it is long, the device takes no more packets from the guest.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;

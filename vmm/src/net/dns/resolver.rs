@@ -15,8 +15,8 @@ use crate::net::wire::word;
 
 /// How long a resolver has to answer before the next one is asked.
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Attempts for one query, unless the host has more resolvers. A guest repeats its query after five seconds and must have an
-/// answer by then.
+/// Attempts for one query, unless the host has more resolvers. A guest repeats its query after five seconds and must
+/// have an answer by then.
 pub(super) const MAX_ATTEMPTS: usize = 3;
 /// Most queries under way; a further one makes the oldest fail.
 pub(super) const MAX_PENDING: usize = 512;

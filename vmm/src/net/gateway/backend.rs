@@ -94,8 +94,8 @@ impl Gateway {
         self.names.exchange(&mut self.tcp, &mut self.replies, &mut self.sockets, now);
     }
 
-    /// Where the next frame for the guest comes from. The choice holds until [`transmit`](Backend::transmit) has written that
-    /// frame. None if there is no frame after all.
+    /// Where the next frame for the guest comes from. The choice holds until [`transmit`](Backend::transmit) has
+    /// written that frame. None if there is no frame after all.
     fn choose(&mut self, now: Instant) -> Option<Source> {
         if self.chosen.is_none() {
             self.chosen = self.next_source(now);

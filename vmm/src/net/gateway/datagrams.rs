@@ -1,5 +1,5 @@
-//! Datagrams and pings between the guest and sockets of the host: those of the guest's own flows, and those of clients of
-//! published ports.
+//! Datagrams and pings between the guest and sockets of the host: those of the guest's own flows, and those of clients
+//! of published ports.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::net::wire::{ETHERNET_BYTES, Echo, Unreachable, split};
 
 /// Most flows of the guest's datagrams at once. Each has a descriptor.
 pub(super) const MAX_FLOWS: usize = 4096;
-/// Longest IPv6 packet that no link may be too small for; longer ones for a container are cut here (RFC 8200, section 5).
+/// Longest IPv6 packet that no link may be too small for; longer ones for a container are cut here (RFC 8200, section
+/// 5).
 const MIN_MTU_V6: usize = 1280;
 
 /// Both kinds of datagrams.
@@ -51,8 +52,8 @@ impl Datagrams {
 
     // From the guest.
 
-    /// Sends a datagram on a flow of the guest, whose other end on the host is `target`. Returns the reason if the guest is to
-    /// be told that it cannot be delivered.
+    /// Sends a datagram on a flow of the guest, whose other end on the host is `target`. Returns the reason if the
+    /// guest is to be told that it cannot be delivered.
     pub(super) fn send(
         &mut self,
         flow: Flow,
@@ -87,8 +88,8 @@ impl Datagrams {
         }
     }
 
-    /// Sends datagrams of `size` bytes each, the last perhaps shorter, to the client of a published port that they answer.
-    /// False if they answer none.
+    /// Sends datagrams of `size` bytes each, the last perhaps shorter, to the client of a published port that they
+    /// answer. False if they answer none.
     pub(super) fn answer_client(&mut self, ends: Ends, payload: &[u8], size: usize, now: Instant) -> bool {
         let mut rest = payload;
         loop {
@@ -131,7 +132,8 @@ impl Datagrams {
         }
     }
 
-    /// Makes a frame of the next datagram for a published port, or several if a container's link may be too small for it.
+    /// Makes a frame of the next datagram for a published port, or several if a container's link may be too small for
+    /// it.
     fn next_published(&mut self, replies: &mut Replies, now: Instant) {
         let Some((ends, datagram)) = self.published.next(&self.network, now) else { return };
         let between = (ends.seen, ends.container);

@@ -88,8 +88,8 @@ impl Frame {
         let Some(place) = self.checksum.take() else { return };
         let (start, offset) = (usize::from(place.start), usize::from(place.offset));
         let Some(covered) = self.bytes.get(start..) else { return };
-        // The sum of the pseudo header stands in the checksum's place and is covered too. In UDP a checksum of zero means
-        // that there is none; its complement is the same number.
+        // The sum of the pseudo header stands in the checksum's place and is covered too. In UDP a checksum of zero
+        // means that there is none; its complement is the same number.
         let sum = match checksum(covered, 0) {
             0 => u16::MAX,
             sum => sum,

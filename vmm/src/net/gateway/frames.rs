@@ -42,7 +42,8 @@ impl Gateway {
         }
     }
 
-    /// Whether the guest may send from the source of `packet`. If not, counts the packet, unless it is meant for the link.
+    /// Whether the guest may send from the source of `packet`. If not, counts the packet, unless it is meant for the
+    /// link.
     fn may_send(&self, packet: &Ip<'_>) -> bool {
         let published = || packet.protocol == UDP && self.datagrams.published.has_container(packet.source);
         if self.network.may_send_from(packet.source) || published() {

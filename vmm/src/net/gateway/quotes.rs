@@ -1,5 +1,5 @@
-//! Packets of the guest, rebuilt for ICMP errors: an error quotes the packet it is about, of which only the ends are known by
-//! then. Each begins with an Ethernet header.
+//! Packets of the guest, rebuilt for ICMP errors: an error quotes the packet it is about, of which only the ends are
+//! known by then. Each begins with an Ethernet header.
 
 use std::net::SocketAddr;
 

@@ -47,8 +47,8 @@ impl Replies {
         self.steering = Steering::default();
     }
 
-    /// Queues the frame that `write` writes, to go by the pair of queues on which the guest is sending. `write` returns the
-    /// place of a checksum it leaves to the guest.
+    /// Queues the frame that `write` writes, to go by the pair of queues on which the guest is sending. `write` returns
+    /// the place of a checksum it leaves to the guest.
     pub(super) fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Checksum>) {
         if self.frames.len() >= MAX_REPLIES {
             return count(&self.statistics.replies_dropped);
@@ -82,7 +82,8 @@ impl Replies {
         self.frames.push_back(frame);
     }
 
-    /// Appends a datagram to the last frame, if the driver accepts several in one; false if it needs a frame of its own.
+    /// Appends a datagram to the last frame, if the driver accepts several in one; false if it needs a frame of its
+    /// own.
     pub(super) fn couple(&mut self, ends: (SocketAddr, SocketAddr), payload: &[u8]) -> bool {
         self.accepts.udp && self.frames.back_mut().is_some_and(|frame| frame.couple(ends, payload))
     }

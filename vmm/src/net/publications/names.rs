@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::net::network::Network;
 
-/// How the guest sees `client`, which talks to the guest's `to`: under its own address if the guest's answers to that lead
-/// back to the gateway, otherwise under the address that stands for the host.
+/// How the guest sees `client`, which talks to the guest's `to`: under its own address if the guest's answers to that
+/// lead back to the gateway, otherwise under the address that stands for the host.
 pub(crate) fn seen(client: SocketAddr, to: SocketAddr, network: &Network) -> SocketAddr {
     let leads_back = match (client.ip(), to.ip()) {
         (IpAddr::V4(client), IpAddr::V4(_)) => {

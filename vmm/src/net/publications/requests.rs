@@ -116,8 +116,8 @@ impl Publisher {
         self.ask(to, Request::Datagrams { publication: self.publication(port), socket, to })
     }
 
-    /// Carries the connection `socket`, which was accepted for `port`, to the guest's `to`. If the guest refuses, the connection
-    /// is reset.
+    /// Carries the connection `socket`, which was accepted for `port`, to the guest's `to`. If the guest refuses, the
+    /// connection is reset.
     ///
     /// # Errors
     /// See [`PublishError`].

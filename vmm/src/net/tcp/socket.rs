@@ -88,7 +88,8 @@ impl TcpSocket {
         Ok(Socket::System(made))
     }
 
-    /// Registers the socket for edge-triggered events: peeked bytes stay in it, so a level would be reported without end.
+    /// Registers the socket for edge-triggered events: peeked bytes stay in it, so a level would be reported without
+    /// end.
     pub(super) fn register(&self, epoll: &Epoll, flow: FlowId) -> io::Result<()> {
         let events = EpollFlags::EPOLLIN
             | EpollFlags::EPOLLOUT

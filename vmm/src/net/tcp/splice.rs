@@ -186,8 +186,8 @@ impl Splice {
         }
     }
 
-    /// Removes a flow in TIME-WAIT if the guest opens a new connection between its ends (RFC 9293 §3.6.1). Returns whether
-    /// it was removed.
+    /// Removes a flow in TIME-WAIT if the guest opens a new connection between its ends (RFC 9293 §3.6.1). Returns
+    /// whether it was removed.
     fn reopen(&mut self, id: FlowId, segment: &Parsed<'_, '_>) -> bool {
         // Only a flow that is awake can be in that state.
         let Some(flow) = self.table.awake(id) else { return false };

@@ -1,5 +1,5 @@
-//! Several requests at once: each is answered once, on its own queue, and none outlives its device. Where the host has no
-//! `io_uring`, the same must hold of requests in turn.
+//! Several requests at once: each is answered once, on its own queue, and none outlives its device. Where the host has
+//! no `io_uring`, the same must hold of requests in turn.
 
 use std::fs;
 use std::os::unix::fs::FileExt;

@@ -167,7 +167,8 @@ fn host_to_guest_and_guest_to_host() {
     report("loopback alone", got, start);
 }
 
-/// What waking and falling asleep add to a turn of guest and host that has no system call: of one flow, and of more than stay awake.
+/// What waking and falling asleep add to a turn of guest and host that has no system call: of one flow, and of more
+/// than stay awake.
 #[test]
 #[ignore = "a benchmark"]
 fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {
