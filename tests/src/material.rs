@@ -48,8 +48,8 @@ impl Machine {
     }
 }
 
-/// The files of Debian's docker-registry unpacked to `directory`, and how it is started there on this computer, whatever C library that
-/// has: its loader and the loader's arguments.
+/// The files of Debian's docker-registry unpacked to `directory`, and how it is started there on this computer,
+/// whatever C library that has: its loader and the loader's arguments.
 pub fn unpack_registry(directory: &Path) -> Result<Command> {
     let tar = material("registry.tar")?;
     Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(directory).run()?.success()?;

@@ -282,7 +282,9 @@ fn files_of_a_running_container_are_read_and_changed(machine: &Machine) -> Resul
     let name = unique("api");
     machine.run(&format!("run -d --name {name} -v {name}:/volume {IMAGE} sleep 100000"))?;
     let place = json!({"kind": "container", "id": name});
-    machine.docker(["exec", &name, "sh", "-c", "mkdir /data/deep; ln -s /data/deep /tmp/link; echo x > /data/deep/file; chmod 600 /data/deep/file; mkfifo /tmp/pipe"]).run()?.success()?;
+    let script = "mkdir /data/deep; ln -s /data/deep /tmp/link; echo x > /data/deep/file; \
+                  chmod 600 /data/deep/file; mkfifo /tmp/pipe";
+    machine.docker(["exec", &name, "sh", "-c", script]).run()?.success()?;
     let top = web.call("files.list", &target(&place, "/"))?;
     ensure!(names(&top).contains(&"bin") && names(&top).contains(&"volume"), "{top}");
     // Through a link, like docker.
@@ -335,7 +337,8 @@ fn no_link_leads_out_of_a_container(machine: &Machine) -> Result<()> {
     let web = &Web::start(machine)?;
     let name = idle(machine)?;
     let place = json!({"kind": "container", "id": name});
-    let script = "ln -s ../../../../../../etc /tmp/up; ln -s /proc/1/root/etc /tmp/proc; ln -s /etc/passwd /tmp/file; ln -s loop /tmp/loop; rm /etc/group";
+    let script = "ln -s ../../../../../../etc /tmp/up; ln -s /proc/1/root/etc /tmp/proc; ln -s /etc/passwd /tmp/file; \
+                  ln -s loop /tmp/loop; rm /etc/group";
     machine.docker(["exec", &name, "sh", "-c", script]).run()?.success()?;
     let own = machine.run(&format!("exec {name} cat /etc/passwd"))?;
     for path in ["/tmp/up", "/tmp/proc"] {
@@ -384,7 +387,8 @@ fn builds_report_their_steps_and_the_failing_line(machine: &Machine) -> Result<(
     fs::write(folder.path().join("Dockerfile"), &dockerfile)?;
     let tag = unique("api-build");
     let params = json!({
-        "folder": folder.path(), "dockerfile": null, "tags": [tag], "target": null, "arguments": [], "noCache": false, "pull": false,
+        "folder": folder.path(), "dockerfile": null, "tags": [tag], "target": null, "arguments": [],
+        "noCache": false, "pull": false,
     });
     let outcome = |events: &[Value]| {
         let last = events.last().filter(|event| event["kind"] == "finished").cloned();

@@ -27,8 +27,8 @@ fn main() -> ExitCode {
 /// The form's request for a container of the test image.
 fn form(name: &str, command: &[&str]) -> Value {
     json!({
-        "image": IMAGE, "name": name, "ports": [], "volumes": [], "environment": [], "command": command, "restart": null,
-        "network": null, "remove": false, "interactive": false, "platform": null,
+        "image": IMAGE, "name": name, "ports": [], "volumes": [], "environment": [], "command": command,
+        "restart": null, "network": null, "remove": false, "interactive": false, "platform": null,
     })
 }
 

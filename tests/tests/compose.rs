@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     suite::main(
         1,
         Machine::start,
-        tests![a_project_starts_in_the_order_of_health_and_goes_without_trace, a_broken_file_is_refused_with_its_place,],
+        tests![a_project_starts_in_the_order_of_health_and_goes_without_trace, a_broken_file_is_refused_with_its_place],
     )
 }
 

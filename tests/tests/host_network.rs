@@ -1,4 +1,5 @@
-//! Containers on the host's network (`--network host`) and services of a swarm: what listens there is on this computer's localhost, for as long as it does.
+//! Containers on the host's network (`--network host`) and services of a swarm: what listens there is on this
+//! computer's localhost, for as long as it does.
 
 use std::{
     io::{Read, Write},

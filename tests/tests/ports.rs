@@ -3,16 +3,13 @@
 use std::{
     io::{BufReader, Read, Write},
     net::TcpListener,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use rorqual_tests::{
-    Container, IMAGE, Machine, Run,
-    command::finish_within,
-    eventually,
+    Container, IMAGE, Machine, Run, eventually,
     host_port::{free_tcp, v4, v6},
     stream::{self, Pattern, checksum},
     suite, tests,
@@ -33,7 +30,6 @@ fn main() -> ExitCode {
             half_closed_connections_and_large_transfers_arrive_whole,
             many_connections_at_once_are_all_served,
             containers_reach_a_port_of_the_machine_by_its_own_localhost,
-            a_thousand_ports_answer_at_once,
         ],
     )
 }
@@ -44,16 +40,6 @@ fn serving<'a>(machine: &'a Machine, options: &str, ports: &str) -> Result<Conta
     container.wait_for_log("listening")?;
     Ok(container)
 }
-
-/// Runs a docker command that opens or closes a thousand ports; dockerd runs several processes for each.
-fn patient(machine: &Machine, words: &[&str]) -> Result<()> {
-    let mut command = machine.docker(words.iter().copied());
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    finish_within(PATIENCE_FOR_A_THOUSAND, child, words.join(" "))?.success()?;
-    Ok(())
-}
-
-const PATIENCE_FOR_A_THOUSAND: Duration = Duration::from_mins(15);
 
 fn every_form_of_publishing_is_live_when_docker_run_returns(machine: &Machine) -> Result<()> {
     let base = free_tcp(10)?;
@@ -231,31 +217,5 @@ fn containers_reach_a_port_of_the_machine_by_its_own_localhost(machine: &Machine
     let script = format!("echo hello | nc 127.0.0.1 {port}");
     let answer = machine.docker(["run", "--rm", "--network", "host", IMAGE, "sh", "-c", &script]).output_text()?;
     ensure!(answer.starts_with("80 6 "), "{answer}");
-    Ok(())
-}
-
-fn a_thousand_ports_answer_at_once(machine: &Machine) -> Result<()> {
-    let ports = 1000;
-    let first = free_tcp(ports)?;
-    let last = first + ports - 1;
-    let inside = format!("20000-{}", 19_999 + ports);
-    let container = Container::named(machine);
-    let range = format!("127.0.0.1:{first}-{last}:{inside}");
-    let run = ["run", "-d", "--init", "--name", &container.name, "-p", &range, IMAGE, "/peer", "serve", &inside];
-    patient(machine, &run)?;
-    container.wait_for_log("listening")?;
-    let mut streams = (first..=last).map(|port| stream::connect(v4(port))).collect::<Result<Vec<_>>>()?;
-    for connection in &mut streams {
-        connection.write_all(b"?")?;
-        connection.shutdown(std::net::Shutdown::Write)?;
-    }
-    for (index, mut connection) in (0_u16..).zip(streams) {
-        let mut answer = String::new();
-        connection.read_to_string(&mut answer)?;
-        ensure!(answer.starts_with(&format!("{} 1 ", 20_000 + index)), "port {} answered {answer:?}", first + index);
-    }
-    patient(machine, &["stop", &container.name])?;
-    let open: Vec<u16> = (first..=last).filter(|port| !stream::is_refused(v4(*port))).collect();
-    ensure!(open.is_empty(), "still open after docker stop: {open:?}");
     Ok(())
 }

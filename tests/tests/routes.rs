@@ -160,8 +160,16 @@ fn a_service_of_compose_has_a_name_of_its_own(machine: &Machine) -> Result<()> {
     let file = directory.path().join("compose.yaml");
     fs::write(
         &file,
-        "services:\n  front:\n    image: test\n    init: true\n    command: [\"/peer\", \"http\", \"80\"]\n    healthcheck:\n      \
-         test: [\"CMD\", \"wget\", \"-q\", \"-O\", \"/dev/null\", \"http://127.0.0.1/head\"]\n      interval: 1s\n      retries: 60\n",
+        r#"services:
+  front:
+    image: test
+    init: true
+    command: ["/peer", "http", "80"]
+    healthcheck:
+      test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/head"]
+      interval: 1s
+      retries: 60
+"#,
     )?;
     let compose = |words: &[&str]| {
         let file = file.to_str().context("the path of the project is not text")?;
@@ -443,7 +451,8 @@ fn the_system_trusts_the_authority_by_one_command(machine: &Machine) -> Result<(
         {rorqual} https status --json
         {rorqual} https untrust --json
         if fetch 2> {user}/refused; then echo trusted after; exit 9; fi
-        if [ -n \"$(find /etc/ssl/certs -name '*rorqual*' -o -lname '*rorqual*')\" ]; then echo left behind; exit 9; fi",
+        left=$(find /etc/ssl/certs -name '*rorqual*' -o -lname '*rorqual*')
+        if [ -n \"$left\" ]; then echo left behind; exit 9; fi",
         user = user.path().display(),
         rorqual = rorqual.display(),
     );

@@ -3,14 +3,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use rorqual_engine::{
-    backend::{
-        Backend,
-        contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
-        stream::Output,
-    },
-    home::DEFAULT_MACHINE,
+use rorqual_backend::{
+    Backend,
+    contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
+    stream::Output,
 };
+use rorqual_engine::home::DEFAULT_MACHINE;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tauri::{AppHandle, Url};

@@ -1,6 +1,6 @@
 //! Made-up containers and machines for tests.
 
-use rorqual_engine::backend::contract::{
+use rorqual_backend::contract::{
     Bytes, Container, ContainerPort, ContainerState, Machine, MachineState, Milliseconds, Timestamp,
 };
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rorqual_engine::backend::{
+use rorqual_backend::{
     contract::{Container, EngineEvent, ListEvent, MachinesEvent},
     stream::{OpenStream, Output},
 };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rorqual_engine::backend::{
+use rorqual_backend::{
     contract::{BuildEvent, Failure},
     stream::{Input, OpenStream, Output},
 };

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use rorqual_engine::backend::contract::Container;
+use rorqual_backend::contract::Container;
 use tauri::Url;
 
 /// The object a deep link shows. A link only shows: it never starts, stops or changes anything.

@@ -1,5 +1,5 @@
 //! `rorqual-desktop`: the window, the tray and notifications around the pages of `ui/`. The backend
-//! ([`rorqual_engine::backend`]) provides data and actions; this crate adds only what a desktop needs.
+//! ([`rorqual_backend`]) provides data and actions; this crate adds only what a desktop needs.
 //!
 //! Tauri's main thread owns the window and the tray. One task follows the engine for the tray and the notifications
 //! ([`follow`]); each stream the page opens is one task ([`ipc`]).
@@ -25,11 +25,8 @@ mod window;
 
 use std::{error::Error, process::ExitCode};
 
-use rorqual_engine::{
-    backend::{Backend, contract::Platform},
-    client,
-    home::Home,
-};
+use rorqual_backend::{Backend, contract::Platform};
+use rorqual_engine::{client, home::Home};
 use tauri::{AppHandle, Manager, RunEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
 

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rorqual_engine::backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
+use rorqual_backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
 
 use crate::links::Target;
 
@@ -119,7 +119,7 @@ fn span(milliseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rorqual_engine::backend::contract::NameValue;
+    use rorqual_backend::contract::NameValue;
 
     use super::*;
     use crate::fixtures::machine;

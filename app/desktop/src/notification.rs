@@ -1,7 +1,7 @@
 //! Desktop notifications. A click shows the window, at the object of the notification.
 
 use notify_rust::{Notification, NotificationResponse, Timeout};
-use rorqual_engine::backend::contract::Failure;
+use rorqual_backend::contract::Failure;
 use tauri::AppHandle;
 
 use crate::{links::Target, notices::Notice, window};

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rorqual_engine::{
-    backend::contract::{Container, ContainerState, ListEvent, Machine, MachineState, MachinesEvent},
-    home::DEFAULT_MACHINE,
-};
+use rorqual_backend::contract::{Container, ContainerState, ListEvent, Machine, MachineState, MachinesEvent};
+use rorqual_engine::home::DEFAULT_MACHINE;
 
 /// The state of the daemon and its machine.
 #[derive(Clone, Debug, Default, PartialEq)]

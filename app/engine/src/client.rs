@@ -130,7 +130,7 @@ pub async fn connect_or_start(home: &Home, daemon_command: Command) -> Result<Cl
 }
 
 /// Waits for one's turn to start a daemon; while the lock is held nobody else starts one.
-pub(crate) async fn lock_start(home: &Home) -> Result<Flock<File>, ClientError> {
+pub async fn lock_start(home: &Home) -> Result<Flock<File>, ClientError> {
     let path = home.start_lock();
     let what = format!("locking {}", path.display());
     let lock = tokio::task::spawn_blocking(move || {

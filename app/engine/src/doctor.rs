@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Makes every check.
-pub(crate) async fn examine(home: &Home) -> Vec<Check> {
+pub async fn examine(home: &Home) -> Vec<Check> {
     let config = Config::load(home);
     let usable = config.as_ref().ok().cloned().unwrap_or_default();
     let image = Image::locate(home, &usable);

@@ -34,7 +34,7 @@ pub fn code_of(status: &Status) -> Option<&str> {
 }
 
 /// The most telling cause of an operating system or transport error, in the system's own words.
-pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

@@ -26,8 +26,8 @@ use rorqual_tests::{
 
 /// Requests that bypass the guest's page cache, on the whole disk. The fixed seed makes every run request the same
 /// blocks.
-const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=2\n\
-    ramp_time=500ms\nstonewall\n";
+const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\n\
+    time_based=1\nruntime=2\nramp_time=500ms\nstonewall\n";
 const JOBS: &str = "[read 4k]\nrw=randread\nbs=4k\niodepth=16\n[write 4k]\nrw=randwrite\nbs=4k\niodepth=16\n\
     [read 1m]\nrw=read\nbs=1m\niodepth=4\n[write 1m]\nrw=write\nbs=1m\niodepth=4\n";
 

@@ -36,8 +36,8 @@ pub struct Application {
 }
 
 impl Application {
-    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page. What the page
-    /// shows at the end, however the test ends, is kept as `pictures/<picture>.png` beside the application.
+    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page. What the
+    /// page shows at the end, however the test ends, is kept as `pictures/<picture>.png` beside the application.
     pub fn start(machine: &Machine, picture: &'static str) -> Result<Self> {
         let user = tempfile::tempdir()?;
         let program = PathBuf::from(env::var_os("RORQUAL_DESKTOP").context("RORQUAL_DESKTOP is not set")?);

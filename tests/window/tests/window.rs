@@ -144,12 +144,15 @@ function stream(id, name, params, onBytes) {
 (async () => {
   stream.opened = async (id) => {
     stream.opened = undefined;
-    for (let at = 0; at < size; at += piece) await invoke('stream_bytes', sent.slice(at, at + piece), { headers: { stream: String(id) } });
+    const headers = { stream: String(id) };
+    for (let at = 0; at < size; at += piece) await invoke('stream_bytes', sent.slice(at, at + piece), { headers });
     await invoke('stream_input', { id, input: { kind: 'finish' } });
   };
   await stream(900001, 'files.write', { target: { place, path: '/tmp/written' }, size, mode: null });
   let at = 0, same = true;
-  await stream(900002, 'files.read', { place, path: '/tmp/written' }, (bytes) => { for (const byte of bytes) same &&= byte === sent[at++]; });
+  await stream(900002, 'files.read', { place, path: '/tmp/written' }, (bytes) => {
+    for (const byte of bytes) same &&= byte === sent[at++];
+  });
   window.outcome = same && at === size ? 'same' : `different: ${at} bytes`;
 })().catch((error) => { window.outcome = 'failed: ' + (error.message ?? JSON.stringify(error)); });
 ";
@@ -275,14 +278,16 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
         ),
         (
             "events",
-            "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', { event: 'x', target: { kind: 'Any' }, handler: 0 })",
+            "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', \
+             { event: 'x', target: { kind: 'Any' }, handler: 0 })",
         ),
         ("text as a script", "new Function('return 1')()"),
         ("requests elsewhere", "await fetch('http://127.0.0.1:18080/')"),
     ];
     for (what, attempt) in attempts {
         application.page.script(&format!(
-            "window.outcome = undefined; (async () => {{ {attempt} }})().then(() => window.outcome = 'done', () => window.outcome = 'refused')"
+            "window.outcome = undefined; (async () => {{ {attempt} }})() \
+             .then(() => window.outcome = 'done', () => window.outcome = 'refused')"
         ))?;
         let outcome =
             eventually(what, || application.page.script("return window.outcome").ok()?.as_str().map(str::to_owned))?;

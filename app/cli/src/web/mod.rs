@@ -8,7 +8,7 @@ mod streams;
 
 use std::{env, process::Stdio};
 
-use rorqual_engine::backend::{Backend, contract::Platform};
+use rorqual_backend::{Backend, contract::Platform};
 use serde_json::json;
 use tokio::{net::TcpListener, process::Command, signal::ctrl_c};
 

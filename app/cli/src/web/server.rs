@@ -11,7 +11,7 @@ use axum::{
     response::{Html, IntoResponse, Redirect, Response},
     routing::{any, get, post},
 };
-use rorqual_engine::backend::{Backend, contract::Failure};
+use rorqual_backend::{Backend, contract::Failure};
 use serde::Deserialize;
 
 use super::{assets, guard::Guard, streams};

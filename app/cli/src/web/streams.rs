@@ -12,7 +12,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use rorqual_engine::backend::{
+use rorqual_backend::{
     Backend,
     stream::{Input, OpenStream, Output},
 };

@@ -1,6 +1,6 @@
 //! The tray's menu, as data.
 
-use rorqual_engine::backend::contract::{Container, MachineState};
+use rorqual_backend::contract::{Container, MachineState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -123,7 +123,7 @@ fn container(container: &Container) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use rorqual_engine::backend::contract::{Failure, ListEvent, MachinesEvent};
+    use rorqual_backend::contract::{Failure, ListEvent, MachinesEvent};
 
     use super::*;
     use crate::fixtures::{container, machine, published};

@@ -38,7 +38,7 @@ impl MachineConfig {
     }
 
     /// Reads `text`, which is or would be in `file`.
-    pub(crate) fn parse(file: &Path, text: &str, defaults: &Self) -> Result<Self, ConfigError> {
+    pub fn parse(file: &Path, text: &str, defaults: &Self) -> Result<Self, ConfigError> {
         let settings = Settings::parse(file, text)?;
         Self::read(&settings.root(&["cpus", "memory_mib", "disk_gib"])?, defaults)
     }

@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// CPUs a machine may have.
-pub(crate) const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
+pub const CPUS: std::ops::RangeInclusive<u32> = 1..=64;
 /// Memory a machine may have, in MiB.
-pub(crate) const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
+pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 512..=1_048_576;
 /// Sizes a data disk may have, in GiB.
-pub(crate) const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=16_384;
+pub const DISK_GIB: std::ops::RangeInclusive<u32> = 1..=16_384;
 
 /// Ports that can be listened on.
-pub(crate) const PORTS: std::ops::RangeInclusive<u32> = 1..=65_535;
+pub const PORTS: std::ops::RangeInclusive<u32> = 1..=65_535;
 
 /// What `config.toml` is when Rorqual writes it.
 const TEMPLATE: &str = r#"# Settings of Rorqual. Every key is here with its default; take away the # to change one.
@@ -192,7 +192,7 @@ impl Config {
     }
 
     /// Reads `text`, which is or would be in `file`.
-    pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
         settings.root(&["machine", "ports", "network", "proxy", "routes", "image", "daemon"])?;

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::{
     api,
-    backend::docker::Docker,
     config::RoutesConfig,
+    docker::Docker,
     home::{Home, MachineName},
     ports::{self, Holders, Outcome, Transport},
 };

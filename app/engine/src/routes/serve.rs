@@ -26,7 +26,7 @@ use super::{
     url,
 };
 use crate::{
-    backend::{contract::Failure, docker::Docker},
+    docker::{Docker, DockerError},
     splice::{self, Direction},
 };
 
@@ -101,7 +101,7 @@ impl Server {
             let message = "the list can only be read";
             return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message, ""));
         }
-        let table = self.directory.fresh().await.map_err(no_engine)?;
+        let table = self.directory.fresh().await.map_err(|error| no_engine(&error))?;
         Ok(pages::list(request.headers(), &table.running(), arrival.scheme, arrival.port))
     }
 
@@ -113,10 +113,10 @@ impl Server {
         host: &Authority,
         arrival: Arrival,
     ) -> Result<Answer, Problem> {
-        let mut table = self.directory.known().await.map_err(no_engine)?;
+        let mut table = self.directory.known().await.map_err(|error| no_engine(&error))?;
         if table.find(name).and_then(Entry::target).is_none() {
             // It may have started a moment ago, and its event be on its way.
-            table = self.directory.fresh().await.map_err(no_engine)?;
+            table = self.directory.fresh().await.map_err(|error| no_engine(&error))?;
         }
         let entry = table.find(name).ok_or_else(|| unknown(name))?;
         let target = entry.target().ok_or_else(|| cannot_answer(entry))?;
@@ -226,11 +226,11 @@ fn bad_request(message: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "bad-request", message, "")
 }
 
-fn no_engine(failure: Failure) -> Problem {
+fn no_engine(error: &DockerError) -> Problem {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "engine-not-running",
-        failure.message,
+        error.to_string(),
         "start the machine with `rorqual start`",
     )
 }

@@ -296,7 +296,8 @@ fn expose(services: &Path, way: WayIn) -> Result<()> {
     let mut stream = UnixStream::connect(services)?;
     write!(
         stream,
-        "POST /services/forwarder/expose HTTP/1.1\r\nHost: gvproxy\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /services/forwarder/expose HTTP/1.1\r\nHost: gvproxy\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut status = String::new();

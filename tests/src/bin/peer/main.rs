@@ -57,8 +57,8 @@ fn main() -> Result<()> {
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
             bail!(
-                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | http PORT | records FILE | send COUNT | \
-                  (download | upload | echo) ADDRESS COUNT"
+                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | \
+                 http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT"
             )
         }
     }

@@ -120,7 +120,8 @@ fn search(application: &Application, text: &str) -> Result<f64> {
     let text = Value::from(text);
     application.page.script(&format!(
         "const input = document.querySelector('input[aria-label=\"Search logs\"]');
-         const shown = () => document.querySelector('input[aria-label=\"Search logs\"] ~ [role=status]')?.textContent ?? '';
+         const count = 'input[aria-label=\"Search logs\"] ~ [role=status]';
+         const shown = () => document.querySelector(count)?.textContent ?? '';
          const before = shown();
          window.searched = null;
          const begun = performance.now();

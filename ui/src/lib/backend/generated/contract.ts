@@ -1,4 +1,4 @@
-// Generated from app/engine/src/backend/contract by `make types`; do not edit.
+// Generated from app/backend/src/contract by `make types`; do not edit.
 
 export interface Calls {
   /** About Rorqual here. */
