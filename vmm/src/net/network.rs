@@ -205,7 +205,7 @@ impl Network {
         }
     }
 
-    /// What the guest finds on its command line (docs/architecture.md, "Kernel command line").
+    /// What the guest finds on its command line (docs/contracts.md, "Kernel command line").
     pub fn command_line(&self) -> String {
         let Self { v4, v6, .. } = self;
         format!(
