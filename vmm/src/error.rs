@@ -10,7 +10,7 @@ use crate::devices::vsock::VsockError;
 use crate::hypervisor::HypervisorError;
 use crate::net::publications::PublishError;
 
-/// The kind of a failure, for programs. The contract is in docs/contracts.md.
+/// The kind of a failure, for programs. The contract is in docs/architecture.md.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
