@@ -114,7 +114,7 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
     // SAFETY: no other thread is here.
     if unsafe { LENGTH } == 0 {
         // The host fills as much of a large enough buffer as the state needs, which yields its size.
-        // SAFETY: the buffer is as large as the vector says, and this thread's.
+        // SAFETY: the buffer is as large as the vector states, and this thread's.
         let got = unsafe { system_call(PTRACE_GETREGSET, process, NT_X86_XSTATE, (&raw mut vector).cast()) };
         if got < 0 {
             return got;

@@ -103,5 +103,5 @@ fn cache() -> Result<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME says where to unpack it")
+        .context("neither XDG_CACHE_HOME nor HOME is set, so there is no place to unpack it")
 }

@@ -130,7 +130,10 @@ fn judge(machine: &mut Machine, case: &Case) -> Result<(), String> {
     must(!log.contains("panicked"), "the monitor panicked")?;
     let stopped: Vec<&str> = log.lines().filter(|line| line.contains("the device has stopped")).collect();
     if let Some((_, name)) = case.stops {
-        must(stopped.len() == 1 && stopped[0].contains(name), "the log does not say that the one device has stopped")?;
+        must(
+            stopped.len() == 1 && stopped[0].contains(name),
+            "the log does not report that the one device has stopped",
+        )?;
         must(console.contains("STOPPED"), "the guest did not see that the device has stopped")?;
     } else if case.name != "rings-over-each-other" {
         must(stopped.is_empty(), "a device has stopped")?;
@@ -145,7 +148,7 @@ fn judge(machine: &mut Machine, case: &Case) -> Result<(), String> {
         Ending::Killed => ("Killed", 0),
         Ending::Crash(word) => (word, 1),
     };
-    must(log.contains(expected.0), &format!("the log does not say {:?}", expected.0))?;
+    must(log.contains(expected.0), &format!("the log lacks {:?}", expected.0))?;
     must(status.code() == Some(expected.1), &format!("the monitor ended with {status}, not {}", expected.1))?;
     must(machine.console_bytes() <= CONSOLE_BYTES_MAX, "the console's log is too long")?;
     for name in ["control.sock", "vsock.sock"] {

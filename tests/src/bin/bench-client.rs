@@ -147,7 +147,7 @@ fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
             length = Some(value.trim().parse()?);
         }
     }
-    let mut body = vec![0; length.context("the answer does not tell its length")?];
+    let mut body = vec![0; length.context("the answer has no content length")?];
     stream.read_exact(&mut body)?;
     Ok(())
 }

@@ -105,7 +105,7 @@ fn counted(socket: &UdpSocket) -> Result<u64> {
             return Ok(u64::from_be_bytes(answer));
         }
     }
-    bail!("the server of datagrams does not tell its count")
+    bail!("the server of datagrams did not report its count")
 }
 
 pub(super) fn send_datagrams(to: SocketAddr, seconds: u32) -> Result<f64> {

@@ -52,7 +52,7 @@ fn attempt(to: SocketAddr, streams: u32, seconds: u32) -> Result<f64> {
         .output()
         .context("cannot start iperf3")?;
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("iperf3 said {}", String::from_utf8_lossy(&output.stderr)))?;
+        .with_context(|| format!("iperf3 reported {}", String::from_utf8_lossy(&output.stderr)))?;
     if let Some(error) = report["error"].as_str() {
         bail!("iperf3 to {to}: {error}");
     }

@@ -200,7 +200,7 @@ impl Bench {
         let mut running = self.start(monitor, &guest)?;
         let watch = ConsoleWatch::new(&running)?;
         let (_, line) = watch.line(&mut running, "bench-fio ", FIO_PATIENCE)?;
-        serde_json::from_str(&line).with_context(|| format!("bench-init said {line:?}"))
+        serde_json::from_str(&line).with_context(|| format!("bench-init printed {line:?}"))
     }
 }
 

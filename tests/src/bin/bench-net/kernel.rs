@@ -68,7 +68,7 @@ pub(crate) fn start(options: &Options, directory: &Path, cards: &[String], comma
     // See `vmm/src/uml/supervisor.rs`.
     reports.get_mut().write_all(b"g")?;
     let mut report = String::new();
-    reports.read_line(&mut report).context("the kernel's supervisor says nothing")?;
+    reports.read_line(&mut report).context("the kernel's supervisor reported nothing")?;
     ensure!(report.contains("started"), "the kernel is not started: {report}");
     Ok(Kernel { child, _reports: reports })
 }

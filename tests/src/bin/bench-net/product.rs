@@ -119,7 +119,7 @@ impl Running {
             Product::Gvproxy => gvproxy(options, directory, command_line, ways),
             Product::Loopback => anyhow::bail!("the loopback address has no guest"),
         }
-        .with_context(|| format!("--- what {} and its guest said\n{}", product.name(), words(directory)))
+        .with_context(|| format!("--- logs of {} and its guest\n{}", product.name(), words(directory)))
     }
 
     /// Fails if one of its processes has ended.
@@ -130,7 +130,7 @@ impl Running {
 
     /// The logs of the product and its guest.
     pub(crate) fn words(&self) -> String {
-        format!("--- what {} and its guest said\n{}", self.product.name(), words(&self.directory))
+        format!("--- logs of {} and its guest\n{}", self.product.name(), words(&self.directory))
     }
 
     /// Anonymous resident memory of the gateway's process, in bytes. Its mapping of guest memory is not anonymous.

@@ -136,7 +136,7 @@ describe("the HTTP backend", () => {
     const { told } = listen(backend, "machines", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
     for (let index = 0; index < INITIAL_CREDIT; index += 1)
-      server.tell({ id: 1, event: { kind: "machines", machines: [] } });
+      server.send({ id: 1, event: { kind: "machines", machines: [] } });
     await vi.waitFor(() => expect(told.events).toHaveLength(INITIAL_CREDIT + 1));
     expect(server.received.filter((frame) => "credit" in frame)).toEqual([
       { id: 1, credit: INITIAL_CREDIT / 2 },
@@ -167,8 +167,8 @@ describe("the HTTP backend", () => {
   it("ignores frames of unknown streams", async () => {
     const { told } = listen(backend, "images", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
-    server.tell({ id: 99, event: {} });
-    server.tell({ id: 99, end: true });
+    server.send({ id: 99, event: {} });
+    server.send({ id: 99, end: true });
     expect(told).toMatchObject({ over: 0 });
   });
 
