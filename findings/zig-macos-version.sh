@@ -10,7 +10,7 @@
 #                flag only: minimum 15.0
 #                no version: minimum 15.0
 #                version in the target: minimum 11.0
-# For Rorqual: a release for macOS built on Linux must name its minimum system in zig's target, or older systems refuse it.
+# For Rorqual: a release for macOS built on Linux must name its minimum system in zig's target.
 #
 # Runs as any user on x86_64 or arm64. Needs python3 with venv. About 30 seconds, 100 MB from PyPI.
 set -euo pipefail
