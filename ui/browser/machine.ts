@@ -29,7 +29,11 @@ export class Machine {
   #web: ChildProcess | null = null;
 
   run(...args: string[]): string {
-    return execFileSync(rorqual, args, { env: { ...process.env, RORQUAL_HOME: this.home, DOCKER_CONFIG: join(this.home, "docker") }, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    return execFileSync(rorqual, args, {
+      env: { ...process.env, RORQUAL_HOME: this.home, DOCKER_CONFIG: join(this.home, "docker") },
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    });
   }
 
   start(): void {
@@ -39,17 +43,28 @@ export class Machine {
   }
 
   dockerEnvironment(): NodeJS.ProcessEnv {
-    return { ...process.env, DOCKER_HOST: `unix://${this.home}/run/docker.sock`, DOCKER_CONFIG: join(this.home, "docker") };
+    return {
+      ...process.env,
+      DOCKER_HOST: `unix://${this.home}/run/docker.sock`,
+      DOCKER_CONFIG: join(this.home, "docker"),
+    };
   }
 
   /** What the unmodified client says. */
   docker(...args: string[]): string {
-    return execFileSync(join(clients, "docker"), args, { env: this.dockerEnvironment(), encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] }).trim();
+    return execFileSync(join(clients, "docker"), args, {
+      env: this.dockerEnvironment(),
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    }).trim();
   }
 
   /** Serves the pages; the address that opens them once. */
   async serve(): Promise<string> {
-    const web = spawn(rorqual, ["web", "--no-open", "--json"], { env: { ...process.env, RORQUAL_HOME: this.home, DOCKER_CONFIG: join(this.home, "docker") }, stdio: ["ignore", "pipe", "inherit"] });
+    const web = spawn(rorqual, ["web", "--no-open", "--json"], {
+      env: { ...process.env, RORQUAL_HOME: this.home, DOCKER_CONFIG: join(this.home, "docker") },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     this.#web = web;
     if (!web.stdout) throw new Error("rorqual web has no output");
     for await (const line of createInterface({ input: web.stdout })) return (JSON.parse(line) as { url: string }).url;
@@ -81,9 +96,20 @@ export class Window {
   static async open(url: string, look: { width?: number; height?: number; dark?: boolean } = {}): Promise<Window> {
     const browser = await chromium.launch({
       executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-      args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      args: [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+      ],
     });
-    const context = await browser.newContext({ viewport: { width: look.width ?? 1280, height: look.height ?? 800 }, colorScheme: look.dark ? "dark" : "light" });
+    const context = await browser.newContext({
+      viewport: { width: look.width ?? 1280, height: look.height ?? 800 },
+      colorScheme: look.dark ? "dark" : "light",
+    });
     const page = await context.newPage();
     page.setDefaultTimeout(20_000);
     const errors: string[] = [];

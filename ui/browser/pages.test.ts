@@ -12,7 +12,16 @@ let window: Window;
 
 beforeAll(async () => {
   machine.start();
-  machine.docker("run", "-d", "--name", "talker", "busybox", "sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i of the log; sleep 1; done");
+  machine.docker(
+    "run",
+    "-d",
+    "--name",
+    "talker",
+    "busybox",
+    "sh",
+    "-c",
+    "i=0; while :; do i=$((i+1)); echo line $i of the log; sleep 1; done",
+  );
   url = await machine.serve();
   window = await Window.open(url);
 });
@@ -168,7 +177,9 @@ describe("other views", () => {
     await until(() => machine.docker("network", "ls", "--format", "{{.Name}}").split("\n").includes("inner"));
     await page.getByLabel("Container to put in").selectOption({ label: "talker" });
     await page.getByRole("button", { name: "Put in" }).click();
-    await until(() => machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"));
+    await until(() =>
+      machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"),
+    );
     await page.getByRole("button", { name: "Take talker out of inner" }).waitFor();
   });
 
@@ -191,13 +202,22 @@ describe("safety", () => {
     const stranger = await fetch(url, { redirect: "manual" });
     expect(stranger.status).toBe(401);
     expect((await fetch(window.origin)).status).toBe(401);
-    const call = await fetch(`${window.origin}/api/call/app.information`, { method: "POST", body: "{}", headers: { origin: window.origin } });
+    const call = await fetch(`${window.origin}/api/call/app.information`, {
+      method: "POST",
+      body: "{}",
+      headers: { origin: window.origin },
+    });
     expect(call.status).toBe(401);
   });
 
   test("another site's page and another name get nothing, even with the cookie", async () => {
     const cookie = (await window.context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
-    const ask = (headers: Record<string, string>) => fetch(`${window.origin}/api/call/app.information`, { method: "POST", body: "{}", headers: { cookie, ...headers } });
+    const ask = (headers: Record<string, string>) =>
+      fetch(`${window.origin}/api/call/app.information`, {
+        method: "POST",
+        body: "{}",
+        headers: { cookie, ...headers },
+      });
     expect((await ask({ origin: window.origin })).status).toBe(200);
     expect((await ask({ origin: "http://evil.test" })).status).toBe(403);
     expect((await ask({})).status).toBe(403);
@@ -207,17 +227,32 @@ describe("safety", () => {
 
 describe("accessibility", () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  const views = ["containers", "images", "volumes", "networks", "builds", "machines", "registries", "settings", "diagnose"];
+  const views = [
+    "containers",
+    "images",
+    "volumes",
+    "networks",
+    "builds",
+    "machines",
+    "registries",
+    "settings",
+    "diagnose",
+  ];
 
   test.each(views)("%s has no violations, in light and dark, wide and narrow", async (view) => {
     const { page } = window;
-    for (const look of [{ dark: false, width: 1280, height: 800 }, { dark: true, width: 900, height: 600 }]) {
+    for (const look of [
+      { dark: false, width: 1280, height: 800 },
+      { dark: true, width: 900, height: 600 },
+    ]) {
       await page.emulateMedia({ colorScheme: look.dark ? "dark" : "light", reducedMotion: "reduce" });
       await page.setViewportSize(look);
       await window.go(`#/${view}`);
       await page.locator("h1, h2").first().waitFor();
       // The page's policy lets no script in; the debugger's own world is not the page's.
-      const found = await page.evaluate(`(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`);
+      const found = await page.evaluate(
+        `(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`,
+      );
       expect(found).toEqual([]);
     }
   });

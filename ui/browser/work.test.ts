@@ -11,7 +11,18 @@ let window: Window;
 
 beforeAll(async () => {
   machine.start();
-  machine.docker("run", "-d", "--name", "holder", "-v", "kept:/kept", "busybox", "sh", "-c", "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000");
+  machine.docker(
+    "run",
+    "-d",
+    "--name",
+    "holder",
+    "-v",
+    "kept:/kept",
+    "busybox",
+    "sh",
+    "-c",
+    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000",
+  );
   window = await Window.open(await machine.serve());
   await window.page.getByRole("button", { name: "Go to my containers" }).click();
 });
@@ -54,7 +65,10 @@ describe("files of a container", () => {
 
   test("files are uploaded, and what is there is replaced only when told so", async () => {
     const { page } = window;
-    const put = (text: string) => page.getByLabel("Files to upload").setInputFiles({ name: "up.txt", mimeType: "text/plain", buffer: Buffer.from(text) });
+    const put = (text: string) =>
+      page
+        .getByLabel("Files to upload")
+        .setInputFiles({ name: "up.txt", mimeType: "text/plain", buffer: Buffer.from(text) });
     await put("one");
     await until(async () => (await entry("up.txt").count()) === 1);
     expect(inHolder("cat", "/etc/app/up.txt")).toBe("one");
@@ -109,7 +123,10 @@ describe("builds", () => {
 
   test("a folder becomes an image, with its steps", async () => {
     mkdirSync(folder);
-    writeFileSync(join(folder, "Dockerfile"), "FROM busybox\nCOPY page.html /\nRUN echo made-here > /made && cat /made\n");
+    writeFileSync(
+      join(folder, "Dockerfile"),
+      "FROM busybox\nCOPY page.html /\nRUN echo made-here > /made && cat /made\n",
+    );
     writeFileSync(join(folder, "page.html"), "<p>hello");
     await window.go("#/builds");
     await build();
@@ -137,14 +154,17 @@ describe("builds", () => {
 
   test("the history keeps them", async () => {
     await window.go("#/builds");
-    await until(async () => (await window.page.getByRole("list", { name: "Builds" }).getByRole("listitem").count()) === 3);
+    await until(
+      async () => (await window.page.getByRole("list", { name: "Builds" }).getByRole("listitem").count()) === 3,
+    );
   });
 });
 
 describe("registries", () => {
   // The password is "secret".
   const USERS = "me:$2b$04$Pn8bKS/yJln7.2.VRnJNreixNqKlm1okblFZ4BT5Iv1to0ExlcR6.\n";
-  const CONFIGURATION = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
+  const CONFIGURATION =
+    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
 
   async function login(password: string): Promise<void> {
     const { page } = window;
@@ -158,7 +178,10 @@ describe("registries", () => {
   beforeAll(() => {
     machine.loadRegistry();
     machine.docker("create", "--name", "registry", "-p", "5000:5000", "registry", "serve", "/etc/registry.yml");
-    for (const [name, text] of [["registry.yml", CONFIGURATION], ["users", USERS]] as const) {
+    for (const [name, text] of [
+      ["registry.yml", CONFIGURATION],
+      ["users", USERS],
+    ] as const) {
       writeFileSync(join(machine.home, name), text);
       machine.docker("cp", join(machine.home, name), `registry:/etc/${name}`);
     }
@@ -233,7 +256,11 @@ describe("diagnose", () => {
     await page.getByRole("button", { name: "Save a bundle" }).click();
     const download = await coming;
     expect(download.suggestedFilename()).toMatch(/\.zip$/);
-    expect(readFileSync(await download.path()).subarray(0, 4).toString("latin1")).toBe("PK\u0003\u0004");
+    expect(
+      readFileSync(await download.path())
+        .subarray(0, 4)
+        .toString("latin1"),
+    ).toBe("PK\u0003\u0004");
   });
 
   test("deleting what nothing uses asks and leaves what is used", async () => {

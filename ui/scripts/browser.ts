@@ -16,12 +16,24 @@ export async function site(kept: boolean): Promise<Site> {
   // What runs this script has set "development", which would build pages with Svelte's checks in them; a user's have none.
   process.env.NODE_ENV = "production";
   if (!kept) await build({ logLevel: "warn", build: { outDir: SITE, emptyOutDir: true } });
-  const server: PreviewServer = await preview({ logLevel: "warn", build: { outDir: SITE }, preview: { port: 0, host: "127.0.0.1" } });
+  const server: PreviewServer = await preview({
+    logLevel: "warn",
+    build: { outDir: SITE },
+    preview: { port: 0, host: "127.0.0.1" },
+  });
   const address = server.httpServer.address();
   if (address === null || typeof address === "string") throw new Error("the preview server has no port");
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
   });
   return {
     url: `http://127.0.0.1:${address.port}/`,

@@ -10,13 +10,16 @@ export interface Scene {
   act?: (page: Page) => Promise<void>;
 }
 
-const row = (name: string) => (page: Page) => page.getByRole("listitem").getByText(name, { exact: true }).first().click();
+const row = (name: string) => (page: Page) =>
+  page.getByRole("listitem").getByText(name, { exact: true }).first().click();
 
-const tab = (object: string, title: string, ready?: string): ((page: Page) => Promise<void>) => async (page) => {
-  await row(object)(page);
-  await page.getByRole("tab", { name: title }).click();
-  if (ready) await page.locator(ready).first().waitFor();
-};
+const tab =
+  (object: string, title: string, ready?: string): ((page: Page) => Promise<void>) =>
+  async (page) => {
+    await row(object)(page);
+    await page.getByRole("tab", { name: title }).click();
+    if (ready) await page.locator(ready).first().waitFor();
+  };
 
 const key = (name: string) => async (page: Page) => {
   await page.getByRole("heading", { level: 1 }).waitFor();

@@ -5,7 +5,8 @@ import { plain, spans } from "./ansi";
 const ESC = "\x1b";
 
 describe("spans", () => {
-  it("leaves plain text alone", () => expect(spans("a line\twith a tab")).toEqual([{ text: "a line\twith a tab", style: "" }]));
+  it("leaves plain text alone", () =>
+    expect(spans("a line\twith a tab")).toEqual([{ text: "a line\twith a tab", style: "" }]));
 
   it("keeps a colour until it is taken back", () => {
     expect(spans(`${ESC}[31mred ${ESC}[1mbold${ESC}[0m plain`)).toEqual([
@@ -29,12 +30,15 @@ describe("spans", () => {
     expect(spans(`${ESC}[48;5;31mx`)).toEqual([{ text: "x", style: "" }]);
   });
 
-  it("does not take a semicolon for a colour of the background", () => expect(spans(`${ESC}[2;41mx`)).toEqual([{ text: "x", style: "ansi-dim" }]));
+  it("does not take a semicolon for a colour of the background", () =>
+    expect(spans(`${ESC}[2;41mx`)).toEqual([{ text: "x", style: "ansi-dim" }]));
 });
 
 describe("plain", () => {
   it("leaves out movements, titles, links and control characters", () => {
-    expect(plain(`${ESC}[2K${ESC}[1Gdone${ESC}]0;title\x07 ${ESC}]8;;http://x${ESC}\\link${ESC}]8;;${ESC}\\\r\x00`)).toBe("done link");
+    expect(
+      plain(`${ESC}[2K${ESC}[1Gdone${ESC}]0;title\x07 ${ESC}]8;;http://x${ESC}\\link${ESC}]8;;${ESC}\\\r\x00`),
+    ).toBe("done link");
   });
 
   it("keeps a tab", () => expect(plain("a\tb\x07")).toBe("a\tb"));

@@ -18,6 +18,7 @@ interface Style {
 
 /** Text without any escape sequence. */
 export function plain(text: string): string {
+  // eslint-disable-next-line no-control-regex -- the expression looks for control characters
   return text.includes("\x1b") || /[\x00-\x08\x0b-\x1f\x7f]/.test(text) ? text.replace(ESCAPES, "") : text;
 }
 
@@ -52,7 +53,8 @@ function apply(style: Style, parameters: string): void {
       // 256 colours and true colours: the nearest of the sixteen for 0 to 15, else left plain.
       if (codes[index + 1] === 5) {
         const number = codes[index + 2] ?? -1;
-        if (code === 38 && number >= 0 && number < 16) style.colour = number < 8 ? (COLOURS[number] as string) : `bright-${COLOURS[number - 8] as string}`;
+        if (code === 38 && number >= 0 && number < 16)
+          style.colour = number < 8 ? (COLOURS[number] as string) : `bright-${COLOURS[number - 8] as string}`;
         index += 2;
       } else if (codes[index + 1] === 2) index += 4;
     }

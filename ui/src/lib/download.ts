@@ -24,7 +24,11 @@ export interface Downloaded {
 }
 
 /** All bytes of a download; `onProgress` is told how many came. */
-export function fetchStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<Downloaded> {
+export function fetchStream<S extends DownloadStream>(
+  stream: S,
+  params: Streams[S]["params"],
+  onProgress?: (bytes: number) => void,
+): Promise<Downloaded> {
   return new Promise((resolve, reject) => {
     const parts: Uint8Array<ArrayBuffer>[] = [];
     let name = "download";
@@ -45,7 +49,11 @@ export function fetchStream<S extends DownloadStream>(stream: S, params: Streams
   });
 }
 
-export async function downloadStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<void> {
+export async function downloadStream<S extends DownloadStream>(
+  stream: S,
+  params: Streams[S]["params"],
+  onProgress?: (bytes: number) => void,
+): Promise<void> {
   save(await fetchStream(stream, params, onProgress));
 }
 
@@ -62,7 +70,11 @@ export async function textOf(blob: Blob): Promise<string | null> {
 const CHUNK = 64 * 1024;
 
 /** Sends a blob up a stream; resolves when the other side has all of it. */
-export async function uploadStream<S extends "files.write" | "image.load">(name: S, params: Streams[S]["params"], blob: Blob): Promise<Streams[S]["event"] | null> {
+export async function uploadStream<S extends "files.write" | "image.load">(
+  name: S,
+  params: Streams[S]["params"],
+  blob: Blob,
+): Promise<Streams[S]["event"] | null> {
   let answer: Streams[S]["event"] | null = null;
   return new Promise((resolve, reject) => {
     const stream = backend().open(name, params, {
@@ -74,7 +86,8 @@ export async function uploadStream<S extends "files.write" | "image.load">(name:
     });
     void (async () => {
       try {
-        for (let from = 0; from < blob.size; from += CHUNK) stream.sendBytes(new Uint8Array(await blob.slice(from, from + CHUNK).arrayBuffer()));
+        for (let from = 0; from < blob.size; from += CHUNK)
+          stream.sendBytes(new Uint8Array(await blob.slice(from, from + CHUNK).arrayBuffer()));
         stream.send({ kind: "finish" });
       } catch (error) {
         stream.close();

@@ -61,7 +61,8 @@ describe("names", () => {
   it("shortens identifiers as docker does", () => expect(short(`sha256:${"ab".repeat(32)}`)).toBe("abababababab"));
 
   it("opens every address of this computer on localhost", () => {
-    for (const address of [null, "0.0.0.0", "::", "127.0.0.1", "::1"]) expect(portUrl(address, 8080)).toBe("http://localhost:8080");
+    for (const address of [null, "0.0.0.0", "::", "127.0.0.1", "::1"])
+      expect(portUrl(address, 8080)).toBe("http://localhost:8080");
     expect(portUrl("fd00::2", 8443)).toBe("https://[fd00::2]:8443");
     expect(portUrl("192.0.2.7", 443)).toBe("https://192.0.2.7:443");
   });

@@ -93,6 +93,11 @@ export function count(number: number, one: string, many = `${one}s`): string {
 
 /** Where a published port is opened: every address of this computer is localhost to its user. */
 export function portUrl(address: string | null, port: number): string {
-  const host = !address || ["0.0.0.0", "::", "127.0.0.1", "::1"].includes(address) ? "localhost" : address.includes(":") ? `[${address}]` : address;
+  const host =
+    !address || ["0.0.0.0", "::", "127.0.0.1", "::1"].includes(address)
+      ? "localhost"
+      : address.includes(":")
+        ? `[${address}]`
+        : address;
   return `${port === 443 || port === 8443 ? "https" : "http"}://${host}:${port}`;
 }

@@ -6,12 +6,16 @@ const letters = (text: string) => [...text];
 
 /** Slots with elements, as a list has them: what is new is put at the end. */
 class List {
-  readonly slots = new Slots<string>((item) => item, (item) => (item === item.toUpperCase() ? "heading" : "row"));
+  readonly slots = new Slots<string>(
+    (item) => item,
+    (item) => (item === item.toUpperCase() ? "heading" : "row"),
+  );
   readonly place = document.createElement("div");
 
   fill(items: string, from: number, to: number, held: Slot<string> | null = null) {
     this.slots.fill(letters(items), { from, to }, held);
-    for (const element of [...this.place.children]) if (!this.slots.all.some((slot) => slot.element === element)) element.remove();
+    for (const element of [...this.place.children])
+      if (!this.slots.all.some((slot) => slot.element === element)) element.remove();
     for (const slot of this.slots.all) {
       if (slot.element) continue;
       slot.element = document.createElement("button");
@@ -30,7 +34,10 @@ class List {
 
   /** What one meets who goes through the elements. */
   get met() {
-    return [...this.place.children].map((element) => this.slots.holding(element)).map((slot) => (slot && !slot.hidden ? slot.item : "")).join("");
+    return [...this.place.children]
+      .map((element) => this.slots.holding(element))
+      .map((slot) => (slot && !slot.hidden ? slot.item : ""))
+      .join("");
   }
 
   at(item: string): Slot<string> {
@@ -54,10 +61,27 @@ describe("slots of a list", () => {
   });
 
   it("keeps an item's element when the item moves, and shows what the item has become", () => {
-    const slots = new Slots<{ id: string; state: string }>((item) => item.id, () => "");
-    slots.fill([{ id: "a", state: "running" }, { id: "b", state: "running" }], { from: 0, to: 2 }, null);
+    const slots = new Slots<{ id: string; state: string }>(
+      (item) => item.id,
+      () => "",
+    );
+    slots.fill(
+      [
+        { id: "a", state: "running" },
+        { id: "b", state: "running" },
+      ],
+      { from: 0, to: 2 },
+      null,
+    );
     const [a, b] = slots.all;
-    slots.fill([{ id: "b", state: "exited" }, { id: "a", state: "running" }], { from: 0, to: 2 }, null);
+    slots.fill(
+      [
+        { id: "b", state: "exited" },
+        { id: "a", state: "running" },
+      ],
+      { from: 0, to: 2 },
+      null,
+    );
     expect([a?.item.id, a?.index, b?.item.id, b?.index]).toEqual(["a", 1, "b", 0]);
     expect(b?.item.state).toBe("exited");
   });
@@ -108,7 +132,13 @@ describe("slots of a list", () => {
 
   it("puts the elements in order at rest", () => {
     const list = new List();
-    for (const [from, to] of [[0, 5], [2, 7], [1, 6], [9, 14], [4, 9]] as const) {
+    for (const [from, to] of [
+      [0, 5],
+      [2, 7],
+      [1, 6],
+      [9, 14],
+      [4, 9],
+    ] as const) {
       list.fill("abcdefghijklmn", from, to);
       list.slots.settle(null);
       expect(list.met).toBe("abcdefghijklmn".slice(from, to));

@@ -20,7 +20,16 @@ export interface TerminalNews {
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name: string) => style.getPropertyValue(name).trim();
-  return { background: of("--code"), foreground: of("--ink"), cursor: of("--accent"), selectionBackground: of("--line-strong"), red: of("--bad"), green: of("--good"), yellow: of("--warn"), blue: of("--accent") };
+  return {
+    background: of("--code"),
+    foreground: of("--ink"),
+    cursor: of("--accent"),
+    selectionBackground: of("--line-strong"),
+    red: of("--bad"),
+    green: of("--good"),
+    yellow: of("--warn"),
+    blue: of("--accent"),
+  };
 }
 
 /** Opens a terminal in `element`; `open` makes its stream once the size is known. */
@@ -29,7 +38,14 @@ export function openTerminal(
   open: (size: TerminalSize, handlers: StreamHandlers<TerminalStream>) => Stream<TerminalStream>,
   news: TerminalNews,
 ): TerminalSession {
-  const terminal = new Terminal({ fontFamily: "ui-monospace, 'SF Mono', 'DejaVu Sans Mono', monospace", fontSize: 12, cursorBlink: true, scrollback: 10_000, theme: colours(), screenReaderMode: true });
+  const terminal = new Terminal({
+    fontFamily: "ui-monospace, 'SF Mono', 'DejaVu Sans Mono', monospace",
+    fontSize: 12,
+    cursorBlink: true,
+    scrollback: 10_000,
+    theme: colours(),
+    screenReaderMode: true,
+  });
   const fit = new FitAddon();
   terminal.loadAddon(fit);
   terminal.open(element);

@@ -25,11 +25,19 @@ async function prune({ noun, question, loss, nothing, items, carryOut }: Plan): 
     notices.done(nothing);
     return;
   }
-  const answer = await dialogs.confirm({ title: question, text: loss, items, action: `Delete ${count(items.length, noun)}`, dangerous: true });
+  const answer = await dialogs.confirm({
+    title: question,
+    text: loss,
+    items,
+    action: `Delete ${count(items.length, noun)}`,
+    dangerous: true,
+  });
   if (!answer) return;
   try {
     const pruned = await carryOut();
-    notices.done(`Deleted ${count(pruned.removed.length, noun)}${pruned.reclaimed > 0 ? `, ${bytes(pruned.reclaimed)} given back` : ""}`);
+    notices.done(
+      `Deleted ${count(pruned.removed.length, noun)}${pruned.reclaimed > 0 ? `, ${bytes(pruned.reclaimed)} given back` : ""}`,
+    );
   } catch (error) {
     notices.failed(`Could not delete the ${noun}s`, error);
   }
@@ -63,7 +71,9 @@ export const pruneVolumes = () =>
     question: "Delete volumes that no container uses?",
     loss: "Everything in them is lost. This cannot be undone.",
     nothing: "Every volume is used by a container: there is nothing to delete.",
-    items: volumes.items.filter((volume) => volume.usedBy.length === 0).map((volume) => `${label(volume)}${volume.size === null ? "" : ` (${bytes(volume.size)})`}`),
+    items: volumes.items
+      .filter((volume) => volume.usedBy.length === 0)
+      .map((volume) => `${label(volume)}${volume.size === null ? "" : ` (${bytes(volume.size)})`}`),
     carryOut: () => backend().call("volumes.prune", { all: true }),
   });
 
@@ -73,7 +83,9 @@ export const pruneNetworks = () =>
     question: "Delete networks that no container is in?",
     loss: "Containers that expect them cannot start until they are made again.",
     nothing: "Every network has containers: there is nothing to delete.",
-    items: networks.items.filter((network) => !network.builtIn && network.members.length === 0).map((network) => network.name),
+    items: networks.items
+      .filter((network) => !network.builtIn && network.members.length === 0)
+      .map((network) => network.name),
     carryOut: () => backend().call("networks.prune", {}),
   });
 

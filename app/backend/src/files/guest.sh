@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs in the machine, as root, by sh (busybox): what is done to files of a container or volume.
 #
 #   sh -c <this> rorqual-files <root> <verb> <path> ...

@@ -20,7 +20,8 @@ export class BackendError extends Error {
 
   static from(error: unknown): BackendError {
     if (error instanceof BackendError) return error;
-    if (typeof error === "object" && error !== null && "name" in error && error.name === "AbortError") return new BackendError({ code: "canceled", message: "Canceled.", hint: null });
+    if (typeof error === "object" && error !== null && "name" in error && error.name === "AbortError")
+      return new BackendError({ code: "canceled", message: "Canceled.", hint: null });
     const message = error instanceof Error ? error.message : String(error);
     return new BackendError({ code: "unexpected", message, hint: "Copy this error and report it." });
   }
@@ -43,7 +44,11 @@ export interface Stream<S extends StreamName> {
 }
 
 export interface Backend {
-  call<M extends CallName>(name: M, params: Calls[M]["params"], options?: { signal?: AbortSignal }): Promise<Calls[M]["result"]>;
+  call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options?: { signal?: AbortSignal },
+  ): Promise<Calls[M]["result"]>;
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S>;
 }
 

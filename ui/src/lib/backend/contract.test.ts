@@ -23,7 +23,12 @@ afterEach(() => {
 
 /** All that a stream tells until it is over. */
 function listen<S extends StreamName>(backend: Backend, name: S, params: Parameters<Backend["open"]>[1]) {
-  const told: { events: unknown[]; text: string; error: BackendError | null; over: number } = { events: [], text: "", error: null, over: 0 };
+  const told: { events: unknown[]; text: string; error: BackendError | null; over: number } = {
+    events: [],
+    text: "",
+    error: null,
+    over: 0,
+  };
   const decoder = new TextDecoder();
   const stream = backend.open(name, params as never, {
     onEvent: (event) => told.events.push(event),
@@ -52,7 +57,10 @@ describe.each([
   it("fails a call with a code, a message and a hint", async () => {
     const refused = make("broken").call("container.stop", { id: "x" });
     await expect(refused).rejects.toBeInstanceOf(BackendError);
-    await expect(refused).rejects.toMatchObject({ code: "engine-failed", hint: expect.stringContaining("Restart") as string });
+    await expect(refused).rejects.toMatchObject({
+      code: "engine-failed",
+      hint: expect.stringContaining("Restart") as string,
+    });
   });
 
   it("gives up a call that is canceled", async () => {
@@ -73,7 +81,9 @@ describe.each([
     const { told } = listen(backend, "volumes", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
     await backend.call("volume.create", { name: "fresh", labels: [] });
-    await vi.waitFor(() => expect(told.events[1]).toMatchObject({ kind: "changes", changed: [{ name: "fresh" }], removed: [] }));
+    await vi.waitFor(() =>
+      expect(told.events[1]).toMatchObject({ kind: "changes", changed: [{ name: "fresh" }], removed: [] }),
+    );
   });
 
   it("tells nothing more once it is closed", async () => {
@@ -125,7 +135,8 @@ describe("the HTTP backend", () => {
   it("grants as many events as the page took, in halves", async () => {
     const { told } = listen(backend, "machines", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
-    for (let index = 0; index < INITIAL_CREDIT; index += 1) server.tell({ id: 1, event: { kind: "machines", machines: [] } });
+    for (let index = 0; index < INITIAL_CREDIT; index += 1)
+      server.tell({ id: 1, event: { kind: "machines", machines: [] } });
     await vi.waitFor(() => expect(told.events).toHaveLength(INITIAL_CREDIT + 1));
     expect(server.received.filter((frame) => "credit" in frame)).toEqual([
       { id: 1, credit: INITIAL_CREDIT / 2 },

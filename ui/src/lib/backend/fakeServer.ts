@@ -3,7 +3,13 @@ import { vi } from "vitest";
 
 import { type Backend, BackendError, type CallName, type Stream, type StreamName } from "./backend";
 
-type PageFrame = { id: number; open?: { stream: StreamName; params: never }; input?: never; close?: true; credit?: number };
+type PageFrame = {
+  id: number;
+  open?: { stream: StreamName; params: never };
+  input?: never;
+  close?: true;
+  credit?: number;
+};
 type Listener = ((event: never) => void) | null;
 
 export class FakeServer {
@@ -62,7 +68,13 @@ export class FakeServer {
   async #answer(address: string, init: RequestInit): Promise<Response> {
     const name = new URL(address).pathname.replace("/api/call/", "") as CallName;
     try {
-      return Response.json(await this.engine.call(name, JSON.parse(init.body as string) as never, init.signal ? { signal: init.signal } : {}));
+      return Response.json(
+        await this.engine.call(
+          name,
+          JSON.parse(init.body as string) as never,
+          init.signal ? { signal: init.signal } : {},
+        ),
+      );
     } catch (error) {
       const { code, message, hint } = BackendError.from(error);
       if (code === "canceled") throw init.signal?.reason;

@@ -25,7 +25,11 @@ export class HttpBackend implements Backend {
 
   constructor(private readonly base: string = location.origin) {}
 
-  async call<M extends CallName>(name: M, params: Calls[M]["params"], options: { signal?: AbortSignal } = {}): Promise<Calls[M]["result"]> {
+  async call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Calls[M]["result"]> {
     let response: Response;
     try {
       response = await fetch(`${this.base}/api/call/${name}`, {
@@ -41,7 +45,11 @@ export class HttpBackend implements Backend {
     }
     const body: unknown = await response.json().catch(() => null);
     if (response.ok) return body as Calls[M]["result"];
-    throw new BackendError(isFailure(body) ? body : { code: `http-${response.status}`, message: `Rorqual answered with status ${response.status}.`, hint: null });
+    throw new BackendError(
+      isFailure(body)
+        ? body
+        : { code: `http-${response.status}`, message: `Rorqual answered with status ${response.status}.`, hint: null },
+    );
   }
 
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S> {

@@ -9,7 +9,11 @@ type Frame = ArrayBuffer | number[] | { event?: unknown; end?: true; error?: Fai
 export class TauriBackend implements Backend {
   #next = 1;
 
-  async call<M extends CallName>(name: M, params: Calls[M]["params"], options: { signal?: AbortSignal } = {}): Promise<Calls[M]["result"]> {
+  async call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Calls[M]["result"]> {
     const answer = invoke<Calls[M]["result"]>("call", { name, params }).catch((error: unknown) => {
       throw isFailure(error) ? new BackendError(error) : BackendError.from(error);
     });
@@ -17,7 +21,9 @@ export class TauriBackend implements Backend {
     if (!signal) return answer;
     return Promise.race([
       answer,
-      new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(BackendError.from(signal.reason)), { once: true })),
+      new Promise<never>((_, reject) =>
+        signal.addEventListener("abort", () => reject(BackendError.from(signal.reason)), { once: true }),
+      ),
     ]);
   }
 
@@ -25,7 +31,8 @@ export class TauriBackend implements Backend {
     const id = this.#next++;
     let live = true;
     // A stream that has ended meanwhile takes nothing more.
-    const tell = (command: string, more: Record<string, unknown>) => invoke(command, { id, ...more }).catch(() => undefined);
+    const tell = (command: string, more: Record<string, unknown>) =>
+      invoke(command, { id, ...more }).catch(() => undefined);
     const credit = new Credit((events) => live && void tell("stream_credit", { events }));
     const channel = new Channel<Frame>();
     channel.onmessage = (frame) => {
@@ -54,7 +61,8 @@ export class TauriBackend implements Backend {
     };
     return {
       send: (input) => then(() => tell("stream_input", { input })),
-      sendBytes: (bytes) => then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
+      sendBytes: (bytes) =>
+        then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
       close: () => {
         if (!live) return;
         live = false;

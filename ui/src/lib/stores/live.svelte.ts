@@ -21,7 +21,11 @@ export interface LiveHandlers<S extends StreamName> extends StreamHandlers<S> {
  * Must be called where an effect may be made. Opens the stream whenever the page is seen and `wanted` gives parameters, closes it when not.
  * A stream that fails is opened again after a pause that doubles, unless `wanted` changes meanwhile.
  */
-export function live<S extends StreamName>(name: S, wanted: () => Streams[S]["params"] | null, handlers: LiveHandlers<S>): void {
+export function live<S extends StreamName>(
+  name: S,
+  wanted: () => Streams[S]["params"] | null,
+  handlers: LiveHandlers<S>,
+): void {
   let attempt = $state(0);
   let pause = FIRST_RETRY;
   $effect(() => {

@@ -25,7 +25,17 @@ class Visibility {
 
 export const visibility = new Visibility();
 
-export const VIEWS = ["containers", "images", "volumes", "networks", "builds", "machines", "registries", "settings", "diagnose"] as const;
+export const VIEWS = [
+  "containers",
+  "images",
+  "volumes",
+  "networks",
+  "builds",
+  "machines",
+  "registries",
+  "settings",
+  "diagnose",
+] as const;
 export type View = (typeof VIEWS)[number];
 
 /** Where the page is, kept in the address after `#`: `#/containers/<selected>/<tab>`. */

@@ -31,7 +31,8 @@ export class History {
     this.read.push(rate((one) => one.diskRead));
     this.written.push(rate((one) => one.diskWritten));
     if (this.at.length > KEPT) {
-      for (const column of [this.at, this.cpu, this.memory, this.received, this.sent, this.read, this.written]) column.shift();
+      for (const column of [this.at, this.cpu, this.memory, this.received, this.sent, this.read, this.written])
+        column.shift();
     }
   }
 }

@@ -17,9 +17,25 @@ const list = () => new PushedList<Item>("containers", (item) => item.id);
 describe("a pushed list", () => {
   it("takes the whole list, then what changed", () => {
     const items = list();
-    items.apply({ kind: "all", items: [{ id: "a", state: "running" }, { id: "b", state: "exited" }] });
-    items.apply({ kind: "changes", changed: [{ id: "c", state: "created" }, { id: "a", state: "paused" }], removed: ["b"] });
-    expect(items.items).toEqual([{ id: "a", state: "paused" }, { id: "c", state: "created" }]);
+    items.apply({
+      kind: "all",
+      items: [
+        { id: "a", state: "running" },
+        { id: "b", state: "exited" },
+      ],
+    });
+    items.apply({
+      kind: "changes",
+      changed: [
+        { id: "c", state: "created" },
+        { id: "a", state: "paused" },
+      ],
+      removed: ["b"],
+    });
+    expect(items.items).toEqual([
+      { id: "a", state: "paused" },
+      { id: "c", state: "created" },
+    ]);
     expect(items.get("b")).toBeUndefined();
     expect(items.loaded).toBe(true);
   });
@@ -61,7 +77,11 @@ describe("an action", () => {
     setBackend(new FixtureBackend("", 0));
     const id = (backend() as FixtureBackend).world.container("hello").id;
     const takeBack = vi.fn();
-    const done = act({ on: id, doing: "Pausing", failed: "Could not pause", foresee: () => takeBack }, "container.pause", { id });
+    const done = act(
+      { on: id, doing: "Pausing", failed: "Could not pause", foresee: () => takeBack },
+      "container.pause",
+      { id },
+    );
     expect(pending.get(id)).toBe("Pausing");
     expect(await done).toBe(true);
     expect(pending.has(id)).toBe(false);
@@ -72,7 +92,13 @@ describe("an action", () => {
   it("that fails is taken back, with the reason", async () => {
     setBackend(new FixtureBackend("broken", 0));
     const takeBack = vi.fn();
-    expect(await act({ on: "x", doing: "Pausing", failed: "Could not pause x", foresee: () => takeBack }, "container.pause", { id: "x" })).toBe(false);
+    expect(
+      await act(
+        { on: "x", doing: "Pausing", failed: "Could not pause x", foresee: () => takeBack },
+        "container.pause",
+        { id: "x" },
+      ),
+    ).toBe(false);
     expect(takeBack).toHaveBeenCalledOnce();
     expect(notices.shown).toMatchObject([{ title: "Could not pause x", error: { code: "engine-failed" } }]);
     expect(pending.has("x")).toBe(false);
@@ -127,7 +153,8 @@ describe("a live stream", () => {
   });
 
   it("is opened again after pauses that double, and says that the connection is lost until something comes", () => {
-    const lose = () => counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", hint: null }));
+    const lose = () =>
+      counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", hint: null }));
     lose();
     expect(connection.lost?.code).toBe("disconnected");
     vi.advanceTimersByTime(499);
@@ -164,7 +191,10 @@ describe("the engine", () => {
     const started = engine.start();
     expect(engine.operation).toMatchObject({ title: "Starting the machine", steps: [] });
     await vi.advanceTimersByTimeAsync(1000);
-    expect(engine.operation?.steps.map(({ step, took }) => [step, took !== null])).toEqual([["image", true], ["disk", false]]);
+    expect(engine.operation?.steps.map(({ step, took }) => [step, took !== null])).toEqual([
+      ["image", true],
+      ["disk", false],
+    ]);
     await vi.advanceTimersByTimeAsync(10_000);
     await started;
     expect(engine.operation).toBeNull();
@@ -186,7 +216,17 @@ describe("the engine", () => {
 });
 
 describe("a history of samples", () => {
-  const sample = (networkReceived: number): ContainerSample => ({ id: "a", cpuPercent: 1, memory: 2, memoryLimit: 3, networkReceived, networkSent: 0, diskRead: 0, diskWritten: 0, processes: 1 });
+  const sample = (networkReceived: number): ContainerSample => ({
+    id: "a",
+    cpuPercent: 1,
+    memory: 2,
+    memoryLimit: 3,
+    networkReceived,
+    networkSent: 0,
+    diskRead: 0,
+    diskWritten: 0,
+    processes: 1,
+  });
 
   it("makes rates of counters, and nothing of a counter that began again", () => {
     const history = new History();

@@ -64,7 +64,12 @@ export async function remove(list: Container[]): Promise<void> {
   await Promise.all(
     list.map((container) =>
       act(
-        { on: container.id, doing: "Deleting", failed: `Could not delete ${container.name}`, foresee: () => containers.foresee(container.id, () => null) },
+        {
+          on: container.id,
+          doing: "Deleting",
+          failed: `Could not delete ${container.name}`,
+          foresee: () => containers.foresee(container.id, () => null),
+        },
         "container.remove",
         { id: container.id, force: true, volumes: answer.option },
       ),

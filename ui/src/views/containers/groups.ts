@@ -20,14 +20,16 @@ export interface Entry {
 // Made once: `localeCompare` with options makes one for each comparison, which a thousand containers feel.
 const collator = new Intl.Collator(undefined, { numeric: true });
 
-const live = (container: Container) => container.state === "running" || container.state === "paused" || container.state === "restarting";
+const live = (container: Container) =>
+  container.state === "running" || container.state === "paused" || container.state === "restarting";
 
 /** In the order they are shown in: projects before others, by name; of others what runs first. It does not change with what is typed. */
 export function ordered(all: Container[]): Entry[] {
   const project = (container: Container) => container.compose?.project;
   const order = (a: Container, b: Container) => {
     const [one, other] = [project(a), project(b)];
-    if (one !== other) return one === undefined ? 1 : other === undefined ? -1 : collator.compare(one, other) || (one < other ? -1 : 1);
+    if (one !== other)
+      return one === undefined ? 1 : other === undefined ? -1 : collator.compare(one, other) || (one < other ? -1 : 1);
     return (one === undefined ? Number(live(b)) - Number(live(a)) : 0) || collator.compare(a.name, b.name);
   };
   return [...all].sort(order).map((container) => ({
@@ -49,7 +51,13 @@ export function rows(all: Entry[], filter: string, runningOnly: boolean, folded:
     }
     if (heading?.project !== project) {
       // What is looked for is shown even in a folded project.
-      heading = { kind: "project", key: `project:${project}`, project, members: [], folded: folded.has(project) && filter === "" };
+      heading = {
+        kind: "project",
+        key: `project:${project}`,
+        project,
+        members: [],
+        folded: folded.has(project) && filter === "",
+      };
       result.push(heading);
     }
     heading.members.push(container);

@@ -2,11 +2,23 @@ import { describe, expect, it } from "vitest";
 
 import { type Command, rank } from "./commands";
 
-const command = (title: string, kind: Command["kind"] = "container"): Command => ({ id: title, title, kind, run: () => undefined });
+const command = (title: string, kind: Command["kind"] = "container"): Command => ({
+  id: title,
+  title,
+  kind,
+  run: () => undefined,
+});
 const titles = (all: Command[], query: string) => rank(all, query).map(({ title }) => title);
 
 describe("ranking of what was searched for", () => {
-  const all = [command("Start web", "action"), command("my-webhook"), command("cobweb"), command("web"), command("shop-web-1"), command("database")];
+  const all = [
+    command("Start web", "action"),
+    command("my-webhook"),
+    command("cobweb"),
+    command("web"),
+    command("shop-web-1"),
+    command("database"),
+  ];
 
   it("puts what begins with it first, then words that do, then the rest", () => {
     expect(titles(all, "web")).toEqual(["web", "my-webhook", "shop-web-1", "Start web", "cobweb"]);

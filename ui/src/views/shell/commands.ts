@@ -39,10 +39,12 @@ export function commands(): Command[] {
     const { id, name } = container;
     add(`container:${id}`, name, "container", () => route.go("containers", id));
     add(`logs:${id}`, `Logs of ${name}`, "action", () => route.go("containers", id, "logs"));
-    if (container.state === "running") add(`terminal:${id}`, `Terminal in ${name}`, "action", () => route.go("containers", id, "terminal"));
+    if (container.state === "running")
+      add(`terminal:${id}`, `Terminal in ${name}`, "action", () => route.go("containers", id, "terminal"));
     if (can("start", container)) add(`start:${id}`, `Start ${name}`, "action", () => void apply("start", [container]));
     if (can("stop", container)) add(`stop:${id}`, `Stop ${name}`, "action", () => void apply("stop", [container]));
-    if (can("restart", container)) add(`restart:${id}`, `Restart ${name}`, "action", () => void apply("restart", [container]));
+    if (can("restart", container))
+      add(`restart:${id}`, `Restart ${name}`, "action", () => void apply("restart", [container]));
     add(`delete:${id}`, `Delete ${name}`, "action", () => void remove([container]));
   }
   for (const image of images.items) {

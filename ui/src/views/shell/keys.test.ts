@@ -32,7 +32,8 @@ describe("keys", () => {
 
   it("are left to whoever types", () => {
     document.body.innerHTML = `<input><textarea></textarea><div class="xterm"><span></span></div>`;
-    for (const place of document.querySelectorAll("input, textarea, span")) for (const key of ["n", "?", "/"]) expect(press(key, place).defaultPrevented).toBe(false);
+    for (const place of document.querySelectorAll("input, textarea, span"))
+      for (const key of ["n", "?", "/"]) expect(press(key, place).defaultPrevented).toBe(false);
     expect([dialogs.run, dialogs.shortcuts]).toEqual([null, false]);
   });
 

@@ -16,7 +16,12 @@ export const SHORTCUTS: [string, string][] = [
 ];
 
 function typing(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.matches("input:not([type=checkbox]), textarea, select") || target.isContentEditable || target.closest(".xterm, .cm-editor") !== null);
+  return (
+    target instanceof HTMLElement &&
+    (target.matches("input:not([type=checkbox]), textarea, select") ||
+      target.isContentEditable ||
+      target.closest(".xterm, .cm-editor") !== null)
+  );
 }
 
 export function keys(event: KeyboardEvent, views: readonly View[]): void {
