@@ -226,15 +226,35 @@ describe("registries", () => {
 describe("settings", () => {
   const file = () => readFileSync(join(machine.home, "config.toml"), "utf8");
 
-  test("a change is written in place and says from when it counts", async () => {
+  test("a change is written in place and the page says when it takes effect", async () => {
     const { page } = window;
     await window.go("#/settings");
     await page.getByLabel("Processors of a new machine").fill("3");
     await page.getByLabel("Processors of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
-    await page.getByText("It counts for machines that are made later", { exact: false }).waitFor();
+    await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
     await page.getByRole("button", { name: "Back to the default of Processors of a new machine" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
+  });
+
+  test("a change waits for the restart that applies it, and for no other", async () => {
+    const { page } = window;
+    await window.go("#/settings");
+    const machine = page.getByText("Some changes take effect when the machine restarts", { exact: false });
+    const daemon = page.getByText("Some changes take effect when Rorqual's background service restarts", {
+      exact: false,
+    });
+    await page.getByRole("switch", { name: "Names without a port" }).click();
+    await daemon.waitFor();
+    expect(await machine.count()).toBe(0);
+    await page.getByRole("switch", { name: "Block link-local addresses" }).click();
+    await machine.waitFor();
+    // Undone, nothing waits any more.
+    await page.getByRole("button", { name: "Back to the default of Block link-local addresses" }).click();
+    await machine.waitFor({ state: "detached" });
+    await daemon.waitFor();
+    await page.getByRole("button", { name: "Back to the default of Names without a port" }).click();
+    await daemon.waitFor({ state: "detached" });
   });
 
   test("a value that does not fit changes nothing and says what would", async () => {

@@ -20,6 +20,13 @@ const FINGERPRINT_BYTES: usize = 16;
 pub struct InEffect(BTreeMap<String, String>);
 
 impl InEffect {
+    /// The record of all values in `settings`.
+    pub fn of<T>(sections: &[Section<T>], settings: &T) -> Self {
+        let mut record = Self::default();
+        record.record(sections, settings, |_, _| true);
+        record
+    }
+
     /// Reads the record at `path`. A record that is missing or damaged is empty, so that nothing waits.
     pub fn load(path: &Path) -> Self {
         fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
@@ -84,7 +91,7 @@ mod tests {
         };
         // A machine of an older version has no record.
         assert_eq!(differing(&InEffect::load(&path)), Vec::<String>::new());
-        InEffect::update(&path, |record| record.record(&keys::CONFIG, &old, |_, _| true));
+        InEffect::update(&path, |record| *record = InEffect::of(&keys::CONFIG, &old));
         assert!(!fs::read_to_string(&path).unwrap().contains("s3cret"));
         let mut record = InEffect::load(&path);
         assert_eq!(differing(&record), ["proxy.http"]);
