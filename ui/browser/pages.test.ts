@@ -1,4 +1,4 @@
-// What a user does in the pages happens in the real engine, which the docker client is asked about.
+// A user's actions in the pages take effect in the real engine; the docker client verifies it.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -70,9 +70,9 @@ describe("containers", () => {
     await log.getByText("line 2 of the log", { exact: true }).waitFor();
     const before = machine.docker("logs", "talker").split("\n").length;
     await log.getByText(`line ${before + 2} of the log`, { exact: true }).waitFor();
-    await page.getByLabel("Search the log").fill("line 1 of");
+    await page.getByLabel("Search logs").fill("line 1 of");
     await page.getByRole("status").filter({ hasText: "1 of 1" }).waitFor();
-    await page.getByLabel("Search the log").fill("");
+    await page.getByLabel("Search logs").fill("");
   });
 
   test("a terminal runs what is typed", async () => {
@@ -111,8 +111,8 @@ describe("containers", () => {
     await page.getByLabel("Image", { exact: true }).fill("busybox");
     await page.getByLabel("Name", { exact: true }).fill("formed");
     await page.getByLabel("Command", { exact: true }).fill("sleep 1000");
-    await page.getByLabel("Name of a variable").fill("GREETING");
-    await page.getByLabel("Value of the variable").fill("it's me");
+    await page.getByLabel("Variable name").fill("GREETING");
+    await page.getByLabel("Variable value").fill("it's me");
     const line = await page.getByTestId("command-line").textContent();
     expect(line).toBe(`docker run -d --name formed -e 'GREETING=it'\\''s me' busybox sleep 1000`);
     await page.getByRole("dialog").getByRole("button", { name: "Run", exact: true }).click();
@@ -148,9 +148,9 @@ describe("other views", () => {
     const { page } = window;
     await window.go("#/images");
     await page.getByRole("button", { name: /^busybox:latest/ }).click();
-    await page.getByRole("button", { name: "Give it another name" }).click();
+    await page.getByRole("button", { name: "Add tag" }).click();
     await page.getByLabel("Repository and tag").fill("other:2");
-    await page.getByRole("button", { name: "Name", exact: true }).click();
+    await page.getByRole("button", { name: "Add", exact: true }).click();
     await until(() => machine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split("\n").includes("other:2"));
     await page.getByText("other:2").first().waitFor();
   });
@@ -175,12 +175,12 @@ describe("other views", () => {
     await page.getByLabel("Subnet").fill("10.99.0.0/24");
     await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
     await until(() => machine.docker("network", "ls", "--format", "{{.Name}}").split("\n").includes("inner"));
-    await page.getByLabel("Container to put in").selectOption({ label: "talker" });
-    await page.getByRole("button", { name: "Put in" }).click();
+    await page.getByLabel("Container to connect").selectOption({ label: "talker" });
+    await page.getByRole("button", { name: "Connect", exact: true }).click();
     await until(() =>
       machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"),
     );
-    await page.getByRole("button", { name: "Take talker out of inner" }).waitFor();
+    await page.getByRole("button", { name: "Disconnect talker from inner" }).waitFor();
   });
 
   test("the machine's use is shown live", async () => {
@@ -193,7 +193,7 @@ describe("other views", () => {
     await page.keyboard.press("Control+k");
     await page.keyboard.type("talker");
     await page.keyboard.press("Enter");
-    await page.getByRole("complementary", { name: "Detail" }).getByRole("heading", { name: "talker" }).waitFor();
+    await page.getByRole("complementary", { name: "Details" }).getByRole("heading", { name: "talker" }).waitFor();
   });
 });
 
@@ -249,7 +249,7 @@ describe("accessibility", () => {
       await page.setViewportSize(look);
       await window.go(`#/${view}`);
       await page.locator("h1, h2").first().waitFor();
-      // The page's policy lets no script in; the debugger's own world is not the page's.
+      // The page's policy blocks added scripts; the debugger runs in a world of its own.
       const found = await page.evaluate(
         `(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`,
       );
@@ -272,7 +272,7 @@ describe("daemon", () => {
   });
 
   test("no script failed meanwhile", () => {
-    // Refused requests are the tests' own; what a script threw is not.
+    // The tests cause refused requests on purpose; errors thrown by scripts are real.
     expect(window.errors.filter((error) => !/Failed to load resource|WebSocket/.test(error))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-// Longer work in the pages: files, builds, registries, settings, diagnose. Each is done to the real engine and its files.
+// Longer work in the pages, on the real engine and its files: files, builds, registries, settings, diagnose.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -87,13 +87,13 @@ describe("files of a container", () => {
     await page.getByLabel("Name", { exact: true }).fill("made");
     await page.getByRole("button", { name: "OK" }).click();
     await entry("made").waitFor();
-    await page.getByRole("button", { name: "More for up.txt" }).click();
+    await page.getByRole("button", { name: "More actions for up.txt" }).click();
     await page.getByRole("menuitem", { name: "Rename" }).click();
     await page.getByLabel("Name", { exact: true }).fill("renamed.txt");
     await page.getByRole("button", { name: "OK" }).click();
     await entry("renamed.txt").waitFor();
     expect(inHolder("sh", "-c", "cd /etc/app && echo *")).toBe("binary made renamed.txt settings.txt");
-    await page.getByRole("button", { name: "More for renamed.txt" }).click();
+    await page.getByRole("button", { name: "More actions for renamed.txt" }).click();
     await page.getByRole("menuitem", { name: "Delete" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
     await until(() => inHolder("sh", "-c", "cd /etc/app && echo *") === "binary made settings.txt");
@@ -113,11 +113,11 @@ describe("builds", () => {
 
   async function build(): Promise<void> {
     const { page } = window;
-    await page.getByRole("button", { name: "Build a folder" }).first().click();
+    await page.getByRole("button", { name: "Build an image" }).first().click();
     await page.getByRole("textbox", { name: "Folder" }).fill(folder);
     await page.getByRole("textbox", { name: "Folder" }).press("Enter");
     await page.getByRole("dialog").getByText("Dockerfile", { exact: true }).last().waitFor();
-    await page.getByLabel("Name of the image").fill("built:1");
+    await page.getByLabel("Image name").fill("built:1");
     await page.getByRole("dialog").getByRole("button", { name: "Build", exact: true }).click();
   }
 
@@ -170,7 +170,7 @@ describe("registries", () => {
     const { page } = window;
     await page.getByRole("button", { name: "Log in" }).first().click();
     await page.getByLabel("Registry", { exact: true }).fill("localhost:5000");
-    await page.getByLabel("User").fill("me");
+    await page.getByLabel("Username").fill("me");
     await page.getByLabel("Password or token").fill(password);
     await page.getByRole("dialog").getByRole("button", { name: "Log in" }).click();
   }
@@ -218,7 +218,7 @@ describe("registries", () => {
     await window.go("#/registries");
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Log out" }).click();
-    await page.getByText("Not logged in anywhere").waitFor();
+    await page.getByText("Not logged in to a registry").waitFor();
     expect(() => machine.docker("push", "localhost:5000/pushed:1")).toThrow();
   });
 });
@@ -233,7 +233,7 @@ describe("settings", () => {
     await page.getByLabel("Processors of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
     await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
-    await page.getByRole("button", { name: "Back to the default of Processors of a new machine" }).click();
+    await page.getByRole("button", { name: "Reset Processors of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
   });
 
@@ -250,10 +250,10 @@ describe("settings", () => {
     await page.getByRole("switch", { name: "Block link-local addresses" }).click();
     await machine.waitFor();
     // Undone, nothing waits any more.
-    await page.getByRole("button", { name: "Back to the default of Block link-local addresses" }).click();
+    await page.getByRole("button", { name: "Reset Block link-local addresses to the default" }).click();
     await machine.waitFor({ state: "detached" });
     await daemon.waitFor();
-    await page.getByRole("button", { name: "Back to the default of Names without a port" }).click();
+    await page.getByRole("button", { name: "Reset Names without a port to the default" }).click();
     await daemon.waitFor({ state: "detached" });
   });
 
@@ -273,7 +273,7 @@ describe("diagnose", () => {
     await window.go("#/diagnose");
     await page.getByText("Guest image", { exact: true }).waitFor();
     const coming = page.waitForEvent("download");
-    await page.getByRole("button", { name: "Save a bundle" }).click();
+    await page.getByRole("button", { name: "Save a support bundle" }).click();
     const download = await coming;
     expect(download.suggestedFilename()).toMatch(/\.zip$/);
     expect(
@@ -310,7 +310,7 @@ describe("diagnose", () => {
   });
 
   test("no script failed meanwhile", () => {
-    // Answers that say no are expected of the tests above.
+    // The tests above cause refused requests on purpose.
     expect(window.errors.filter((error) => !/Failed to load resource/.test(error))).toEqual([]);
   });
 });

@@ -14,11 +14,6 @@ pub fn is_control_request(line: &str) -> bool {
     crate::control::is_request(line)
 }
 
-/// What the gateway answers a message of DHCP with.
-pub fn dhcp_answer(message: &[u8], network: &Network) -> Option<Vec<u8>> {
-    crate::net::fuzzing::dhcp_answer(message, network)
-}
-
 /// The answer to a query of the domain name system that comes from here: by a name of the gateway's own, or because it cannot be passed on.
 pub fn dns_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
     crate::net::fuzzing::dns_answer(query, network)

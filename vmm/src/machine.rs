@@ -23,10 +23,10 @@ use crate::console::GuestConsole;
 use crate::control::ControlSocket;
 use crate::devices::VirtioDevice;
 use crate::devices::balloon::{BalloonDevice, BalloonSize};
-use crate::devices::block::{BlockDevice, Disk, QUEUES_MAX};
+use crate::devices::block::{BlockDevice, Disk, MAX_QUEUES};
 use crate::devices::console::ConsoleDevice;
 use crate::devices::counters::Counters;
-use crate::devices::net::{NetDevice, PAIRS_MAX, Settings};
+use crate::devices::net::{MAX_PAIRS, NetDevice, Settings};
 use crate::devices::rng::RngDevice;
 use crate::devices::vsock::VsockDevice;
 use crate::error::{ErrorCode, Failure};
@@ -329,7 +329,7 @@ fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, 
         // User Mode Linux takes turns with its devices: there is nothing to be done at once.
         let device = match config.accelerator {
             Accelerator::Uml => device,
-            Accelerator::Kvm => device.at_once(config.cpus.try_into().unwrap_or(QUEUES_MAX)),
+            Accelerator::Kvm => device.at_once(config.cpus.try_into().unwrap_or(MAX_QUEUES)),
         };
         let (known, attached) = Device::new(&block.id, "block", disk.clone(), device);
         add((Device { disk: Some(disk), ..known }, attached));
@@ -359,7 +359,7 @@ fn make_devices(config: &mut Config, console: &GuestConsole) -> Result<Devices, 
         // User Mode Linux has one processor.
         let pairs = match config.accelerator {
             Accelerator::Uml => 1,
-            Accelerator::Kvm => PAIRS_MAX.min(config.cpus.try_into().unwrap_or(PAIRS_MAX)),
+            Accelerator::Kvm => MAX_PAIRS.min(config.cpus.try_into().unwrap_or(MAX_PAIRS)),
         };
         let Card { device, publishers: of_card, record, parameters } = make_network(&config.name, net, pairs, saved)?;
         add(Device::new("net", "net", device.statistics(), device));

@@ -1,10 +1,11 @@
 //! `ptrace` for the User Mode Linux kernel, found before the C library's.
 //!
-//! Linux 6.12 as User Mode Linux keeps the extended registers of its processes in 2,696 bytes, which is all there was up to AVX-512 and
-//! protection keys. On a processor with more (AMX: 11,008 bytes) the host takes registers only as the whole of that larger state
-//! (`xstateregs_set` of the host's kernel answers `EFAULT` to anything else), and the first process of the guest dies. Here what the kernel
-//! knows is completed: the components it does not know are in their initial state, which is where its processes have them, since
-//! the host gives them to nobody who has not asked (`arch_prctl` with `ARCH_REQ_XCOMP_PERM`), and the guest cannot ask.
+//! Linux 6.12 as User Mode Linux keeps the extended registers of its processes in 2,696 bytes, which is all there was
+//! up to AVX-512 and protection keys. On a processor with more (AMX: 11,008 bytes) the host takes registers only as the
+//! whole of that larger state (`xstateregs_set` of the host's kernel answers `EFAULT` to anything else), and the first
+//! process of the guest dies. Here what the kernel knows is completed: the components it does not know are in their
+//! initial state, which is where its processes have them, since the host gives them to nobody who has not asked
+//! (`arch_prctl` with `ARCH_REQ_XCOMP_PERM`), and the guest cannot ask.
 //!
 //! Everything else passes as it is. The layout is that of XSAVE's standard form: Intel's manual, volume 1, §13.4.
 #![no_std]
@@ -139,8 +140,8 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
     unsafe { system_call(PTRACE_SETREGSET, process, NT_X86_XSTATE, (&raw mut vector).cast()) }
 }
 
-// The C library's own memcpy and memset are chosen by the processor when it is loaded, which is after this library: neither may be
-// called from here, not even by the compiler.
+// The C library's own memcpy and memset are chosen by the processor when it is loaded, which is after this library:
+// neither may be called from here, not even by the compiler.
 
 /// # Safety
 ///
@@ -148,7 +149,13 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller's promise; the direction flag is clear by the calling convention.
     unsafe {
-        asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
+        asm!(
+            "rep movsb",
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            inout("rcx") length => _,
+            options(nostack, preserves_flags)
+        );
     };
 }
 
@@ -158,7 +165,13 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
 unsafe fn clear(to: *mut u8, length: usize) {
     // SAFETY: as above.
     unsafe {
-        asm!("rep stosb", in("al") 0u8, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
+        asm!(
+            "rep stosb",
+            in("al") 0u8,
+            inout("rdi") to => _,
+            inout("rcx") length => _,
+            options(nostack, preserves_flags)
+        );
     };
 }
 

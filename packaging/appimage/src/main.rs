@@ -1,8 +1,9 @@
 //! The first part of Rorqual's AppImage (type 2): this program, static, with a SquashFS file system behind it.
 //!
-//! AppImages usually mount what they carry for as long as the program runs. Rorqual's machines outlive its window, and their programs
-//! must not vanish under them: what is carried is unpacked once for each build, below the user's cache, and run from there. So
-//! it needs no FUSE either. Builds nobody runs any more are removed when a newer one is unpacked.
+//! AppImages usually mount what they carry for as long as the program runs. Rorqual's machines outlive its window, and
+//! their programs must not vanish under them: what is carried is unpacked once for each build, below the user's cache,
+//! and run from there. So it needs no FUSE either. Builds nobody runs any more are removed when a newer one is
+//! unpacked.
 
 mod payload;
 mod unpack;

@@ -1,7 +1,9 @@
-//! The kernel: a few instructions of 32-bit code that carry out a script. The script is the machine's initial file system.
+//! The kernel: a few instructions of 32-bit code that carry out a script. The script is the machine's initial file
+//! system.
 //!
-//! It starts by the PVH protocol, in flat protected mode without paging or interrupts, and uses nothing of a processor that is younger than
-//! a 386. A script is a list of operations of four words: what, then three arguments (see [`Operation`](crate::script)).
+//! It starts by the PVH protocol, in flat protected mode without paging or interrupts, and uses nothing of a processor
+//! that is younger than a 386. A script is a list of operations of four words: what, then three arguments (see
+//! [`Operation`](crate::script)).
 
 use std::arch::global_asm;
 

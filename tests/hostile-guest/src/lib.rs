@@ -1,8 +1,9 @@
-//! A guest kernel that breaks the rules, on a real `rorqual-vmm` with a real `/dev/kvm`: the monitor and the machine's other devices must
-//! live on, whatever it does.
+//! A guest kernel that breaks the rules, on a real `rorqual-vmm` with a real `/dev/kvm`: the monitor and the machine's
+//! other devices must live on, whatever it does.
 //!
-//! [`kernel`] is the guest's code, [`script`] what it is told to do, [`cases`] the ways to misbehave, [`machine`] the monitor around
-//! it. The monitor's own tests run every case; so does the program `hostile-guest`, in a machine with virtualization of its own.
+//! [`kernel`] is the guest's code, [`script`] what it is told to do, [`cases`] the ways to misbehave, [`machine`] the
+//! monitor around it. The monitor's own tests run every case; so does the program `hostile-guest`, in a machine with
+//! virtualization of its own.
 
 #![cfg(target_arch = "x86_64")]
 

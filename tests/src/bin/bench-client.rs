@@ -4,7 +4,8 @@
 //! - `bench-client download ADDRESS CONNECTIONS BYTES`: fetches `BYTES` altogether from such a server, over that many
 //!   connections at once. Prints `{"seconds":…,"count":<bytes>}`.
 //! - `bench-client requests ADDRESS CONNECTIONS SECONDS keep-alive|close`: asks an HTTP server for `/` as often as it
-//!   can over that many connections at once, each kept or new for each request. Prints `{"seconds":…,"count":<requests>}`.
+//!   can over that many connections at once, each kept or new for each request. Prints
+//!   `{"seconds":…,"count":<requests>}`.
 
 use std::{
     env,

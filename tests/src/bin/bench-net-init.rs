@@ -1,8 +1,9 @@
 //! The first process of a guest of `make bench-net`: the same for every network that is compared.
 //!
-//! The kernel's command line says what it needs: `bench.link=eth0 bench.mtu=1500 bench.address=10.0.0.2/24 bench.gateway=10.0.0.1
-//! bench.control=10.0.0.254:4000`. It configures the link, connects to the host at `bench.control`, and performs the tasks that come
-//! there, a line of JSON each; each is answered by a line, `{"Ok":[figure,…]}` or `{"Err":"reason"}`. It ends with the benchmark, which ends its kernel.
+//! The kernel's command line says what it needs: `bench.link=eth0 bench.mtu=1500 bench.address=10.0.0.2/24
+//! bench.gateway=10.0.0.1 bench.control=10.0.0.254:4000`. It configures the link, connects to the host at
+//! `bench.control`, and performs the tasks that come there, a line of JSON each; each is answered by a line,
+//! `{"Ok":[figure,…]}` or `{"Err":"reason"}`. It ends with the benchmark, which ends its kernel.
 
 use std::{
     collections::HashMap,

@@ -1,7 +1,7 @@
 //! The loads of `make bench-net`: what one end of a network does, on the host and in a guest alike.
 //!
-//! An end is a [`Node`]; it performs [`Task`]s: it serves ([`serve`]), or it asks another node that does ([`ask`], [`stream`]). The guest's node
-//! is driven by tasks as lines of JSON.
+//! An end is a [`Node`]; it performs [`Task`]s: it serves ([`serve`]), or it asks another node that does ([`ask`],
+//! [`stream`]). The guest's node is driven by tasks as lines of JSON.
 
 mod ask;
 mod serve;
@@ -51,7 +51,8 @@ pub enum Task {
         /// How long.
         seconds: u32,
     },
-    /// Ask a [`Service::Echo`] again and again over one connection. Answers the median and the 99th percentile, in seconds.
+    /// Ask a [`Service::Echo`] again and again over one connection. Answers the median and the 99th percentile, in
+    /// seconds.
     Requests {
         /// The server.
         to: SocketAddr,

@@ -34,7 +34,8 @@ pub(super) fn serve(at: SocketAddr) -> Result<Child> {
     bail!("iperf3 does not listen on {at}: {}", child.wait()?)
 }
 
-/// Sends for so long; bits per second that the server got. A server that is not done with its last client yet is waited for.
+/// Sends for so long; bits per second that the server got. A server that is not done with its last client yet is waited
+/// for.
 pub(super) fn send(to: SocketAddr, streams: u32, seconds: u32) -> Result<f64> {
     let sent = within(DONE_WITHIN, || match attempt(to, streams, seconds) {
         Err(error) if error.to_string().contains("server is busy") => None,

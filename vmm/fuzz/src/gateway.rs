@@ -18,7 +18,7 @@ use crate::program::Program;
 const GUEST: [u8; 6] = [0x52, 0x72, 0x71, 0, 0, 2];
 const ROUTER: [u8; 6] = [0x52, 0x72, 0x71, 0, 0, 1];
 /// Longest frame.
-const FRAME_BYTES_MAX: usize = 14 + 65_535;
+const MAX_FRAME_BYTES: usize = 14 + 65_535;
 
 /// The network of the targets. Nothing in it leads out: the host is closed.
 pub(crate) fn network() -> Network {
@@ -41,7 +41,7 @@ pub(crate) fn run(program: &[u8]) {
     let all = program.flag();
     gateway.accepts(Accepts { checksum: all, tcp4: all, tcp6: all, udp: all });
     let mut now = Instant::now();
-    let mut room = vec![0; FRAME_BYTES_MAX];
+    let mut room = vec![0; MAX_FRAME_BYTES];
     while !program.ended() {
         let mut frame = frame(&mut program);
         let slices = [Slice::from(frame.as_mut_slice())];
@@ -118,7 +118,7 @@ fn frame(program: &mut Program) -> Vec<u8> {
                 0,
             ]);
             frame.extend([198, 19, 64, 2, 198, 19, 64, destination]);
-            // The resolver, DHCP, or as the bytes say.
+            // The resolver, a port where nothing listens, or as the bytes say.
             let begin = [vec![0x10, 0, 0, 53], vec![0, 68, 0, 67], Vec::new()];
             let begin = &begin[usize::from(kind >> 6) % 3];
             frame.extend(begin);

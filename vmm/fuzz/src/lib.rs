@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 mod balloon;
 mod block;
 mod console;
-mod dhcp;
 mod dns;
 mod frames;
 mod gateway;
@@ -30,11 +29,10 @@ mod vsock;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("balloon", balloon::run),
     ("block", block::run),
     ("console", console::run),
-    ("dhcp", dhcp::run),
     ("dns", dns::run),
     ("frames", frames::run),
     ("gateway", gateway::run),

@@ -163,10 +163,10 @@ pub(crate) fn run(program: &[u8]) {
     let settings = Settings {
         mtu: 1500,
         window: 64 << 10,
-        flows_max: FLOWS_MAX,
-        half_open_max: 2,
-        buffered_max: BUFFERED_MAX,
-        awake_max: 1,
+        max_flows: FLOWS_MAX,
+        max_half_open: 2,
+        max_buffered: BUFFERED_MAX,
+        max_awake: 1,
     };
     let now = Instant::now();
     let splice = Splice::new(now, &settings, *b"sixteen bytes ok", Box::new(Hosts(script.clone())));

@@ -24,7 +24,7 @@ const RX: usize = 0;
 const TX: usize = 1;
 const QUEUE_SIZES: [u16; 2] = [64, 64];
 /// Bytes of output taken in one call; the rest comes in the next, so that a noisy guest cannot hold the thread.
-const CALL_BYTES_MAX: usize = 256 * 1024;
+const MAX_CALL_BYTES: usize = 256 * 1024;
 /// Bytes moved between guest memory and the host at once.
 const COPY_BYTES: usize = 4096;
 
@@ -108,7 +108,7 @@ impl ConsoleDevice {
         let (mut taken, mut buffer, mut used) = (0, Vec::new(), false);
         queue.disable_notification(&memory).map_err(|error| broken(TX, &error))?;
         loop {
-            if taken >= CALL_BYTES_MAX {
+            if taken >= MAX_CALL_BYTES {
                 // Fails only if the counter is full, and then it is readable anyway.
                 let _ = self.again.write(1);
                 break;
@@ -123,7 +123,7 @@ impl ConsoleDevice {
             let head = chain.head_index();
             buffer.clear();
             let bytes = pieces(&memory, chain, Direction::FromGuest, &mut buffer).map_err(|error| error.on(TX))?;
-            if bytes > CALL_BYTES_MAX {
+            if bytes > MAX_CALL_BYTES {
                 let reason = format!("{bytes} bytes of console output at once");
                 return Err(DeviceError::Guest { queue: TX, reason });
             }

@@ -16,9 +16,9 @@ use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 const QUEUE_SIZES: [u16; 1] = [64];
 /// Bytes given for one buffer, however large it is: the guest takes what it gets and asks again.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes given in one call; the rest comes in the next, so that a greedy guest cannot hold the thread.
-const CALL_BYTES_MAX: usize = 256 * 1024;
+const MAX_CALL_BYTES: usize = 256 * 1024;
 
 /// What the entropy device has done.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl RngDevice {
         let mut used = false;
         queue.disable_notification(&memory).map_err(|error| broken(0, &error))?;
         loop {
-            if given >= CALL_BYTES_MAX {
+            if given >= MAX_CALL_BYTES {
                 // Fails only if the counter is full, and then it is readable anyway.
                 let _ = self.again.write(1);
                 break;
@@ -81,7 +81,7 @@ impl RngDevice {
             if room == 0 {
                 return Err(Malformed("an entropy buffer of no bytes".into()).on(0));
             }
-            let written = fill(&buffer, room.min(BUFFER_BYTES_MAX))
+            let written = fill(&buffer, room.min(MAX_BUFFER_BYTES))
                 .map_err(|source| DeviceError::Host { action: "getrandom for the guest".into(), source })?;
             queue.add_used(&memory, head, written as u32).map_err(|error| broken(0, &error))?;
             self.statistics.bytes.fetch_add(written as u64, Ordering::Relaxed);

@@ -20,7 +20,7 @@ const UNANSWERED: Duration = Duration::from_secs(30);
 /// One that was answered lives as long as home routers let it (RFC 4787, section 4.3).
 const ANSWERED: Duration = Duration::from_mins(2);
 /// Longest datagram.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
+const MAX_DATAGRAM_BYTES: usize = 65_535;
 
 /// What the datagrams of a flow are.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -76,7 +76,7 @@ impl Flows {
             deadlines: Deadlines::default(),
             turns: Turns::default(),
             max,
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            buffer: vec![0; MAX_DATAGRAM_BYTES],
             evicted: 0,
         }
     }

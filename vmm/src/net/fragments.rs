@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use super::wire::{Fragment, Ip};
 
 /// Packets under way; a new one takes the place of the oldest.
-const PACKETS_MAX: usize = 16;
+const MAX_PACKETS: usize = 16;
 /// Parts of one packet: what a link of 1280 bytes makes of the longest, and some.
-const PARTS_MAX: usize = 64;
-const PAYLOAD_BYTES_MAX: usize = 65_535;
+const MAX_PARTS: usize = 64;
+const MAX_PAYLOAD_BYTES: usize = 65_535;
 /// After this the rest is not waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -47,7 +47,7 @@ impl Fragments {
             protocol: packet.protocol,
             identification: fragment.identification,
         };
-        if !self.packets.contains_key(&key) && self.packets.len() >= PACKETS_MAX {
+        if !self.packets.contains_key(&key) && self.packets.len() >= MAX_PACKETS {
             let oldest = self.packets.iter().min_by_key(|(_, packet)| packet.begun).map(|(key, _)| *key)?;
             self.packets.remove(&oldest);
         }
@@ -80,7 +80,7 @@ impl Packet {
     fn add(&mut self, fragment: Fragment, bytes: &[u8]) -> Result<Option<Vec<u8>>, ()> {
         let end = fragment.offset + bytes.len();
         let uneven = fragment.more && !bytes.len().is_multiple_of(8);
-        if bytes.is_empty() || uneven || end > PAYLOAD_BYTES_MAX || self.parts.len() >= PARTS_MAX {
+        if bytes.is_empty() || uneven || end > MAX_PAYLOAD_BYTES || self.parts.len() >= MAX_PARTS {
             return Err(());
         }
         if !fragment.more && self.length.replace(end).is_some_and(|length| length != end) {
@@ -163,11 +163,11 @@ mod tests {
         for identification in 0..1000 {
             add(&mut fragments, identification, 8, true, b"12345678", now);
         }
-        assert_eq!(fragments.packets.len(), PACKETS_MAX);
+        assert_eq!(fragments.packets.len(), MAX_PACKETS);
         for part in 0..1000 {
             add(&mut fragments, 5000, part * 16, true, b"12345678", now);
         }
-        assert!(fragments.packets.values().all(|packet| packet.parts.len() <= PARTS_MAX));
+        assert!(fragments.packets.values().all(|packet| packet.parts.len() <= MAX_PARTS));
         add(&mut fragments, 6000, 8, true, b"12345678", now + PATIENCE);
         assert_eq!(fragments.packets.len(), 1);
     }

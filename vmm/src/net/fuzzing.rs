@@ -1,22 +1,16 @@
 //! What the fuzz targets need of the gateway's insides: readers and answers without sockets.
 
-use super::dhcp;
 use super::dns;
 use super::fragments::Fragments;
 use super::gateway::MACS;
 use super::network::{MTU, Network};
 use super::wire::{
     Arp, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, Ip, Udp, Unreachable,
-    solicitation, unreachable,
+    solicited_neighbour, unreachable,
 };
 
 /// Bytes of a frame from which TCP's way reads headers.
 const HEADERS_BYTES: usize = 60;
-
-pub(crate) fn dhcp_answer(message: &[u8], network: &Network) -> Option<Vec<u8>> {
-    dhcp::wants_broadcast(message);
-    dhcp::answer(message, network)
-}
 
 pub(crate) fn dns_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
     dns::local_answer(query, network)
@@ -64,7 +58,7 @@ fn read_packet(packet: &Ip<'_>) {
     let v6 = packet.source.is_ipv6();
     assert_eq!(v6, packet.destination.is_ipv6());
     assert!(packet.payload.len() <= packet.packet.len());
-    solicitation(packet);
+    solicited_neighbour(packet);
     if let Some(datagram) = Udp::read(packet.payload) {
         assert!(datagram.payload.len() + 8 <= packet.payload.len());
     }

@@ -3,18 +3,17 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::dhcp;
 use super::dns::{self, Client, Resolver};
 use super::flows::{Arrival, Flow, Flows, Kind, unreachable_by};
 use super::fragments::Fragments;
-use super::network::{Destination, GATEWAY_LINK_LOCAL, GATEWAY_MAC, GUEST_MAC, MTU, Network};
+use super::network::{Destination, GATEWAY_MAC, GUEST_MAC, MTU, Network};
 use super::publications::connections::Connections;
 use super::publications::datagrams::{Answer, Datagrams};
 use super::publications::sessions::Ends;
@@ -25,26 +24,26 @@ use super::steering::Steering;
 use super::streams::{Streams, quoted_syn, reason_of};
 use super::tcp::{self, FlowId, Notice, Offloads, OpenError, Pair, Readiness, Segment, Slice, Span, Splice};
 use super::wire::{
-    Arp, BROADCAST, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, ICMP, ICMPV6,
-    Ip, Mac, RouterAdvertisement, Solicitation, TCP, UDP, Udp, Unreachable, advertise_neighbour, checksum,
-    solicitation, split, unreachable, word, write_ethernet, write_ip, write_udp_header,
+    Arp, ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Ethernet, Head, ICMP, ICMPV6, Ip, Mac,
+    TCP, UDP, Udp, Unreachable, advertise_neighbour, checksum, solicited_neighbour, split, unreachable, word,
+    write_ethernet, write_ip, write_udp_header,
 };
 use crate::devices::net::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
 
 /// From us to the guest.
 pub(super) const MACS: (Mac, Mac) = (GATEWAY_MAC, GUEST_MAC);
 /// Flows of datagrams at once: a descriptor each.
-const FLOWS_MAX: usize = 4096;
+const MAX_FLOWS: usize = 4096;
 /// Answers that wait for receive buffers. Beyond it they are lost: the guest asks again.
-const REPLIES_MAX: usize = 256;
+const MAX_REPLIES: usize = 256;
 /// Rounds of events taken in one call.
 const EVENT_ROUNDS: usize = 8;
 /// Headers of a frame that TCP is told from all else by: Ethernet, and the longest of IPv4.
 const HEADERS_BYTES: usize = ETHERNET_BYTES + 60;
 /// Longest packet of IPv6 that no router on its way may cut: larger ones are cut here (RFC 8200, section 5).
-const MTU_MIN_V6: usize = 1280;
+const MIN_MTU_V6: usize = 1280;
 /// Most datagrams in one frame: what Linux takes (`UDP_MAX_SEGMENTS`).
-const TRAIN_MAX: usize = 64;
+const MAX_TRAIN: usize = 64;
 const UDP_HEADER_BYTES: usize = 8;
 /// Least room worth offering to TCP.
 const TCP_ROOM_BYTES: usize = 128;
@@ -85,7 +84,7 @@ impl Frame {
         let begin = usize::from(place.start) + UDP_HEADER_BYTES;
         let before = self.bytes.len() - begin;
         let fits = train.ends == ends
-            && train.count < TRAIN_MAX
+            && train.count < MAX_TRAIN
             && (1..=train.size).contains(&payload.len())
             && before == train.size * train.count
             && self.bytes.len() + payload.len() <= ETHERNET_BYTES + usize::from(MTU);
@@ -159,7 +158,7 @@ impl Gateway {
             published_next: false,
             identification: 0,
             tcp_next: false,
-            flows: Flows::new(FLOWS_MAX),
+            flows: Flows::new(MAX_FLOWS),
             resolver: Resolver::new(machine, &network, resolv_conf),
             fragments: Fragments::default(),
             replies: VecDeque::new(),
@@ -233,14 +232,11 @@ impl Gateway {
         if packet.protocol == ICMPV6 && self.answer_neighbour(&packet) {
             return;
         }
-        // Before it has an address, a guest may ask for one.
-        if packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED) && packet.protocol == UDP {
-            return self.answer_dhcp(&packet);
-        }
         let published = || packet.protocol == UDP && self.published.has_container(packet.source);
         if !self.network.may_send_from(packet.source) && !published() {
-            // What a guest says to its link from its own address of the link is for no router.
-            let own = matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local() || source.is_unspecified());
+            // A guest may speak to its link before it has an address, and from its address of that link.
+            let own = packet.source.is_unspecified()
+                || matches!(packet.source, IpAddr::V6(source) if source.is_unicast_link_local());
             if !own {
                 count(&self.statistics.spoofed);
             }
@@ -286,52 +282,17 @@ impl Gateway {
         });
     }
 
-    /// Answers what belongs to neighbour discovery; false for other messages.
+    /// Answers a neighbour solicitation; false for other messages.
     fn answer_neighbour(&mut self, packet: &Ip<'_>) -> bool {
         let IpAddr::V6(source) = packet.source else { return false };
-        match solicitation(packet) {
-            None => false,
-            Some(Solicitation::Router) => {
-                let Network { v6, .. } = self.network;
-                let advertisement = RouterAdvertisement {
-                    router: GATEWAY_LINK_LOCAL,
-                    prefix: self.network.prefix6(),
-                    resolver: v6.gateway,
-                    mtu: MTU,
-                };
-                self.reply(|frame| {
-                    advertisement.write(frame, MACS);
-                    None
-                });
-                true
-            }
-            Some(Solicitation::Neighbour(target)) => {
-                if [self.network.v6.gateway, self.network.v6.host, GATEWAY_LINK_LOCAL].contains(&target) {
-                    self.reply(|frame| {
-                        advertise_neighbour(frame, MACS, target, source);
-                        None
-                    });
-                }
-                true
-            }
+        let Some(target) = solicited_neighbour(packet) else { return false };
+        if [self.network.v6.gateway, self.network.v6.host].contains(&target) {
+            self.reply(|frame| {
+                advertise_neighbour(frame, MACS, target, source);
+                None
+            });
         }
-    }
-
-    fn answer_dhcp(&mut self, packet: &Ip<'_>) {
-        let Some(datagram) = Udp::read(packet.payload) else { return count(&self.statistics.malformed) };
-        if (datagram.source, datagram.destination) != (dhcp::CLIENT_PORT, dhcp::SERVER_PORT) {
-            return;
-        }
-        let Some(answer) = dhcp::answer(datagram.payload, &self.network) else { return };
-        let to_all = dhcp::wants_broadcast(datagram.payload) || packet.source == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let (mac, to) = if to_all { (BROADCAST, Ipv4Addr::BROADCAST.into()) } else { (GUEST_MAC, packet.source) };
-        let source = SocketAddr::new(self.network.v4.gateway.into(), dhcp::SERVER_PORT);
-        self.reply(|frame| {
-            let destination = SocketAddr::new(to, dhcp::CLIENT_PORT);
-            let checksum = write_udp_header(frame, (GATEWAY_MAC, mac), source, destination, answer.len());
-            frame.extend(&answer);
-            Some(checksum)
-        });
+        true
     }
 
     fn take_datagram(&mut self, packet: &Ip<'_>, offload: &Offload, now: Instant) {
@@ -358,7 +319,6 @@ impl Gateway {
                     self.resolver.ask(Client::Datagram(guest, remote), datagram.payload, &mut self.sockets, now);
                     return self.give_answers(now);
                 }
-                dhcp::SERVER_PORT => return self.answer_dhcp(packet),
                 _ => return self.refuse(packet, Unreachable::Port),
             },
             Destination::Refused(reason) => return self.refuse(packet, reason),
@@ -568,7 +528,7 @@ impl Gateway {
 
     /// Queues a frame for the guest.
     fn reply(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Option<Checksum>) {
-        if self.replies.len() >= REPLIES_MAX {
+        if self.replies.len() >= MAX_REPLIES {
             return count(&self.statistics.replies_dropped);
         }
         let mut frame = Frame { pair: self.steering.current(), ..Frame::default() };
@@ -639,13 +599,13 @@ impl Gateway {
         }
         let pair = self.steering.pair(ends.container, ends.seen);
         let mut frame = Frame { pair, ..Frame::of_datagram(between, datagram) };
-        let packet_max = if ends.container.is_ipv4() { usize::from(MTU) } else { MTU_MIN_V6 };
-        if frame.bytes.len() <= ETHERNET_BYTES + packet_max {
+        let max_packet = if ends.container.is_ipv4() { usize::from(MTU) } else { MIN_MTU_V6 };
+        if frame.bytes.len() <= ETHERNET_BYTES + max_packet {
             return self.replies.push_back(frame);
         }
         complete_checksum(&mut frame);
         self.identification = self.identification.wrapping_add(1);
-        let parts = split(&frame.bytes, packet_max, self.identification);
+        let parts = split(&frame.bytes, max_packet, self.identification);
         self.replies.extend(parts.into_iter().map(|bytes| Frame { bytes, pair, ..Frame::default() }));
     }
 
@@ -790,7 +750,7 @@ impl Backend for Gateway {
             return self.transmit_tcp(room, now);
         }
         // As many of one sender as are there go in one frame.
-        for _ in 1..TRAIN_MAX {
+        for _ in 1..MAX_TRAIN {
             let coupling = self.accepts.udp && self.replies.len() == 1 && self.has_datagrams();
             if !coupling || self.replies.front().is_none_or(|frame| frame.train.is_none()) {
                 break;

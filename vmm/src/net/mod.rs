@@ -2,7 +2,7 @@
 //!
 //! - [`gateway`] sorts frames and answers for the gateway's own addresses; [`network`] has the addresses and says where a packet may go,
 //!   [`routes`] chooses addresses the host has no other way to.
-//! - [`tcp`] splices connections, [`streams`] says where they go, [`flows`] carries datagrams and pings, [`dns`] resolves names, [`dhcp`] gives out addresses.
+//! - [`tcp`] splices connections, [`streams`] says where they go, [`flows`] carries datagrams and pings, [`dns`] resolves names.
 //! - [`publications`] carries what clients of published ports send into the guest.
 //! - [`wire`] reads and writes headers, [`fragments`] puts packets together; [`sockets`] is the epoll instance behind it all.
 //!
@@ -10,7 +10,6 @@
 //! guest while that has room. What the guest has no room for stays in the host's sockets. Time is passed in.
 
 mod deadlines;
-mod dhcp;
 mod dns;
 mod flows;
 mod fragments;

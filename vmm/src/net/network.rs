@@ -10,8 +10,6 @@ pub(crate) const GATEWAY_MAC: Mac = [0x52, 0x72, 0x71, 0, 0, 1];
 pub const GUEST_MAC: Mac = [0x52, 0x72, 0x71, 0, 0, 2];
 /// Longest packet of the link. What leaves the host is cut by the host; on the way here nothing is.
 pub const MTU: u16 = 65_520;
-/// The gateway's own address on the link, from which a router must speak.
-pub(crate) const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// Addresses at which clouds tell a machine its secrets and that are not link-local.
 const METADATA: [IpAddr; 3] = [
@@ -150,7 +148,7 @@ impl Network {
     }
 
     fn destination6(&self, address: Ipv6Addr) -> Destination {
-        if address == self.v6.gateway || address == GATEWAY_LINK_LOCAL {
+        if address == self.v6.gateway {
             return Destination::Gateway;
         }
         if address == self.v6.host {
@@ -214,11 +212,6 @@ impl Network {
             "rorqual.net={}/{},{},{} rorqual.net6={}/{},{},{}",
             v4.guest, v4.prefix, v4.gateway, v4.host, v6.guest, v6.prefix, v6.gateway, v6.host
         )
-    }
-
-    /// The network of IPv6.
-    pub(crate) fn prefix6(&self) -> Ipv6Addr {
-        self.prefix6
     }
 }
 

@@ -11,11 +11,11 @@ use super::tcp::{Destination, Destinations, FlowId, HostSocket, Peeked, Span, Un
 use super::wire;
 
 /// Streams to the resolver at once.
-const STREAMS_MAX: usize = 64;
+const MAX_STREAMS: usize = 64;
 /// Queries of one stream that are worked on at once; the others wait in it.
-const QUERIES_MAX: usize = 16;
+const MAX_QUERIES: usize = 16;
 /// Longest query with its length.
-const RECEIVED_BYTES_MAX: usize = 65_537;
+const MAX_RECEIVED_BYTES: usize = 65_537;
 
 /// The gateway's streams.
 pub(super) struct Streams {
@@ -47,7 +47,7 @@ impl Streams {
     }
 
     fn resolver(&mut self, flow: FlowId) -> Destination {
-        if self.open.len() >= STREAMS_MAX {
+        if self.open.len() >= MAX_STREAMS {
             return Destination::Refused;
         }
         let stream = Shared::default();
@@ -84,7 +84,7 @@ impl Streams {
     pub(super) fn has_room_again(&mut self, token: u64) -> bool {
         self.open.get(&token).is_some_and(|stream| {
             let mut stream = lock(stream);
-            let again = stream.full && stream.received.len() < RECEIVED_BYTES_MAX;
+            let again = stream.full && stream.received.len() < MAX_RECEIVED_BYTES;
             stream.full &= !again;
             again
         })
@@ -141,7 +141,7 @@ pub(super) fn quoted_syn(
 
 impl Stream {
     fn next_query(&mut self) -> Option<Vec<u8>> {
-        if self.working >= QUERIES_MAX {
+        if self.working >= MAX_QUERIES {
             return None;
         }
         let length = usize::from(wire::word(&self.received, 0)?);
@@ -188,7 +188,7 @@ impl HostSocket for Socket {
 
     fn write(&mut self, data: Span<'_, '_>) -> io::Result<usize> {
         let mut stream = lock(&self.stream);
-        let room = RECEIVED_BYTES_MAX - stream.received.len().min(RECEIVED_BYTES_MAX);
+        let room = MAX_RECEIVED_BYTES - stream.received.len().min(MAX_RECEIVED_BYTES);
         let data_bytes = data.len();
         let (begin, length) = (stream.received.len(), data_bytes.min(room));
         stream.received.resize(begin + length, 0);

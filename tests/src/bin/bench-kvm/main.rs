@@ -1,9 +1,9 @@
-//! `make bench-kvm`: our monitor against QEMU's on the same KVM, with the same guest. docs/benchmarks.md says how each figure is measured; the
-//! figures there are written by this program.
+//! `make bench-kvm`: our monitor against QEMU's on the same KVM, with the same guest. docs/benchmarks.md says how each
+//! figure is measured; the figures there are written by this program.
 //!
-//! It has two halves. `measure` runs where KVM is, mostly in an emulated machine (`tests/nested/run`): [`monitor`] starts guests,
-//! [`console`] waits for what they say, [`cost`] reads what they took, [`measure`] does the rounds and [`restore`] the suspended machine.
-//! `publish` runs on the computer itself, on the [`report`] of the first.
+//! It has two halves. `measure` runs where KVM is, mostly in an emulated machine (`tests/nested/run`): [`monitor`]
+//! starts guests, [`console`] waits for what they say, [`cost`] reads what they took, [`measure`] does the rounds and
+//! [`restore`] the suspended machine. `publish` runs on the computer itself, on the [`report`] of the first.
 
 mod console;
 mod cost;

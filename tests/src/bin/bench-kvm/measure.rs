@@ -1,5 +1,5 @@
-//! The measurements, in rounds: in each, every monitor does everything once, so that what changes on the computer meanwhile meets
-//! all of them.
+//! The measurements, in rounds: in each, every monitor does everything once, so that what changes on the computer
+//! meanwhile meets all of them.
 
 use std::{
     fs::{self, File},
@@ -26,7 +26,8 @@ use crate::{
 const BOOT_PATIENCE: Duration = Duration::from_mins(8);
 /// Nor fio with its four jobs of 2.5 s, where it works at all.
 const FIO_PATIENCE: Duration = Duration::from_secs(100);
-/// How often a guest that dies of its disk is started again. QEMU's guests die now and then where virtualization is emulated.
+/// How often a guest that dies of its disk is started again. QEMU's guests die now and then where virtualization is
+/// emulated.
 const FIO_ATTEMPTS: usize = 6;
 /// Of the data disk.
 const DISK_BYTES: u64 = 256 << 20;

@@ -213,8 +213,9 @@ fn qemu(command: &mut Command, guest: &Guest, directory: &Path, bus: &str) {
     }
 }
 
-/// As little as it can be: no timer or interrupt controller of a PC's, and the firmware that is fastest. ACPI stays on, since Debian's kernel
-/// finds devices no other way; so does the clock, for which that kernel waits 20,000 reads long when it is not there.
+/// As little as it can be: no timer or interrupt controller of a PC's, and the firmware that is fastest. ACPI stays on,
+/// since Debian's kernel finds devices no other way; so does the clock, for which that kernel waits 20,000 reads long
+/// when it is not there.
 fn microvm(command: &mut Command, guest: &Guest, directory: &Path) {
     command.args(["-M", "microvm,accel=kvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off", "-bios", "qboot.rom"]);
     command.args(["-global", "virtio-mmio.force-legacy=false"]);

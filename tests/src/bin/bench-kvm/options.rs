@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: bench-kvm measure [--runs N] [--only boot,disk,restore] --image DIR --files DIR --report FILE\n       \
+const USAGE: &str = "usage: bench-kvm measure [--runs N] [--only boot,disk,restore] --image DIR --files DIR \
+    --report FILE\n       \
     bench-kvm publish REPORT LOAD-BEFORE";
 
 /// The parts of a run.

@@ -1,4 +1,5 @@
-//! A suspended machine's way back against a cold start, as a user has them: `rorqual start` to the first answer to what `docker ps` asks.
+//! A suspended machine's way back against a cold start, as a user has them: `rorqual start` to the first answer to what
+//! `docker ps` asks.
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -1,5 +1,5 @@
-//! The kernel of User Mode Linux for products that are no monitors: started by the monitor's own supervisor, with the arguments, the library and
-//! the processor that the monitor gives it (`vmm/src/uml`).
+//! The kernel of User Mode Linux for products that are no monitors: started by the monitor's own supervisor, with the
+//! arguments, the library and the processor that the monitor gives it (`vmm/src/uml`).
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -1,8 +1,9 @@
-//! `make bench-net`: Rorqual's gateway against passt and gvproxy, each behind the network card of the same kernel and guest, and against the
-//! host's own loopback. docs/benchmarks.md says how each figure is measured; the figures there are written by this program.
+//! `make bench-net`: Rorqual's gateway against passt and gvproxy, each behind the network card of the same kernel and
+//! guest, and against the host's own loopback. docs/benchmarks.md says how each figure is measured; the figures there
+//! are written by this program.
 //!
-//! [`product`] starts what is compared, [`kernel`] the guest behind it, [`guest`] is the guest as the benchmark drives it; [`measure`] does the
-//! rounds, [`rows`] says what is compared, [`report`] writes it.
+//! [`product`] starts what is compared, [`kernel`] the guest behind it, [`guest`] is the guest as the benchmark drives
+//! it; [`measure`] does the rounds, [`rows`] says what is compared, [`report`] writes it.
 
 mod guest;
 mod kernel;

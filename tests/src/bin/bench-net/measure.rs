@@ -1,4 +1,5 @@
-//! The measurements, in rounds: in each, every product does everything once, so that what changes on the computer meanwhile meets all of them.
+//! The measurements, in rounds: in each, every product does everything once, so that what changes on the computer
+//! meanwhile meets all of them.
 
 use std::{
     collections::BTreeMap,

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::product::Product;
 
-const USAGE: &str = "usage: bench-net [--runs N] [--seconds N] [--flows N] [--only rorqual,passt,gvproxy,loopback] --monitor FILE \
-    --image DIR --material DIR --guest FILE --report FILE\n  \
+const USAGE: &str = "usage: bench-net [--runs N] [--seconds N] [--flows N] [--only rorqual,passt,gvproxy,loopback] \
+    --monitor FILE --image DIR --material DIR --guest FILE --report FILE\n  \
     --runs N        rounds; the medians count (default 5)\n  \
     --seconds N     how long each load lasts (default 3)\n  \
     --flows N       connections held for the memory of flows, 1000 or more (default 8000)\n  \

@@ -133,7 +133,8 @@ impl Running {
         format!("--- what {} and its guest said\n{}", self.product.name(), words(&self.directory))
     }
 
-    /// Anonymous resident memory of the process that is the gateway, in bytes. The guest's memory, which it has mapped, is not anonymous.
+    /// Anonymous resident memory of the process that is the gateway, in bytes. The guest's memory, which it has mapped,
+    /// is not anonymous.
     pub(crate) fn memory(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.gateway.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -186,7 +187,8 @@ fn rorqual(options: &Options, directory: &Path, command_line: &str, ways: &[WayI
     Ok(Running { product: Product::Rorqual, directory, kernel: None, gateway, _relay: None, _doors: doors })
 }
 
-/// Accepts connections and hands each over to the monitor, as the daemon does for clients of other computers; ends when dropped.
+/// Accepts connections and hands each over to the monitor, as the daemon does for clients of other computers; ends when
+/// dropped.
 struct Door {
     listener: Arc<TcpListener>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -296,7 +298,8 @@ fn expose(services: &Path, way: WayIn) -> Result<()> {
     let mut stream = UnixStream::connect(services)?;
     write!(
         stream,
-        "POST /services/forwarder/expose HTTP/1.1\r\nHost: gvproxy\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /services/forwarder/expose HTTP/1.1\r\nHost: gvproxy\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut status = String::new();

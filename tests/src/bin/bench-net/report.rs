@@ -57,7 +57,8 @@ impl Report {
     pub(crate) fn to_markdown(&self) -> String {
         let Self { date, processors, kernel, load_before, runs, seconds, .. } = self;
         let mut text = format!(
-            "{date}; {processors} CPUs, {kernel}; load before the run {load_before:.2}; medians of {runs}, loads of {seconds} s. {}.\n\n",
+            "{date}; {processors} CPUs, {kernel}; load before the run {load_before:.2}; \
+             medians of {runs}, loads of {seconds} s. {}.\n\n",
             self.versions.join(", ")
         );
         let head =
@@ -70,8 +71,10 @@ impl Report {
             title.into_iter().chain(figures).chain([Product::Passt, Product::Gvproxy].map(ahead)).collect()
         });
         text += &table(&head, rows);
-        text += "\n\"Ahead\" is how many times as good Rorqual's figure is: more of what should be much, less of what should be little.\n\
-            gvproxy attaches by the kernel's vector driver, which has no offloads for its kind of socket and an MTU of 1500; the others by virtio.\n";
+        text += "\n\"Ahead\" is how many times as good Rorqual's figure is: \
+            more of what should be much, less of what should be little.\n\
+            gvproxy attaches by the kernel's vector driver, which has no offloads for its kind of socket and an \
+            MTU of 1500; the others by virtio.\n";
         for Figures { name, failures, given_up, .. } in self.networks.iter().filter(|figures| figures.failures > 0) {
             let given_up =
                 if *given_up > 0 { format!(" Given up, without a figure: {given_up}.") } else { String::new() };

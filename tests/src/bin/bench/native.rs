@@ -1,5 +1,5 @@
-//! The second baseline: Debian's dockerd run by hand on the host's own kernel, from the packages the guest image is made
-//! of, in mount, network and process namespaces of its own.
+//! The second baseline: Debian's dockerd run by hand on the host's own kernel, from the packages the guest image is
+//! made of, in mount, network and process namespaces of its own.
 
 use std::{
     fs,

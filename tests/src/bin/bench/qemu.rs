@@ -1,5 +1,5 @@
-//! The first baseline: the same guest image under plain QEMU with its translator (TCG), two processors, QEMU's own disks
-//! and our vsock device.
+//! The first baseline: the same guest image under plain QEMU with its translator (TCG), two processors, QEMU's own
+//! disks and our vsock device.
 
 use std::{
     fs::{self, File},

@@ -124,8 +124,8 @@ impl Report {
             runs => format!("medians of {runs}"),
         };
         format!(
-            "{}; {} CPUs ({}), {}; load before the run {:.2}; {runs}. Guest image {}: Docker {}, kernels {uml} (uml) and \
-             {kvm} (QEMU).\n",
+            "{}; {} CPUs ({}), {}; load before the run {:.2}; {runs}. Guest image {}: Docker {}, kernels \
+             {uml} (uml) and {kvm} (QEMU).\n",
             host.date, host.cpus, host.cpu_model, host.kernel, host.load_before, host.image, host.docker
         )
     }

@@ -145,7 +145,8 @@ fn socket(mut stream: TcpStream, head: &str) -> Result<()> {
     let accept = derive_accept_key(key.as_bytes());
     write!(
         stream,
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
     )?;
     let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
     loop {

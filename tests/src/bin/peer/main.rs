@@ -1,10 +1,11 @@
 //! What runs in the containers of the tests, beside busybox.
 //!
 //! - `peer serve FIRST-LAST`: listens on every port of the range, IPv4 and IPv6. A connection that begins with
-//!   `send COUNT\n` gets that many bytes of the test pattern, one that begins with `who?\n` the address it is seen with; any other is read to its end and answered with
-//!   `PORT COUNT SHA256\n`.
+//!   `send COUNT\n` gets that many bytes of the test pattern, one that begins with `who?\n` the address it is seen
+//!   with; any other is read to its end and answered with `PORT COUNT SHA256\n`.
 //! - `peer http PORT`: a server of HTTP/1.1 that keeps connections ([`http`]).
-//! - `peer datagrams FIRST-LAST`: the same for UDP. A datagram `who?` is answered with the port and the sender's address, any other with itself.
+//! - `peer datagrams FIRST-LAST`: the same for UDP. A datagram `who?` is answered with the port and the sender's
+//!   address, any other with itself.
 //! - `peer both FIRST-LAST`: both of these.
 //! - `peer who ADDRESS`, `peer ask ADDRESS`: asks `serve` or `datagrams` at the address `who?` and prints the answer.
 //! - `peer hold ADDRESS`: connects, prints `connected`, and `ended …` once the connection is broken or over.
@@ -55,8 +56,8 @@ fn main() -> Result<()> {
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
             bail!(
-                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | http PORT | records FILE | send COUNT | \
-                  (download | upload | echo) ADDRESS COUNT"
+                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | \
+                 http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT"
             )
         }
     }

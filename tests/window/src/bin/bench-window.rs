@@ -1,6 +1,8 @@
-//! What the window costs, on a real machine: until it can be used, memory with a long log, processor time while nobody looks.
+//! What the window costs, on a real machine: until it can be used, memory with a long log, processor time while nobody
+//! looks.
 //!
-//! `make bench-window` gives it a display and a session bus of its own. Options: `--rounds N` starts (5), `--seconds N` hidden (60).
+//! `make bench-window` gives it a display and a session bus of its own. Options: `--rounds N` starts (5), `--seconds N`
+//! hidden (60).
 
 use std::{
     env, fs, thread,
@@ -118,8 +120,9 @@ fn log(application: &Application) -> Result<()> {
 fn search(application: &Application, text: &str) -> Result<f64> {
     let text = Value::from(text);
     application.page.script(&format!(
-        "const input = document.querySelector('input[aria-label=\"Search the log\"]');
-         const shown = () => document.querySelector('input[aria-label=\"Search the log\"] ~ [role=status]')?.textContent ?? '';
+        "const input = document.querySelector('input[aria-label=\"Search logs\"]');
+         const count = 'input[aria-label=\"Search logs\"] ~ [role=status]';
+         const shown = () => document.querySelector(count)?.textContent ?? '';
          const before = shown();
          window.searched = null;
          const begun = performance.now();

@@ -39,7 +39,7 @@ const DEFLATE: usize = 1;
 const REPORTING: [usize; 2] = [2, 4];
 const QUEUE_SIZES: [u16; 5] = [128; 5];
 /// Most page numbers of one buffer, for 1 GiB; Linux sends 256.
-const NUMBERS_MAX: usize = 1 << 18;
+const MAX_NUMBERS: usize = 1 << 18;
 /// The configuration space: the size wanted, the size the guest has reached (§5.5.4).
 const CONFIG_BYTES: usize = 8;
 const ACTUAL: u64 = 4;
@@ -181,7 +181,7 @@ impl BalloonDevice {
 fn page_numbers<'m>(memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Vec<u32>, Malformed> {
     let mut buffers: Vec<Slice<'_>> = Vec::new();
     let bytes = pieces(memory, chain, Direction::FromGuest, &mut buffers)?;
-    if !bytes.is_multiple_of(4) || bytes / 4 > NUMBERS_MAX {
+    if !bytes.is_multiple_of(4) || bytes / 4 > MAX_NUMBERS {
         return Err(Malformed(format!("{bytes} bytes of page numbers")));
     }
     let mut raw = vec![0; bytes];

@@ -1,14 +1,14 @@
 //! The configuration space of the block device (virtio 1.3 §5.2.4, `struct virtio_blk_config`).
 
-use super::SEGMENTS_MAX;
+use super::MAX_SEGMENTS;
 use super::disk::SECTOR_BYTES;
 
 /// Length of the space up to and with the write-zeroes fields.
 const CONFIG_BYTES: usize = 60;
 /// Longest range of one discard or write-zeroes segment: 2 GiB, so that no single request holds the queue for long.
-pub(super) const RANGE_SECTORS_MAX: u32 = (2 << 30) / SECTOR_BYTES as u32;
+pub(super) const MAX_RANGE_SECTORS: u32 = (2 << 30) / SECTOR_BYTES as u32;
 /// Most segments of one discard or write-zeroes request.
-pub(super) const RANGES_MAX: u32 = 32;
+pub(super) const MAX_RANGES: u32 = 32;
 /// Granularity of discards: the block size of usual file systems on the host, in sectors.
 const DISCARD_ALIGNMENT_SECTORS: u32 = 8;
 
@@ -25,14 +25,14 @@ fn space(sectors: u64, queues: u16) -> [u8; CONFIG_BYTES] {
     let mut space = [0; CONFIG_BYTES];
     let mut put = |at: usize, bytes: &[u8]| space[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, &sectors.to_le_bytes());
-    put(12, &SEGMENTS_MAX.to_le_bytes());
+    put(12, &MAX_SEGMENTS.to_le_bytes());
     put(20, &(SECTOR_BYTES as u32).to_le_bytes());
     put(34, &queues.to_le_bytes());
-    put(36, &RANGE_SECTORS_MAX.to_le_bytes());
-    put(40, &RANGES_MAX.to_le_bytes());
+    put(36, &MAX_RANGE_SECTORS.to_le_bytes());
+    put(40, &MAX_RANGES.to_le_bytes());
     put(44, &DISCARD_ALIGNMENT_SECTORS.to_le_bytes());
-    put(48, &RANGE_SECTORS_MAX.to_le_bytes());
-    put(52, &RANGES_MAX.to_le_bytes());
+    put(48, &MAX_RANGE_SECTORS.to_le_bytes());
+    put(52, &MAX_RANGES.to_le_bytes());
     put(56, &[1]);
     space
 }

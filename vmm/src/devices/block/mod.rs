@@ -34,12 +34,12 @@ use super::{DeviceError, DeviceQueues, VirtioDevice};
 /// Size of each request queue. User Mode Linux takes no more than 256.
 const QUEUE_SIZE: u16 = 256;
 /// Most request queues.
-pub const QUEUES_MAX: u16 = 4;
-const QUEUE_SIZES: [u16; QUEUES_MAX as usize] = [QUEUE_SIZE; QUEUES_MAX as usize];
+pub const MAX_QUEUES: u16 = 4;
+const QUEUE_SIZES: [u16; MAX_QUEUES as usize] = [QUEUE_SIZE; MAX_QUEUES as usize];
 /// Most requests done in one go without a ring.
-const BATCH_MAX: usize = QUEUE_SIZE as usize;
+const MAX_BATCH: usize = QUEUE_SIZE as usize;
 /// Most data segments of one request: the queue less the header and the status byte.
-const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
+const MAX_SEGMENTS: u32 = QUEUE_SIZE as u32 - 2;
 /// Length of the identity a driver reads with `GET_ID` (virtio 1.3 §5.2.6).
 const ID_BYTES: usize = 20;
 
@@ -51,7 +51,7 @@ pub struct BlockDevice {
     /// Without one, each request is done before the next is looked at.
     ring: Option<Ring>,
     /// Queues with requests the ring had no room for.
-    waiting: [bool; QUEUES_MAX as usize],
+    waiting: [bool; MAX_QUEUES as usize],
 }
 
 impl BlockDevice {
@@ -61,17 +61,17 @@ impl BlockDevice {
         for (to, from) in bytes.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        Self { disk, id: bytes, queues: 1, ring: None, waiting: [false; QUEUES_MAX as usize] }
+        Self { disk, id: bytes, queues: 1, ring: None, waiting: [false; MAX_QUEUES as usize] }
     }
 
-    /// The same device with so many queues (1 to [`QUEUES_MAX`]), doing several requests at once by `io_uring`; one after the other where the
+    /// The same device with so many queues (1 to [`MAX_QUEUES`]), doing several requests at once by `io_uring`; one after the other where the
     /// host does not allow that.
     #[must_use]
     pub fn at_once(self, queues: u16) -> Self {
         let ring = Ring::new(self.disk.clone())
             .inspect_err(|error| warn!("disks are served without io_uring, which the host refuses: {error}"))
             .ok();
-        Self { queues: queues.clamp(1, QUEUES_MAX), ring, ..self }
+        Self { queues: queues.clamp(1, MAX_QUEUES), ring, ..self }
     }
 
     /// Serves what is available on the queue at `index`.
@@ -80,7 +80,7 @@ impl BlockDevice {
         loop {
             queues.queue(index).disable_notification(&*memory).map_err(|error| broken(index, &error))?;
             loop {
-                let room = self.ring.as_ref().map_or(BATCH_MAX, Ring::room);
+                let room = self.ring.as_ref().map_or(MAX_BATCH, Ring::room);
                 let (batch, fault) = self.take(index, room, queues, &memory);
                 let taken = batch.len();
                 self.dispatch(index, batch, queues, &memory)?;
@@ -174,7 +174,7 @@ impl BlockDevice {
 
     /// Tells the guest of requests that have ended: one interrupt for each queue that wants one.
     fn answer(&mut self, ended: Vec<(InFlight, Outcome)>, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
-        let mut used: [Option<Arc<GuestMemoryMmap>>; QUEUES_MAX as usize] = Default::default();
+        let mut used: [Option<Arc<GuestMemoryMmap>>; MAX_QUEUES as usize] = Default::default();
         for (InFlight { queue: index, head, request, memory }, outcome) in ended {
             let written = request
                 .answer(outcome, &memory, &self.disk)

@@ -18,7 +18,7 @@ use virtio_queue::DescriptorChain;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::ID_BYTES;
-use super::config::{RANGE_SECTORS_MAX, RANGES_MAX};
+use super::config::{MAX_RANGE_SECTORS, MAX_RANGES};
 use super::disk::{Disk, SECTOR_BYTES};
 use super::transfer::{Direction, Transfer};
 use crate::devices::queue::MAX_DESCRIPTORS;
@@ -306,7 +306,7 @@ pub(super) struct Range {
 
 fn ranges(data: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk) -> Result<Vec<Range>, Failure> {
     let length = total(data);
-    if length == 0 || !length.is_multiple_of(RANGE_BYTES) || length / RANGE_BYTES > u64::from(RANGES_MAX) {
+    if length == 0 || !length.is_multiple_of(RANGE_BYTES) || length / RANGE_BYTES > u64::from(MAX_RANGES) {
         return Err(Failure::Invalid);
     }
     let mut bytes = vec![0; length as usize];
@@ -321,7 +321,7 @@ impl Range {
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
         let flags = u32::from_le_bytes([f0, f1, f2, f3]);
-        if sectors > RANGE_SECTORS_MAX {
+        if sectors > MAX_RANGE_SECTORS {
             return Err(Failure::Invalid);
         }
         let length = u64::from(sectors) * SECTOR_BYTES;

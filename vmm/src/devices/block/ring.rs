@@ -20,7 +20,7 @@ use super::request::{Failure, Outcome, Request, Work};
 use super::transfer::Direction;
 
 /// Most requests in the ring at once.
-const IN_FLIGHT_MAX: u32 = 256;
+const MAX_IN_FLIGHT: u32 = 256;
 
 /// A request on its way.
 pub(super) struct InFlight {
@@ -46,13 +46,13 @@ impl Ring {
     /// Fails where the host does not let this process have one: an old kernel, `kernel.io_uring_disabled`, a filter of system calls.
     pub(super) fn new(disk: Arc<Disk>) -> io::Result<Self> {
         // There are twice as many completions as entries, so none is ever held back.
-        let kernel = IoUring::builder().setup_r_disabled().build(IN_FLIGHT_MAX)?;
+        let kernel = IoUring::builder().setup_r_disabled().build(MAX_IN_FLIGHT)?;
         // What a ring does passes no filter of system calls: this one does nothing but what a disk needs, for ever.
         let operations = [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE];
         kernel.submitter().register_restrictions(&mut operations.map(Restriction::sqe_op))?;
         kernel.submitter().register_enable_rings()?;
-        let slots = (0..IN_FLIGHT_MAX).map(|_| None).collect();
-        Ok(Self { kernel, disk, slots, free: (0..IN_FLIGHT_MAX as usize).rev().collect(), unsubmitted: 0 })
+        let slots = (0..MAX_IN_FLIGHT).map(|_| None).collect();
+        Ok(Self { kernel, disk, slots, free: (0..MAX_IN_FLIGHT as usize).rev().collect(), unsubmitted: 0 })
     }
 
     /// Readable while [`reap`](Self::reap) has something.

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::disk::Disk;
 
 /// Most buffers the host takes at once (`IOV_MAX` of Linux).
-const VECTORS_MAX: usize = 1024;
+const MAX_VECTORS: usize = 1024;
 
 /// Which way sectors go, as the guest sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,7 +54,7 @@ impl Transfer {
     /// Where in the file, and the vectors, of the next step; at most as many as the host takes. None when all is done.
     pub(super) fn next(&self) -> Option<(u64, &[libc::iovec])> {
         let rest = &self.vectors[self.done..];
-        (!rest.is_empty()).then(|| (self.offset, &rest[..rest.len().min(VECTORS_MAX)]))
+        (!rest.is_empty()).then(|| (self.offset, &rest[..rest.len().min(MAX_VECTORS)]))
     }
 
     /// A step has moved so many bytes. None is an error: the file has no more.
@@ -83,7 +83,7 @@ impl Transfer {
     pub(super) fn perform(&mut self, disk: &Disk) -> io::Result<()> {
         while let Some((offset, vectors)) = self.next() {
             let (file, at) = (disk.as_fd().as_raw_fd(), vectors.as_ptr());
-            // `next` gives at most VECTORS_MAX.
+            // `next` gives at most MAX_VECTORS.
             let count = libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX);
             // SAFETY: every vector lies in a mapping of guest memory that the caller keeps alive (see `new`); the guest may
             // change that memory at any time and the kernel copes with that.

@@ -40,16 +40,16 @@ use super::{DeviceError, DeviceQueues, VirtioDevice};
 use crate::net::tcp::Span;
 
 /// Most pairs a device has. One thread serves them all: more would only cost the guest memory.
-pub const PAIRS_MAX: usize = 2;
+pub const MAX_PAIRS: usize = 2;
 /// Sizes of the queues of two pairs, each a queue of frames for the guest and one of frames from it, and of the control queue, which is there with
 /// them. User Mode Linux takes no more than 256.
-const QUEUE_SIZES: [u16; 2 * PAIRS_MAX + 1] = [256, 256, 256, 256, 64];
+const QUEUE_SIZES: [u16; 2 * MAX_PAIRS + 1] = [256, 256, 256, 256, 64];
 /// Frames handled per call and direction, so that neither direction starves the other.
 const BUDGET: usize = 256;
 /// The guest hears of filled buffers at the latest after so many, and works on them while we fill the next.
 const SIGNAL_AFTER: usize = 16;
 /// Longest frame either way: an IP packet of 65,535 bytes and its Ethernet header.
-pub const FRAME_BYTES_MAX: usize = 65_535 + ETHERNET_BYTES;
+pub const MAX_FRAME_BYTES: usize = 65_535 + ETHERNET_BYTES;
 /// Bytes of an Ethernet header.
 const ETHERNET_BYTES: usize = 14;
 
@@ -60,7 +60,7 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// Longest IP packet of the link, in bytes.
     pub mtu: u16,
-    /// Pairs of queues, 1 to [`PAIRS_MAX`]: how many processors of the guest send without waiting for one another.
+    /// Pairs of queues, 1 to [`MAX_PAIRS`]: how many processors of the guest send without waiting for one another.
     pub pairs: usize,
 }
 
@@ -68,15 +68,15 @@ pub struct Settings {
 const SMALL_BYTES: usize = 2048;
 /// For small frames that were sent, the guest is interrupted only when they are this many, or some have waited this long. All it does then is to
 /// free their memory, and Linux does that at each interrupt for received frames too: what asks and is answered has one interrupt instead of two.
-const SENT_MAX: usize = 64;
+const MAX_SENT: usize = 64;
 const SENT_WAIT: Duration = Duration::from_millis(1);
 
 /// For small frames the guest is interrupted no more often than this: a flood of datagrams would leave it no time for who reads them.
 const RECEIVED_WAIT: Duration = Duration::from_micros(50);
 /// Room for the next frame for the guest: all, or half as much after each that did with less, but never less than this. Buffers that are not
 /// needed cost time to take and to put back.
-const ROOM_MIN: usize = 4096;
-const ROOM_MAX: usize = HEADER_BYTES + FRAME_BYTES_MAX;
+const MIN_ROOM: usize = 4096;
+const MAX_ROOM: usize = HEADER_BYTES + MAX_FRAME_BYTES;
 
 /// A network device.
 pub struct NetDevice {
@@ -84,7 +84,7 @@ pub struct NetDevice {
     features: u64,
     backend: Box<dyn Backend>,
     statistics: Arc<NetStatistics>,
-    pairs: [QueuePair; PAIRS_MAX],
+    pairs: [QueuePair; MAX_PAIRS],
     /// Pairs the driver uses: the first only, until it says otherwise.
     used_pairs: usize,
     /// Room to have at hand for the next frame for the guest, in bytes.
@@ -128,13 +128,13 @@ impl NetDevice {
     /// A device that leads to `backend`, whose counters are `behind`.
     pub fn new(settings: Settings, backend: Box<dyn Backend>, behind: Option<Arc<dyn Counters>>) -> Self {
         Self {
-            settings: Settings { pairs: settings.pairs.clamp(1, PAIRS_MAX), ..settings },
+            settings: Settings { pairs: settings.pairs.clamp(1, MAX_PAIRS), ..settings },
             features: 0,
             backend,
             statistics: Arc::new(NetStatistics::with(behind)),
             pairs: std::array::from_fn(QueuePair::new),
             used_pairs: 1,
-            room: ROOM_MIN,
+            room: MIN_ROOM,
         }
     }
 
@@ -208,7 +208,7 @@ impl NetDevice {
             if total < HEADER_BYTES {
                 return Err(Malformed(format!("a frame of {total} bytes, less than its header")).on(tx));
             }
-            if total > HEADER_BYTES + FRAME_BYTES_MAX {
+            if total > HEADER_BYTES + MAX_FRAME_BYTES {
                 return Err(Malformed(format!("a frame of {total} bytes, more than a packet can have")).on(tx));
             }
             large |= total > SMALL_BYTES;
@@ -221,7 +221,7 @@ impl NetDevice {
         }
         let pair = &mut self.pairs[number];
         pair.sent.buffers += done;
-        if large || pair.sent.buffers >= SENT_MAX {
+        if large || pair.sent.buffers >= MAX_SENT {
             pair.signal_sent(queues, memory)?;
         } else if done > 0 {
             pair.sent.due.get_or_insert(now + SENT_WAIT);
@@ -265,7 +265,7 @@ impl NetDevice {
             return Ok(false);
         }
         let merged = self.has(VIRTIO_NET_F_MRG_RXBUF);
-        let mut fillings: [Filling<'_>; PAIRS_MAX] = Default::default();
+        let mut fillings: [Filling<'_>; MAX_PAIRS] = Default::default();
         for pair in &self.pairs[..self.used_pairs] {
             queues.queue(pair.rx).disable_notification(memory).map_err(|error| broken(pair.rx, &error))?;
         }
@@ -282,12 +282,12 @@ impl NetDevice {
                 Transmit::Nothing => {}
                 Transmit::Frame(length, offload) => {
                     *large |= length > SMALL_BYTES;
-                    self.room = if length > self.room / 2 { ROOM_MAX } else { ROOM_MIN.max(self.room / 2) };
+                    self.room = if length > self.room / 2 { MAX_ROOM } else { MIN_ROOM.max(self.room / 2) };
                     self.pairs[number].received.buffers += self.fill(rx, queue, memory, buffers, length, &offload)?;
                     add(&self.statistics.frames_to_guest_second_pair, usize::from(number > 0));
                     done += 1;
                 }
-                Transmit::NeedsRoom if enough && merged && self.room < ROOM_MAX => self.room = ROOM_MAX,
+                Transmit::NeedsRoom if enough && merged && self.room < MAX_ROOM => self.room = MAX_ROOM,
                 // A single buffer that is too small is used up with nothing in it (virtio 1.3 §5.1.6.3.1); a driver that cannot
                 // merge buffers has larger ones.
                 Transmit::NeedsRoom if enough => {

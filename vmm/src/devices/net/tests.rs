@@ -100,7 +100,7 @@ fn device_without(without: u64) -> (NetDevice, Arc<Mutex<Frames>>, TestQueues) {
     let frames = Arc::new(Mutex::new(Frames::default()));
     let network = Network { frames: frames.clone(), event: EventFd::new().unwrap() };
     let mut device =
-        NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000, pairs: PAIRS_MAX }, Box::new(network), None);
+        NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000, pairs: MAX_PAIRS }, Box::new(network), None);
     device.acknowledge_features(device.offered_features() & !without);
     (device, frames, TestQueues::new(&QUEUE_SIZES))
 }
@@ -306,7 +306,7 @@ fn the_interrupt_for_a_small_frame_waits_until_its_time_or_many() {
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.signals(TX), 1);
     assert_eq!(frames.lock().unwrap().deadline, None);
-    for _ in 0..SENT_MAX {
+    for _ in 0..MAX_SENT {
         send(&mut queues, 100);
     }
     device.queue_kicked(TX, &mut queues).unwrap();

@@ -7,7 +7,7 @@ use crate::net::wire::word;
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 12;
 /// Longest name, with its labels' lengths.
-const NAME_BYTES_MAX: usize = 255;
+const MAX_NAME_BYTES: usize = 255;
 const CLASS_INTERNET: u16 = 1;
 /// Seconds a local name may be kept.
 const LOCAL_SECONDS: u32 = 60;
@@ -76,7 +76,7 @@ pub(super) fn question(message: &[u8]) -> Option<Question> {
         if length == 0 {
             break;
         }
-        if length > 63 || at + length - HEADER_BYTES >= NAME_BYTES_MAX {
+        if length > 63 || at + length - HEADER_BYTES >= MAX_NAME_BYTES {
             return None;
         }
         if !name.is_empty() {

@@ -31,11 +31,11 @@ pub(crate) const PORT: u16 = 53;
 /// How long a resolver may think before the next is asked.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Attempts for one query. A guest asks again itself after five seconds, and must have an answer before.
-const ATTEMPTS_MAX: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 /// Queries under way; for one more the oldest fails.
-const PENDING_MAX: usize = 512;
+const MAX_PENDING: usize = 512;
 /// Longest message.
-const MESSAGE_BYTES_MAX: usize = 65_535;
+const MAX_MESSAGE_BYTES: usize = 65_535;
 /// The code a resolver refuses with.
 const REFUSED: u8 = 5;
 
@@ -98,7 +98,7 @@ impl Resolver {
             pending: HashMap::new(),
             deadlines: BTreeSet::new(),
             answers: VecDeque::new(),
-            buffer: vec![0; MESSAGE_BYTES_MAX],
+            buffer: vec![0; MAX_MESSAGE_BYTES],
             failed: 0,
         }
     }
@@ -123,7 +123,7 @@ impl Resolver {
 
     /// Asks the resolver whose turn it is, and those after it that cannot be asked.
     fn pass_on(&mut self, mut asking: Asking, sockets: &mut Sockets, now: Instant) {
-        while asking.attempt < ATTEMPTS_MAX.max(asking.resolvers.len()) && !asking.resolvers.is_empty() {
+        while asking.attempt < MAX_ATTEMPTS.max(asking.resolvers.len()) && !asking.resolvers.is_empty() {
             let resolver = asking.resolvers[asking.attempt % asking.resolvers.len()];
             match ask_by_datagram(resolver, &asking.query) {
                 Ok(socket) => match sockets.watch(&socket) {
@@ -138,7 +138,7 @@ impl Resolver {
     }
 
     fn insert(&mut self, id: SocketId, asking: Asking, upstream: Upstream, now: Instant) {
-        if self.pending.len() >= PENDING_MAX
+        if self.pending.len() >= MAX_PENDING
             && let Some(&(_, oldest)) = self.deadlines.first()
             && let Some(pending) = self.remove(oldest)
         {

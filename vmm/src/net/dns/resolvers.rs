@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The C library looks at no more (resolv.conf(5)).
-const RESOLVERS_MAX: usize = 3;
+const MAX_RESOLVERS: usize = 3;
 const PORT: u16 = 53;
 
 /// Tells one state of the file from another.
@@ -54,7 +54,7 @@ fn local() -> SocketAddr {
 
 fn parse(text: &str) -> Vec<SocketAddr> {
     let named = words_of(text, "nameserver").into_iter().filter_map(|words| address(words.first()?));
-    let mut addresses: Vec<_> = named.take(RESOLVERS_MAX).collect();
+    let mut addresses: Vec<_> = named.take(MAX_RESOLVERS).collect();
     if addresses.is_empty() {
         addresses.push(local());
     }

@@ -126,7 +126,7 @@ fn a_silent_resolver_is_left_for_the_next_and_in_the_end_the_guest_is_told() {
         bench.now = deadline;
         rounds += 1;
     }
-    assert_eq!(rounds, ATTEMPTS_MAX);
+    assert_eq!(rounds, MAX_ATTEMPTS);
     assert!(bench.now - begin < Duration::from_secs(5), "the guest would have asked again");
     assert_eq!(bench.answer()[3] & 15, SERVER_FAILURE);
 }
@@ -183,10 +183,10 @@ fn an_answer_too_long_for_a_datagram_comes_by_tcp_to_who_asked_by_tcp() {
 fn a_flood_of_queries_costs_no_more_than_the_table() {
     let (_server, address) = server();
     let mut bench = Bench::new(&[address]);
-    for id in 0..PENDING_MAX as u16 + 50 {
+    for id in 0..MAX_PENDING as u16 + 50 {
         bench.ask(CLIENT, &message::query(id, "example.org", A));
     }
-    assert_eq!(bench.resolver.pending.len(), PENDING_MAX);
+    assert_eq!(bench.resolver.pending.len(), MAX_PENDING);
     assert_eq!(bench.resolver.failed, 50);
 }
 

@@ -16,11 +16,11 @@ use crate::net::sockets::{SocketId, Sockets};
 use crate::net::turns::Turns;
 
 /// Sessions of all published ports together: some 300 bytes each, no descriptor.
-const SESSIONS_MAX: usize = 16_384;
+const MAX_SESSIONS: usize = 16_384;
 /// Longest datagram of either version (RFC 768 over RFC 8200).
-const DATAGRAM_BYTES_MAX: usize = 65_527;
+const MAX_DATAGRAM_BYTES: usize = 65_527;
 /// Longest that fits a packet of IPv4.
-const DATAGRAM_BYTES_MAX_V4: usize = 65_507;
+const MAX_DATAGRAM_BYTES_V4: usize = 65_507;
 
 #[derive(Debug)]
 struct Port {
@@ -53,9 +53,9 @@ impl Default for Datagrams {
     fn default() -> Self {
         Self {
             ports: HashMap::new(),
-            sessions: Sessions::new(SESSIONS_MAX),
+            sessions: Sessions::new(MAX_SESSIONS),
             turns: Turns::default(),
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            buffer: vec![0; MAX_DATAGRAM_BYTES],
         }
     }
 }
@@ -119,7 +119,7 @@ impl Datagrams {
             let container = port.container;
             match packet_info::receive(&port.socket, &mut self.buffer) {
                 Ok((length, client, local)) => {
-                    let fits = container.is_ipv6() || length <= DATAGRAM_BYTES_MAX_V4;
+                    let fits = container.is_ipv6() || length <= MAX_DATAGRAM_BYTES_V4;
                     let ends = self.session(Peer { socket: id, client, local }, container, network, now);
                     if let Some(ends) = ends.filter(|_| fits) {
                         return Some((ends, &self.buffer[..length]));

@@ -26,7 +26,7 @@ use thiserror::Error;
 use super::network::Network;
 
 /// Requests that wait for the gateway's thread; each may hold a descriptor.
-const REQUESTS_MAX: usize = 1024;
+const MAX_REQUESTS: usize = 1024;
 /// How long the end of a port is waited for.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -61,7 +61,7 @@ pub(super) enum Request {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PublishError {
     /// The gateway has not caught up.
-    #[error("{REQUESTS_MAX} requests to publish wait for the machine's network; try again")]
+    #[error("{MAX_REQUESTS} requests to publish wait for the machine's network; try again")]
     Busy,
     /// The gateway's thread does not run at the moment, as when the machine is paused.
     #[error("the machine's network does not answer at the moment; the port ends once it does")]
@@ -156,7 +156,7 @@ impl Publisher {
         if to.port() == 0 || to.ip().is_unspecified() || to.ip().is_multicast() || to.ip().is_loopback() {
             return Err(PublishError::Target(to));
         }
-        if self.requests.lock().len() >= REQUESTS_MAX {
+        if self.requests.lock().len() >= MAX_REQUESTS {
             return Err(PublishError::Busy);
         }
         self.requests.push(request);
@@ -229,8 +229,8 @@ mod tests {
             assert_eq!(publisher.datagrams(1, socket(), target), Err(PublishError::Target(target)));
         }
         let target = "172.17.0.2:53".parse().unwrap();
-        let taken = (0..REQUESTS_MAX * 2).take_while(|_| publisher.datagrams(1, socket(), target).is_ok()).count();
-        assert_eq!(taken, REQUESTS_MAX);
+        let taken = (0..MAX_REQUESTS * 2).take_while(|_| publisher.datagrams(1, socket(), target).is_ok()).count();
+        assert_eq!(taken, MAX_REQUESTS);
         // An end is always taken.
         drop(publisher);
         let last = std::iter::from_fn(|| requests.next()).last();

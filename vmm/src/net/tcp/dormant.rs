@@ -73,7 +73,7 @@ pub(super) struct Dormant {
     /// The next byte for the guest; all before it are acknowledged.
     next_out: Sequence,
     window: u32,
-    window_max: u32,
+    max_window: u32,
     window_sequence: Sequence,
     window_acknowledged: Sequence,
     next_in: Sequence,
@@ -96,7 +96,7 @@ impl Dormant {
             socket,
             next_out: outbound.unacknowledged,
             window: outbound.window as u32,
-            window_max: outbound.window_max as u32,
+            max_window: outbound.max_window as u32,
             window_sequence: outbound.window_sequence,
             window_acknowledged: outbound.window_acknowledged,
             next_in: inbound.next,
@@ -112,7 +112,7 @@ impl Dormant {
         let mut flow = Flow::new(heard, pair, State::Open, self.next_out);
         flow.socket = Some(self.socket);
         flow.outbound.window = self.window as usize;
-        flow.outbound.window_max = self.window_max as usize;
+        flow.outbound.max_window = self.max_window as usize;
         flow.outbound.window_sequence = self.window_sequence;
         flow.outbound.window_acknowledged = self.window_acknowledged;
         flow.outbound.mss = usize::from(self.mss);

@@ -15,17 +15,17 @@ use super::wire::Parsed;
 /// memory for a segment or was not run for so long.
 const RETRANSMIT_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two repetitions or probes.
-const WAIT_MAX: Duration = Duration::from_mins(1);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 /// A guest that acknowledges nothing for so many repetitions (about ten minutes) is gone.
-const RETRANSMISSIONS_MAX: u8 = 15;
+const MAX_RETRANSMISSIONS: u8 = 15;
 /// As many SYNs, or answers to one, go unanswered (about two minutes).
-const SYN_RETRANSMISSIONS_MAX: u8 = 6;
+const MAX_SYN_RETRANSMISSIONS: u8 = 6;
 /// Silence before the first keep-alive probe, between two, and how many stay unanswered: as Linux.
 pub(super) const KEEP_ALIVE_AFTER: Duration = Duration::from_hours(2);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(75);
-const KEEP_ALIVE_PROBES_MAX: u8 = 9;
+const MAX_KEEP_ALIVE_PROBES: u8 = 9;
 /// Longest that a host's socket may connect; the system's own limit is below it.
-const CONNECT_MAX: Duration = Duration::from_mins(3);
+const MAX_CONNECT_TIME: Duration = Duration::from_mins(3);
 /// How long a closed flow answers a repeated FIN. The link has no memory of old segments, so this is all it is for.
 const TIME_WAIT: Duration = Duration::from_secs(2);
 /// Acknowledged bytes are taken out of the host's socket in portions of this many, or when nothing more is in flight. Never later: the system
@@ -36,7 +36,7 @@ pub(super) const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(1);
 /// A segment up to this long may be a request.
 const REQUEST_BYTES: usize = 1024;
 /// Least segment size taken from the guest's option; a smaller one would only make work.
-const MSS_MIN: u16 = 88;
+const MIN_MSS: u16 = 88;
 
 /// A flow's name: the token of its socket's epoll events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,7 +113,7 @@ pub(super) struct Outbound {
     /// The guest's window, in bytes from `unacknowledged`.
     pub(super) window: usize,
     /// The largest it ever was.
-    pub(super) window_max: usize,
+    pub(super) max_window: usize,
     /// The guest's segment from which `window` was taken.
     pub(super) window_sequence: Sequence,
     pub(super) window_acknowledged: Sequence,
@@ -191,7 +191,7 @@ pub(super) struct Budget {
     pub(super) window: usize,
     /// Bytes pending in all flows, and the most there may be.
     pub(super) buffered: usize,
-    pub(super) buffered_max: usize,
+    pub(super) max_buffered: usize,
     /// What our windows are shifted by.
     pub(super) scale: u8,
     /// Largest payload of a segment over IPv4; 20 less over IPv6.
@@ -201,7 +201,7 @@ pub(super) struct Budget {
 impl Budget {
     /// The window of a flow with nothing pending. Smaller when the flows together have much pending.
     pub(super) fn capacity(&self) -> usize {
-        if self.buffered > self.buffered_max / 2 { self.window.min(64 << 10) } else { self.window }
+        if self.buffered > self.max_buffered / 2 { self.window.min(64 << 10) } else { self.window }
     }
 
     pub(super) fn mss_for(&self, pair: &Pair) -> u16 {
@@ -264,11 +264,11 @@ impl Flow {
                 next: initial,
                 highest: initial,
                 window: 0,
-                window_max: 0,
+                max_window: 0,
                 window_sequence: Sequence(0),
                 window_acknowledged: Sequence(0),
                 scale: 0,
-                mss: usize::from(MSS_MIN),
+                mss: usize::from(MIN_MSS),
                 end: None,
                 ended_first: false,
                 duplicates: 0,
@@ -309,11 +309,11 @@ impl Flow {
         self.inbound.scale = syn.scale.map(|_| budget.scale);
         self.outbound.scale = syn.scale.unwrap_or(0);
         self.outbound.window = usize::from(syn.window);
-        self.outbound.window_max = self.outbound.window;
+        self.outbound.max_window = self.outbound.window;
         self.outbound.window_sequence = syn.sequence;
         self.outbound.window_acknowledged = syn.acknowledged;
         let default = if self.pair.guest.is_ipv4() { 536 } else { 1220 };
-        let mss = syn.mss.unwrap_or(default).clamp(MSS_MIN, budget.mss_for(&self.pair).max(MSS_MIN));
+        let mss = syn.mss.unwrap_or(default).clamp(MIN_MSS, budget.mss_for(&self.pair).max(MIN_MSS));
         self.outbound.mss = usize::from(mss);
     }
 
@@ -331,7 +331,7 @@ impl Flow {
     pub(super) fn sendable(&self) -> usize {
         let outbound = &self.outbound;
         let usable = outbound.usable();
-        let silly = usable < outbound.mss && usable < outbound.window_max / 2 && outbound.in_flight();
+        let silly = usable < outbound.mss && usable < outbound.max_window / 2 && outbound.in_flight();
         let reach = match &self.socket {
             Some(socket) => socket.reach().saturating_sub(self.peek_offset()),
             None => 0,
@@ -446,7 +446,7 @@ impl Flow {
 
     fn first_wait(timer: Timer) -> Duration {
         match timer {
-            Timer::Connect => CONNECT_MAX,
+            Timer::Connect => MAX_CONNECT_TIME,
             Timer::Syn | Timer::Retransmit | Timer::Persist => RETRANSMIT_FIRST,
             Timer::KeepAlive => KEEP_ALIVE_AFTER,
             Timer::TimeWait => TIME_WAIT,
@@ -488,12 +488,12 @@ impl Flow {
     /// The deadline has come.
     pub(super) fn fire(&mut self, now: Instant) -> Result<(), End> {
         self.retries = self.retries.saturating_add(1);
-        let backoff = WAIT_MAX.min(RETRANSMIT_FIRST * 2_u32.pow(u32::from(self.retries.min(6))));
+        let backoff = MAX_WAIT.min(RETRANSMIT_FIRST * 2_u32.pow(u32::from(self.retries.min(6))));
         match self.timer {
             Timer::Connect => return Err(End::Broken),
             Timer::TimeWait => return Err(End::Finished),
             Timer::Syn => {
-                if self.retries > SYN_RETRANSMISSIONS_MAX {
+                if self.retries > MAX_SYN_RETRANSMISSIONS {
                     return Err(End::Broken);
                 }
                 self.syn_due = true;
@@ -503,18 +503,18 @@ impl Flow {
                 self.outbound.go_back();
                 self.readable = true;
                 if self.sendable() > 0 {
-                    if self.retries > RETRANSMISSIONS_MAX {
+                    if self.retries > MAX_RETRANSMISSIONS {
                         return Err(End::Broken);
                     }
                 } else {
                     // Its window is closed: the guest is asked instead, for as long as it answers.
                     self.retries -= 1;
-                    self.probe(RETRANSMISSIONS_MAX)?;
+                    self.probe(MAX_RETRANSMISSIONS)?;
                 }
                 self.deadline = now + backoff;
             }
             Timer::Persist => {
-                self.probe(RETRANSMISSIONS_MAX)?;
+                self.probe(MAX_RETRANSMISSIONS)?;
                 self.deadline = now + backoff;
             }
             Timer::KeepAlive => {
@@ -525,7 +525,7 @@ impl Flow {
                     // It has forgotten the flow. The host's own keep-alive watches over the rest.
                     self.deadline = now + KEEP_ALIVE_AFTER;
                 } else {
-                    self.probe(KEEP_ALIVE_PROBES_MAX)?;
+                    self.probe(MAX_KEEP_ALIVE_PROBES)?;
                     self.deadline = now + KEEP_ALIVE_EVERY;
                 }
             }
@@ -533,8 +533,8 @@ impl Flow {
         Ok(())
     }
 
-    fn probe(&mut self, unanswered_max: u8) -> Result<(), End> {
-        if self.unanswered >= unanswered_max {
+    fn probe(&mut self, max_unanswered: u8) -> Result<(), End> {
+        if self.unanswered >= max_unanswered {
             return Err(End::Broken);
         }
         self.unanswered += 1;

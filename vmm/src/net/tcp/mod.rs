@@ -15,7 +15,7 @@
 //! Reading and keeping a copy instead would cost a second copy of every byte, and memory in proportion to the guest's window.
 //!
 //! Guest to host: written from the guest's transmit buffers. What the socket does not take goes to a buffer of the flow,
-//! bounded by the window offered to the guest, all flows together by [`Settings::buffered_max`]; beyond it bytes are
+//! bounded by the window offered to the guest, all flows together by [`Settings::max_buffered`]; beyond it bytes are
 //! dropped, and the guest, which was never told they arrived, sends them again.
 //!
 //! # For the integrator

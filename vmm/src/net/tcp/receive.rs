@@ -154,7 +154,7 @@ impl Flow {
     fn acknowledge(&mut self, now: Instant, segment: &Parsed<'_, '_>) -> bool {
         let acknowledged = segment.acknowledged;
         let outbound = &mut self.outbound;
-        let oldest = outbound.unacknowledged - outbound.window_max;
+        let oldest = outbound.unacknowledged - outbound.max_window;
         if acknowledged.is_after(outbound.highest) || acknowledged.is_before(oldest) {
             self.ack_due = true;
             return false;
@@ -193,7 +193,7 @@ impl Flow {
                 && segment.acknowledged.is_before(outbound.window_acknowledged));
         if !older {
             outbound.window = usize::from(segment.window) << outbound.scale;
-            outbound.window_max = outbound.window_max.max(outbound.window);
+            outbound.max_window = outbound.max_window.max(outbound.window);
             outbound.window_sequence = segment.sequence;
             outbound.window_acknowledged = segment.acknowledged;
         }
@@ -250,7 +250,7 @@ impl Flow {
         } else {
             0
         };
-        let room = budget.buffered_max.saturating_sub(budget.buffered);
+        let room = budget.max_buffered.saturating_sub(budget.buffered);
         let rest = bytes.after(written).first(room);
         if !rest.is_empty() {
             let pending = &mut self.inbound.pending;

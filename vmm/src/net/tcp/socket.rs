@@ -18,7 +18,7 @@ use super::host::{Connector, HostSocket, Peeked, Socket};
 use super::span::Span;
 
 /// Most pieces of guest memory handed to one system call.
-const VECTORS_MAX: usize = 128;
+const MAX_VECTORS: usize = 128;
 /// Where bytes go that must be passed over in peeking, on systems that cannot peek at an offset.
 const SCRATCH_BYTES: usize = 64 << 10;
 /// How far they are passed over: each of these bytes is copied again at each peek.
@@ -120,7 +120,7 @@ impl TcpSocket {
         let mut scratch = vec![0_u8; SCRATCH_BYTES.min(offset)];
         let (mut vectors, mut count) = (EMPTY_VECTORS, 0);
         let mut left = offset;
-        while left > 0 && count < VECTORS_MAX / 2 {
+        while left > 0 && count < MAX_VECTORS / 2 {
             let length = left.min(scratch.len());
             vectors[count] = libc::iovec { iov_base: scratch.as_mut_ptr().cast(), iov_len: length };
             left -= length;
@@ -251,8 +251,8 @@ impl HostSocket for TcpSocket {
     }
 }
 
-const EMPTY_VECTORS: [libc::iovec; VECTORS_MAX] =
-    [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
+const EMPTY_VECTORS: [libc::iovec; MAX_VECTORS] =
+    [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_VECTORS];
 
 /// Vectors for the pieces of `span`, as far as they go; returns how many.
 fn fill(vectors: &mut [libc::iovec], span: Span<'_, '_>) -> usize {

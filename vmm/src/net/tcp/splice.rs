@@ -16,17 +16,17 @@ use super::receive::Answer;
 use super::sequence::Sequence;
 use super::span::{Slice, Span};
 use super::table::{Class, Table};
-use super::transmit::{Offloads, Packet, ROOM_MIN};
+use super::transmit::{MIN_ROOM, Offloads, Packet};
 use super::wire::{ACK, FIN, Headers, Parsed, RST, SYN, Segment};
 
 /// Resets that belong to no flow and wait for receive buffers. Beyond it they are forgotten: the guest asks again.
-const RESETS_MAX: usize = 1024;
+const MAX_RESETS: usize = 1024;
 /// Notices that wait to be fetched; the guest's next SYN makes another.
-const NOTICES_MAX: usize = 256;
+const MAX_NOTICES: usize = 256;
 /// Smallest link: what IPv6 asks for (RFC 8200 §5).
-const MTU_MIN: u16 = 1280;
+const MIN_MTU: u16 = 1280;
 /// Largest window: a shift count of 7.
-const WINDOW_MAX: usize = 8 << 20;
+const MAX_WINDOW_BYTES: usize = 8 << 20;
 
 /// Limits of a splice.
 #[derive(Clone, Debug)]
@@ -36,13 +36,13 @@ pub struct Settings {
     /// Window offered to the guest per flow, in bytes; between 64 KiB and 8 MiB.
     pub window: usize,
     /// Most flows; about 100 bytes each at rest and half a KiB otherwise, without what is buffered.
-    pub flows_max: usize,
+    pub max_flows: usize,
     /// Most flows of these that are still connecting.
-    pub half_open_max: usize,
+    pub max_half_open: usize,
     /// Most bytes that all flows together hold for hosts that do not take them.
-    pub buffered_max: usize,
+    pub max_buffered: usize,
     /// Most flows that stay awake at rest: those that take turns with their hosts rest between any two packets.
-    pub awake_max: usize,
+    pub max_awake: usize,
 }
 
 impl Default for Settings {
@@ -50,10 +50,10 @@ impl Default for Settings {
         Self {
             mtu: 1500,
             window: 512 << 10,
-            flows_max: 16384,
-            half_open_max: 2048,
-            buffered_max: 64 << 20,
-            awake_max: 16,
+            max_flows: 16384,
+            max_half_open: 2048,
+            max_buffered: 64 << 20,
+            max_awake: 16,
         }
     }
 }
@@ -132,8 +132,8 @@ pub struct Splice {
     table: Table,
     budget: Budget,
     offloads: Offloads,
-    flows_max: usize,
-    half_open_max: usize,
+    max_flows: usize,
+    max_half_open: usize,
     connector: Box<dyn Connector>,
     hasher: SipHasher13,
     started: Instant,
@@ -149,20 +149,20 @@ pub struct Splice {
 impl Splice {
     /// A splice without flows. `key` is random and makes initial sequence numbers hard to guess (RFC 6528).
     pub fn new(now: Instant, settings: &Settings, key: [u8; 16], connector: Box<dyn Connector>) -> Self {
-        let window = settings.window.clamp(64 << 10, WINDOW_MAX);
+        let window = settings.window.clamp(64 << 10, MAX_WINDOW_BYTES);
         let scale = (0..=7).find(|scale| u16::try_from(window >> scale).is_ok()).unwrap_or(7);
         Self {
-            table: Table::new(Common { started: now, scale }, settings.awake_max),
+            table: Table::new(Common { started: now, scale }, settings.max_awake),
             budget: Budget {
                 window,
                 buffered: 0,
-                buffered_max: settings.buffered_max,
+                max_buffered: settings.max_buffered,
                 scale,
-                mss: settings.mtu.max(MTU_MIN) - 40,
+                mss: settings.mtu.max(MIN_MTU) - 40,
             },
             offloads: Offloads::default(),
-            flows_max: settings.flows_max.max(1),
-            half_open_max: settings.half_open_max.max(1),
+            max_flows: settings.max_flows.max(1),
+            max_half_open: settings.max_half_open.max(1),
             connector,
             hasher: SipHasher13::new_with_key(&key),
             started: now,
@@ -345,7 +345,7 @@ impl Splice {
                 });
             }
             Failure::Unreachable(reason) => {
-                if self.notices.len() < NOTICES_MAX {
+                if self.notices.len() < MAX_NOTICES {
                     let Pair { guest, remote } = flow.pair;
                     self.notices.push_back(Notice::Unreachable { guest, remote, sequence: syn.0, reason });
                 }
@@ -452,7 +452,7 @@ impl Splice {
     /// Each flow has one packet in its turn, as large as the room, its window and what the host sent allow.
     pub fn transmit(&mut self, now: Instant, room: &[Slice<'_>]) -> Option<Packet> {
         let room = Span::new(room);
-        if room.len() < ROOM_MIN {
+        if room.len() < MIN_ROOM {
             return None;
         }
         let packet = self.next_packet(now, room)?;
@@ -540,7 +540,7 @@ impl Splice {
         if queue {
             self.ring.push_back(id);
             // Names of flows that ended since are left in the ring until their turn.
-            if self.ring.len() > 2 * self.flows_max {
+            if self.ring.len() > 2 * self.max_flows {
                 let table = &self.table;
                 self.ring.retain(|id| table.has(*id));
             }
@@ -574,11 +574,11 @@ impl Splice {
     /// Sees to it that one more flow fits.
     fn make_room(&mut self) {
         // The oldest attempts are those that get no answer.
-        while self.table.len_of(Class::HalfOpen) >= self.half_open_max {
+        while self.table.len_of(Class::HalfOpen) >= self.max_half_open {
             let Some(id) = self.table.oldest(Class::HalfOpen) else { break };
             self.evict(id);
         }
-        while self.table.len() >= self.flows_max {
+        while self.table.len() >= self.max_flows {
             let before = self.table.len();
             self.evict_one(&[Class::TimeWait, Class::Open, Class::HalfOpen]);
             if self.table.len() == before {
@@ -613,7 +613,7 @@ impl Splice {
     }
 
     fn push_reset(&mut self, reset: Reset) {
-        if self.resets.len() < RESETS_MAX {
+        if self.resets.len() < MAX_RESETS {
             self.resets.push_back(reset);
         }
     }

@@ -106,11 +106,11 @@ pub(super) struct Table {
     /// Flows that are awake and were at rest, in the order they may fall asleep. Names of those that are gone are left in it.
     resting: VecDeque<FlowId>,
     /// The most there may be in it.
-    awake_max: usize,
+    max_awake: usize,
 }
 
 impl Table {
-    pub(super) fn new(common: Common, awake_max: usize) -> Self {
+    pub(super) fn new(common: Common, max_awake: usize) -> Self {
         Self {
             common,
             slots: Vec::new(),
@@ -123,7 +123,7 @@ impl Table {
             asleep: BTreeMap::new(),
             searched: 0,
             resting: VecDeque::new(),
-            awake_max,
+            max_awake,
         }
     }
 
@@ -312,7 +312,7 @@ impl Table {
             self.resting.push_back(id);
         }
         // Each turn takes one from the queue or takes back what a call of this function gave.
-        while self.resting.len() > self.awake_max {
+        while self.resting.len() > self.max_awake {
             let Some(id) = self.resting.pop_front() else { break };
             let Some(awake) = self.awake_of(id) else { continue };
             if awake.used {

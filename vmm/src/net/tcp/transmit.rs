@@ -6,12 +6,12 @@ use super::flow::{Budget, End, Flow, State};
 use super::host::Peeked;
 use super::sequence::Sequence;
 use super::span::Span;
-use super::wire::{ACK, CHECKSUM_OFFSET, FIN, HEADER_BYTES_MAX, Headers, PSH, SYN};
+use super::wire::{ACK, CHECKSUM_OFFSET, FIN, Headers, MAX_HEADER_BYTES, PSH, SYN};
 
 /// Least room for a packet: the largest headers.
-pub(super) const ROOM_MIN: usize = HEADER_BYTES_MAX;
+pub(super) const MIN_ROOM: usize = MAX_HEADER_BYTES;
 /// Largest IP packet (its length field has 16 bits; no jumbograms).
-const PACKET_BYTES_MAX: usize = 65535;
+const MAX_PACKET_BYTES: usize = 65535;
 
 /// What the guest's driver negotiated for packets it receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl Headers {
 }
 
 impl Flow {
-    /// Writes the next packet to `room`, which has at least [`ROOM_MIN`] bytes; nothing if there is none.
+    /// Writes the next packet to `room`, which has at least [`MIN_ROOM`] bytes; nothing if there is none.
     pub(super) fn output(
         &mut self,
         room: Span<'_, '_>,
@@ -146,10 +146,10 @@ impl Flow {
         let header_bytes = Headers::ip_bytes(&self.pair) + 20;
         let whole = if v4 { offloads.tso4 } else { offloads.tso6 };
         // The length field of IPv6 does not count the IP header; the smaller limit serves both.
-        let packet_max = PACKET_BYTES_MAX - header_bytes;
-        let segment_max = if whole && offloads.checksum { packet_max } else { packet_max.min(self.outbound.mss) };
+        let max_packet = MAX_PACKET_BYTES - header_bytes;
+        let max_segment = if whole && offloads.checksum { max_packet } else { max_packet.min(self.outbound.mss) };
         let until_end = self.outbound.end.map_or(usize::MAX, |end| end.since(next));
-        let payload = room.after(header_bytes).first(sendable.min(segment_max).min(until_end));
+        let payload = room.after(header_bytes).first(sendable.min(max_segment).min(until_end));
         let offset = self.peek_offset();
         let Some(socket) = &mut self.socket else { return Ok(None) };
         match socket.peek(offset, payload) {

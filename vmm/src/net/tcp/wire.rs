@@ -15,13 +15,13 @@ pub(super) const ACK: u8 = 0x10;
 /// Protocol number of TCP.
 const PROTOCOL: u8 = 6;
 const TCP_HEADER_BYTES: usize = 20;
-const TCP_HEADER_BYTES_MAX: usize = 60;
+const MAX_TCP_HEADER_BYTES: usize = 60;
 /// Where the checksum lies in the TCP header.
 pub(super) const CHECKSUM_OFFSET: u16 = 16;
 /// Largest shift count (RFC 7323 §2.3).
-const SCALE_MAX: u8 = 14;
+const MAX_SCALE: u8 = 14;
 /// Most bytes of headers that are ever written: IPv6, TCP, two options.
-pub(super) const HEADER_BYTES_MAX: usize = 40 + TCP_HEADER_BYTES + 8;
+pub(super) const MAX_HEADER_BYTES: usize = 40 + TCP_HEADER_BYTES + 8;
 /// Hop limit of what goes to the guest.
 const HOPS: u8 = 64;
 
@@ -63,7 +63,7 @@ pub(super) struct Parsed<'a, 'm> {
 impl<'a, 'm> Parsed<'a, 'm> {
     /// Nothing for what is not a sound TCP segment.
     pub(super) fn new(segment: &Segment<'a, 'm>) -> Option<Self> {
-        let mut space = [0; TCP_HEADER_BYTES_MAX];
+        let mut space = [0; MAX_TCP_HEADER_BYTES];
         let copied = segment.bytes.copy_to(&mut space);
         let header = space.get(..copied)?;
         let header_bytes = usize::from(header.get(12)? >> 4) * 4;
@@ -120,7 +120,7 @@ fn options(mut bytes: &[u8]) -> (Option<u16>, Option<u8>) {
                 let (option, after) = bytes.split_at(usize::from(length));
                 match *option {
                     [2, 4, high, low] => mss = Some(u16::from_be_bytes([high, low])),
-                    [3, 3, shift] => scale = Some(shift.min(SCALE_MAX)),
+                    [3, 3, shift] => scale = Some(shift.min(MAX_SCALE)),
                     _ => {}
                 }
                 bytes = after;
@@ -159,8 +159,8 @@ impl Headers {
 
     /// The headers of a segment whose payload is `payload`, at the beginning of the returned bytes. The TCP checksum is partial,
     /// the sum of the pseudo-header (virtio 1.3 §5.1.6.2), or covers `payload`.
-    pub(super) fn build(&self, payload: Span<'_, '_>, partial: bool) -> [u8; HEADER_BYTES_MAX] {
-        let mut bytes = [0; HEADER_BYTES_MAX];
+    pub(super) fn build(&self, payload: Span<'_, '_>, partial: bool) -> [u8; MAX_HEADER_BYTES] {
+        let mut bytes = [0; MAX_HEADER_BYTES];
         let (source, destination) = (self.pair.remote, self.pair.guest);
         let tcp_length = self.tcp_bytes() + payload.len();
         let ip_bytes = Self::ip_bytes(&self.pair);

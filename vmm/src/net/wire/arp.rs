@@ -42,7 +42,7 @@ impl Arp {
     /// Writes a request.
     #[cfg(test)]
     pub(crate) fn write_request(&self, frame: &mut Vec<u8>) {
-        write_ethernet(frame, super::BROADCAST, self.sender.0, ETHERTYPE_ARP);
+        write_ethernet(frame, [0xff; 6], self.sender.0, ETHERTYPE_ARP);
         frame.extend(KIND);
         frame.extend(REQUEST.to_be_bytes());
         frame.extend(self.sender.0);

@@ -10,7 +10,7 @@ const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 /// Extension headers looked at before a packet is given up.
-const EXTENSIONS_MAX: usize = 6;
+const MAX_EXTENSIONS: usize = 6;
 const HOP_LIMIT: u8 = 64;
 
 /// The place of a packet that is a part of a larger one.
@@ -135,7 +135,7 @@ impl<'a> Ip<'a> {
         let mut extensions = 0;
         while matches!(protocol, HOP_BY_HOP | FRAGMENT | DESTINATION_OPTIONS) {
             extensions += 1;
-            if extensions > EXTENSIONS_MAX || fragment.is_some() {
+            if extensions > MAX_EXTENSIONS || fragment.is_some() {
                 return None;
             }
             let length = if protocol == FRAGMENT {

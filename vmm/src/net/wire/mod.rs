@@ -12,7 +12,7 @@ mod udp;
 pub(crate) use self::arp::Arp;
 pub(crate) use self::icmp::{Echo, Unreachable, unreachable};
 pub(crate) use self::ip::{Fragment, Head, Ip, write_ip};
-pub(crate) use self::neighbour::{RouterAdvertisement, Solicitation, advertise_neighbour, solicitation};
+pub(crate) use self::neighbour::{advertise_neighbour, solicited_neighbour};
 pub(crate) use self::split::split;
 pub(crate) use self::udp::{Udp, write_udp_header};
 
@@ -20,8 +20,6 @@ use std::net::IpAddr;
 
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
-/// To every station of the link.
-pub(crate) const BROADCAST: Mac = [0xff; 6];
 
 /// Bytes of an Ethernet header.
 pub(crate) const ETHERNET_BYTES: usize = 14;

@@ -9,14 +9,14 @@ const FRAGMENT: u8 = 44;
 const MORE_V4: usize = 0x2000;
 
 /// Cuts the packet in `frame`, whose header is one of [`write_ip`](super::write_ip)'s and whose checksum is complete, in frames with packets of at
-/// most `packet_max` bytes.
-pub(crate) fn split(frame: &[u8], packet_max: usize, identification: u32) -> Vec<Vec<u8>> {
+/// most `max_packet` bytes.
+pub(crate) fn split(frame: &[u8], max_packet: usize, identification: u32) -> Vec<Vec<u8>> {
     let v4 = frame.get(ETHERNET_BYTES).is_some_and(|first| first >> 4 == 4);
     let header_bytes = ETHERNET_BYTES + if v4 { IPV4_BYTES } else { IPV6_BYTES };
     let Some((header, payload)) = frame.split_at_checked(header_bytes) else { return Vec::new() };
     let overhead = header_bytes - ETHERNET_BYTES + if v4 { 0 } else { FRAGMENT_HEADER_BYTES };
     // Offsets count in units of eight bytes.
-    let part_bytes = (packet_max.saturating_sub(overhead) & !7).max(8);
+    let part_bytes = (max_packet.saturating_sub(overhead) & !7).max(8);
     let part = |(number, part): (usize, &[u8])| {
         let offset = number * part_bytes;
         let more = offset + part.len() < payload.len();

@@ -97,7 +97,7 @@ fn idle_flows_in_a_process_of_their_own() {
     let grown = anonymous() - before;
     assert_eq!(
         (world.splice.flows(), world.splice.dormant()),
-        (BEFORE + FLOWS, BEFORE + FLOWS - Settings::default().awake_max)
+        (BEFORE + FLOWS, BEFORE + FLOWS - Settings::default().max_awake)
     );
     println!("{} bytes a flow", grown / FLOWS);
     assert!(grown / FLOWS < 110, "{} bytes a flow", grown / FLOWS);
@@ -290,7 +290,7 @@ fn a_dormant_flow_is_found_and_not_woken_by_questions() {
 
 #[test]
 fn dormant_flows_and_others_are_evicted_in_the_order_of_their_last_use() {
-    let mut world = World::with(&Settings { flows_max: 5, ..Settings::default() });
+    let mut world = World::with(&Settings { max_flows: 5, ..Settings::default() });
     let mut links: Vec<Link> = (0..5).map(|index| world.connect_with(&Put::syn(nth(index), server()))).collect();
     // The second is awake; the first has woken and sleeps again; the fourth was woken by the host.
     links[1].host_sends(&mut world, b"unacknowledged");
@@ -334,7 +334,7 @@ fn flows_over_ipv6_sleep_as_well() {
 
 #[test]
 fn flows_that_take_turns_stay_awake_while_others_come_to_rest() {
-    let mut world = World::awake(&Settings { awake_max: 4, ..Settings::default() });
+    let mut world = World::awake(&Settings { max_awake: 4, ..Settings::default() });
     let mut busy: Vec<Link> = (0..3).map(|index| world.connect_with(&Put::syn(nth(index), server()))).collect();
     for index in 100..200 {
         for link in &mut busy {
@@ -366,7 +366,7 @@ fn a_real_connection_sleeps_between_its_requests() {
                 stream.write_all(&request.repeat(1000)).unwrap();
             }
         });
-        let mut guest = Guest::new(&Wire { awake_max: 0, ..Wire::default() });
+        let mut guest = Guest::new(&Wire { max_awake: 0, ..Wire::default() });
         let handle = guest.connect(port, v6);
         guest.run("connected", |guest| guest.socket_at(handle).may_send().then_some(()));
         for round in 0..20_u8 {

@@ -62,9 +62,9 @@ struct Chaos {
 }
 
 impl Chaos {
-    fn new(seed: u64, awake_max: usize) -> Self {
+    fn new(seed: u64, max_awake: usize) -> Self {
         let settings =
-            Settings { flows_max: 6, half_open_max: 3, buffered_max: 100_000, window: 64 << 10, mtu: 1500, awake_max };
+            Settings { max_flows: 6, max_half_open: 3, max_buffered: 100_000, window: 64 << 10, mtu: 1500, max_awake };
         let ports = 9;
         Self {
             world: World::awake(&settings),
@@ -221,8 +221,8 @@ impl Chaos {
     }
 
     fn check(&self) {
-        assert!(self.world.splice.flows() <= self.settings.flows_max);
-        assert!(self.world.splice.buffered() <= self.settings.buffered_max);
+        assert!(self.world.splice.flows() <= self.settings.max_flows);
+        assert!(self.world.splice.buffered() <= self.settings.max_buffered);
         for port in 0..self.flows.len() {
             self.check_port(port);
         }
@@ -269,16 +269,16 @@ fn random_segments_events_and_times_keep_every_promise() {
 fn a_guest_cannot_tell_whether_flows_sleep() {
     let mut slept = 0;
     for seed in 1..=8 {
-        let mut heard = |awake_max| {
-            let mut chaos = Chaos::new(seed, awake_max);
+        let mut heard = |max_awake| {
+            let mut chaos = Chaos::new(seed, max_awake);
             chaos.steps();
             slept += chaos.slept;
             (chaos.heard, chaos.world.splice.statistics())
         };
         let always_awake = heard(usize::MAX);
         assert!(always_awake.0.len() > 50, "seed {seed} did nothing");
-        for awake_max in [0, 2] {
-            assert!(heard(awake_max) == always_awake, "seed {seed}, {awake_max} stay awake");
+        for max_awake in [0, 2] {
+            assert!(heard(max_awake) == always_awake, "seed {seed}, {max_awake} stay awake");
         }
     }
     assert!(slept > 1000, "{slept}");

@@ -76,7 +76,7 @@ pub(super) struct Wire {
     /// The guest's receive buffer.
     pub(super) guest_buffer: usize,
     /// Of [`Settings`].
-    pub(super) awake_max: usize,
+    pub(super) max_awake: usize,
 }
 
 impl Default for Wire {
@@ -87,7 +87,7 @@ impl Default for Wire {
             without_offsets: false,
             loses: None,
             guest_buffer: 256 << 10,
-            awake_max: 64,
+            max_awake: 64,
         }
     }
 }
@@ -123,7 +123,7 @@ impl Guest {
             Sockets::new(Arc::clone(&epoll))
         };
         let started = Instant::now();
-        let settings = Settings { mtu: wire.mtu, awake_max: wire.awake_max, ..Settings::default() };
+        let settings = Settings { mtu: wire.mtu, max_awake: wire.max_awake, ..Settings::default() };
         let mut splice = Splice::new(started, &settings, [9; 16], Box::new(sockets));
         splice.set_offloads(wire.offloads);
         // Whoever takes partial checksums does not verify them.

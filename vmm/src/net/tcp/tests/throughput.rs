@@ -172,8 +172,8 @@ fn host_to_guest_and_guest_to_host() {
 fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {
     const TURNS: u32 = 400_000;
     for flows in [1, 200] {
-        for awake_max in [usize::MAX, Settings::default().awake_max, 0] {
-            let mut world = World::awake(&Settings { awake_max, ..Settings::default() });
+        for max_awake in [usize::MAX, Settings::default().max_awake, 0] {
+            let mut world = World::awake(&Settings { max_awake, ..Settings::default() });
             let from = |index: u16| SocketAddr::from(([192, 168, 64, 2], 1024 + index));
             let to = address("198.51.100.7:80");
             let mut links: Vec<Link> = (0..flows).map(|index| world.connect_with(&Put::syn(from(index), to))).collect();
@@ -194,7 +194,7 @@ fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {
                 link.host().got.clear();
             }
             let each = start.elapsed() / TURNS;
-            println!("{flows} flows take turns, {awake_max} stay awake: {each:?} a turn");
+            println!("{flows} flows take turns, {max_awake} stay awake: {each:?} a turn");
             assert!(world.splice.statistics().broken == 0);
         }
     }

@@ -292,7 +292,7 @@ impl World {
 
     /// Its flows are dormant whenever they may be, so that every test tells if one forgets something in its sleep.
     pub(super) fn with(settings: &Settings) -> Self {
-        Self::awake(&Settings { awake_max: 0, ..settings.clone() })
+        Self::awake(&Settings { max_awake: 0, ..settings.clone() })
     }
 
     /// Its flows are dormant only when the settings say so.
