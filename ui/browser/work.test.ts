@@ -232,9 +232,29 @@ describe("settings", () => {
     await page.getByLabel("Processors of a new machine").fill("3");
     await page.getByLabel("Processors of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
-    await page.getByText("It counts for machines that are made later", { exact: false }).waitFor();
+    await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
     await page.getByRole("button", { name: "Reset Processors of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
+  });
+
+  test("a change waits for the restart that applies it, and for no other", async () => {
+    const { page } = window;
+    await window.go("#/settings");
+    const machine = page.getByText("Some changes take effect when the machine restarts", { exact: false });
+    const daemon = page.getByText("Some changes take effect when Rorqual's background service restarts", {
+      exact: false,
+    });
+    await page.getByRole("switch", { name: "Names without a port" }).click();
+    await daemon.waitFor();
+    expect(await machine.count()).toBe(0);
+    await page.getByRole("switch", { name: "Block link-local addresses" }).click();
+    await machine.waitFor();
+    // Undone, nothing waits any more.
+    await page.getByRole("button", { name: "Reset Block link-local addresses to the default" }).click();
+    await machine.waitFor({ state: "detached" });
+    await daemon.waitFor();
+    await page.getByRole("button", { name: "Reset Names without a port to the default" }).click();
+    await daemon.waitFor({ state: "detached" });
   });
 
   test("an invalid value changes nothing and the error names the valid ones", async () => {
