@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rorqual_vmm::devices::net::backend::{Accepts, Backend, Offload, Segmentation, Transmit};
+use rorqual_vmm::devices::span::{Slice, Span};
 use rorqual_vmm::fuzzing::read_frame;
 use rorqual_vmm::net::gateway::Gateway;
 use rorqual_vmm::net::network::{Network, Subnet4};
-use rorqual_vmm::net::tcp::{Slice, Span};
 
 use crate::frames::right_checksum;
 use crate::program::Program;

@@ -10,7 +10,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use rorqual_vmm::devices::VirtioDevice;
 use rorqual_vmm::devices::net::backend::{Accepts, Backend, Offload, Transmit};
 use rorqual_vmm::devices::net::{MAX_FRAME_BYTES, MAX_PAIRS, NetDevice, Settings};
-use rorqual_vmm::net::tcp::Span;
+use rorqual_vmm::devices::span::Span;
 
 use crate::guest::{Guest, Subject, attack};
 use crate::program::Program;

@@ -36,7 +36,7 @@ pub enum AttachmentError {
     Serve {
         /// Identity of the device, for the log.
         device: String,
-        /// What the library said.
+        /// The library's reason.
         reason: String,
     },
     /// The system refused.

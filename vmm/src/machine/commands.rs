@@ -276,7 +276,7 @@ fn counts(counters: Vec<(&'static str, u64)>) -> Counts {
     counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
-/// The counters, unless there are none.
+/// The counters, unless the list is empty.
 fn counted(counters: Vec<(&'static str, u64)>) -> Option<Counts> {
     (!counters.is_empty()).then(|| counts(counters))
 }

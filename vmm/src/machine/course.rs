@@ -1,4 +1,4 @@
-//! What a machine is doing: the states it goes through, and who waits for its end.
+//! What a machine is doing: the states it goes through, and the connections that wait for its end.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -135,7 +135,7 @@ fn canonical(what: &str, path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Creates a private directory for sockets. A killed monitor's is removed first: its control socket is dead. A
-/// directory that others may read is somebody else's (a machine in `/` would remove the system's `/run`) and stays.
+/// directory that others may read is not the monitor's (a machine in `/` would remove the system's `/run`) and stays.
 fn make_runtime_directory(machine: &Path) -> Result<PathBuf, Failure> {
     let machine = canonical("the machine's directory", machine)?;
     let runtime = machine.join("run");
