@@ -9,8 +9,8 @@ use rorqual_vmm::devices::VirtioDevice;
 use rorqual_vmm::devices::block::{BlockDevice, Disk};
 
 use crate::guest::{Guest, Subject, attack};
-use crate::in_memory;
 use crate::program::Program;
+use crate::scratch::in_memory;
 
 const SECTORS: u64 = 64;
 const END: [u8; 100] = [0xa5; 100];

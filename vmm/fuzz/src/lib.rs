@@ -8,8 +8,6 @@
 // Here a panic is a finding, or means that the host cannot run the target.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
-
 mod balloon;
 mod block;
 mod console;
@@ -23,6 +21,7 @@ mod parsers;
 pub mod program;
 mod relay;
 mod rng;
+mod scratch;
 mod tcp;
 mod vsock;
 
@@ -51,16 +50,10 @@ pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
-/// A directory for files and sockets, in memory where possible: flushing a disk a thousand times a second would test
-/// the disk.
-fn in_memory() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 

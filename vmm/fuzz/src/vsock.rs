@@ -12,8 +12,8 @@ use rorqual_vmm::fuzzing::vsock_held;
 use tempfile::TempDir;
 
 use crate::guest::{Guest, Subject, attack};
-use crate::in_memory;
 use crate::program::Program;
+use crate::scratch::in_memory;
 
 const GUEST: u64 = 3;
 const HOST: u64 = 2;
