@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
+use rorqual_vmm_protocol::{Failure, FailureCode};
 use thiserror::Error;
 
 /// Most requests that wait for the gateway's thread; each may hold a descriptor.
@@ -47,7 +48,7 @@ pub(crate) enum Request {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PublishError {
     /// [`MAX_REQUESTS`] requests are waiting.
-    #[error("{MAX_REQUESTS} requests to publish wait for the machine's network; try again")]
+    #[error("{MAX_REQUESTS} requests to publish wait for the machine's network")]
     Busy,
     /// The gateway's thread is not running, for example because the machine is paused.
     #[error("the machine's network does not answer at the moment; the port ends once it does")]
@@ -55,6 +56,16 @@ pub enum PublishError {
     /// Port 0, or an address that does not belong to one container.
     #[error("{0} is no address and port of one container")]
     Target(SocketAddr),
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        match &error {
+            PublishError::Target(_) => Self::new(FailureCode::ConfigInvalid, error.to_string()),
+            PublishError::Busy => Self::new(FailureCode::NotPossible, error.to_string()).with_fix("try again"),
+            PublishError::Still => Self::new(FailureCode::NotPossible, error.to_string()),
+        }
+    }
 }
 
 /// The queue between publishers and the gateway.
