@@ -1,7 +1,7 @@
-//! The loads of `make bench-net`: what one end of a network does, on the host and in a guest alike.
+//! The loads of `make bench-net`: one end of a network, on the host and in a guest alike.
 //!
-//! An end is a [`Node`]; it performs [`Task`]s: it serves ([`serve`]), or it asks another node that does ([`ask`],
-//! [`stream`]). The guest's node is driven by tasks as lines of JSON.
+//! An end is a [`Node`] that performs [`Task`]s: it serves ([`serve`]), or it sends requests to another node ([`ask`],
+//! [`stream`]). Tasks for the guest's node are lines of JSON.
 
 mod ask;
 mod serve;
@@ -15,88 +15,88 @@ use std::{
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// What a server does.
+/// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
-    /// TCP: sends back what it gets.
+    /// TCP: echoes its input.
     Echo,
-    /// TCP: says one byte to each connection and closes it.
+    /// TCP: sends one byte on each connection and closes it.
     Greet,
-    /// TCP: says one byte to each connection and keeps it.
+    /// TCP: sends one byte on each connection and keeps it open.
     Keep,
-    /// UDP: counts, tells the count, sends as much as it can.
+    /// UDP: counts datagrams, reports the count, and sends as many as it can.
     Datagrams,
     /// iperf3.
     Stream,
 }
 
-/// What a node is to do.
+/// A task of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// Serve there until the node ends. Answers nothing, once it does.
+    /// Serve until the node ends. Answers nothing once it serves.
     Serve {
-        /// What to serve.
+        /// The kind of server.
         service: Service,
-        /// Where.
+        /// Its address.
         at: SocketAddr,
     },
-    /// Send to a [`Service::Stream`] by iperf3. Answers the bits per second that arrived.
+    /// Send to a [`Service::Stream`] with iperf3. Answers the bits per second that arrived.
     Stream {
         /// The server.
         to: SocketAddr,
-        /// Connections at once.
+        /// Parallel connections.
         streams: u32,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Ask a [`Service::Echo`] again and again over one connection. Answers the median and the 99th percentile, in
+    /// Send requests to a [`Service::Echo`] over one connection. Answers the median and the 99th percentile, in
     /// seconds.
     Requests {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Connect to a [`Service::Greet`] again and again, [`CONNECTING`] at once. Answers the connections per second.
+    /// Connect to a [`Service::Greet`] repeatedly, [`CONNECTING`] at once. Answers the connections per second.
     Connections {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Send datagrams to a [`Service::Datagrams`] as fast as it goes. Answers how many arrived per second.
+    /// Send datagrams to a [`Service::Datagrams`] as fast as possible. Answers how many arrived per second.
     SendDatagrams {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
     /// Have a [`Service::Datagrams`] send as fast as it can. Answers how many arrived per second.
     FetchDatagrams {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Open so many more connections to a [`Service::Keep`] and keep them. Answers how many there are.
+    /// Open more connections to a [`Service::Keep`] and keep them. Answers the total number.
     Hold {
         /// The server.
         to: SocketAddr,
-        /// How many more.
+        /// Number of additional connections.
         count: u32,
     },
 }
 
-/// Connections a node opens at once when it counts them.
+/// Connections a node opens in parallel when it counts them.
 pub const CONNECTING: usize = 4;
 /// Bytes of a request, and of its answer.
 pub const REQUEST_BYTES: usize = 128;
 /// Bytes of a datagram's payload.
 pub const DATAGRAM_BYTES: usize = 64;
 
-/// One end of a network. What it started ends with it.
+/// One end of a network. Dropping it ends everything it started.
 #[derive(Debug, Default)]
 pub struct Node {
     children: Vec<Child>,
@@ -104,10 +104,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// Does it. The figures are what the task answers.
+    /// Performs a task and returns its figures.
     ///
     /// # Errors
-    /// Those of the system, and an end that does not do its part.
+    /// Errors of the system, or an end that does not cooperate.
     pub fn perform(&mut self, task: &Task) -> Result<Vec<f64>> {
         match *task {
             Task::Serve { service: Service::Stream, at } => {
@@ -131,7 +131,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // It may have ended.
+            // It may have ended already.
             child.kill().ok();
             child.wait().ok();
         }
@@ -142,7 +142,7 @@ impl Drop for Node {
 mod tests {
     use super::*;
 
-    /// A server of that kind on a port of its own.
+    /// A server of that kind on a free port.
     fn served(service: Service) -> SocketAddr {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = probe.local_addr().unwrap();
