@@ -75,7 +75,7 @@ impl Datagrams {
                     self.pings_forbidden = true;
                     tracing::warn!(
                         "the guest cannot ping beyond this computer: the system allows ping sockets to no group of \
-                         this user; as root, sysctl net.ipv4.ping_group_range=\"0 2147483647\" allows them to all groups"
+                         this user; as root, sysctl net.ipv4.ping_group_range=\"0 2147483647\" allows them to all"
                     );
                 }
                 let reason = unreachable_by(&error);
