@@ -1,4 +1,5 @@
-// A real machine of its own, `rorqual web` over it, a real browser before that, and the docker client to see the truth with.
+// A real machine of its own, `rorqual web` over it, a real browser before that, and the docker client to see the truth
+// with.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -38,7 +39,10 @@ export class Machine {
 
   start(): void {
     this.run("start");
-    const script = `d=$(mktemp -d) && mkdir "$d/bin" && cp "$1/busybox" "$d/bin/" && for a in sh cat echo sleep seq ls; do ln -s busybox "$d/bin/$a"; done && tar -C "$d" -c . | "$2/docker" import - busybox:latest >/dev/null && rm -r "$d"`;
+    const script = `
+      d=$(mktemp -d) && mkdir "$d/bin" && cp "$1/busybox" "$d/bin/" &&
+      for a in sh cat echo sleep seq ls; do ln -s busybox "$d/bin/$a"; done &&
+      tar -C "$d" -c . | "$2/docker" import - busybox:latest >/dev/null && rm -r "$d"`;
     execFileSync("sh", ["-c", script, "sh", material, clients], { env: this.dockerEnvironment() });
   }
 

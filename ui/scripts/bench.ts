@@ -1,5 +1,5 @@
-// Figures of the pages over made-up data: script of the first view, time to a usable list, big lists, a long log. Medians of `ROUNDS`.
-// The last build with --kept.
+// Figures of the pages over made-up data: script of the first view, time to a usable list, big lists, a long log.
+// Medians of `ROUNDS`. The last build with --kept.
 import { gzipSync } from "node:zlib";
 
 import type { Page } from "playwright-core";

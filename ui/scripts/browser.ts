@@ -13,7 +13,8 @@ export interface Site {
 /** Builds the pages (unless `kept` says that the last build will do), serves them and starts Debian's Chromium. */
 export async function site(kept: boolean): Promise<Site> {
   process.env.VITE_FIXTURES = "1";
-  // What runs this script has set "development", which would build pages with Svelte's checks in them; a user's have none.
+  // What runs this script has set "development", which would build pages with Svelte's checks in them; a user's have
+  // none.
   process.env.NODE_ENV = "production";
   if (!kept) await build({ logLevel: "warn", build: { outDir: SITE, emptyOutDir: true } });
   const server: PreviewServer = await preview({

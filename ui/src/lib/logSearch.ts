@@ -3,7 +3,10 @@ import { plain } from "./ansi";
 import type { LogLine } from "./backend";
 import type { Ring } from "./ring";
 
-/** A line with its text as it is searched: taking the colours out once, as it comes, makes a search of 100,000 lines quick. */
+/**
+ * A line with its text as it is searched: taking the colours out once, as it comes, makes a search of 100,000 lines
+ * quick.
+ */
 export interface KeptLine extends LogLine {
   bare: string;
 }

@@ -1,5 +1,6 @@
-// Which element of a long list shows which item. An element whose item went out of sight shows the next item that comes in sight, so that
-// scrolling makes and removes none. An item keeps its element for as long as it is in sight or has the keyboard in it, also where its place changes.
+// Which element of a long list shows which item. An element whose item went out of sight shows the next item that comes
+// in sight, so that scrolling makes and removes none. An item keeps its element for as long as it is in sight or has
+// the keyboard in it, also where its place changes.
 
 /** An element of the list and what it shows. */
 export class Slot<T> {
@@ -8,7 +9,10 @@ export class Slot<T> {
   index: number;
   /** Kept for later, out of sight. */
   idle: boolean;
-  /** Nothing in it can be reached. An idle one becomes so at rest only: each change is paid for with the style of all that is in it. */
+  /**
+   * Nothing in it can be reached. An idle one becomes so at rest only: each change is paid for with the style of all
+   * that is in it.
+   */
   hidden: boolean;
   /** Of its item. */
   key: string;
@@ -55,8 +59,8 @@ export class Slots<T> {
   ) {}
 
   /**
-   * Shows the items of `range`, and that of `held` (the slot with the keyboard in it) wherever it is. If that item is gone, so is its element:
-   * the next key would otherwise meet another item.
+   * Shows the items of `range`, and that of `held` (the slot with the keyboard in it) wherever it is. If that item is
+   * gone, so is its element: the next key would otherwise meet another item.
    */
   fill(items: readonly T[], range: Range, held: Slot<T> | null): void {
     const wanted = new Map<string, number>();
@@ -100,8 +104,8 @@ export class Slots<T> {
   }
 
   /**
-   * For who goes through them by keyboard or screen reader: hides the idle and puts the others' elements in the order of their items. That of
-   * `held` stays where it is: moved, it would lose the keyboard.
+   * For who goes through them by keyboard or screen reader: hides the idle and puts the others' elements in the order
+   * of their items. That of `held` stays where it is: moved, it would lose the keyboard.
    */
   settle(held: Slot<T> | null): void {
     for (const slot of this.all) slot.hidden = slot.idle;

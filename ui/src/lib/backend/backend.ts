@@ -1,5 +1,5 @@
-// The one interface through which the pages talk to Rorqual. Calls have one answer; streams give events (and bytes) until
-// they end. What they carry is generated from the engine's types.
+// The one interface through which the pages talk to Rorqual. Calls have one answer; streams give events (and bytes)
+// until they end. What they carry is generated from the engine's types.
 import type { Calls, Failure, Streams } from "./generated/contract";
 
 export type * from "./generated/contract";

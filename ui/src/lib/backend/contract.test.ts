@@ -1,4 +1,5 @@
-// What every backend promises, asked of the made-up one directly and through the HTTP one with a server that forwards to it.
+// What every backend promises, asked of the made-up one directly and through the HTTP one with a server that forwards
+// to it.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { type Backend, BackendError, INITIAL_CREDIT, type StreamName } from "./backend";

@@ -1,4 +1,5 @@
-// Inside the desktop application: calls and streams by its IPC. A stream's frames come over one channel: JSON as objects, bytes raw.
+// Inside the desktop application: calls and streams by its IPC. A stream's frames come over one channel: JSON as
+// objects, bytes raw.
 import { Channel, invoke } from "@tauri-apps/api/core";
 
 import type { Backend, CallName, Calls, Failure, Stream, StreamHandlers, StreamName, Streams } from "./backend";

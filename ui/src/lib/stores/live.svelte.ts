@@ -18,8 +18,9 @@ export interface LiveHandlers<S extends StreamName> extends StreamHandlers<S> {
 }
 
 /**
- * Must be called where an effect may be made. Opens the stream whenever the page is seen and `wanted` gives parameters, closes it when not.
- * A stream that fails is opened again after a pause that doubles, unless `wanted` changes meanwhile.
+ * Must be called where an effect may be made. Opens the stream whenever the page is seen and `wanted` gives parameters,
+ * closes it when not. A stream that fails is opened again after a pause that doubles, unless `wanted` changes
+ * meanwhile.
  */
 export function live<S extends StreamName>(
   name: S,

@@ -10,7 +10,7 @@ const names = (filter: string, runningOnly = false, folded = new Set<string>()) 
   );
 
 describe("rows of containers", () => {
-  it("has projects first, by name, their members under them, then the others with what runs before what does not", () => {
+  it("has projects first, by name, with their members, then the others with what runs before what does not", () => {
     expect(names("")).toEqual([
       "monitoring/",
       "monitoring-grafana-1",

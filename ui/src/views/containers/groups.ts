@@ -23,7 +23,10 @@ const collator = new Intl.Collator(undefined, { numeric: true });
 const live = (container: Container) =>
   container.state === "running" || container.state === "paused" || container.state === "restarting";
 
-/** In the order they are shown in: projects before others, by name; of others what runs first. It does not change with what is typed. */
+/**
+ * In the order they are shown in: projects before others, by name; of others what runs first. It does not change with
+ * what is typed.
+ */
 export function ordered(all: Container[]): Entry[] {
   const project = (container: Container) => container.compose?.project;
   const order = (a: Container, b: Container) => {
@@ -34,7 +37,15 @@ export function ordered(all: Container[]): Entry[] {
   };
   return [...all].sort(order).map((container) => ({
     container,
-    text: `${container.name} ${container.image} ${container.id} ${project(container) ?? ""} ${container.ports.map((port) => port.hostPort ?? "").join(" ")}`.toLowerCase(),
+    text: [
+      container.name,
+      container.image,
+      container.id,
+      project(container) ?? "",
+      ...container.ports.map((port) => port.hostPort ?? ""),
+    ]
+      .join(" ")
+      .toLowerCase(),
   }));
 }
 

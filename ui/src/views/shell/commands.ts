@@ -56,7 +56,10 @@ export function commands(): Command[] {
   return all;
 }
 
-/** Those that have every word, the best first: what begins with it, then what has a word that does, then the rest; objects before actions. */
+/**
+ * Those that have every word, the best first: what begins with it, then what has a word that does, then the rest;
+ * objects before actions.
+ */
 export function rank(all: Command[], query: string): Command[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return all;
