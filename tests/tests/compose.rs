@@ -1,4 +1,4 @@
-//! Compose: a project from a file, in the order its health asks for.
+//! Compose: a project from a file, started in the order of its health checks.
 
 use std::{fs, path::Path, process::ExitCode};
 

@@ -1,4 +1,4 @@
-//! Published TCP ports: every form of `-p`, live before `docker run` returns, gone with the container.
+//! Published TCP ports: every form of `-p`, open before `docker run` returns, closed with the container.
 
 use std::{
     io::{BufReader, Read, Write},
@@ -21,11 +21,11 @@ fn main() -> ExitCode {
         Machine::start,
         tests![
             every_form_of_publishing_is_live_when_docker_run_returns,
-            random_ports_are_told_by_docker_port_and_answer,
+            random_ports_are_listed_by_docker_port_and_answer,
             a_port_follows_stop_start_and_removal,
             a_paused_container_keeps_its_port_and_answers_later,
             ports_survive_the_end_of_the_daemon,
-            a_taken_port_fails_docker_run_and_names_its_owner,
+            a_port_in_use_fails_docker_run_and_names_its_owner,
             two_containers_cannot_have_one_port,
             half_closed_connections_and_large_transfers_arrive_whole,
             many_connections_at_once_are_all_served,
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 
 fn serving<'a>(machine: &'a Machine, options: &str, ports: &str) -> Result<Container<'a>> {
     let container = Container::run(machine, &format!("--init {options}"), &["/peer", "serve", ports])?;
-    // The port is open when `docker run` returns; the program in the container may need a moment more.
+    // The port is open when `docker run` returns; the program in the container may need a moment longer.
     container.wait_for_log("listening")?;
     Ok(container)
 }
@@ -73,7 +73,7 @@ fn every_form_of_publishing_is_live_when_docker_run_returns(machine: &Machine) -
         let found = stream::port_behind(address)?;
         ensure!(found == inside, "{address} leads to {found}, not to {inside}");
     }
-    // An address that was given is the only one.
+    // An explicit address is the only one used.
     ensure!(stream::is_refused(v6(port(1))), "-p 127.0.0.1:… also listens on ::1");
     ensure!(stream::is_refused(v4(port(2))), "-p [::1]:… also listens on 127.0.0.1");
     let ports = machine.status()?["ports"].clone();
@@ -87,7 +87,7 @@ fn every_form_of_publishing_is_live_when_docker_run_returns(machine: &Machine) -
     Ok(())
 }
 
-fn random_ports_are_told_by_docker_port_and_answer(machine: &Machine) -> Result<()> {
+fn random_ports_are_listed_by_docker_port_and_answer(machine: &Machine) -> Result<()> {
     let container = serving(machine, "--expose 90 -P -p 91 -p 127.0.0.1::92", "90-92")?;
     for inside in [90_u16, 91, 92] {
         let told = machine.run(&format!("port {} {inside}/tcp", container.name))?;
@@ -105,7 +105,7 @@ fn a_port_follows_stop_start_and_removal(machine: &Machine) -> Result<()> {
     for (verb, listens) in [("stop", false), ("start", true), ("restart", true), ("kill", false), ("start", true)] {
         machine.run(&format!("{verb} {}", container.name))?;
         if listens {
-            // The port is there when the command returns; the peer behind it listens a moment later.
+            // The port is open when the command returns; the peer behind it listens a moment later.
             ensure!(!stream::is_refused(v4(port)), "nobody listens after docker {verb}");
             eventually("the peer answers", || stream::answers(v4(port)).then_some(()))?;
         } else {
@@ -122,7 +122,7 @@ fn a_paused_container_keeps_its_port_and_answers_later(machine: &Machine) -> Res
     let container = serving(machine, &format!("-p {port}:80"), "80")?;
     machine.run(&format!("pause {}", container.name))?;
     let question = thread::spawn(move || stream::port_behind(v4(port)));
-    // The host has the port; the guest's kernel takes the connection; the paused program does not answer.
+    // The host has the port open and the guest's kernel accepts the connection; the paused program does not answer.
     machine.run("version")?;
     ensure!(!question.is_finished(), "a paused container answered");
     machine.run(&format!("unpause {}", container.name))?;
@@ -135,7 +135,7 @@ fn ports_survive_the_end_of_the_daemon(machine: &Machine) -> Result<()> {
     let port = free_tcp(1)?;
     let container = serving(machine, &format!("-p {port}:80"), "80")?;
     machine.rorqual(["quit", "-q"]).status()?;
-    // Any command starts the next daemon, which finds the machine and takes its ports over.
+    // Any command starts the next daemon, which finds the machine and takes over its ports.
     let status = machine.status()?;
     ensure!(status["state"] == "running", "{status}");
     eventually("the port is back", || stream::answers(v4(port)).then_some(()))?;
@@ -145,7 +145,7 @@ fn ports_survive_the_end_of_the_daemon(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_taken_port_fails_docker_run_and_names_its_owner(machine: &Machine) -> Result<()> {
+fn a_port_in_use_fails_docker_run_and_names_its_owner(machine: &Machine) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port();
     let container = Container::named(machine);
@@ -153,7 +153,7 @@ fn a_taken_port_fails_docker_run_and_names_its_owner(machine: &Machine) -> Resul
     let run = run.exits(125)?.complains(&port.to_string())?.complains("in use")?;
     let own = std::process::id().to_string();
     ensure!(run.stderr.contains(&own), "process {own} has the port, and is not named: {}", run.stderr);
-    // Once it is free the same container starts.
+    // Once the port is free, the same container starts.
     drop(taken);
     machine.run(&format!("start {}", container.name))?;
     eventually("the peer answers", || stream::answers(v4(port)).then_some(()))?;
@@ -198,7 +198,7 @@ fn half_closed_connections_and_large_transfers_arrive_whole(machine: &Machine) -
 fn many_connections_at_once_are_all_served(machine: &Machine) -> Result<()> {
     let port = free_tcp(1)?;
     let _container = serving(machine, &format!("-p {port}:80"), "80")?;
-    // All are open before the first one asks.
+    // All connections are open before the first request.
     let streams = (0..200).map(|_| stream::connect(v4(port))).collect::<Result<Vec<_>>>()?;
     for (number, mut connection) in streams.into_iter().enumerate() {
         write!(connection, "connection {number}")?;

@@ -107,7 +107,7 @@ fn a_terminal_is_one_in_the_container(machine: &Machine) -> Result<()> {
     terminal.type_text("tty; stty size; echo end-of-$((40+2))\r")?;
     let screen = terminal.expect("end-of-42\r\n")?;
     ensure!(screen.contains("/dev/pts/0") && screen.contains("37 101"), "{screen}");
-    // Ctrl-C belongs to the command in the container, not to the client.
+    // Ctrl-C goes to the command in the container, not to the client.
     terminal.type_text("sh -c 'trap \"echo inter''rupted; exit\" INT; echo g''o; while :; do sleep 1; done'\r")?;
     terminal.expect("go\r\n")?;
     terminal.type_text("\u{3}")?;

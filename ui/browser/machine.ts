@@ -1,5 +1,4 @@
-// A real machine of its own, `rorqual web` over it, a real browser before that, and the docker client to see the truth
-// with.
+// A real machine, `rorqual web` on top of it, a real browser, and the docker client to verify the outcome.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,12 +18,12 @@ export const rorqual = wanted("RORQUAL");
 const clients = wanted("RORQUAL_CLIENTS");
 const material = wanted("RORQUAL_MATERIAL");
 
-/** Waits until `look` gives something true. */
+/** Waits until `look` returns something truthy. */
 export async function until(look: () => unknown): Promise<void> {
   await expect.poll(look, { timeout: 20_000, interval: 100 }).toBeTruthy();
 }
 
-/** A machine that runs, with the image `busybox`. */
+/** A running machine with the image `busybox`. */
 export class Machine {
   readonly home = mkdtempSync(join(tmpdir(), "rq-"));
   #web: ChildProcess | null = null;
@@ -54,7 +53,7 @@ export class Machine {
     };
   }
 
-  /** What the unmodified client says. */
+  /** Runs the unmodified client and returns its output. */
   docker(...args: string[]): string {
     return execFileSync(join(clients, "docker"), args, {
       env: this.dockerEnvironment(),
@@ -63,7 +62,7 @@ export class Machine {
     }).trim();
   }
 
-  /** Serves the pages; the address that opens them once. */
+  /** Serves the pages and returns the address that opens them once. */
   async serve(): Promise<string> {
     const web = spawn(rorqual, ["web", "--no-open", "--json"], {
       env: { ...process.env, RORQUAL_HOME: this.home, DOCKER_CONFIG: join(this.home, "docker") },
@@ -75,7 +74,7 @@ export class Machine {
     throw new Error("rorqual web said nothing");
   }
 
-  /** Makes the image `registry` of Debian's docker-registry. */
+  /** Creates the image `registry` from Debian's docker-registry. */
   loadRegistry(): void {
     this.docker("import", "-c", 'ENTRYPOINT ["/usr/bin/docker-registry"]', join(material, "registry.tar"), "registry");
   }
@@ -87,7 +86,7 @@ export class Machine {
   }
 }
 
-/** A browser that came in by the printed address. */
+/** A browser that opened the printed address. */
 export class Window {
   private constructor(
     readonly browser: Browser,
@@ -125,7 +124,7 @@ export class Window {
     return new Window(browser, context, page, new URL(url).origin, errors);
   }
 
-  /** Closes every dialog: one that a failed test left would be in the way of the next. */
+  /** Closes every dialog, so that one left by a failed test does not block the next. */
   async closeDialogs(): Promise<void> {
     await this.page.evaluate(() => {
       for (const dialog of document.querySelectorAll("dialog[open]")) (dialog as HTMLDialogElement).close();

@@ -1,4 +1,4 @@
-// What a user does in the pages happens in the real engine, which the docker client is asked about.
+// A user's actions in the pages take effect in the real engine; the docker client verifies it.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -249,7 +249,7 @@ describe("accessibility", () => {
       await page.setViewportSize(look);
       await window.go(`#/${view}`);
       await page.locator("h1, h2").first().waitFor();
-      // The page's policy lets no script in; the debugger's own world is not the page's.
+      // The page's policy blocks added scripts; the debugger runs in a world of its own.
       const found = await page.evaluate(
         `(() => {
           ${axe};
@@ -278,7 +278,7 @@ describe("daemon", () => {
   });
 
   test("no script failed meanwhile", () => {
-    // Refused requests are the tests' own; what a script threw is not.
+    // The tests cause refused requests on purpose; errors thrown by scripts are real.
     expect(window.errors.filter((error) => !/Failed to load resource|WebSocket/.test(error))).toEqual([]);
   });
 });

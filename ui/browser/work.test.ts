@@ -1,5 +1,4 @@
-// Longer work in the pages: files, builds, registries, settings, diagnose. Each is done to the real engine and its
-// files.
+// Longer work in the pages, on the real engine and its files: files, builds, registries, settings, diagnose.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -293,7 +292,7 @@ describe("diagnose", () => {
   });
 
   test("no script failed meanwhile", () => {
-    // Answers that say no are expected of the tests above.
+    // The tests above cause refused requests on purpose.
     expect(window.errors.filter((error) => !/Failed to load resource/.test(error))).toEqual([]);
   });
 });

@@ -17,6 +17,7 @@ pub(crate) mod fuzzing;
 pub mod gateway;
 pub mod network;
 pub mod publications;
+pub mod record;
 pub mod routes;
 mod sockets;
 mod stats;

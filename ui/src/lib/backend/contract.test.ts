@@ -1,5 +1,4 @@
-// What every backend promises, asked of the made-up one directly and through the HTTP one with a server that forwards
-// to it.
+// The promises of every backend, tested on the made-up one directly and through the HTTP one with a forwarding server.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { type Backend, BackendError, INITIAL_CREDIT, type StreamName } from "./backend";
@@ -22,7 +21,7 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** All that a stream tells until it is over. */
+/** Collects everything a stream delivers until it ends. */
 function listen<S extends StreamName>(backend: Backend, name: S, params: Parameters<Backend["open"]>[1]) {
   const told: { events: unknown[]; text: string; error: BackendError | null; over: number } = {
     events: [],

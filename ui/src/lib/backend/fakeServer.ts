@@ -1,4 +1,5 @@
-// For tests: the protocol of `rorqual web` spoken by a made-up engine, in place of the browser's fetch and WebSocket.
+// For tests: replaces the browser's fetch and WebSocket with a made-up engine that speaks the protocol of `rorqual
+// web`.
 import { vi } from "vitest";
 
 import { type Backend, BackendError, type CallName, type Stream, type StreamName } from "./backend";
@@ -13,7 +14,7 @@ type PageFrame = {
 type Listener = ((event: never) => void) | null;
 
 export class FakeServer {
-  /** Text frames, in the order they came. */
+  /** Text frames in order of arrival. */
   readonly received: PageFrame[] = [];
   readonly addresses: string[] = [];
   #streams = new Map<number, Stream<StreamName>>();

@@ -1,4 +1,4 @@
-// What one can do to containers, one or many: shown at once, asked about first where something is lost.
+// Actions on one or more containers. Their effect shows at once; those that lose data ask first.
 import type { Container } from "../../lib/backend";
 import { act, copy, notices } from "../../lib/stores/actions.svelte";
 import { dialogs } from "../../lib/stores/dialogs.svelte";

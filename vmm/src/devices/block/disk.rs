@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use rorqual_vmm_protocol::{Failure, FailureCode};
 use thiserror::Error;
 use tracing::error;
 
@@ -29,7 +30,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// Another process holds the lock of the writable file.
-    #[error("the disk image {path} is in use by another process; stop the machine that uses it first")]
+    #[error("the disk image {path} is in use by another process")]
     Locked {
         /// The file.
         path: PathBuf,
@@ -43,7 +44,7 @@ pub enum DiskError {
         reason: &'static str,
     },
     /// The new size is below what the guest was told.
-    #[error("the disk image {path} has shrunk from {from} to {to} bytes; a disk in use can only grow")]
+    #[error("the disk image {path} has shrunk from {from} to {to} bytes, but a disk in use can only grow")]
     Shrunk {
         /// The file.
         path: PathBuf,
@@ -62,6 +63,18 @@ pub enum DiskError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        let (code, fix) = match &error {
+            DiskError::Missing { .. } => (FailureCode::FileMissing, None),
+            DiskError::Locked { .. } => (FailureCode::FileLocked, Some("stop the machine that uses it first")),
+            DiskError::Unsuitable { .. } | DiskError::Shrunk { .. } => (FailureCode::ConfigInvalid, None),
+            DiskError::Host { .. } => (FailureCode::Internal, None),
+        };
+        Self { code, message: error.to_string(), fix: fix.map(str::to_owned) }
+    }
 }
 
 /// What a block device counts.

@@ -32,6 +32,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use rorqual_vmm_protocol::{Failure, FailureCode};
 use thiserror::Error;
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::QueueT;
@@ -65,7 +66,7 @@ const SIGNAL_AFTER: usize = 32;
 #[derive(Debug, Error)]
 pub enum VsockError {
     /// A CID below 3 is reserved, and so is the largest of 32 bits (virtio 1.3 §5.10.4).
-    #[error("guest CID {0} is reserved; use one from 3 to 4294967294")]
+    #[error("guest CID {0} is reserved")]
     ReservedCid(u64),
     /// The socket file could not be made.
     #[error("cannot listen on the vsock socket {path}: {source}")]
@@ -75,6 +76,20 @@ pub enum VsockError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+impl From<VsockError> for Failure {
+    fn from(error: VsockError) -> Self {
+        match &error {
+            VsockError::ReservedCid(_) => {
+                Self::new(FailureCode::ConfigInvalid, error.to_string()).with_fix("use one from 3 to 4294967294")
+            }
+            VsockError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Self::new(FailureCode::SocketInUse, error.to_string())
+            }
+            VsockError::Listen { .. } => Self::new(FailureCode::Internal, error.to_string()),
+        }
+    }
 }
 
 /// A vsock device for one guest.

@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::eventfd::EventFd;
+use rorqual_vmm_protocol::{Failure, FailureCode};
 use thiserror::Error;
 
 use super::network::Network;
@@ -61,7 +62,7 @@ pub(super) enum Request {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PublishError {
     /// The gateway has not caught up.
-    #[error("{MAX_REQUESTS} requests to publish wait for the machine's network; try again")]
+    #[error("{MAX_REQUESTS} requests to publish wait for the machine's network")]
     Busy,
     /// The gateway's thread does not run at the moment, as when the machine is paused.
     #[error("the machine's network does not answer at the moment; the port ends once it does")]
@@ -69,6 +70,16 @@ pub enum PublishError {
     /// Port 0, or an address nobody has alone.
     #[error("{0} is no address and port of one container")]
     Target(SocketAddr),
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        match &error {
+            PublishError::Target(_) => Self::new(FailureCode::ConfigInvalid, error.to_string()),
+            PublishError::Busy => Self::new(FailureCode::NotPossible, error.to_string()).with_fix("try again"),
+            PublishError::Still => Self::new(FailureCode::NotPossible, error.to_string()),
+        }
+    }
 }
 
 /// The gateway's end and the publishers' of the queue between them.
