@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use rorqual_vmm::devices::VirtioDevice;
 use rorqual_vmm::devices::block::{BlockDevice, Disk};
 
+use crate::directory::in_memory;
 use crate::guest::{Guest, Subject, attack};
-use crate::in_memory;
 use crate::program::Program;
 
 const SECTORS: u64 = 64;

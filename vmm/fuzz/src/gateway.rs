@@ -29,7 +29,7 @@ pub(crate) fn network() -> Network {
 fn resolv_conf() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
-        let path = crate::in_memory().join(format!("rorqual-fuzz-resolv-{}", std::process::id()));
+        let path = crate::directory::in_memory().join(format!("rorqual-fuzz-resolv-{}", std::process::id()));
         fs::write(&path, "nameserver 127.53.53.53\n").unwrap();
         path
     })

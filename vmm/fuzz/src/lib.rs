@@ -7,11 +7,10 @@
 // Here a panic is a finding, or says that the host cannot run the target.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
-
 mod balloon;
 mod block;
 mod console;
+mod directory;
 mod dns;
 mod frames;
 mod gateway;
@@ -50,15 +49,9 @@ pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
-/// A directory for files and sockets, in memory where there is one: a disk flushed a thousand times a second is itself what is tested.
-fn in_memory() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, path::Path};
 
     use super::*;
 

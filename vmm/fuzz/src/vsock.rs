@@ -11,8 +11,8 @@ use rorqual_vmm::devices::vsock::VsockDevice;
 use rorqual_vmm::fuzzing::vsock_held;
 use tempfile::TempDir;
 
+use crate::directory::in_memory;
 use crate::guest::{Guest, Subject, attack};
-use crate::in_memory;
 use crate::program::Program;
 
 const GUEST: u64 = 3;
