@@ -49,7 +49,7 @@
 //!
 //! Most flows of a guest do nothing most of the time. One with nothing in flight, pending, due or owed and both directions open is dormant: it is
 //! its slot in the table, and what does not follow from its being at rest. A segment, news of the host, its keep-alive or its eviction make it
-//! a whole flow again. The 64 that were used last stay awake all the same, so that those in use do not change form at each packet; no timer
+//! a whole flow again. The 16 that were used last stay awake all the same, so that those in use do not change form at each packet; no timer
 //! puts a flow to sleep, so an idle process sleeps too.
 //!
 //! Left to the flow's two ends: path MTU beyond the gateway, congestion control (the host's socket has it), urgent data
