@@ -71,7 +71,7 @@ export class Machine {
     this.#web = web;
     if (!web.stdout) throw new Error("rorqual web has no output");
     for await (const line of createInterface({ input: web.stdout })) return (JSON.parse(line) as { url: string }).url;
-    throw new Error("rorqual web said nothing");
+    throw new Error("rorqual web printed nothing");
   }
 
   /** Creates the image `registry` from Debian's docker-registry. */

@@ -163,6 +163,16 @@ export const SCENES: Scene[] = [
   { name: "registries-empty", path: "registries", scenario: "empty" },
   { name: "registries-login", path: "registries", act: press("Log in") },
   { name: "settings", path: "settings" },
+  {
+    name: "settings-waiting",
+    path: "settings",
+    act: async (page) => {
+      await page.getByLabel("Processors of a new machine").fill("3");
+      await page.getByRole("switch", { name: "Containers reach this computer" }).click();
+      await page.getByRole("switch", { name: "Names for containers" }).click();
+      await page.getByText("background service restarts").first().waitFor();
+    },
+  },
   { name: "diagnose", path: "diagnose" },
   {
     name: "diagnose-reset",

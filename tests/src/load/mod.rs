@@ -1,7 +1,7 @@
-//! The loads of `make bench-net`: what one end of a network does, on the host and in a guest alike.
+//! The loads of `make bench-net`: one end of a network, on the host and in a guest alike.
 //!
-//! An end is a [`Node`]; it performs [`Task`]s: it serves ([`serve`]), or it asks another node that does ([`ask`],
-//! [`stream`]). The guest's node is driven by tasks as lines of JSON.
+//! An end is a [`Node`] that performs [`Task`]s: it serves ([`serve`]), or it sends requests to another node ([`ask`],
+//! [`stream`]). Tasks for the guest's node are lines of JSON.
 
 mod ask;
 mod serve;
@@ -14,7 +14,7 @@ use anyhow::Result;
 
 pub use task::{CONNECTING, DATAGRAM_BYTES, REQUEST_BYTES, Service, Task};
 
-/// One end of a network. What it started ends with it.
+/// One end of a network. Dropping it ends everything it started.
 #[derive(Debug, Default)]
 pub struct Node {
     children: Vec<Child>,
@@ -22,10 +22,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// Does it. The figures are what the task answers.
+    /// Performs a task and returns its figures.
     ///
     /// # Errors
-    /// Those of the system, and an end that does not do its part.
+    /// Errors of the system, or an end that does not cooperate.
     pub fn perform(&mut self, task: &Task) -> Result<Vec<f64>> {
         match *task {
             Task::Serve { service: Service::Stream, at } => {
@@ -49,7 +49,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         for child in &mut self.children {
-            // It may have ended.
+            // It may have ended already.
             child.kill().ok();
             child.wait().ok();
         }
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// A server of that kind on a port of its own.
+    /// A server of that kind on a free port.
     fn served(service: Service) -> SocketAddr {
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let to = probe.local_addr().unwrap();

@@ -1,84 +1,84 @@
-//! What a node can do, in the words of the lines of JSON that drive the guest's node.
+//! What a node can do. Lines of JSON carry tasks to the guest's node.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a server does.
+/// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Service {
-    /// TCP: sends back what it gets.
+    /// TCP: echoes its input.
     Echo,
-    /// TCP: says one byte to each connection and closes it.
+    /// TCP: sends one byte on each connection and closes it.
     Greet,
-    /// TCP: says one byte to each connection and keeps it.
+    /// TCP: sends one byte on each connection and keeps it open.
     Keep,
-    /// UDP: counts, tells the count, sends as much as it can.
+    /// UDP: counts datagrams, reports the count, and sends as many as it can.
     Datagrams,
     /// iperf3.
     Stream,
 }
 
-/// What a node is to do.
+/// A task of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// Serve there until the node ends. Answers nothing, once it does.
+    /// Serve until the node ends. Answers nothing once it serves.
     Serve {
-        /// What to serve.
+        /// The kind of server.
         service: Service,
-        /// Where.
+        /// Its address.
         at: SocketAddr,
     },
-    /// Send to a [`Service::Stream`] by iperf3. Answers the bits per second that arrived.
+    /// Send to a [`Service::Stream`] with iperf3. Answers the bits per second that arrived.
     Stream {
         /// The server.
         to: SocketAddr,
-        /// Connections at once.
+        /// Parallel connections.
         streams: u32,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Ask a [`Service::Echo`] again and again over one connection. Answers the median and the 99th percentile, in
+    /// Send requests to a [`Service::Echo`] over one connection. Answers the median and the 99th percentile, in
     /// seconds.
     Requests {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Connect to a [`Service::Greet`] again and again, [`CONNECTING`] at once. Answers the connections per second.
+    /// Connect to a [`Service::Greet`] repeatedly, [`CONNECTING`] at once. Answers the connections per second.
     Connections {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Send datagrams to a [`Service::Datagrams`] as fast as it goes. Answers how many arrived per second.
+    /// Send datagrams to a [`Service::Datagrams`] as fast as possible. Answers how many arrived per second.
     SendDatagrams {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
     /// Have a [`Service::Datagrams`] send as fast as it can. Answers how many arrived per second.
     FetchDatagrams {
         /// The server.
         to: SocketAddr,
-        /// How long.
+        /// Duration.
         seconds: u32,
     },
-    /// Open so many more connections to a [`Service::Keep`] and keep them. Answers how many there are.
+    /// Open more connections to a [`Service::Keep`] and keep them. Answers the total number.
     Hold {
         /// The server.
         to: SocketAddr,
-        /// How many more.
+        /// Number of additional connections.
         count: u32,
     },
 }
 
-/// Connections a node opens at once when it counts them.
+/// Connections a node opens in parallel when it counts them.
 pub const CONNECTING: usize = 4;
 /// Bytes of a request, and of its answer.
 pub const REQUEST_BYTES: usize = 128;

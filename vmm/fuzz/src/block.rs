@@ -1,4 +1,5 @@
-//! The block device over a file that is no whole number of sectors: the guest must never see or change its end, nor its size.
+//! The block device over a file that is no whole number of sectors: the guest must never see or change its end, nor its
+//! size.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
-//! What is read of a frame, without a gateway: Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP. Headers' checksums are made right, or nothing
-//! would come past them.
+//! What is read of a frame, without a gateway: Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP. Headers' checksums are made
+//! right, or nothing would come past them.
 
 use rorqual_vmm::fuzzing::read_frame;
 

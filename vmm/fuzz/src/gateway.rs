@@ -1,5 +1,6 @@
-//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest, whatever came. All packets go to addresses
-//! of the machine's own network, of which none leads out; names nobody here has are asked of an address of the loopback network.
+//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest, whatever came.
+//! All packets go to addresses of the machine's own network, of which none leads out; names nobody here has are asked
+//! of an address of the loopback network.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,10 +8,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rorqual_vmm::devices::net::backend::{Accepts, Backend, Offload, Segmentation, Transmit};
+use rorqual_vmm::devices::span::{Slice, Span};
 use rorqual_vmm::fuzzing::read_frame;
 use rorqual_vmm::net::gateway::Gateway;
 use rorqual_vmm::net::network::{Network, Subnet4};
-use rorqual_vmm::net::tcp::{Slice, Span};
 
 use crate::frames::right_checksum;
 use crate::program::Program;

@@ -2,8 +2,8 @@
 //!
 //! Before each call of the device the chains it may take are walked here, by code of our own. After the call:
 //! no more buffers are used than were available; each used element names one of them and no more bytes than it can
-//! be written; and no byte of the guest's memory has changed but in those buffers and the used rings. A guest whose buffers
-//! or rings overlap undermines its own queues: then only panics and endless loops count.
+//! be written; and no byte of the guest's memory has changed but in those buffers and the used rings. A guest whose
+//! buffers or rings overlap undermines its own queues: then only panics and endless loops count.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;

@@ -1,8 +1,9 @@
-//! Fuzz targets of the machine monitor. Each takes bytes for a small program: what a hostile guest writes to its memory,
-//! queues and registers, and what programs on the host do meanwhile. A panic is a finding; so are the rules of [`guest`].
+//! Fuzz targets of the machine monitor. Each takes bytes for a small program: what a hostile guest writes to its
+//! memory, queues and registers, and what programs on the host do meanwhile. A panic is a finding; so are the rules of
+//! [`guest`].
 //!
-//! `make fuzz` drives them by libFuzzer, with coverage. The test of this crate only replays `seeds/`: small programs that
-//! reach far, and each input that once found a defect.
+//! `make fuzz` drives them by libFuzzer, with coverage. The test of this crate only replays `seeds/`: small programs
+//! that reach far, and each input that once found a defect.
 
 // Here a panic is a finding, or says that the host cannot run the target.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -14,7 +14,7 @@ use super::*;
 use crate::devices::VirtioDevice;
 use crate::devices::console::ConsoleDevice;
 use crate::devices::rng::RngDevice;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::tests::queues::{Descriptor, TestQueues};
 
 /// Variable that names the case to the process that runs it.
 const CASE: &str = "RORQUAL_CONFINEMENT_CASE";

@@ -1,4 +1,4 @@
-//! A paused machine in files, and back (docs/architecture.md, "Snapshots").
+//! A paused machine in files, and back (docs/monitor.md, "Snapshots").
 //!
 //! A snapshot is a [`directory`] of two files: [`memory`], the guest's memory as it lies in its regions, with holes where
 //! it is zero; and [`document`], everything else with checksums of both. The document is written last and renamed into

@@ -1,8 +1,8 @@
-//! What is compared, and the link each gives the guest.
+//! What is compared, and the link each product gives the guest.
 
 use std::net::Ipv4Addr;
 
-/// What is compared. Rorqual first: the others are compared with it.
+/// A compared product. Rorqual first: the others are compared with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Product {
     Rorqual,
@@ -19,7 +19,7 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     pub(crate) address: &'static str,
     pub(crate) gateway: &'static str,
-    /// By which the guest reaches the host's loopback address.
+    /// The address by which the guest reaches the host's loopback.
     pub(crate) host: Ipv4Addr,
 }
 
@@ -35,7 +35,7 @@ impl Product {
         }
     }
 
-    /// Each with its own usual addresses, and the longest packets it takes.
+    /// Each product with its usual addresses and its largest packets.
     pub(crate) fn link(self) -> Link {
         match self {
             Self::Rorqual | Self::Loopback => Link {
@@ -63,5 +63,5 @@ impl Product {
     }
 }
 
-/// Its own default.
+/// Its default.
 pub(crate) const GVPROXY_MTU: u32 = 1500;

@@ -1,4 +1,4 @@
-//! A product as it runs: how it attaches to the kernel, and its way into the guest.
+//! A running product: how it attaches to the kernel, and its way into the guest.
 
 use std::{
     fs,
@@ -20,30 +20,30 @@ use crate::{
     product::{GVPROXY_MTU, Product},
 };
 
-/// The address gvproxy's own lease is for.
+/// The address of gvproxy's own lease.
 const GVPROXY_MAC: &str = "5a:94:ef:e4:0c:ee";
 
-/// A port of the host that leads to one of the guest.
+/// A host port that leads to a guest port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WayIn {
     pub(crate) host: u16,
     pub(crate) guest: u16,
 }
 
-/// A product that runs with its guest's kernel, and ends when dropped.
+/// A running product with its guest's kernel; dropping it ends both.
 pub(crate) struct Running {
     product: Product,
     directory: PathBuf,
-    /// The kernel ends first.
+    /// The kernel must end first.
     kernel: Option<Kernel>,
     gateway: OwnChild,
     _relay: Option<OwnChild>,
-    /// Rorqual's ways in.
+    /// Rorqual's published ports.
     _doors: Vec<Door>,
 }
 
 impl Running {
-    /// Starts it in `directory`, with the kernel told `command_line`.
+    /// Starts it in `directory`, with the kernel parameters `command_line`.
     pub(crate) fn start(
         product: Product,
         options: &Options,
@@ -57,22 +57,21 @@ impl Running {
             Product::Gvproxy => gvproxy(options, directory, command_line, ways),
             Product::Loopback => anyhow::bail!("the loopback address has no guest"),
         }
-        .with_context(|| format!("--- what {} and its guest said\n{}", product.name(), words(directory)))
+        .with_context(|| format!("--- logs of {} and its guest\n{}", product.name(), words(directory)))
     }
 
-    /// Fails when one of its processes has ended.
+    /// Fails if one of its processes has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.gateway.check()?;
         self.kernel.as_mut().map_or(Ok(()), Kernel::check)
     }
 
-    /// What it and its guest have said.
+    /// The logs of the product and its guest.
     pub(crate) fn words(&self) -> String {
-        format!("--- what {} and its guest said\n{}", self.product.name(), words(&self.directory))
+        format!("--- logs of {} and its guest\n{}", self.product.name(), words(&self.directory))
     }
 
-    /// Anonymous resident memory of the process that is the gateway, in bytes. The guest's memory, which it has mapped,
-    /// is not anonymous.
+    /// Anonymous resident memory of the gateway's process, in bytes. Its mapping of guest memory is not anonymous.
     pub(crate) fn memory(&self) -> Result<f64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.gateway.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -125,8 +124,7 @@ fn rorqual(options: &Options, directory: &Path, command_line: &str, ways: &[WayI
     Ok(Running { product: Product::Rorqual, directory, kernel: None, gateway, _relay: None, _doors: doors })
 }
 
-/// Accepts connections and hands each over to the monitor, as the daemon does for clients of other computers; ends when
-/// dropped.
+/// Accepts connections and hands each to the monitor, as the daemon does for clients of other computers, until dropped.
 struct Door {
     listener: Arc<TcpListener>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -144,7 +142,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // Wakes the thread: there is nothing to accept on such a socket.
+        // Wakes the thread: such a socket accepts nothing.
         let shut = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
         let ended = self.thread.take().map(JoinHandle::join);
         if let (Err(error), _) | (Ok(()), Some(Ok(Err(error)))) = (shut.map_err(anyhow::Error::from), ended) {
@@ -177,7 +175,7 @@ fn hand_over(listener: &TcpListener, mut control: BufReader<UnixStream>, way: Wa
     }
 }
 
-/// By vhost-user, behind the relay a kernel of User Mode Linux needs.
+/// Over vhost-user, behind the relay that a User Mode Linux kernel needs.
 fn passt(options: &Options, directory: &Path, command_line: &str, ways: &[WayIn]) -> Result<Running> {
     let (device, listen) = (directory.join("passt.sock"), directory.join("card.sock"));
     let link = Product::Passt.link();
@@ -187,7 +185,7 @@ fn passt(options: &Options, directory: &Path, command_line: &str, ways: &[WayIn]
             command.args(["--foreground", "--vhost-user", "--ipv4-only", "--address", address, "--netmask", bits]);
             command.args(["--gateway", link.gateway, "--mtu", &link.mtu.to_string()]).arg("--socket").arg(&device);
             if nix::unistd::getuid().is_root() {
-                // As root it would become nobody, who can make no socket here.
+                // As root, passt would become nobody, who cannot create a socket here.
                 command.args(["--runas", "0"]);
             }
             for WayIn { host, guest } in ways {
@@ -205,7 +203,7 @@ fn passt(options: &Options, directory: &Path, command_line: &str, ways: &[WayIn]
     Ok(Running { product: Product::Passt, directory, kernel, gateway, _relay: Some(relay), _doors: Vec::new() })
 }
 
-/// By User Mode Linux's own vector driver and the socket gvproxy has for it.
+/// Through User Mode Linux's own vector driver and gvproxy's socket for it.
 fn gvproxy(options: &Options, directory: &Path, command_line: &str, ways: &[WayIn]) -> Result<Running> {
     let (card, services) = (directory.join("card.sock"), directory.join("services.sock"));
     let program = options.material.join("bin/gvproxy");

@@ -4,10 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_memory::{FileOffset, GuestRegionMmap, MmapRegion};
+use serde_json::json;
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
+use super::device::{ACTUAL, DEFLATE, FREE_PAGE_REPORTING, INFLATE, QUEUE_SIZES, REPORTING};
 use super::*;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::counters::Counters;
+use crate::devices::tests::queues::{Descriptor, TestQueues};
+use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 const MEMORY_BYTES: usize = 64 << 20;
 /// Away from the rings and the memory of chains.

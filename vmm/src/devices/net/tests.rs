@@ -2,15 +2,26 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF,
+};
 use virtio_queue::QueueT;
 
-use super::backend::Checksum;
+use super::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
+use super::device::QUEUE_SIZES;
+use super::receive_queue::RECEIVED_WAIT;
+use super::transmit_queue::MAX_SENT;
+use super::unsignalled::SMALL_BYTES;
 use super::*;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::counters::Counters;
+use crate::devices::span::Span;
+use crate::devices::tests::queues::{Descriptor, TestQueues};
+use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Queues of the first pair.
 const RX: usize = 0;
@@ -343,15 +354,15 @@ fn interrupts_for_small_received_frames_keep_a_distance_and_those_for_large_ones
     assert_eq!(queues.signals(RX), 1, "the first at once");
     // A moment ago, however long this test takes.
     let last = Instant::now() + Duration::from_hours(1);
-    device.pairs[0].told = Some(last);
+    device.pairs[0].receive.interrupted = Some(last);
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.used(RX).len(), queues.signals(RX)), (2, 1), "it is there, and told later");
     assert_eq!(frames.lock().unwrap().deadline, Some(last + RECEIVED_WAIT));
-    device.pairs[0].received.due = Some(Instant::now());
+    device.pairs[0].receive.received.due = Some(Instant::now());
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (2, None), "its time has come");
-    device.pairs[0].told = Some(last);
+    device.pairs[0].receive.interrupted = Some(last);
     give(&frames, frame(SMALL_BYTES + 1));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (3, None));

@@ -1,11 +1,14 @@
 //! The resolver against servers on the loopback address.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
-use super::message::{A, NO_ERROR, Record};
-use super::*;
+use super::message::{self, A, NO_ERROR, Record, SERVER_FAILURE, answer};
+use super::resolver::{Client, MAX_ATTEMPTS, MAX_PENDING, REFUSED, Resolver, answers};
 use crate::net::network::tests::network;
+use crate::net::sockets::Sockets;
 
 const CLIENT: Client = Client::Stream(7);
 

@@ -13,8 +13,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::super::VsockDevice;
+use super::super::device::{RX, TX};
 use super::super::packet::{Closed, HEADER_BYTES, HOST_CID, Header, Operation, TYPE_STREAM};
-use super::super::{RX, TX, VsockDevice};
 use crate::confinement::tests::as_device;
 use crate::devices::counters::Counters;
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};

@@ -5,9 +5,10 @@ use std::os::unix::net::UnixListener;
 
 use vm_memory::{Bytes, GuestAddress};
 
+use super::super::device::{RX, TX};
 use super::super::fuzzing::vsock_held;
 use super::super::packet::{HEADER_BYTES, HOST_CID, Header, Operation};
-use super::super::{RX, TX};
+
 use super::driver::{GUEST_CID, Guest, Options};
 use super::{connect_to_guest, guest};
 use crate::devices::{DeviceError, VirtioDevice};

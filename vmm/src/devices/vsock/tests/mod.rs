@@ -38,7 +38,7 @@ fn guest() -> Guest {
 #[test]
 fn a_restore_resets_the_transport_and_reuses_no_port() {
     use crate::devices::VirtioDevice;
-    use crate::devices::test_queues::{Descriptor, TestQueues};
+    use crate::devices::tests::queues::{Descriptor, TestQueues};
 
     let directory = tempfile::tempdir().unwrap();
     let saved = {
@@ -50,12 +50,12 @@ fn a_restore_resets_the_transport_and_reuses_no_port() {
     };
     let mut device = super::VsockDevice::new(3, &directory.path().join("vsock")).unwrap();
     let mut queues = TestQueues::new(&[64, 64, 64]);
-    let head = queues.add(super::EVENT, &[Descriptor::writable(8)]);
+    let head = queues.add(super::device::EVENT, &[Descriptor::writable(8)]);
     device.restore(&saved, &mut queues).unwrap();
-    assert_eq!((queues.used(super::EVENT), queues.signals(super::EVENT)), (vec![(head, 4)], 1));
+    assert_eq!((queues.used(super::device::EVENT), queues.signals(super::device::EVENT)), (vec![(head, 4)], 1));
     assert_eq!(queues.read(head, 4), [0; 4]);
     assert_eq!(device.save(), saved);
     assert!(device.restore(&"x".into(), &mut queues).is_err());
-    queues.add(super::EVENT, &[Descriptor::readable(8)]);
+    queues.add(super::device::EVENT, &[Descriptor::readable(8)]);
     assert!(device.restore(&saved, &mut queues).is_err());
 }

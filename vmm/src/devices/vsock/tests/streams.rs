@@ -497,11 +497,11 @@ fn one_interrupt_serves_a_batch() {
     let mut guest = Guest::new(Options { event_idx: false, ..Options::default() });
     let (mut socket, _) = connect_to_guest(&mut guest, 80);
     socket.write_all(&vec![0; 60_000]).unwrap();
-    let before = guest.signals(super::super::RX);
+    let before = guest.signals(super::super::device::RX);
     guest.host_event(100);
     guest.take_packets();
     assert!(guest.received.len() >= 16);
-    assert_eq!(guest.signals(super::super::RX) - before, 1);
+    assert_eq!(guest.signals(super::super::device::RX) - before, 1);
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn idle_flows_in_a_process_of_their_own() {
     const BEFORE: usize = 1000;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    // Each holds a thousand connections that nobody accepts: their far ends have no descriptors, and all they cost is the kernel's.
+    // Each holds a thousand connections that nobody accepts: their far ends have no descriptors, and all they cost is
+    // the kernel's.
     let listeners: Vec<_> = (0..(BEFORE + FLOWS).div_ceil(1000))
         .map(|_| {
             let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::super::*;
 use super::world::*;
+use crate::devices::span::{Slice, Span};
 
 /// A small generator (xorshift), so that a failure can be repeated by its seed.
 struct Random(u64);

@@ -173,7 +173,8 @@ fn bytes_before_a_reset_of_the_server_still_arrive() {
 fn a_server_that_reads_slowly_holds_the_guest_back_within_bounds() {
     let length = 12 << 20;
     let (port, server) = serve(false, move |mut stream| {
-        // Nothing is read until the guest has said by another connection that it is stuck; here: until it sends no more.
+        // Nothing is read until the guest has said by another connection that it is stuck; here: until it sends no
+        // more.
         let mut got = Vec::new();
         let mut piece = vec![0; 10_000];
         loop {

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::super::*;
 use super::world::*;
+use crate::devices::span::{Slice, Span};
 
 #[test]
 fn a_syn_is_answered_only_when_the_host_has_connected() {

@@ -12,6 +12,7 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Packet, Ipv6Packet};
 
 use super::super::*;
+use crate::devices::span::{Slice, Span};
 
 /// A test that takes longer has come to a stop.
 const LIMIT: Duration = Duration::from_mins(1);

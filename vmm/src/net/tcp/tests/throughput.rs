@@ -11,6 +11,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use super::super::*;
 use super::world::{ACK, Anywhere, Link, Put, World, address};
+use crate::devices::span::{Slice, Span};
 
 const TOTAL: usize = 1 << 30;
 const PIECE: usize = 60_000;
@@ -166,7 +167,8 @@ fn host_to_guest_and_guest_to_host() {
     report("loopback alone", got, start);
 }
 
-/// What waking and falling asleep add to a turn of guest and host that has no system call: of one flow, and of more than stay awake.
+/// What waking and falling asleep add to a turn of guest and host that has no system call: of one flow, and of more
+/// than stay awake.
 #[test]
 #[ignore = "a benchmark"]
 fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {

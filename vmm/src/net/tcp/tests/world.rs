@@ -1,4 +1,5 @@
-//! A splice, a scripted guest and scripted hosts. The guest's packets are built and checked by smoltcp's wire types, not by ours.
+//! A splice, a scripted guest and scripted hosts. The guest's packets are built and checked by smoltcp's wire types,
+//! not by ours.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,6 +11,7 @@ use nix::errno::Errno;
 use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket, TcpSeqNumber};
 
 use super::super::*;
+use crate::devices::span::{Slice, Span};
 
 pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
@@ -235,7 +237,8 @@ impl Got {
         let (source, destination) = (IpAddress::from(from), IpAddress::from(to));
         if let Some(PartialChecksum { start, offset }) = packet.checksum {
             assert_eq!((usize::from(start), offset), (tcp, 16));
-            // As the driver or whoever it forwards to would complete it: the sum of everything, the partial one included.
+            // As the driver or whoever it forwards to would complete it: the sum of everything, the partial one
+            // included.
             let mut sum: u64 = 0;
             for pair in segment.chunks(2) {
                 sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));

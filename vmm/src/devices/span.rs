@@ -1,11 +1,12 @@
-//! A run of bytes in pieces of guest memory.
+//! Bytes of guest memory that need not lie in one piece, as a descriptor chain names them.
 
 use vm_memory::{Bytes, VolatileSlice};
 
 /// A piece of guest memory.
 pub type Slice<'m> = VolatileSlice<'m, ()>;
 
-/// `length` bytes, `skip` bytes after the start of the first of some pieces of memory. Never longer than the pieces.
+/// A run of bytes within pieces of guest memory; never longer than the pieces. The guest may change the bytes at any
+/// time.
 #[derive(Clone, Copy, Debug)]
 pub struct Span<'a, 'm> {
     slices: &'a [Slice<'m>],
@@ -19,17 +20,17 @@ impl<'a, 'm> Span<'a, 'm> {
         Self { slices, skip: 0, length: slices.iter().map(Slice::len).sum() }
     }
 
-    /// How many bytes.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are none.
+    /// Whether the length is zero.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// What is left after the first `bytes`; nothing if there are fewer.
+    /// What follows the first `bytes`; empty if there are fewer.
     #[must_use]
     pub fn after(mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.length);
@@ -45,7 +46,7 @@ impl<'a, 'm> Span<'a, 'm> {
         self
     }
 
-    /// The pieces, none of them empty.
+    /// The pieces of memory, none of them empty.
     pub fn pieces(self) -> impl Iterator<Item = Slice<'m>> {
         let (mut skip, mut left) = (self.skip, self.length);
         self.slices.iter().filter_map(move |slice| {
@@ -57,7 +58,7 @@ impl<'a, 'm> Span<'a, 'm> {
         })
     }
 
-    /// Copies the beginning of the span to `bytes`; returns how many were copied.
+    /// Copies the beginning of the span to `bytes`; returns how many bytes it copied.
     pub fn copy_to(self, bytes: &mut [u8]) -> usize {
         let mut done = 0;
         for piece in self.first(bytes.len()).pieces() {
@@ -66,7 +67,7 @@ impl<'a, 'm> Span<'a, 'm> {
         done
     }
 
-    /// Copies `bytes` to the beginning of the span; returns how many found room.
+    /// Copies `bytes` to the beginning of the span; returns how many bytes it copied.
     pub fn copy_from(self, bytes: &[u8]) -> usize {
         let mut done = 0;
         for piece in self.first(bytes.len()).pieces() {

@@ -6,7 +6,7 @@
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::DeviceQueues;
+use crate::devices::DeviceQueues;
 
 const RINGS_BYTES: u64 = 0x10000;
 const CHAIN_DESCRIPTORS: u16 = 4;

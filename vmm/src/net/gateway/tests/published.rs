@@ -1,9 +1,15 @@
 //! Published ports at the gateway: clients on the loopback address, the guest made of frames.
 
-use std::io::Read;
-use std::net::TcpStream;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
-use super::*;
+use super::bench::{Bench, address, ip, udp};
+use crate::devices::net::backend::Backend;
+use crate::net::fragments::Fragments;
+use crate::net::network::{FROM_GUEST, MTU};
+use crate::net::publications::Publisher;
+use crate::net::wire::{ETHERNET_BYTES, TCP, UDP, Udp, checksum, pseudo_header, word, write_ip};
 
 const CONTAINER: &str = "172.17.0.2:53";
 
@@ -14,7 +20,7 @@ fn client() -> UdpSocket {
 }
 
 /// A published UDP port of the container, and where clients write to.
-fn publish(bench: &Bench) -> (publications::Publisher, SocketAddr) {
+fn publish(bench: &Bench) -> (Publisher, SocketAddr) {
     let publisher = bench.gateway.publishers().publisher();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap();
@@ -100,7 +106,7 @@ fn an_ended_port_is_free_and_its_clients_are_forgotten() {
 }
 
 /// An accepted connection handed to the gateway, with its client.
-fn connect(bench: &Bench) -> (publications::Publisher, TcpStream) {
+fn connect(bench: &Bench) -> (Publisher, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -120,7 +126,7 @@ fn segment(from: SocketAddr, to: SocketAddr, sequence: u32, acknowledged: u32, f
     let sum = checksum(&bytes, pseudo_header(from.ip(), to.ip(), TCP, bytes.len()));
     bytes[16..18].copy_from_slice(&sum.to_be_bytes());
     let mut frame = Vec::new();
-    write_ip(&mut frame, (GUEST_MAC, GATEWAY_MAC), from.ip(), to.ip(), TCP, bytes.len());
+    write_ip(&mut frame, FROM_GUEST, from.ip(), to.ip(), TCP, bytes.len());
     frame.extend(bytes);
     frame
 }

@@ -1,16 +1,22 @@
-//! Several requests at once: each is answered once, on its own queue, and none outlives its device. Where the host has no
-//! `io_uring`, the same must hold of requests in turn.
+//! Several requests at once: each is answered once, on its own queue, and none outlives its device. Where the host has
+//! no `io_uring`, the same must hold of requests in turn.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tempfile::TempDir;
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_MQ;
 
-use super::*;
+use super::super::config::QUEUE_SIZE;
+use super::super::ring::{InFlight, Ring};
+use super::super::*;
 use crate::devices::counters::Counters;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::queue::ServedQueue;
+use crate::devices::tests::queues::{Descriptor, TestQueues};
+use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 const DISK_BYTES: u64 = 4 << 20;
 const SIZES: [u16; 4] = [QUEUE_SIZE; 4];
@@ -155,7 +161,7 @@ fn a_reset_waits_for_what_is_in_flight_and_answers_none_of_it() {
     }
     bench.add(0, 4, 0, None, &[]);
     let memory = bench.queues.memory().clone();
-    let (batch, fault) = bench.device.take(0, CHAINS, &mut bench.queues, &memory);
+    let (batch, fault) = bench.device.take(CHAINS, &mut ServedQueue::of(0, &mut bench.queues, &memory));
     fault.unwrap();
     let Some(ring) = &mut bench.device.ring else { return };
     let memory = Arc::new(memory);

@@ -1,11 +1,13 @@
-//! Packets and receive buffers in descriptor chains, whatever the layout of those.
+//! Packets in chains of the transmit queue, and the buffers of the receive queue. How the driver divides a chain into
+//! descriptors does not matter.
 
-use vm_memory::{Bytes, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
-use super::super::queue::{Chain, Direction, Malformed, Slice, pieces};
 use super::packet::{HEADER_BYTES, Header, MAX_PAYLOAD_BYTES};
+use crate::devices::chain::{Chain, Direction, Malformed, pieces};
+use crate::devices::span::{Slice, Span};
 
-/// Cuts `pieces[first..]` to the `length` bytes after the first `skip`. There must be as many.
+/// Narrows `pieces[first..]` to the `length` bytes after the first `skip`. Fails if there are fewer.
 fn window(pieces: &mut Vec<Slice<'_>>, first: usize, skip: usize, length: usize) -> Result<(), Malformed> {
     let (mut skip, mut left, mut kept) = (skip, length, first);
     for index in first..pieces.len() {
@@ -25,7 +27,7 @@ fn window(pieces: &mut Vec<Slice<'_>>, first: usize, skip: usize, length: usize)
     if left == 0 { Ok(()) } else { Err(Malformed(format!("a chain that is {left} bytes short"))) }
 }
 
-/// Reads the packet in a chain of the tx queue: its header, and its payload as pieces left in `payload`.
+/// Reads the packet in a chain of the transmit queue. Returns its header and leaves its payload in `payload`.
 pub(super) fn read_packet<'m>(
     memory: &'m GuestMemoryMmap,
     chain: Chain<'m>,
@@ -37,17 +39,7 @@ pub(super) fn read_packet<'m>(
         return Err(Malformed(format!("a packet of {total} bytes, less than a header")));
     }
     let mut bytes = [0; HEADER_BYTES];
-    let mut filled = 0;
-    for piece in payload.iter() {
-        let part = piece.len().min(HEADER_BYTES - filled);
-        piece
-            .read_slice(&mut bytes[filled..filled + part], 0)
-            .map_err(|error| Malformed(format!("packet header: {error}")))?;
-        filled += part;
-        if filled == HEADER_BYTES {
-            break;
-        }
-    }
+    Span::new(payload).copy_to(&mut bytes);
     let header = Header::decode(&bytes);
     let length = header.len as usize;
     if length > MAX_PAYLOAD_BYTES || length > total - HEADER_BYTES {
@@ -57,7 +49,7 @@ pub(super) fn read_packet<'m>(
     Ok(header)
 }
 
-/// Buffers taken from the rx queue and not returned yet.
+/// Buffers taken from the receive queue and not returned yet.
 #[derive(Default)]
 pub(super) struct Buffers<'m> {
     headers: Vec<Slice<'m>>,
@@ -69,7 +61,7 @@ struct Buffer {
     head: u16,
     /// End of this buffer's pieces in `headers`.
     headers_end: usize,
-    /// Bytes of payload it takes.
+    /// Bytes of payload it holds.
     room: usize,
     /// Bytes written, header included.
     used: usize,
@@ -90,7 +82,7 @@ impl<'m> Buffers<'m> {
         self.chains.is_empty()
     }
 
-    /// Adds a buffer of the rx queue.
+    /// Adds a buffer of the receive queue.
     pub(super) fn push(&mut self, memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<(), Malformed> {
         let head = chain.head_index();
         let first = self.payload.len();
@@ -107,32 +99,25 @@ impl<'m> Buffers<'m> {
         Ok(())
     }
 
-    /// The payload parts of all buffers, in order.
+    /// The memory for payload in all buffers, in order.
     pub(super) fn payload(&self) -> &[Slice<'m>] {
         &self.payload
     }
 
-    /// Bytes of payload the buffer at `index` takes.
+    /// Bytes of payload the buffer at `index` holds.
     pub(super) fn room(&self, index: usize) -> usize {
         self.chains[index].room
     }
 
-    /// Writes `header` into the buffer at `index`, whose payload (`header.len` bytes) is there already.
-    pub(super) fn complete(&mut self, index: usize, header: &Header) -> Result<(), Malformed> {
-        let bytes = header.encode();
+    /// Writes `header` to the buffer at `index`, which already holds the payload of `header.len` bytes.
+    pub(super) fn complete(&mut self, index: usize, header: &Header) {
         let start = if index == 0 { 0 } else { self.chains[index - 1].headers_end };
-        let mut written = 0;
-        for piece in &self.headers[start..self.chains[index].headers_end] {
-            piece
-                .write_slice(&bytes[written..written + piece.len()], 0)
-                .map_err(|error| Malformed(format!("packet header: {error}")))?;
-            written += piece.len();
-        }
-        self.chains[index].used = HEADER_BYTES + header.len as usize;
-        Ok(())
+        let buffer = &mut self.chains[index];
+        Span::new(&self.headers[start..buffer.headers_end]).copy_from(&header.encode());
+        buffer.used = HEADER_BYTES + header.len as usize;
     }
 
-    /// Head index and bytes written of the first `count` buffers.
+    /// Head and bytes written of each of the first `count` buffers.
     pub(super) fn used(&self, count: usize) -> impl Iterator<Item = (u16, u32)> + '_ {
         self.chains[..count].iter().map(|buffer| (buffer.head, buffer.used as u32))
     }

@@ -1,19 +1,23 @@
-//! Tests of the block device with a mock driver queue.
+//! Single requests of all kinds, valid and not, done one after the other and by a ring.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tempfile::TempDir;
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_bindings::virtio_blk::VIRTIO_BLK_F_RO;
 use virtio_queue::Queue;
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::*;
+use super::super::*;
 use crate::confinement::tests::as_device;
+use crate::devices::counters::Counters;
+use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 const DISK_BYTES: usize = 1 << 20;
 const HEADER: u64 = 0x10_0000;
@@ -142,7 +146,6 @@ impl Bench {
     }
 
     fn counter(&self, name: &str) -> u64 {
-        use crate::devices::counters::Counters;
         self.disk.snapshot().into_iter().find(|(known, _)| *known == name).unwrap().1
     }
 }

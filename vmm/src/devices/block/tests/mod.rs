@@ -1,0 +1,4 @@
+//! The block device before mock drivers.
+
+mod requests;
+mod ring;

@@ -1,0 +1,3 @@
+//! What the tests of several devices share.
+
+pub(crate) mod queues;
