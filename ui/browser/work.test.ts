@@ -21,7 +21,8 @@ beforeAll(async () => {
     "busybox",
     "sh",
     "-c",
-    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000",
+    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && " +
+      "exec sleep 100000",
   );
   window = await Window.open(await machine.serve());
   await window.page.getByRole("button", { name: "Go to my containers" }).click();
@@ -164,7 +165,8 @@ describe("registries", () => {
   // The password is "secret".
   const USERS = "me:$2b$04$Pn8bKS/yJln7.2.VRnJNreixNqKlm1okblFZ4BT5Iv1to0ExlcR6.\n";
   const CONFIGURATION =
-    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
+    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\n" +
+    "auth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
 
   async function login(password: string): Promise<void> {
     const { page } = window;
