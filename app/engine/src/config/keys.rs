@@ -1,8 +1,8 @@
 //! The table of settings: every key of `config.toml` and of a machine's `machine.toml`.
 //!
-//! The commented files that Rorqual writes ([`template`](super::template)), the keys the reader accepts, the form of the
-//! Settings page and the table in `docs/user-guide.md` all come from here. A new setting is an entry in this table and a
-//! line in the reader; the tests of this folder name whatever is missing.
+//! The commented files that Rorqual writes ([`template`](super::template)), the keys the reader accepts, the form of
+//! the Settings page and the table in `docs/user-guide.md` all come from here. A new setting is an entry in this table
+//! and a line in the reader; the tests of this folder name whatever is missing.
 
 use std::{fmt, ops::RangeInclusive};
 
