@@ -1,8 +1,8 @@
-//! The commands the window's pages may call: the backend's calls and streams by Tauri's IPC, as
-//! `ui/src/lib/backend/tauri.ts` speaks it, and the switch for opening at login.
+//! The commands the window's pages may call: the backend's calls and streams over Tauri's IPC, as in
+//! `ui/src/lib/backend/tauri.ts`, and the switch for opening at login.
 //!
-//! The page numbers its streams and sends the inputs of each one after the other, the next when the one before was
-//! taken. All streams end when the page is loaded anew.
+//! The page sends a stream's inputs one after the other, each when the previous one was taken. All streams end when it
+//! reloads.
 
 use bytes::Bytes;
 use rorqual_backend::{
@@ -17,10 +17,10 @@ use tauri::{
 
 use crate::{desktop::Desktop, login, notices, notification, window};
 
-/// The header that names the stream of raw bytes.
+/// The header with the number of the stream that raw bytes belong to.
 const STREAM_HEADER: &str = "stream";
 
-/// What the window may call.
+/// The commands the window may call.
 pub(crate) fn commands() -> impl Fn(tauri::ipc::Invoke<Wry>) -> bool + Send + Sync + 'static {
     tauri::generate_handler![call, stream_open, stream_input, stream_bytes, stream_credit, stream_close, open_at_login]
 }
@@ -78,7 +78,7 @@ async fn stream_input(desktop: State<'_, Desktop>, id: u32, input: Value) -> Res
     Ok(())
 }
 
-/// Raw bytes are the whole body, so the stream's number is in a header.
+/// The body consists of the raw bytes, so a header carries the stream's number.
 #[tauri::command]
 async fn stream_bytes(desktop: State<'_, Desktop>, request: Request<'_>) -> Result<(), Failure> {
     let id = request.headers().get(STREAM_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());

@@ -34,7 +34,7 @@ pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Targ
     });
 }
 
-/// Shows a notice of [`crate::notices`].
+/// Shows a notice from [`crate::notices`].
 pub(crate) fn notice(app: &AppHandle, notice: Notice) {
     show(app, &notice.title, &notice.body, notice.target);
 }
@@ -48,7 +48,7 @@ pub(crate) fn failure(app: &AppHandle, title: &str, failure: &Failure) {
     show(app, title, &body, None);
 }
 
-/// Most desktops read bodies as markup, which a container's name or an error must not become.
+/// Escapes a body: most desktops treat it as markup, which a container's name or an error must not be.
 fn plain(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
