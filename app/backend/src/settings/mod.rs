@@ -21,7 +21,6 @@ use super::{
 use rorqual_engine::{
     api::{self, machine_status::State},
     config::{Config, ConfigError, MachineConfig},
-    error::Coded,
     home::MachineName,
 };
 
@@ -47,7 +46,8 @@ impl File {
             // It is written when the machine or the daemon first starts.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other.map_err(|error| {
-                failure::coded("config-unreadable", format!("cannot read {}: {error}", self.path.display()), None)
+                let message = format!("cannot read {}: {error}", self.path.display());
+                failure::coded("config-unreadable", message, "check its permissions")
             }),
         }
     }
@@ -66,12 +66,6 @@ impl File {
     }
 }
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        failure::coded(error.code(), error.to_string(), None)
-    }
-}
-
 /// Every settings file: the one for all, then each machine's.
 fn files(inner: &Inner) -> Result<Vec<File>, Failure> {
     let home = &inner.home;
@@ -79,7 +73,7 @@ fn files(inner: &Inner) -> Result<Vec<File>, Failure> {
     let config = Config::load(home).unwrap_or_default();
     let mut files =
         vec![File { id: "config".to_owned(), path: home.config_file(), keys: schema::config(), machine: None }];
-    let machines = home.machines().map_err(|error| failure::coded(error.code(), error.to_string(), None))?;
+    let machines = home.machines()?;
     for name in machines {
         let path = home.machine(&name).settings();
         let keys = schema::machine(&config.machine);
@@ -126,7 +120,11 @@ pub(super) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
     }
     if changed != text {
         replace(&file.path, &changed).map_err(|error| {
-            failure::coded("config-unwritable", format!("cannot write {}: {error}", file.path.display()), None)
+            failure::coded(
+                "config-unwritable",
+                format!("cannot write {}: {error}", file.path.display()),
+                "check its permissions and the space on its disk",
+            )
         })?;
     }
     let (applied, reason) = applied(inner, key.takes_effect, file.machine.as_ref()).await;

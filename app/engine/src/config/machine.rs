@@ -87,6 +87,9 @@ mod tests {
         let paths = home.create_machine(&MachineName::default()).unwrap();
         std::fs::write(paths.settings(), "cpus = 1\ndisk_gb = 3\n").unwrap();
         let error = MachineConfig::load(&paths, &MachineConfig::default()).unwrap_err().to_string();
-        assert!(error.ends_with("machine.toml:2: unknown key \"disk_gb\"; did you mean \"disk_gib\"?"), "{error}");
+        assert!(
+            error.ends_with("machine.toml:2: unknown key \"disk_gb\"; write \"disk_gib\" instead, or remove it"),
+            "{error}"
+        );
     }
 }

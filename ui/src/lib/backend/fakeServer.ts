@@ -76,9 +76,9 @@ export class FakeServer {
         ),
       );
     } catch (error) {
-      const { code, message, hint } = BackendError.from(error);
+      const { code, message, fix } = BackendError.from(error);
       if (code === "canceled") throw init.signal?.reason;
-      return Response.json({ code, message, hint }, { status: 422 });
+      return Response.json({ code, message, fix }, { status: 422 });
     }
   }
 
@@ -99,7 +99,7 @@ export class FakeServer {
           this.#deliver(data.buffer);
         },
         onEnd: () => this.tell({ id, end: true }),
-        onError: ({ code, message, hint }) => this.tell({ id, error: { code, message, hint } }),
+        onError: ({ code, message, fix }) => this.tell({ id, error: { code, message, fix } }),
       });
       this.#streams.set(id, stream);
     } else if (input !== undefined) this.#streams.get(id)?.send(input);

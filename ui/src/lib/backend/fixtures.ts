@@ -71,7 +71,7 @@ export class FixtureBackend implements Backend {
         code: "engine-failed",
         message:
           "The Docker Engine answered with status 500: failed to set up container networking: driver failed programming external connectivity.",
-        hint: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
+        fix: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
       });
     }
     // A page must not change what the engine keeps, nor see it change.

@@ -153,8 +153,7 @@ describe("a live stream", () => {
   });
 
   it("is opened again after pauses that double, and says that the connection is lost until something comes", () => {
-    const lose = () =>
-      counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", hint: null }));
+    const lose = () => counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", fix: null }));
     lose();
     expect(connection.lost?.code).toBe("disconnected");
     vi.advanceTimersByTime(499);
