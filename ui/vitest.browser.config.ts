@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-// One machine and one browser for all: the files follow one another.
+// The files run one after the other: one machine and one browser at a time.
 export default defineConfig({
   test: {
     environment: "node",

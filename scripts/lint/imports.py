@@ -7,8 +7,8 @@ Two things are errors, each printed with the names that tie it:
   - a circle between files: each imports, over others or directly, what the other defines;
   - a circle between the modules of one folder: no order of them has all arrows pointing down, so one points upward.
 
-A name counts where it is defined. Re-exports are followed through faces (`mod.rs`, `lib.rs`), and a face that only passes a name
-on does not import it. Test code is left out.
+A name counts where it is defined. Re-exports are followed through faces (`mod.rs`, `lib.rs`), and a face that only
+passes a name on does not import it. Test code is left out.
 """
 
 from __future__ import annotations

@@ -23,7 +23,11 @@ class Imports(unittest.TestCase):
         self.assertEqual("", self.problems(lib="mod a; mod b;", a="use crate::b::B;", b="pub struct B;"))
 
     def test_a_circle_names_files_and_what_ties_them(self):
-        found = self.problems(lib="mod a; mod b;", a="use crate::b::B; pub fn a() {}", b="pub struct B; use super::a::a;")
+        found = self.problems(
+            lib="mod a; mod b;",
+            a="use crate::b::B; pub fn a() {}",
+            b="pub struct B; use super::a::a;",
+        )
         self.assertIn("files in a circle", found)
         self.assertIn("a.rs imports B from b.rs", found)
         self.assertIn("b.rs imports a from a.rs", found)

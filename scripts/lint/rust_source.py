@@ -1,7 +1,7 @@
 """Reads Rust source as far as `imports` needs it: tokens, modules, the names each defines, and the paths each uses.
 
-This is no Rust parser. It knows comments, strings, attributes, braces, `mod`, `use` and the items that have names; everything else is
-tokens in which paths such as `crate::net::Frame` are found.
+This is no Rust parser. It knows comments, strings, attributes, braces, `mod`, `use` and the items that have names;
+everything else is tokens in which paths such as `crate::net::Frame` are found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// A real machine of its own, `rorqual web` over it, a real browser before that, and the docker client to see the truth with.
+// A real machine, `rorqual web` on top of it, a real browser, and the docker client to verify the outcome.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,12 +18,12 @@ export const rorqual = wanted("RORQUAL");
 const clients = wanted("RORQUAL_CLIENTS");
 const material = wanted("RORQUAL_MATERIAL");
 
-/** Waits until `look` gives something true. */
+/** Waits until `look` returns something truthy. */
 export async function until(look: () => unknown): Promise<void> {
   await expect.poll(look, { timeout: 20_000, interval: 100 }).toBeTruthy();
 }
 
-/** A machine that runs, with the image `busybox`. */
+/** A running machine with the image `busybox`. */
 export class Machine {
   readonly home = mkdtempSync(join(tmpdir(), "rq-"));
   #web: ChildProcess | null = null;
@@ -38,7 +38,10 @@ export class Machine {
 
   start(): void {
     this.run("start");
-    const script = `d=$(mktemp -d) && mkdir "$d/bin" && cp "$1/busybox" "$d/bin/" && for a in sh cat echo sleep seq ls; do ln -s busybox "$d/bin/$a"; done && tar -C "$d" -c . | "$2/docker" import - busybox:latest >/dev/null && rm -r "$d"`;
+    const script = `
+      d=$(mktemp -d) && mkdir "$d/bin" && cp "$1/busybox" "$d/bin/" &&
+      for a in sh cat echo sleep seq ls; do ln -s busybox "$d/bin/$a"; done &&
+      tar -C "$d" -c . | "$2/docker" import - busybox:latest >/dev/null && rm -r "$d"`;
     execFileSync("sh", ["-c", script, "sh", material, clients], { env: this.dockerEnvironment() });
   }
 
@@ -50,7 +53,7 @@ export class Machine {
     };
   }
 
-  /** What the unmodified client says. */
+  /** Runs the unmodified client and returns its output. */
   docker(...args: string[]): string {
     return execFileSync(join(clients, "docker"), args, {
       env: this.dockerEnvironment(),
@@ -59,7 +62,7 @@ export class Machine {
     }).trim();
   }
 
-  /** Serves the pages; the address that opens them once. */
+  /** Serves the pages and returns the address that opens them once. */
   async serve(): Promise<string> {
     const web = spawn(rorqual, ["web", "--no-open", "--json"], {
       env: { ...process.env, RORQUAL_HOME: this.home, DOCKER_CONFIG: join(this.home, "docker") },
@@ -68,10 +71,10 @@ export class Machine {
     this.#web = web;
     if (!web.stdout) throw new Error("rorqual web has no output");
     for await (const line of createInterface({ input: web.stdout })) return (JSON.parse(line) as { url: string }).url;
-    throw new Error("rorqual web said nothing");
+    throw new Error("rorqual web printed nothing");
   }
 
-  /** Makes the image `registry` of Debian's docker-registry. */
+  /** Creates the image `registry` from Debian's docker-registry. */
   loadRegistry(): void {
     this.docker("import", "-c", 'ENTRYPOINT ["/usr/bin/docker-registry"]', join(material, "registry.tar"), "registry");
   }
@@ -83,7 +86,7 @@ export class Machine {
   }
 }
 
-/** A browser that came in by the printed address. */
+/** A browser that opened the printed address. */
 export class Window {
   private constructor(
     readonly browser: Browser,
@@ -121,7 +124,7 @@ export class Window {
     return new Window(browser, context, page, new URL(url).origin, errors);
   }
 
-  /** Closes every dialog: one that a failed test left would be in the way of the next. */
+  /** Closes every dialog, so that one left by a failed test does not block the next. */
   async closeDialogs(): Promise<void> {
     await this.page.evaluate(() => {
       for (const dialog of document.querySelectorAll("dialog[open]")) (dialog as HTMLDialogElement).close();

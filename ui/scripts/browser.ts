@@ -1,4 +1,4 @@
-// The pages over made-up data in a real browser.
+// Opens the pages with made-up data in a real browser.
 import { build, preview, type PreviewServer } from "vite";
 import { chromium, type Browser } from "playwright-core";
 
@@ -10,10 +10,10 @@ export interface Site {
   close(): Promise<void>;
 }
 
-/** Builds the pages (unless `kept` says that the last build will do), serves them and starts Debian's Chromium. */
+/** Builds the pages (or reuses the last build if `kept`), serves them and starts Debian's Chromium. */
 export async function site(kept: boolean): Promise<Site> {
   process.env.VITE_FIXTURES = "1";
-  // What runs this script has set "development", which would build pages with Svelte's checks in them; a user's have none.
+  // The runner of this script sets "development", which would add Svelte's checks to the pages; a user's have none.
   process.env.NODE_ENV = "production";
   if (!kept) await build({ logLevel: "warn", build: { outDir: SITE, emptyOutDir: true } });
   const server: PreviewServer = await preview({
@@ -45,7 +45,7 @@ export async function site(kept: boolean): Promise<Site> {
   };
 }
 
-/** Words of the command line that are not options. */
+/** Whether the command line selects `name`: it contains one of the words, or the command line has none. */
 export function wanted(name: string): boolean {
   const words = process.argv.slice(2).filter((word) => !word.startsWith("--"));
   return words.length === 0 || words.some((word) => name.includes(word));

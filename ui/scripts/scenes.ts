@@ -1,11 +1,11 @@
-// Every view in every state worth a look: how to get there.
+// Every view in every state worth a look, and how to get there.
 import type { Page } from "playwright-core";
 
 export interface Scene {
   name: string;
-  /** Of the made-up engine. */
+  /** Scenario of the made-up engine. */
   scenario?: string;
-  /** After `#/`. */
+  /** Address after `#/`. */
   path?: string;
   act?: (page: Page) => Promise<void>;
 }
@@ -163,6 +163,16 @@ export const SCENES: Scene[] = [
   { name: "registries-empty", path: "registries", scenario: "empty" },
   { name: "registries-login", path: "registries", act: press("Log in") },
   { name: "settings", path: "settings" },
+  {
+    name: "settings-waiting",
+    path: "settings",
+    act: async (page) => {
+      await page.getByLabel("CPUs of a new machine").fill("3");
+      await page.getByRole("switch", { name: "Containers reach this computer" }).click();
+      await page.getByRole("switch", { name: "Names for containers" }).click();
+      await page.getByText("Some changes take effect").first().scrollIntoViewIfNeeded();
+    },
+  },
   { name: "diagnose", path: "diagnose" },
   {
     name: "diagnose-reset",
@@ -208,13 +218,13 @@ export const SCENES: Scene[] = [
   },
 ];
 
-/** Opens a scene and waits until it is quiet. */
+/** Opens a scene and waits until it is stable. */
 export async function show(page: Page, url: string, scene: Scene): Promise<void> {
-  // The part after # alone would not load the page again.
+  // A change of the part after # alone would not reload the page.
   await page.goto("about:blank");
   await page.goto(`${url}?fixtures=${scene.scenario ?? ""}#/${scene.path ?? "containers"}`);
   await page.getByRole("navigation").waitFor();
   await scene.act?.(page);
-  // Lists and details of made-up data come within a fifth of a second; words for what is slow after a whole one.
+  // Made-up lists and details arrive within 0.2 s; text for slow work appears after a whole second.
   await page.waitForTimeout(scene.scenario === "slow" ? 1300 : 350);
 }

@@ -13,7 +13,7 @@ pub(crate) fn published(address: &str, host_port: u16, container_port: u16) -> C
     }
 }
 
-/// A running one; its identifier is `id-<name>`.
+/// A running container; its identifier is `id-<name>`.
 pub(crate) fn container(name: &str, ports: impl IntoIterator<Item = ContainerPort>) -> Container {
     Container {
         id: format!("id-{name}"),

@@ -1,4 +1,4 @@
-//! The state directory: where everything of one user's Rorqual lies (docs/architecture.md, "State directory").
+//! The state directory: where everything of one user's Rorqual lies (docs/contracts.md, "State directory").
 
 use std::{
     env, fs, io,
@@ -281,6 +281,11 @@ impl Home {
         self.run_directory().join("image-verified.json")
     }
 
+    /// `run/in-effect.json`: which settings the daemon was started with.
+    pub fn in_effect(&self) -> PathBuf {
+        self.run_directory().join("in-effect.json")
+    }
+
     /// Where a machine's files lie, whether it exists or not.
     pub fn machine(&self, name: &MachineName) -> MachinePaths {
         MachinePaths { directory: self.machines_directory().join(name.as_str()) }
@@ -334,6 +339,11 @@ impl MachinePaths {
     /// `started.json`: what the daemon knew when the machine started, for the next daemon.
     pub fn started(&self) -> PathBuf {
         self.directory.join("started.json")
+    }
+
+    /// `in-effect.json`: which settings the machine was started with.
+    pub fn in_effect(&self) -> PathBuf {
+        self.directory.join("in-effect.json")
     }
 
     /// `vmm.log`: the monitor's own log.

@@ -1,4 +1,4 @@
-// Files that leave the page: text, or the bytes of a stream once all of them came.
+// Files that leave the page: text, or the bytes of a complete stream.
 import { BackendError, type Download, type StreamName, type Streams } from "./backend";
 import { backend } from "./stores/page.svelte";
 
@@ -12,7 +12,7 @@ export function save({ name, blob }: Downloaded): void {
   anchor.href = url;
   anchor.download = name;
   anchor.click();
-  // The browser has taken it by the next turn of the loop at the latest.
+  // By then the browser has read it.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
@@ -23,7 +23,7 @@ export interface Downloaded {
   blob: Blob;
 }
 
-/** All bytes of a download; `onProgress` is told how many came. */
+/** Returns all bytes of a download; calls `onProgress` with the number received so far. */
 export function fetchStream<S extends DownloadStream>(
   stream: S,
   params: Streams[S]["params"],
@@ -42,7 +42,7 @@ export function fetchStream<S extends DownloadStream>(
         size += bytes.length;
         onProgress?.(size);
       },
-      // With a type: a browser that guesses one changes the name to fit.
+      // An explicit type, because a browser that guesses one changes the file name to match.
       onEnd: () => resolve({ name, blob: new Blob(parts, { type: "application/octet-stream" }) }),
       onError: reject,
     });
@@ -57,7 +57,7 @@ export async function downloadStream<S extends DownloadStream>(
   save(await fetchStream(stream, params, onProgress));
 }
 
-/** The text of a blob, or null when it is not text that could be edited and written back unchanged. */
+/** Returns the text of a blob, or null if editing and saving it as text would corrupt it. */
 export async function textOf(blob: Blob): Promise<string | null> {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(await blob.arrayBuffer());
@@ -69,7 +69,7 @@ export async function textOf(blob: Blob): Promise<string | null> {
 
 const CHUNK = 64 * 1024;
 
-/** Sends a blob up a stream; resolves when the other side has all of it. */
+/** Uploads a blob through a stream; resolves when the other side has received all of it. */
 export async function uploadStream<S extends "files.write" | "image.load">(
   name: S,
   params: Streams[S]["params"],

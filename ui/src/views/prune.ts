@@ -1,4 +1,4 @@
-// Deleting what nothing uses: of each kind it says first what would go, and afterwards what it gave back.
+// Deletes unused objects of one kind: lists them first, and reports the reclaimed space afterwards.
 import { bytes, count } from "../lib/format";
 import { notices } from "../lib/stores/actions.svelte";
 import { dialogs } from "../lib/stores/dialogs.svelte";
@@ -9,12 +9,12 @@ import { title } from "./images/actions";
 import { label } from "./volumes/label";
 
 interface Plan {
-  /** One of them: `image`. */
+  /** Singular: `image`. */
   noun: string;
   question: string;
-  /** What is lost with them. */
+  /** What deleting them loses. */
   loss: string;
-  /** Said in its place when there is none. */
+  /** Shown if there is nothing to delete. */
   nothing: string;
   items: string[];
   carryOut: () => Promise<{ removed: string[]; reclaimed: number }>;
@@ -36,7 +36,8 @@ async function prune({ noun, question, loss, nothing, items, carryOut }: Plan): 
   try {
     const pruned = await carryOut();
     notices.done(
-      `Deleted ${count(pruned.removed.length, noun)}${pruned.reclaimed > 0 ? `, reclaimed ${bytes(pruned.reclaimed)}` : ""}`,
+      `Deleted ${count(pruned.removed.length, noun)}` +
+        (pruned.reclaimed > 0 ? `, reclaimed ${bytes(pruned.reclaimed)}` : ""),
     );
   } catch (error) {
     notices.failed(`Could not delete the ${noun}s`, error);
@@ -89,7 +90,7 @@ export const pruneNetworks = () =>
     carryOut: () => backend().call("networks.prune", {}),
   });
 
-/** Nothing is lost with it that a build does not make again, so it does not ask. */
+/** Does not ask first, because a build recreates everything in the cache. */
 export async function pruneBuildCache(): Promise<void> {
   try {
     const pruned = await backend().call("builds.pruneCache", {});

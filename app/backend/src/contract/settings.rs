@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::Failure;
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// Files they are in.
+    /// The files that hold them.
     pub files: Vec<SettingsFile>,
     /// In the order of the files.
     pub settings: Vec<Setting>,
@@ -21,33 +23,39 @@ pub struct SettingsFile {
     pub id: String,
     /// Full path.
     pub path: String,
-    /// Why it cannot be read as it is; nothing is changed until it can.
-    pub error: Option<String>,
+    /// Why it cannot be read; nothing in it can be changed until then.
+    pub error: Option<Failure>,
 }
 
 /// One setting.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Setting {
-    /// The file.
+    /// Identifier of the file.
     pub file: String,
     /// Full key: `network.host_access`.
     pub key: String,
+    /// Heading it stands under.
+    pub section: String,
     /// Short title.
     pub title: String,
-    /// What it does, in a sentence or two.
+    /// What it does, in one or more sentences. Commands and keys stand in backticks.
     pub description: String,
-    /// What it takes.
+    /// The values it takes.
     pub kind: SettingKind,
-    /// As it is in the file; the default when the file does not say.
+    /// Value in the file; the default if the file has none.
     pub value: SettingValue,
-    /// What it is when the file does not say.
+    /// Value if the file has none.
     pub default: SettingValue,
-    /// From when a change counts.
+    /// When a change takes effect.
     pub takes_effect: TakesEffect,
+    /// The same as a sentence. Commands stand in backticks.
+    pub takes_effect_note: String,
+    /// The daemon or a machine still runs with another value.
+    pub waits: bool,
 }
 
-/// What a setting takes.
+/// The values a setting takes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum SettingKind {
@@ -72,11 +80,6 @@ pub enum SettingKind {
         /// An example.
         placeholder: String,
     },
-    /// Texts.
-    List {
-        /// An example of one.
-        placeholder: String,
-    },
 }
 
 /// A word a setting takes.
@@ -99,44 +102,32 @@ pub enum SettingValue {
     Integer(u32),
     /// Text or choice.
     Text(String),
-    /// Texts.
-    List(Vec<String>),
 }
 
-/// From when a changed setting counts.
+/// When a changed setting takes effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum TakesEffect {
-    /// Now.
-    AtOnce,
-    /// From the machine's next start.
-    MachineStart,
-    /// From the daemon's next start.
-    DaemonStart,
-    /// For machines that are made later.
+    /// For machines created after the change.
     NewMachine,
+    /// When a machine boots or resumes.
+    MachineStart,
+    /// When a machine boots; a resumed machine keeps the old value.
+    MachineBoot,
+    /// When the daemon starts.
+    DaemonStart,
+    /// When `rorqual start` runs.
+    StartCommand,
 }
 
 /// Changes one setting. Comments and other keys of the file stay as they are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct SettingChange {
-    /// The file.
+    /// Identifier of the file.
     pub file: String,
     /// Full key.
     pub key: String,
-    /// New value; absent takes the key out, so that the default counts.
+    /// New value; without it the key is removed and the default applies.
     pub value: Option<SettingValue>,
-}
-
-/// What became of a change.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
-#[serde(rename_all = "camelCase")]
-pub struct SettingChanged {
-    /// The setting as it is now.
-    pub setting: Setting,
-    /// It counts already; else `takes_effect` says when.
-    pub applied: bool,
-    /// Why it does not count yet, as a sentence; empty when it does.
-    pub reason: String,
 }

@@ -72,7 +72,7 @@ macro_rules! each_call {
 
             "system.usage": Empty => DiskUsage, app::usage; "What the engine keeps, by kind."
             "settings.get": Empty => Settings, settings::get; "All settings."
-            "settings.change": SettingChange => SettingChanged, settings::change; "Changes one setting."
+            "settings.change": SettingChange => Setting, settings::change; "Changes one setting, and returns it as it is then."
             "diagnose.checks": Empty => Vec<Check>, diagnose::checks; "Makes every check."
             "diagnose.resetPlans": Empty => Vec<ResetPlan>, diagnose::reset_plans; "Levels of reset and what each would delete now."
         }

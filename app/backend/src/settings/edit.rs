@@ -1,4 +1,4 @@
-//! Changing one key of a settings file, so that comments, order and everything else stay as the user has them.
+//! Changes one key in the text of a settings file. Comments, order and all other text stay as the user wrote them.
 
 use std::ops::Range;
 
@@ -12,11 +12,10 @@ fn written(value: &SettingValue) -> Value {
         SettingValue::Switch(on) => Value::from(*on),
         SettingValue::Integer(number) => Value::from(i64::from(*number)),
         SettingValue::Text(text) => Value::from(text.as_str()),
-        SettingValue::List(texts) => texts.iter().map(String::as_str).collect(),
     }
 }
 
-/// Section, if there is one, and key.
+/// Splits a full key into its section, if it has one, and its name.
 fn parted(name: &str) -> (Option<&str>, &str) {
     match name.split_once('.') {
         Some((section, key)) => (Some(section), key),
@@ -32,7 +31,7 @@ fn find<'d>(document: &'d Document<&str>, name: &str) -> Option<&'d Item> {
     }
 }
 
-/// The value of a key; none when the file does not say, or says something of another kind.
+/// The value of a key. `None` if the file lacks it or holds a value of another kind.
 pub(super) fn read(text: &str, name: &str) -> Option<SettingValue> {
     let document = Document::parse(text).ok()?;
     let item = find(&document, name)?;
@@ -42,14 +41,10 @@ pub(super) fn read(text: &str, name: &str) -> Option<SettingValue> {
     if let Some(number) = item.as_integer() {
         return u32::try_from(number).ok().map(SettingValue::Integer);
     }
-    if let Some(text) = item.as_str() {
-        return Some(SettingValue::Text(text.to_owned()));
-    }
-    let texts = item.as_array()?.iter().map(|item| item.as_str().map(str::to_owned));
-    texts.collect::<Option<_>>().map(SettingValue::List)
+    item.as_str().map(|text| SettingValue::Text(text.to_owned()))
 }
 
-/// The text with the key's value changed; without a value it becomes the comment that says the default.
+/// Returns the text with the key's value changed. Without a value, the key becomes the comment with its default.
 ///
 /// # Errors
 ///
@@ -68,7 +63,7 @@ pub(super) fn change(
         (None, None) => return Ok(text.to_owned()),
         (None, Some(value)) => inserted(text, section, key, &written(value).to_string()),
     };
-    // The user's way of writing may be one that lines do not show: a dotted key, an inline table.
+    // An edit of lines fails for a dotted key or an inline table; those are rewritten as a document.
     if let Some(changed) = changed
         && read(&changed, name).as_ref() == value
     {
@@ -92,7 +87,7 @@ fn replaced(text: &str, span: Range<usize>, new: &str) -> String {
     format!("{}{new}{}", &text[..span.start], &text[span.end..])
 }
 
-/// The line of a value as a comment, as in the file Rorqual writes; none when it is not a line `key = value` of its own.
+/// Turns the line of a key into a comment, as in the file Rorqual writes. `None` if the key is not alone on its line.
 fn commented_out(text: &str, value: Range<usize>, key: &str, default: &SettingValue) -> Option<String> {
     let begin = text[..value.start].rfind('\n').map_or(0, |end| end + 1);
     let before = text[begin..value.start].trim();
@@ -100,7 +95,7 @@ fn commented_out(text: &str, value: Range<usize>, key: &str, default: &SettingVa
     own_line.then(|| replaced(text, begin..value.end, &format!("# {key} = {}", written(default))))
 }
 
-/// The key in place of its comment, else as the first of its section, else in a new section.
+/// Inserts the key in place of its comment, else as the first of its section, else in a new section.
 fn inserted(text: &str, section: Option<&str>, key: &str, value: &str) -> Option<String> {
     let header = |line: &str| {
         let line = line.trim();

@@ -43,7 +43,10 @@ use tonic::transport::Server;
 use crate::{
     api::engine_server::EngineServer,
     client,
-    config::{Config, ConfigError},
+    config::{
+        Config, ConfigError, InEffect,
+        keys::{self, TakesEffect},
+    },
     detached::Readiness,
     docker_socket,
     error::{Coded, Failure},
@@ -182,6 +185,9 @@ impl Daemon {
             source,
         })?;
         raise_descriptor_limit();
+        InEffect::update(&home.in_effect(), |in_effect| {
+            in_effect.record(&keys::CONFIG, &config, |_, key| key.takes_effect == TakesEffect::DaemonStart);
+        });
         let mut names = home.machines()?;
         if !names.contains(&MachineName::default()) {
             names.push(MachineName::default());

@@ -17,7 +17,10 @@ use super::{
     vmm::{self, BlockConfig, KernelConfig, NetConfig, Vmm, VmmConfig, VmmError, VsockConfig},
 };
 use crate::{
-    config::{AcceleratorChoice, BindPolicy, Config, ConfigError, MachineConfig},
+    config::{
+        AcceleratorChoice, BindPolicy, Config, ConfigError, InEffect, MachineConfig,
+        keys::{self, TakesEffect},
+    },
     disk::{self, Change, DiskError},
     error::{Coded, Failure},
     home::{Home, HomeError, MachineName, MachinePaths},
@@ -231,7 +234,13 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
     }
     (run.vmm_process, run.started) = (vmm.process, Some(vmm.started));
     // Damaged settings must not take the ports of a running machine away, nor open them to others.
-    let bind = Config::load(home).map_or(BindPolicy::Localhost, |config| config.bind);
+    let config = Config::load(home).ok();
+    if let Some(config) = &config {
+        InEffect::update(&paths.in_effect(), |in_effect| {
+            in_effect.record(&keys::CONFIG, config, |name, _| name == "ports.bind")
+        });
+    }
+    let bind = config.map_or(BindPolicy::Localhost, |config| config.bind);
     Ok(Some(Launched { vmm, notices, run, bind, origin: Origin::Adopted }))
 }
 
@@ -363,6 +372,16 @@ async fn prepare(
         console_log: paths.console_log(),
         control_socket: paths.control_socket(),
     };
+    let resumes = vmm_config.restore.is_some();
+    InEffect::update(&paths.in_effect(), |in_effect| {
+        let applies = |takes_effect| match takes_effect {
+            TakesEffect::MachineStart => true,
+            TakesEffect::MachineBoot => !resumes,
+            TakesEffect::NewMachine | TakesEffect::DaemonStart | TakesEffect::StartCommand => false,
+        };
+        in_effect.record(&keys::CONFIG, &config, |_, key| applies(key.takes_effect));
+        in_effect.record(std::slice::from_ref(&keys::MACHINE), &settings, |_, key| applies(key.takes_effect));
+    });
     let run = Run {
         accelerator: accelerator.as_str().to_owned(),
         accelerator_reason: reason,
@@ -375,8 +394,8 @@ async fn prepare(
     Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
 }
 
-/// The saved state to go on from. One that is not wanted, or not of this accelerator, is given up: the disk will not fit it
-/// any more.
+/// The saved state to resume from. One that is not wanted, or that another accelerator saved, is discarded, because the
+/// disk will no longer match it.
 fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> Result<Option<PathBuf>, StartError> {
     if !suspend::is_saved(paths) {
         return Ok(None);
@@ -391,7 +410,7 @@ fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> R
 
 fn listen(home: &Home, paths: &MachinePaths) -> Result<Notices, StartError> {
     let path = paths.vsock_port(ENVIRONMENT_PORT);
-    let environment = Environment::serve(&path, home.clone());
+    let environment = Environment::serve(&path, home.clone(), paths.in_effect());
     let environment = environment.map_err(|source| StartError::Listen { path, source })?;
     let path = paths.vsock_port(READY_PORT);
     guest::listen(path.clone(), environment).map_err(|source| StartError::Listen { path, source })

@@ -1,5 +1,5 @@
 //! The monitor of a machine: started so that it outlives the daemon, driven and watched over its control socket
-//! (docs/architecture.md, "rorqual-vmm").
+//! (docs/contracts.md, "rorqual-vmm").
 
 use std::{
     env, fs,

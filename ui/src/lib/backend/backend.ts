@@ -1,5 +1,5 @@
-// The one interface through which the pages talk to Rorqual. Calls have one answer; streams give events (and bytes) until
-// they end. What they carry is generated from the engine's types.
+// The only interface between the pages and Rorqual. A call has one answer; a stream delivers events and bytes until it
+// ends. Their types are generated from the engine's.
 import type { Calls, Failure, Streams } from "./generated/contract";
 
 export type * from "./generated/contract";
@@ -27,7 +27,7 @@ export class BackendError extends Error {
   }
 }
 
-/** What happens in a stream. After `onEnd` or `onError` nothing more does. */
+/** Handlers of a stream. None is called after `onEnd` or `onError`. */
 export interface StreamHandlers<S extends StreamName> {
   onEvent?(event: Streams[S]["event"]): void;
   onBytes?(bytes: Uint8Array): void;
@@ -39,7 +39,7 @@ export interface StreamHandlers<S extends StreamName> {
 export interface Stream<S extends StreamName> {
   send(input: Streams[S]["input"]): void;
   sendBytes(bytes: Uint8Array): void;
-  /** Ends it and cancels what it does; no handler is called after this. */
+  /** Ends the stream and cancels its work; no handler is called afterwards. */
   close(): void;
 }
 
@@ -52,10 +52,10 @@ export interface Backend {
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S>;
 }
 
-/** Events a stream may send before the page has taken them; more is granted as they are. */
+/** Events a stream may send before the page has consumed any; consuming them grants more. */
 export const INITIAL_CREDIT = 64;
 
-/** Counts what a page has taken of a stream and says when to grant more: in halves, so that grants are rare. */
+/** Counts the events a page has consumed and grants more, half the credit at a time so that grants are rare. */
 export class Credit {
   #taken = 0;
 

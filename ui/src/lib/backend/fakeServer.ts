@@ -1,4 +1,5 @@
-// For tests: the protocol of `rorqual web` spoken by a made-up engine, in place of the browser's fetch and WebSocket.
+// For tests: replaces the browser's fetch and WebSocket with a made-up engine that speaks the protocol of `rorqual
+// web`.
 import { vi } from "vitest";
 
 import { type Backend, BackendError, type CallName, type Stream, type StreamName } from "./backend";
@@ -13,7 +14,7 @@ type PageFrame = {
 type Listener = ((event: never) => void) | null;
 
 export class FakeServer {
-  /** Text frames, in the order they came. */
+  /** Text frames in order of arrival. */
   readonly received: PageFrame[] = [];
   readonly addresses: string[] = [];
   #streams = new Map<number, Stream<StreamName>>();
@@ -49,7 +50,7 @@ export class FakeServer {
     );
   }
 
-  tell(frame: object): void {
+  send(frame: object): void {
     this.#deliver(JSON.stringify(frame));
   }
 
@@ -91,15 +92,15 @@ export class FakeServer {
     this.received.push(JSON.parse(frame) as PageFrame);
     if (open) {
       const stream = this.engine.open(open.stream, open.params, {
-        onEvent: (event) => this.tell({ id, event }),
+        onEvent: (event) => this.send({ id, event }),
         onBytes: (bytes) => {
           const data = new Uint8Array(4 + bytes.length);
           new DataView(data.buffer).setUint32(0, id);
           data.set(bytes, 4);
           this.#deliver(data.buffer);
         },
-        onEnd: () => this.tell({ id, end: true }),
-        onError: ({ code, message, fix }) => this.tell({ id, error: { code, message, fix } }),
+        onEnd: () => this.send({ id, end: true }),
+        onError: ({ code, message, fix }) => this.send({ id, error: { code, message, fix } }),
       });
       this.#streams.set(id, stream);
     } else if (input !== undefined) this.#streams.get(id)?.send(input);

@@ -1,5 +1,5 @@
-// A backend without an engine: for developing, unit tests, pictures and the benchmark of big lists.
-// `?fixtures=<scenario>` chooses what is wrong with it; see `SCENARIOS`.
+// A backend without an engine, for development, unit tests, pictures and the benchmark of big lists.
+// `?fixtures=<scenario>` chooses its state; see `SCENARIOS`.
 import {
   type Backend,
   BackendError,
@@ -16,7 +16,7 @@ import { Files } from "./fixtures/files";
 import { streams } from "./fixtures/streams";
 import { World } from "./fixtures/world";
 
-/** Calls that only look; the scenario "broken" lets these through. */
+/** Calls that only read; the scenario "broken" lets these through. */
 const READING: readonly CallName[] = [
   "app.information",
   "app.finishFirstRun",
@@ -70,11 +70,12 @@ export class FixtureBackend implements Backend {
       throw new BackendError({
         code: "engine-failed",
         message:
-          "The Docker Engine answered with status 500: failed to set up container networking: driver failed programming external connectivity.",
+          "The Docker Engine answered with status 500: failed to set up container networking: " +
+          "driver failed programming external connectivity.",
         fix: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
       });
     }
-    // A page must not change what the engine keeps, nor see it change.
+    // A page must neither change the engine's objects nor see them change.
     return structuredClone(this.#calls[name](params));
   }
 
@@ -83,7 +84,7 @@ export class FixtureBackend implements Backend {
     // As over a network: nothing happens before `open` has returned.
     queueMicrotask(() => void this.#serve(name, params, channel));
     return {
-      // What is sent at once comes after the stream was opened, as over a network.
+      // Input sent at once arrives after the stream has opened, as over a network.
       send: (input) => queueMicrotask(() => channel.open && channel.onInput(input)),
       sendBytes: (bytes) => queueMicrotask(() => channel.open && channel.onBytes(bytes)),
       close: () => channel.close(),

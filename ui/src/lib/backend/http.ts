@@ -1,5 +1,5 @@
-// Over HTTP: calls are requests, all streams share one WebSocket.
-// Text frames are JSON, binary frames are the stream's number (32 bits, big-endian) and bytes.
+// The backend over HTTP: calls are requests, and all streams share one WebSocket. Text frames are JSON; binary frames
+// are the stream's number (32 bits, big-endian) and bytes.
 import type { Backend, CallName, Calls, Failure, Stream, StreamHandlers, StreamName, Streams } from "./backend";
 import { BackendError, Credit } from "./backend";
 

@@ -1,4 +1,5 @@
-// Inside the desktop application: calls and streams by its IPC. A stream's frames come over one channel: JSON as objects, bytes raw.
+// The backend inside the desktop application: calls and streams over its IPC. A stream's frames arrive over one
+// channel, JSON as objects and bytes raw.
 import { Channel, invoke } from "@tauri-apps/api/core";
 
 import type { Backend, CallName, Calls, Failure, Stream, StreamHandlers, StreamName, Streams } from "./backend";
@@ -30,10 +31,10 @@ export class TauriBackend implements Backend {
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S> {
     const id = this.#next++;
     let live = true;
-    // A stream that has ended meanwhile takes nothing more.
-    const tell = (command: string, more: Record<string, unknown>) =>
+    // A stream that has ended ignores further commands.
+    const invokeFor = (command: string, more: Record<string, unknown>) =>
       invoke(command, { id, ...more }).catch(() => undefined);
-    const credit = new Credit((events) => live && void tell("stream_credit", { events }));
+    const credit = new Credit((events) => live && void invokeFor("stream_credit", { events }));
     const channel = new Channel<Frame>();
     channel.onmessage = (frame) => {
       if (!live) return;
@@ -54,19 +55,19 @@ export class TauriBackend implements Backend {
       live = false;
       handlers.onError?.(isFailure(error) ? new BackendError(error) : BackendError.from(error));
     });
-    // Commands of their own would overtake each other: each waits until the one before was taken.
+    // Concurrent commands would overtake each other, so each waits for the one before.
     let last: Promise<unknown> = opened;
     const then = (next: () => Promise<unknown>) => {
       last = last.then(() => (live ? next() : undefined));
     };
     return {
-      send: (input) => then(() => tell("stream_input", { input })),
+      send: (input) => then(() => invokeFor("stream_input", { input })),
       sendBytes: (bytes) =>
         then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
       close: () => {
         if (!live) return;
         live = false;
-        void opened.then(() => tell("stream_close", {}));
+        void opened.then(() => invokeFor("stream_close", {}));
       },
     };
   }

@@ -1,4 +1,4 @@
-// Everything the palette finds: objects lead to their detail, actions are carried out.
+// Everything the palette finds: choosing an object opens its details, choosing an action runs it.
 import { engine } from "../../lib/stores/engine.svelte";
 import { dialogs } from "../../lib/stores/dialogs.svelte";
 import { containers, images, networks, volumes } from "../../lib/stores/lists.svelte";
@@ -56,7 +56,10 @@ export function commands(): Command[] {
   return all;
 }
 
-/** Those that have every word, the best first: what begins with it, then what has a word that does, then the rest; objects before actions. */
+/**
+ * The commands that contain every word, best first: titles that begin with it, then titles with a word that does, then
+ * the rest; objects before actions.
+ */
 export function rank(all: Command[], query: string): Command[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return all;

@@ -1,4 +1,4 @@
-// Keys that work everywhere; none of them is taken from a field somebody types in.
+// Keys that work everywhere, except while the user types in a field.
 import { dialogs } from "../../lib/stores/dialogs.svelte";
 import { enterList } from "../../lib/listFocus";
 import { route, type View } from "../../lib/stores/page.svelte";
