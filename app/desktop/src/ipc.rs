@@ -86,7 +86,7 @@ async fn stream_bytes(desktop: State<'_, Desktop>, request: Request<'_>) -> Resu
         return Err(Failure {
             code: "bad-request".to_owned(),
             message: "Bytes for a stream arrived without its number.".to_owned(),
-            hint: None,
+            fix: None,
         });
     };
     desktop.streams.give(id, Input::Bytes(Bytes::copy_from_slice(bytes))).await;
@@ -112,7 +112,7 @@ async fn open_at_login(app: AppHandle, on: Option<bool>) -> Result<bool, Failure
         login::set(&app, on).map_err(|error| Failure {
             code: "login-unchanged".to_owned(),
             message: format!("Could not change opening at login: {error}."),
-            hint: None,
+            fix: None,
         })?;
     }
     Ok(login::is_on(&app))

@@ -108,13 +108,10 @@ impl Condition {
             let name = service.name();
             if let Some(End { how, rest, in_a_row }) = &self.ends[service as usize] {
                 return if *in_a_row >= HOPELESS_AFTER {
-                    let advice = format!(
-                        "For details, run `rorqual logs {name}`. To restart the machine, run `rorqual restart`"
-                    );
-                    (Phase::Failed, format!("{name} ended {in_a_row} times in a row, last with: {how}. {advice}"))
+                    (Phase::Failed, format!("{name} ended {in_a_row} times in a row, last with: {how}"))
                 } else {
                     let rest = rest.as_secs_f32();
-                    (Phase::Restarting, format!("{name} ended: {how}; it restarts in {rest:.1} s"))
+                    (Phase::Restarting, format!("{name} ended ({how}) and restarts in {rest:.1} s"))
                 };
             }
         }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     guest::{self, GuestEvent},
     handle::{Command, Machine, Snapshot},
-    launch::{self, Launched, Origin, StartChoice, StartError},
+    launch::{self, END_ADVICE, ENGINE_ADVICE, Launched, Origin, StartChoice, StartError},
     phase::{Happened, Launching, Next, Phase, Stopping, Suspending, Up},
     progress::{Progress, milliseconds},
     saved_state, stop,
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     api::{self, machine_status::State},
-    error::to_status,
+    error::{Coded, one_line, to_status},
     home::{Home, MachineName, MachinePaths},
     monitor::{self, Ended, VmmError},
     ports::{Holders, Table},
@@ -42,10 +42,29 @@ const BOOT_LIMIT: Duration = Duration::from_mins(2);
 const ENGINE_LIMIT: Duration = Duration::from_mins(5);
 /// A killed monitor ends within this, however much memory the system has to reclaim.
 const END_LIMIT: Duration = Duration::from_secs(5);
+/// What to do while the engine recovers.
+const WAIT_ADVICE: &str = "wait, or read what it is doing with `rorqual logs dockerd`";
 /// Commands that may wait for the task.
 const MAX_COMMANDS: usize = 16;
 /// News of the guest that may wait.
 const MAX_EVENTS: usize = 32;
+
+/// The explanation of a state: its reason, and what to do about it.
+#[derive(Default)]
+struct Explained {
+    message: String,
+    fix: Option<String>,
+}
+
+impl Explained {
+    fn new(message: String, fix: &str) -> Self {
+        Self { message, fix: Some(fix.to_owned()) }
+    }
+
+    fn by(error: &dyn Coded) -> Self {
+        Self { message: error.to_string(), fix: error.fix() }
+    }
+}
 
 struct Actor {
     machine: Machine,
@@ -60,7 +79,7 @@ struct Actor {
 /// nothing is started. `program` is the monitor's executable; `None` means the installed one.
 pub(crate) async fn open(home: Home, name: MachineName, holders: Holders, program: Option<PathBuf>) -> Machine {
     let (commands, received) = mpsc::channel(MAX_COMMANDS);
-    let stopped = Snapshot { state: State::Stopped, message: String::new(), run: None, agent: None };
+    let stopped = Snapshot { state: State::Stopped, message: String::new(), fix: None, run: None, agent: None };
     let (published, snapshot) = watch::channel(stopped);
     let (ports_sender, ports) = watch::channel(BTreeMap::new());
     let machine = Machine { home, name, commands, snapshot, ports, program };
@@ -73,10 +92,10 @@ pub(crate) async fn open(home: Home, name: MachineName, holders: Holders, progra
             tracing::info!("machine {} runs already, as process {}", actor.machine.name, launched.vmm.process);
             actor.up(launched, Progress::new());
         }
-        Ok(None) => actor.publish(actor.at_rest(), String::new()),
+        Ok(None) => actor.publish(actor.at_rest(), Explained::default()),
         Err(error) => {
             tracing::error!("{error}");
-            actor.publish(State::Failed, error.to_string());
+            actor.publish(State::Failed, Explained::by(&error));
         }
     }
     tokio::spawn(actor.run(received));
@@ -147,7 +166,7 @@ impl Actor {
         let program = self.machine.program.clone();
         let task = tokio::spawn(launch::launch(home, name, program, how, progress.clone(), cancel.clone()));
         self.phase = Phase::Launching(Launching { task, cancel, progress });
-        self.publish(State::Starting, String::new());
+        self.publish(State::Starting, Explained::default());
     }
 
     async fn stop(&mut self, force: bool, container_seconds: u32, reply: oneshot::Sender<Progress>) {
@@ -157,7 +176,7 @@ impl Actor {
                     // Nothing else can end a monitor that does not answer.
                     monitor::kill_silent(&self.paths).await;
                 }
-                self.publish(self.at_rest(), String::new());
+                self.publish(self.at_rest(), Explained::default());
                 self.done()
             }
             Phase::Suspending(mut suspending) => {
@@ -234,7 +253,7 @@ impl Actor {
                 let task = tokio::spawn(work);
                 let suspending = Suspending { task, cancel, progress: progress.clone(), up, next: None };
                 self.phase = Phase::Suspending(suspending);
-                self.publish(State::Suspending, String::new());
+                self.publish(State::Suspending, Explained::default());
                 progress
             }
             Phase::Suspending(suspending) => {
@@ -259,7 +278,7 @@ impl Actor {
                 tracing::info!("machine {} is saved", self.machine.name);
                 drop(up);
                 self.clear_run();
-                self.publish(State::Suspended, String::new());
+                self.publish(State::Suspended, Explained::default());
                 progress.done(self.machine.status());
                 match next {
                     Some(Next::Start(how, progress)) => self.launch(how, progress),
@@ -270,7 +289,7 @@ impl Actor {
             Err(error) => {
                 tracing::warn!("machine {} is not saved: {error}", self.machine.name);
                 progress.failed(to_status(&error));
-                self.publish(State::Running, String::new());
+                self.publish(State::Running, Explained::default());
                 match next {
                     Some(Next::Stop { force, container_seconds, progress }) => {
                         up.start = None;
@@ -312,7 +331,7 @@ impl Actor {
     ) -> Progress {
         tracing::info!("machine {} stops", self.machine.name);
         self.phase = Phase::Stopping(Stopping { task, force, progress: progress.clone(), failure, next: None });
-        self.publish(State::Stopping, String::new());
+        self.publish(State::Stopping, Explained::default());
         progress
     }
 
@@ -362,7 +381,7 @@ impl Actor {
         let up = Box::new(Up { vmm: Arc::new(vmm), agent, run, guest, events, reached: false, origin, start });
         self.publish_run(&up);
         self.phase = Phase::Up(up);
-        self.publish(State::Starting, String::new());
+        self.publish(State::Starting, Explained::default());
     }
 
     fn guest(&mut self, up: &mut Up, event: GuestEvent) {
@@ -372,7 +391,8 @@ impl Actor {
             GuestEvent::Lost(reason) => {
                 tracing::warn!("the guest of machine {} is lost: {reason}", self.machine.name);
                 if up.start.is_none() {
-                    self.publish(State::Degraded, format!("the guest does not answer ({reason}); it is tried again"));
+                    let fix = "wait, since the daemon keeps trying, or restart the machine with `rorqual restart`";
+                    self.publish(State::Degraded, Explained::new(format!("the guest does not answer: {reason}"), fix));
                 }
             }
         }
@@ -392,7 +412,9 @@ impl Actor {
 
     fn engine(&mut self, up: &mut Up, state: &EngineState) {
         let starting = up.start.is_some();
-        let message = |default: &str| if state.message.is_empty() { default.to_owned() } else { state.message.clone() };
+        let message = |default: &str| {
+            if state.message.is_empty() { default.to_owned() } else { one_line(&state.message) }
+        };
         match state.phase() {
             engine_state::Phase::Ready => {
                 if let (Some((progress, _)), false, None) =
@@ -402,7 +424,7 @@ impl Actor {
                     up.run.save(&self.paths);
                 }
                 self.publish_run(up);
-                self.publish(State::Running, String::new());
+                self.publish(State::Running, Explained::default());
                 // On a new disk the agent still loads rorqual/hello, which a user may run right after the start.
                 if let (Some((progress, _)), false) = (&up.start, state.message.is_empty()) {
                     progress.note(state.message.clone());
@@ -416,24 +438,30 @@ impl Actor {
                 }
             }
             engine_state::Phase::Failed => {
-                let message = message("it does not say why; `rorqual logs dockerd` may");
+                let message = message("it gave no reason");
                 tracing::warn!("the Docker Engine of machine {} has failed: {message}", self.machine.name);
-                self.publish(State::Degraded, message.clone());
+                self.publish(State::Degraded, Explained::new(message.clone(), ENGINE_ADVICE));
                 if let Some((progress, _)) = up.start.take() {
                     progress.failed(to_status(&StartError::Engine(message)));
                 }
             }
             engine_state::Phase::Restarting => {
-                let message = message("the Docker Engine ended and is started again");
+                let message = message("the Docker Engine ended and is being restarted");
                 match &up.start {
                     Some((progress, _)) => progress.note(message),
-                    None => self.publish(State::Degraded, message),
+                    None => self.publish(State::Degraded, Explained::new(message, WAIT_ADVICE)),
                 }
             }
             engine_state::Phase::Starting if !starting => {
-                self.publish(State::Degraded, message("the Docker Engine is starting again"));
+                self.publish(
+                    State::Degraded,
+                    Explained::new(message("the Docker Engine is starting again"), WAIT_ADVICE),
+                );
             }
-            engine_state::Phase::Stopping => self.publish(State::Degraded, message("the guest is shutting down")),
+            engine_state::Phase::Stopping => {
+                let fix = "wait until it has stopped, then start it with `rorqual start`";
+                self.publish(State::Degraded, Explained::new(message("the guest is shutting down"), fix));
+            }
             engine_state::Phase::Starting | engine_state::Phase::Unspecified => {}
         }
     }
@@ -445,7 +473,7 @@ impl Actor {
             Ended::Reported { reason, detail } => {
                 let (what, by_itself) = match reason {
                     EndReason::PowerOff => ("the guest powered off", false),
-                    EndReason::Reset => ("the guest restarted, and a machine is not started again by itself", true),
+                    EndReason::Reset => ("the guest rebooted, which ends a machine", true),
                     EndReason::Killed => ("it was killed", false),
                     EndReason::Crashed => ("the guest crashed", true),
                 };
@@ -454,15 +482,12 @@ impl Actor {
         };
         let mut message = what.to_owned();
         if !detail.is_empty() {
-            message = format!("{message} ({detail})");
+            message = format!("{message} ({})", one_line(detail));
         }
         if by_itself || start.is_some() {
-            for (log, introduction) in
-                [(self.paths.vmm_log(), "vmm.log ends with"), (self.paths.console_log(), "console.log ends with")]
-            {
-                let tail = monitor::tail(&log, introduction);
-                if !tail.is_empty() {
-                    message = format!("{message}\n{tail}");
+            for (log, of) in [(self.paths.vmm_log(), "the monitor's log"), (self.paths.console_log(), "the console")] {
+                if let Some(words) = monitor::last_words(&log) {
+                    message = format!("{message}, and the last line of {of} is {words:?}");
                 }
             }
         }
@@ -470,9 +495,9 @@ impl Actor {
         self.clear_run();
         // Power-off from inside is an ordinary end.
         if matches!(ended, Ended::Reported { reason: EndReason::PowerOff, .. }) && start.is_none() {
-            self.publish(State::Stopped, message.clone());
+            self.publish(State::Stopped, Explained { message: message.clone(), fix: None });
         } else {
-            self.publish(State::Failed, message.clone());
+            self.publish(State::Failed, Explained::new(message.clone(), END_ADVICE));
         }
         if let Some((progress, _)) = start {
             progress.failed(to_status(&StartError::Ended(message)));
@@ -486,27 +511,23 @@ impl Actor {
         };
         let seconds = progress.elapsed().as_secs();
         if up.reached || up.origin != Origin::Booted {
-            let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
-            let message = format!(
-                "{what} yet, after {seconds} s; the machine goes on, and `rorqual status` tells when it does (`rorqual logs dockerd` and `rorqual logs kernel` tell what it is doing)"
-            );
-            tracing::warn!("machine {}: {message}", self.machine.name);
-            self.publish(State::Degraded, message.clone());
-            progress.failed(to_status(&StartError::TooSlow(message)));
+            let what = if up.reached { "the Docker Engine" } else { "the guest" };
+            let error = StartError::TooSlow { what, seconds };
+            tracing::warn!("machine {}: {error}", self.machine.name);
+            self.publish(State::Degraded, Explained::by(&error));
+            progress.failed(to_status(&error));
             self.phase = Phase::Up(up);
         } else {
             // Nothing in it has started, so nothing is lost.
-            let tail = monitor::tail(&self.paths.console_log(), "console.log ends with");
-            let message = format!("the guest did not come up within {seconds} s\n{tail}");
-            let failure = StartError::TooSlow(message.trim_end().to_owned());
-            self.end(&up, true, 0, progress, Some(failure));
+            let last_words = monitor::last_words(&self.paths.console_log());
+            self.end(&up, true, 0, progress, Some(StartError::NeverUp { seconds, last_words }));
         }
     }
 
     fn failed(&mut self, error: &StartError, progress: &Progress) {
         tracing::error!("machine {} did not start: {error}", self.machine.name);
         self.clear_run();
-        self.publish(State::Failed, error.to_string());
+        self.publish(State::Failed, Explained::by(error));
         progress.failed(to_status(error));
     }
 
@@ -515,7 +536,7 @@ impl Actor {
         match (result, stopping.failure) {
             (Ok(()), None) => {
                 tracing::info!("machine {} has stopped", self.machine.name);
-                self.publish(State::Stopped, String::new());
+                self.publish(State::Stopped, Explained::default());
                 stopping.progress.done(self.machine.status());
             }
             (Ok(()), Some(failure)) => self.failed(&failure, &stopping.progress),
@@ -533,10 +554,11 @@ impl Actor {
         progress
     }
 
-    fn publish(&self, state: State, message: String) {
+    fn publish(&self, state: State, explained: Explained) {
+        let Explained { message, fix } = explained;
         self.published.send_if_modified(|snapshot| {
-            let changed = snapshot.state != state || snapshot.message != message;
-            (snapshot.state, snapshot.message) = (state, message);
+            let changed = snapshot.state != state || snapshot.message != message || snapshot.fix != fix;
+            (snapshot.state, snapshot.message, snapshot.fix) = (state, message, fix);
             changed
         });
     }

@@ -7,18 +7,19 @@ use std::{
 
 use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{
     guest::Agent,
     launch::{Run, StartChoice},
     progress::Progress,
+    refusal::{DaemonEnding, NotRunning},
 };
 use crate::{
     api::{self, machine_status::State},
     config::{Config, MachineConfig},
     disk,
-    error::status,
+    error::to_status,
     home::{Home, MachineName},
     ports::View,
 };
@@ -35,6 +36,8 @@ pub(super) enum Command {
 pub(crate) struct Snapshot {
     pub(crate) state: State,
     pub(crate) message: String,
+    /// What to do about the state that the message explains.
+    pub(crate) fix: Option<String>,
     pub(super) run: Option<Run>,
     /// Set while the guest can be reached.
     pub(super) agent: Option<Agent>,
@@ -83,7 +86,7 @@ impl Machine {
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<Progress>) -> Command) -> Result<Progress, Status> {
-        let ending = || status(Code::Unavailable, "daemon-ending", "the daemon is ending; try again");
+        let ending = || to_status(&DaemonEnding);
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| ending())?;
         answer.await.map_err(|_| ending())
@@ -108,10 +111,13 @@ impl Machine {
     /// A status that names the state the machine is in instead.
     pub(crate) fn agent(&self) -> Result<Agent, Status> {
         let snapshot = self.snapshot();
-        snapshot.agent.ok_or_else(|| {
-            let (code, sentence) = not_running(&self.name, snapshot.state, &snapshot.message);
-            status(Code::FailedPrecondition, code, sentence)
-        })
+        snapshot.agent.clone().ok_or_else(|| to_status(&self.not_running(snapshot)))
+    }
+
+    /// Why a machine in this state cannot do anything.
+    pub(crate) fn not_running(&self, snapshot: Snapshot) -> NotRunning {
+        let Snapshot { state, message, fix, .. } = snapshot;
+        NotRunning { machine: self.name.clone(), state, reason: message, advice: fix }
     }
 
     /// The status now, for a user.
@@ -145,6 +151,7 @@ impl Machine {
             name: self.name.to_string(),
             state: snapshot.state.into(),
             message: snapshot.message.clone(),
+            fix: snapshot.fix.clone().unwrap_or_default(),
             accelerator: run.accelerator,
             accelerator_reason: run.accelerator_reason,
             cpus: run.cpus,
@@ -172,38 +179,5 @@ impl Machine {
             config.machine
         };
         Run { cpus: settings.cpus, memory_mib: settings.memory_mib.into(), ..Run::default() }
-    }
-}
-
-/// Why a machine that is not running cannot do something: a code, and a sentence with advice.
-pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&'static str, String) {
-    // Only `rorqual status` shows the tails of logs.
-    let message = message.lines().next().unwrap_or_default();
-    let start =
-        if *name == MachineName::default() { "rorqual start".to_owned() } else { format!("rorqual start {name}") };
-    match state {
-        State::Starting => (
-            "machine-starting",
-            format!("the Rorqual machine {name} is starting; `rorqual status` tells when it is ready"),
-        ),
-        State::Suspending => {
-            ("machine-suspending", format!("the Rorqual machine {name} is being saved; go on with it by: {start}"))
-        }
-        State::Suspended => {
-            ("machine-suspended", format!("the Rorqual machine {name} is suspended; go on with it by: {start}"))
-        }
-        State::Stopping => {
-            ("machine-stopping", format!("the Rorqual machine {name} is stopping; start it again with: {start}"))
-        }
-        State::Failed => (
-            "machine-failed",
-            format!(
-                "the Rorqual machine {name} is not running: {message}; start it again with: {start} (`rorqual status` tells more)"
-            ),
-        ),
-        State::Degraded => {
-            ("engine-down", format!("the Docker Engine of the Rorqual machine {name} does not answer: {message}"))
-        }
-        _ => ("machine-not-running", format!("the Rorqual machine {name} is not running; start it with: {start}")),
     }
 }

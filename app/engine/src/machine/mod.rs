@@ -14,6 +14,7 @@ mod handle;
 mod launch;
 mod phase;
 mod progress;
+mod refusal;
 mod saved_state;
 mod stop;
 mod suspend;
@@ -23,8 +24,10 @@ mod tests;
 pub use accelerator::AcceleratorError;
 pub(crate) use actor::open;
 pub use handle::Machine;
-pub(crate) use handle::not_running;
 pub(crate) use launch::StartChoice;
 pub use launch::StartError;
+pub(crate) use refusal::{DaemonEnding, NotRunning};
+#[cfg(test)]
+pub(crate) use suspend::SuspendError;
 
 pub use crate::monitor::VmmError;

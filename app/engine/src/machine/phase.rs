@@ -15,7 +15,7 @@ use super::{
     progress::Progress,
     suspend::SuspendError,
 };
-use crate::monitor::{Ended, Vmm, VmmError};
+use crate::monitor::{Ended, Reason, Vmm, VmmError};
 
 /// What the machine is doing.
 pub(super) enum Phase {
@@ -117,10 +117,7 @@ impl Phase {
                 let result = (&mut stopping.task).await;
                 // After a panic the machine may still run; a forced stop can end it.
                 Happened::Stopped(result.unwrap_or_else(|_| {
-                    Err(VmmError::Command {
-                        command: "stop",
-                        message: "the stop broke off within the daemon".to_owned(),
-                    })
+                    Err(VmmError::Command { command: "stop", reason: Reason::new("the stop failed within the daemon") })
                 }))
             }
         }

@@ -27,13 +27,23 @@ const MAX_LINE: u64 = 64 << 10;
 
 /// Why the monitor did not carry out a request.
 #[derive(Debug, Error)]
-pub(crate) enum RequestError {
+pub(crate) enum ControlError {
     /// It refused, in its own words.
-    #[error("{}", sentence(.0))]
+    #[error("{0}")]
     Refused(Failure),
     /// It does not answer, or not as agreed. [`io::ErrorKind::TimedOut`] if nothing came in time.
     #[error("the machine's monitor does not answer: {0}")]
     Unreachable(#[from] io::Error),
+}
+
+impl ControlError {
+    /// The monitor's advice.
+    pub(crate) fn fix(&self) -> Option<String> {
+        match self {
+            Self::Refused(failure) => failure.fix.clone(),
+            Self::Unreachable(_) => None,
+        }
+    }
 }
 
 /// A connection to the control socket. Dropping it ends what was published on it, and cancels a save.
@@ -58,14 +68,14 @@ impl Connection {
         &mut self,
         request: &Request,
         socket: Option<&OwnedFd>,
-    ) -> Result<T, RequestError> {
+    ) -> Result<T, ControlError> {
         let answered = timeout(ANSWER_LIMIT, async {
             self.send(request, socket).await?;
             self.answer().await
         });
         match answered.await.map_err(io::Error::from)?? {
             Answer::Ok(value) => Ok(value),
-            Answer::Error(failure) => Err(RequestError::Refused(failure)),
+            Answer::Error(failure) => Err(ControlError::Refused(failure)),
             Answer::Progress(_) => Err(io::Error::other("it reported progress where none was expected").into()),
         }
     }
@@ -75,14 +85,14 @@ impl Connection {
         &mut self,
         directory: &Path,
         mut progress: impl FnMut(SaveProgress),
-    ) -> Result<(), RequestError> {
+    ) -> Result<(), ControlError> {
         let request = Request::Save { directory: directory.to_owned() };
         timeout(ANSWER_LIMIT, self.send(&request, None)).await.map_err(io::Error::from)??;
         loop {
             match timeout(SAVE_LIMIT, self.answer::<Empty>()).await.map_err(io::Error::from)?? {
                 Answer::Ok(Empty {}) => return Ok(()),
                 Answer::Progress(saved) => progress(saved),
-                Answer::Error(failure) => return Err(RequestError::Refused(failure)),
+                Answer::Error(failure) => return Err(ControlError::Refused(failure)),
             }
         }
     }
@@ -127,13 +137,5 @@ impl Connection {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(line)
-    }
-}
-
-/// A refusal as one sentence for people, the advice behind it.
-pub(super) fn sentence(failure: &Failure) -> String {
-    match &failure.fix {
-        Some(fix) => format!("{}; {fix}", failure.message),
-        None => failure.message.clone(),
     }
 }

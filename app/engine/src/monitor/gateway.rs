@@ -14,13 +14,13 @@ use std::{
 use rorqual_vmm_protocol::{Empty, Request};
 use tokio::sync::{mpsc, oneshot};
 
-use super::control::{Connection, RequestError};
+use super::control::{Connection, ControlError};
 
 /// Requests that may wait for their turn.
 const MAX_WAITING: usize = 64;
 
 /// A socket the gateway did not take, and why.
-type NotTaken = (OwnedFd, RequestError);
+type NotTaken = (OwnedFd, ControlError);
 
 /// A handle to the task.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Gateway(mpsc::Sender<Asked>);
 struct Asked {
     request: Request,
     socket: Option<OwnedFd>,
-    answer: oneshot::Sender<(Result<(), RequestError>, Option<OwnedFd>)>,
+    answer: oneshot::Sender<(Result<(), ControlError>, Option<OwnedFd>)>,
 }
 
 impl Gateway {
@@ -43,7 +43,7 @@ impl Gateway {
     }
 
     /// Has the datagrams of a bound socket carried to `to` until [`end`](Self::end) of `id`.
-    pub(crate) async fn publish_datagrams(&self, id: u64, socket: OwnedFd, to: SocketAddr) -> Result<(), RequestError> {
+    pub(crate) async fn publish_datagrams(&self, id: u64, socket: OwnedFd, to: SocketAddr) -> Result<(), ControlError> {
         self.hand_over(Request::PublishDatagrams { id, to }, socket).await.map_err(|(_, error)| error)
     }
 
@@ -53,7 +53,7 @@ impl Gateway {
     }
 
     /// Ends what was published under `id`: when this returns, its address is free.
-    pub(crate) async fn end(&self, id: u64) -> Result<(), RequestError> {
+    pub(crate) async fn end(&self, id: u64) -> Result<(), ControlError> {
         self.ask(Request::EndPublication { id }, None).await.0
     }
 
@@ -64,8 +64,8 @@ impl Gateway {
         }
     }
 
-    async fn ask(&self, request: Request, socket: Option<OwnedFd>) -> (Result<(), RequestError>, Option<OwnedFd>) {
-        let gone = || RequestError::Unreachable(io::ErrorKind::BrokenPipe.into());
+    async fn ask(&self, request: Request, socket: Option<OwnedFd>) -> (Result<(), ControlError>, Option<OwnedFd>) {
+        let gone = || ControlError::Unreachable(io::ErrorKind::BrokenPipe.into());
         let (answer, answered) = oneshot::channel();
         if let Err(unsent) = self.0.send(Asked { request, socket, answer }).await {
             return (Err(gone()), unsent.0.socket);
@@ -78,7 +78,7 @@ async fn serve(control_socket: PathBuf, mut asked: mpsc::Receiver<Asked>) {
     let mut connection = None;
     while let Some(Asked { request, socket, answer }) = asked.recv().await {
         let outcome = converse(&control_socket, &mut connection, &request, socket.as_ref()).await;
-        if let Err(RequestError::Unreachable(error)) = &outcome
+        if let Err(ControlError::Unreachable(error)) = &outcome
             && connection.take().is_some()
         {
             tracing::warn!("the monitor's connection for published ports ended: {error}");
@@ -93,7 +93,7 @@ async fn converse(
     connection: &mut Option<Connection>,
     request: &Request,
     socket: Option<&OwnedFd>,
-) -> Result<(), RequestError> {
+) -> Result<(), ControlError> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(Connection::open(control_socket).await?),
@@ -143,7 +143,7 @@ mod tests {
         })
     }
 
-    async fn publish(answer: &'static str) -> (Result<(), RequestError>, String) {
+    async fn publish(answer: &'static str) -> (Result<(), ControlError>, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! The logs of a machine: the monitor's own, opened for a start, and the last lines of either for a message.
+//! The logs of a machine: the monitor's own, opened for a start, and the last line of either for a message.
 
 use std::{
     fs,
@@ -7,6 +7,8 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
+
+use crate::error::one_line;
 
 /// A monitor's log longer than this is emptied at the next start, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -21,12 +23,11 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
     Ok(log)
 }
 
-/// The last lines of a log as part of a message; empty when there are none.
-pub(crate) fn tail(log: &Path, introduction: &str) -> String {
+/// The last line with text of a log, for a message; `None` if it has none.
+pub(crate) fn last_words(log: &Path) -> Option<String> {
+    /// The last lines that are searched.
     const LINES: usize = 6;
     let lines = crate::follow::last_lines(log, LINES).unwrap_or_default();
     let text = String::from_utf8_lossy(&lines);
-    let printable: String = text.chars().filter(|&c| c == '\n' || !c.is_control()).collect();
-    let lines: Vec<_> = printable.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { String::new() } else { format!("{introduction}:\n  {}", lines.join("\n  ")) }
+    text.lines().rev().map(one_line).find(|line| !line.is_empty())
 }

@@ -13,9 +13,11 @@ mod log;
 mod process;
 mod vmm;
 
+pub(crate) use control::ControlError;
+pub(crate) use error::Reason;
 pub use error::VmmError;
 pub(crate) use force::kill_silent;
 pub(crate) use gateway::Gateway;
-pub(crate) use log::tail;
+pub(crate) use log::last_words;
 pub(crate) use process::{find_program, launch};
 pub(crate) use vmm::{Ended, Vmm};

@@ -55,8 +55,11 @@ pub(crate) async fn launch(program: &Path, config: &Config, paths: &MachinePaths
     let problem = match spoke {
         Ok(Ok(Some(Readiness::Ready(true)))) => None,
         Ok(Ok(Some(Readiness::Error(failure)))) => Some(VmmError::Refused(failure)),
-        Ok(Ok(_)) => Some(VmmError::Died(log::tail(&log_path, "its log ends with"))),
-        Ok(Err(error)) => Some(VmmError::Died(format!("its word of readiness cannot be read: {error}"))),
+        Ok(Ok(_)) => Some(VmmError::Died(match log::last_words(&log_path) {
+            Some(words) => format!("it ended, and the last line of its log is {words:?}"),
+            None => "it ended without a line in its log".to_owned(),
+        })),
+        Ok(Err(error)) => Some(VmmError::Died(format!("its report cannot be read: {error}"))),
         Err(_) => Some(VmmError::Died(format!("it was not ready within {} s", READY_LIMIT.as_secs()))),
     };
     let connected = match problem {

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, sync::watch, time::timeout};
 
 use super::{
-    control::{ANSWER_LIMIT, Connection, RequestError, sentence},
-    error::VmmError,
+    control::{ANSWER_LIMIT, Connection, ControlError},
+    error::{Reason, VmmError},
     force::kill_process,
 };
 use crate::home::MachinePaths;
@@ -146,11 +146,11 @@ impl Vmm {
         VmmError::Silent { process: self.process, path: self.control.clone() }
     }
 
-    fn explain(&self, command: &'static str, error: RequestError) -> VmmError {
+    fn explain(&self, command: &'static str, error: ControlError) -> VmmError {
         match error {
-            RequestError::Refused(failure) => VmmError::Command { command, message: sentence(&failure) },
-            RequestError::Unreachable(error) if error.kind() == io::ErrorKind::TimedOut => self.silent(),
-            RequestError::Unreachable(error) => VmmError::Command { command, message: error.to_string() },
+            ControlError::Refused(failure) => VmmError::Command { command, reason: failure.into() },
+            ControlError::Unreachable(error) if error.kind() == io::ErrorKind::TimedOut => self.silent(),
+            ControlError::Unreachable(error) => VmmError::Command { command, reason: Reason::new(&error.to_string()) },
         }
     }
 }

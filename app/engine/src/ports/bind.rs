@@ -13,6 +13,7 @@ use nix::{
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::{
+    error::PortError,
     holders::Holders,
     owner::{self, Holder},
     transport::Transport,
@@ -38,7 +39,7 @@ pub(crate) enum Outcome<S> {
     /// Nothing listens and the container starts all the same; the note gives the reason.
     NotNeeded(String),
     /// The container must not start; the reason is for the user.
-    Refused(String),
+    Refused(PortError),
 }
 
 impl<S> Outcome<S> {
@@ -52,9 +53,9 @@ impl<S> Outcome<S> {
 }
 
 /// The address to listen on for the one docker was asked for; an empty one means every IPv4 address.
-pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, String> {
+pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, PortError> {
     let asked = if requested.is_empty() { Ok(Ipv4Addr::UNSPECIFIED.into()) } else { requested.parse::<IpAddr>() };
-    let asked = asked.map_err(|_| format!("{requested:?} is not an IP address"))?;
+    let asked = asked.map_err(|_| PortError::Invalid(format!("{requested:?} is not an IP address")))?;
     Ok(match (asked, policy) {
         (IpAddr::V4(address), BindPolicy::Localhost) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         (IpAddr::V6(address), BindPolicy::Localhost) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -103,8 +104,8 @@ async fn outcome<S>(
         Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => Outcome::NotNeeded(
             "IPv6 is turned off on this computer, so the port is reachable over IPv4 only".to_owned(),
         ),
-        Some(errno) => Outcome::Refused(reason(errno, transport, address, &error, holders).await),
-        None => Outcome::Refused(format!("cannot listen on {address}: {error}")),
+        Some(errno) => Outcome::Refused(reason(errno, transport, address, error, holders).await),
+        None => Outcome::Refused(PortError::Listen { address, source: error }),
     }
 }
 
@@ -135,37 +136,31 @@ async fn reason(
     errno: Errno,
     transport: Transport,
     address: SocketAddr,
-    error: &io::Error,
+    source: io::Error,
     holders: &Holders,
-) -> String {
+) -> PortError {
     let port = address.port();
     match errno {
-        Errno::EADDRINUSE => format!("address already in use: {}", in_use(transport, address, holders).await),
-        Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => format!(
-            "listening on port {port} needs a privilege on this computer; publish another port, such as -p {}:…{}, or \
-             allow this one for every user with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
-            port.checked_add(8000).unwrap_or(8080),
-            if transport == Transport::Udp { "/udp" } else { "" }
-        ),
-        Errno::EADDRNOTAVAIL => {
-            format!("this computer has no address {}; to list those it has, run: ip address", address.ip())
-        }
-        Errno::EAFNOSUPPORT => format!("cannot listen on {address}: IPv6 is turned off on this computer"),
-        Errno::EMFILE | Errno::ENFILE => format!(
-            "cannot listen on {address}: the daemon has reached its limit of open files and connections; raise the \
-             limit (ulimit -n, or LimitNOFILE of its service) and restart the daemon"
-        ),
-        _ => format!("cannot listen on {address}: {error}"),
+        Errno::EADDRINUSE => in_use(transport, address, holders).await,
+        Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => PortError::Privileged { port, transport },
+        Errno::EADDRNOTAVAIL => PortError::NoAddress(address.ip()),
+        Errno::EAFNOSUPPORT => PortError::NoIpv6(address),
+        Errno::EMFILE | Errno::ENFILE => PortError::DescriptorLimit(address),
+        _ => PortError::Listen { address, source },
     }
 }
 
-async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) -> String {
+async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) -> PortError {
+    let named = |holder, fix: &str| PortError::InUse { holder, fix: fix.to_owned() };
     if let Some(ours) = holders.describe(transport, address) {
-        return ours;
+        return named(ours, "stop what holds it, or publish another port");
     }
     let holder = tokio::task::spawn_blocking(move || owner::find(transport, address)).await.ok().flatten();
     match holder {
-        None => format!("{address} is in use, but its owner could not be identified; try again"),
+        None => named(
+            format!("{address} is in use, but its owner could not be identified"),
+            "try again, or publish another port",
+        ),
         Some(Holder { address: held, listens, process }) => {
             let does = match (listens, transport) {
                 (false, _) => "has a connection from",
@@ -173,11 +168,17 @@ async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) ->
                 (true, Transport::Udp) => "holds UDP port",
             };
             match process {
-                Some(process) => format!("{} (process {}) {does} {held}", process.name, process.id),
-                None => format!(
-                    "a process of another user {does} {held}; to find out which, run: sudo ss -ln{}p 'sport = :{}'",
-                    if transport == Transport::Tcp { "t" } else { "u" },
-                    held.port()
+                Some(process) => named(
+                    format!("{} (process {}) {does} {held}", process.name, process.id),
+                    "stop that process, or publish another port",
+                ),
+                None => named(
+                    format!("a process of another user {does} {held}"),
+                    &format!(
+                        "find that process with `sudo ss -ln{}p 'sport = :{}'` and stop it, or publish another port",
+                        if transport == Transport::Tcp { "t" } else { "u" },
+                        held.port()
+                    ),
                 ),
             }
         }
@@ -187,6 +188,7 @@ async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Coded;
 
     #[test]
     fn every_address_means_localhost_unless_the_settings_say_otherwise() {
@@ -202,7 +204,7 @@ mod tests {
 
     async fn refusal(address: &str) -> String {
         match listen(Transport::Tcp, address.parse().unwrap(), "", &Holders::default()).await {
-            Outcome::Refused(reason) => reason,
+            Outcome::Refused(error) => error.to_string(),
             _ => panic!("{address} listens"),
         }
     }
@@ -226,7 +228,7 @@ mod tests {
         let Outcome::Refused(reason) = listen(Transport::Tcp, address, "0.0.0.0", &holders).await else {
             panic!("it listens")
         };
-        assert!(reason.contains("container 172.17.0.2:80 of machine default"), "{reason}");
+        assert!(reason.to_string().contains("container 172.17.0.2:80 of machine default"), "{reason}");
     }
 
     #[tokio::test]
@@ -261,7 +263,9 @@ mod tests {
     async fn a_privileged_port_explains_how_to_allow_it() {
         for (transport, another) in [(Transport::Tcp, "-p 8080:…,"), (Transport::Udp, "-p 8080:…/udp,")] {
             let address = "127.0.0.1:80".parse().unwrap();
-            let reason = reason(Errno::EACCES, transport, address, &Errno::EACCES.into(), &Holders::default()).await;
+            let holders = Holders::default();
+            let refused = reason(Errno::EACCES, transport, address, Errno::EACCES.into(), &holders).await;
+            let reason = refused.fix().unwrap();
             assert!(reason.contains("net.ipv4.ip_unprivileged_port_start=80") && reason.contains(another), "{reason}");
         }
     }
@@ -288,7 +292,7 @@ mod tests {
         let Outcome::Refused(reason) = listen(Transport::Udp, address, "", &Holders::default()).await else {
             panic!("it listens")
         };
-        let process = std::process::id();
+        let (process, reason) = (std::process::id(), reason.to_string());
         assert!(reason.ends_with(&format!("(process {process}) holds UDP port {address}")), "{reason}");
     }
 }

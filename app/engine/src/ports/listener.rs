@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     bind::{self, Outcome, Socket},
+    error::PortError,
     forward::{self, Route},
     holders::Holders,
     transport::Transport,
@@ -43,16 +44,16 @@ impl Publisher {
     pub(super) async fn listen(&self, id: u64, port: &PublishedPort) -> Outcome<Listener> {
         let Request { transport, address, target } = match self.check(port) {
             Ok(request) => request,
-            Err(reason) => return Outcome::Refused(reason),
+            Err(error) => return Outcome::Refused(error),
         };
         let socket = match bind::listen(transport, address, &port.host_address, &self.holders).await {
             Outcome::Listening(socket) => socket,
             Outcome::NotNeeded(note) => return Outcome::NotNeeded(note),
-            Outcome::Refused(reason) => return Outcome::Refused(reason),
+            Outcome::Refused(error) => return Outcome::Refused(error),
         };
         let task = match self.serve(id, socket, target).await {
             Ok(task) => task,
-            Err(reason) => return Outcome::Refused(reason),
+            Err(error) => return Outcome::Refused(error),
         };
         let owner = match port.kind() {
             Kind::Container => format!("container {target}"),
@@ -64,22 +65,25 @@ impl Publisher {
         Outcome::Listening(Listener { task, id, gateway, transport, address, holders })
     }
 
-    fn check(&self, port: &PublishedPort) -> Result<Request, String> {
-        let transport = Transport::of(port).ok_or("only TCP and UDP ports can be published")?;
+    fn check(&self, port: &PublishedPort) -> Result<Request, PortError> {
+        let invalid = |problem: String| PortError::Invalid(problem);
+        let unknown = || invalid("only TCP and UDP ports can be published".to_owned());
+        let transport = Transport::of(port).ok_or_else(unknown)?;
         let number = |value: u32, what: &str| {
-            u16::try_from(value).ok().filter(|&value| value != 0).ok_or_else(|| format!("{value} is not a {what} port"))
+            let number = u16::try_from(value).ok().filter(|&value| value != 0);
+            number.ok_or_else(|| invalid(format!("{value} is not a {what} port")))
         };
         let (host_port, container_port) = (number(port.host_port, "host")?, number(port.container_port, "container")?);
         let container: IpAddr = port
             .container_address
             .parse()
-            .map_err(|_| format!("the container has no address ({:?})", port.container_address))?;
+            .map_err(|_| invalid(format!("the container has no address ({:?})", port.container_address)))?;
         let address = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
         Ok(Request { transport, address, target: SocketAddr::new(container, container_port) })
     }
 
     /// Connects `socket` with `target`. TCP needs a task of its own, which this returns.
-    async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, String> {
+    async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, PortError> {
         match socket {
             Socket::Tcp(listener) => {
                 let (gateway, vsock_socket) = (self.gateway.clone(), Arc::clone(&self.vsock_socket));
@@ -87,10 +91,8 @@ impl Publisher {
                 Ok(Some(tokio::spawn(forward::serve(listener, route))))
             }
             Socket::Udp(socket) => {
-                let published = self.gateway.publish_datagrams(id, socket, target).await;
-                published.map(|()| None).map_err(|error| {
-                    format!("the UDP port cannot be published: {error}; restart the machine with: rorqual restart")
-                })
+                self.gateway.publish_datagrams(id, socket, target).await?;
+                Ok(None)
             }
         }
     }

@@ -9,6 +9,7 @@
 //! of their clients. Connections from this computer itself go over vsock ([`forward`]), which is faster.
 
 mod bind;
+mod error;
 mod forward;
 mod holders;
 mod listener;
@@ -18,6 +19,7 @@ mod table;
 mod transport;
 
 pub(crate) use bind::{Outcome, listen_tcp, open_tcp};
+pub(crate) use error::PortError;
 pub(crate) use holders::Holders;
 pub(crate) use session::session;
 pub(crate) use table::Table;

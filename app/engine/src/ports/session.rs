@@ -25,7 +25,8 @@ pub(crate) async fn session(agent: &mut AgentClient<Channel>, table: &mut Table)
             Some(Change::Open(port)) => {
                 let (bound, reason) = match table.open(id, &port).await {
                     Ok(()) => (true, String::new()),
-                    Err(reason) => (false, reason),
+                    // dockerd shows its user one text.
+                    Err(failure) => (false, failure.text()),
                 };
                 if verdicts.send(PortVerdict { id, bound, reason }).await.is_err() {
                     break;

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api,
     config::BindPolicy,
+    error::Failure,
     home::{MachineName, MachinePaths},
     monitor::Gateway,
 };
@@ -29,7 +30,7 @@ pub type View = watch::Receiver<BTreeMap<u64, api::Port>>;
 struct Entry {
     port: PublishedPort,
     listener: Option<Listener>,
-    verdict: Result<(), String>,
+    verdict: Result<(), Failure>,
 }
 
 /// The table of one machine. Dropping it closes every port.
@@ -75,8 +76,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// Why the container cannot have the port, for the user.
-    pub(crate) async fn open(&mut self, id: u64, port: &PublishedPort) -> Result<(), String> {
+    /// Why the container cannot have the port.
+    pub(crate) async fn open(&mut self, id: u64, port: &PublishedPort) -> Result<(), Failure> {
         if let Some(named) = &mut self.named {
             named.insert(id);
         }
@@ -97,11 +98,13 @@ impl Table {
                 shown.error = note;
                 (None, Ok(()))
             }
-            Outcome::Refused(reason) => {
+            Outcome::Refused(error) => {
                 let machine = &self.publisher.machine;
-                tracing::info!("port {} of {machine} is not published: {reason}", port.host_port);
-                shown.error.clone_from(&reason);
-                (None, Err(reason))
+                tracing::info!("port {} of {machine} is not published: {error}", port.host_port);
+                let failure = Failure::from(error);
+                shown.error.clone_from(&failure.message);
+                shown.fix = failure.fix.clone().unwrap_or_default();
+                (None, Err(failure))
             }
         };
         self.entries.insert(id, Entry { port: port.clone(), listener, verdict: verdict.clone() });
@@ -196,7 +199,7 @@ mod tests {
         let (mut first, mut second) = (table(&holders), table(&holders));
         let number = free_port();
         first.open(1, &port("0.0.0.0", number)).await.unwrap();
-        let reason = second.open(1, &port("127.0.0.1", number)).await.unwrap_err();
+        let reason = second.open(1, &port("127.0.0.1", number)).await.unwrap_err().message;
         assert!(reason.contains("container 172.17.0.2:80 of machine default holds 127.0.0.1"), "{reason}");
         assert_eq!(second.view.borrow().get(&1).unwrap().error, reason);
         drop(first);
@@ -212,7 +215,7 @@ mod tests {
             [(1, Kind::HostNetwork, "on the host's network"), (2, Kind::Ingress, "a swarm service")]
         {
             table.open(id, &PublishedPort { kind: kind.into(), ..port("0.0.0.0", number) }).await.unwrap();
-            let reason = table.open(9, &port("0.0.0.0", number)).await.unwrap_err();
+            let reason = table.open(9, &port("0.0.0.0", number)).await.unwrap_err().message;
             assert!(reason.contains(whose), "{reason}");
             table.close(id).await;
         }
@@ -249,11 +252,11 @@ mod tests {
         let number = free_port();
         let mut port = port("0.0.0.0", number);
         port.protocol = Protocol::Udp.into();
-        let reason = table.open(1, &port).await.unwrap_err();
+        let reason = table.open(1, &port).await.unwrap_err().text();
         assert!(reason.contains("monitor does not answer") && reason.contains("rorqual restart"), "{reason}");
         std::net::UdpSocket::bind(("127.0.0.1", number as u16)).unwrap();
         port.protocol = Protocol::Unspecified.into();
-        assert!(table.open(2, &port).await.unwrap_err().contains("TCP and UDP"));
+        assert!(table.open(2, &port).await.unwrap_err().message.contains("TCP and UDP"));
     }
 
     #[tokio::test]
