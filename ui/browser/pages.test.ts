@@ -251,7 +251,13 @@ describe("accessibility", () => {
       await page.locator("h1, h2").first().waitFor();
       // The page's policy blocks added scripts; the debugger runs in a world of its own.
       const found = await page.evaluate(
-        `(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`,
+        `(() => {
+          ${axe};
+          const described = (one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | ");
+          return axe
+            .run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] })
+            .then((result) => result.violations.map(described));
+        })()`,
       );
       expect(found).toEqual([]);
     }

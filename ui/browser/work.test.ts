@@ -21,7 +21,8 @@ beforeAll(async () => {
     "busybox",
     "sh",
     "-c",
-    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000",
+    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && " +
+      "exec sleep 100000",
   );
   window = await Window.open(await machine.serve());
   await window.page.getByRole("button", { name: "Go to my containers" }).click();
@@ -164,7 +165,8 @@ describe("registries", () => {
   // The password is "secret".
   const USERS = "me:$2b$04$Pn8bKS/yJln7.2.VRnJNreixNqKlm1okblFZ4BT5Iv1to0ExlcR6.\n";
   const CONFIGURATION =
-    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
+    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\n" +
+    "auth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
 
   async function login(password: string): Promise<void> {
     const { page } = window;
@@ -229,11 +231,11 @@ describe("settings", () => {
   test("a change is written in place and shows when it takes effect", async () => {
     const { page } = window;
     await window.go("#/settings");
-    await page.getByLabel("Processors of a new machine").fill("3");
-    await page.getByLabel("Processors of a new machine").press("Tab");
+    await page.getByLabel("CPUs of a new machine").fill("3");
+    await page.getByLabel("CPUs of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
     await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
-    await page.getByRole("button", { name: "Reset Processors of a new machine to the default" }).click();
+    await page.getByRole("button", { name: "Reset CPUs of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
   });
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::serve::{COUNT, FLOOD, HOW_MANY};
-use super::{CONNECTING, DATAGRAM_BYTES, REQUEST_BYTES};
+use super::task::{CONNECTING, DATAGRAM_BYTES, REQUEST_BYTES};
 
 /// Deadline of a single answer.
 const PATIENCE: Duration = Duration::from_secs(20);

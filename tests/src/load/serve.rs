@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{DATAGRAM_BYTES, REQUEST_BYTES, Service};
+use super::task::{DATAGRAM_BYTES, REQUEST_BYTES, Service};
 
 /// First byte of a datagram that is only counted.
 pub(super) const COUNT: u8 = b'c';

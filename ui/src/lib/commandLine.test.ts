@@ -34,7 +34,8 @@ describe("the docker run of a form", () => {
         platform: "linux/arm64",
       }),
     ).toBe(
-      `docker run -d --name web --restart always --network shop_default --platform linux/arm64 -p 8080:80 -p 127.0.0.1:53:53/udp -v data:/data -e 'GREETING=it'\\''s here' nginx sh -c 'echo $GREETING'`,
+      "docker run -d --name web --restart always --network shop_default --platform linux/arm64 -p 8080:80 " +
+        `-p 127.0.0.1:53:53/udp -v data:/data -e 'GREETING=it'\\''s here' nginx sh -c 'echo $GREETING'`,
     );
   });
 

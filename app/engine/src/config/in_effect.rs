@@ -1,5 +1,5 @@
-//! The settings that a running daemon or machine was started with, so that a change which has not taken effect yet can be
-//! told from one that has.
+//! The settings that a running daemon or machine was started with, so that a change which has not taken effect yet can
+//! be told from one that has.
 //!
 //! The daemon writes `run/in-effect.json` when it starts, and a machine's `in-effect.json` when the machine starts. The
 //! values are kept as fingerprints, because a proxy's address may hold a password.

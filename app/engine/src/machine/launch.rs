@@ -333,8 +333,8 @@ async fn prepare(
     Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
 }
 
-/// The saved state to go on from. One that is not wanted, or not of this accelerator, is given up: the disk will not fit it
-/// any more.
+/// The saved state to resume from. One that is not wanted, or that another accelerator saved, is discarded, because the
+/// disk will no longer match it.
 fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> Result<Option<PathBuf>, StartError> {
     if !suspend::is_saved(paths) {
         return Ok(None);

@@ -13,7 +13,7 @@ mod options;
 mod report;
 mod restore;
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use rorqual_tests::{Run, document};
@@ -29,10 +29,6 @@ fn main() -> Result<()> {
         Task::Measure(options) => measure(&options),
         Task::Publish(report, load) => publish(&report, load),
     }
-}
-
-pub(crate) fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
 
 fn measure(options: &Options) -> Result<()> {

@@ -18,7 +18,6 @@ use crate::{
     monitor::{Disk, Guest, Monitor, Running},
     options::Options,
     report::{DiskFigures, Figures},
-    seconds,
 };
 
 /// Deadline for a guest to reach its agent.
@@ -160,7 +159,7 @@ impl Bench {
         let (reached, _) = watch.line(&mut running, "bench-init", BOOT_PATIENCE)?;
         let exits = Exits::of(running.process())?;
         if let Some(gathered) = gathered {
-            gathered.init.push(seconds(reached - running.begun));
+            gathered.init.push((reached - running.begun).as_secs_f64());
             gathered.init_exits.push(precise(exits.guest));
         }
         Ok(())
@@ -171,7 +170,7 @@ impl Bench {
         let mut running = self.start(monitor, &guest)?;
         let time = running.wait_for_agent(BOOT_PATIENCE)?;
         let exits = Exits::of(running.process())?;
-        gathered.agent.push(seconds(time));
+        gathered.agent.push(time.as_secs_f64());
         gathered.agent_exits.push(precise(exits.guest));
         gathered.agent_exits_to_monitor.push(precise(exits.to_monitor));
         gathered.overhead.push(precise(cost::overhead(running.process())?) / f64::from(1 << 20));

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rorqual_tests::Series;
 
-use crate::{report::Restore, seconds};
+use crate::report::Restore;
 
 /// Deadline of every step.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -44,7 +44,7 @@ fn start() -> Result<f64> {
     let begun = Instant::now();
     rorqual(&["start"])?;
     list_containers()?;
-    Ok(seconds(begun.elapsed()))
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 fn rorqual(arguments: &[&str]) -> Result<()> {

@@ -13,7 +13,8 @@ use rorqual_tests::{load::Task, wait::within};
 
 use crate::{
     options::Options,
-    product::{Product, Running, WayIn},
+    product::Product,
+    running::{Running, WayIn},
 };
 
 /// Deadline from the start of a kernel to its guest's call.

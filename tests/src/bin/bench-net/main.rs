@@ -12,6 +12,7 @@ mod options;
 mod product;
 mod report;
 mod rows;
+mod running;
 
 use std::{fs, path::Path, process::Command};
 

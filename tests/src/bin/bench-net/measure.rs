@@ -13,13 +13,7 @@ use rorqual_tests::{
     wait::within,
 };
 
-use crate::{
-    guest::Guest,
-    options::Options,
-    product::{Product, WayIn},
-    report::Figures,
-    rows::ROWS,
-};
+use crate::{guest::Guest, options::Options, product::Product, report::Figures, rows::ROWS, running::WayIn};
 
 /// The services at either end.
 const SERVICES: [Service; 5] = [Service::Stream, Service::Echo, Service::Greet, Service::Datagrams, Service::Keep];

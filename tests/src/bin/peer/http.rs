@@ -17,6 +17,8 @@ use anyhow::{Context, Result, bail};
 use rorqual_tests::stream::drain;
 use tungstenite::{WebSocket, handshake::derive_accept_key, protocol::Role};
 
+use crate::pattern;
+
 /// Number of requests for `/release`.
 static RELEASED: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
@@ -55,7 +57,7 @@ fn connection(mut stream: TcpStream) -> Result<()> {
             path => {
                 let count: u64 = path.strip_prefix("/bytes/").context("an unknown path")?.parse()?;
                 write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n")?;
-                crate::send(&mut stream, count)?;
+                pattern::send(&mut stream, count)?;
             }
         }
         if field(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {

@@ -19,6 +19,7 @@
 //! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it returns.
 
 mod http;
+mod pattern;
 
 use std::{
     env,
@@ -35,6 +36,8 @@ use rorqual_tests::{
     datagram,
     stream::{self, Pattern, drain},
 };
+
+use pattern::send;
 
 /// Small, because a thousand threads wait for connections.
 const STACK: usize = 128 * 1024;
@@ -197,18 +200,6 @@ fn answer(mut stream: TcpStream, port: u16) -> Result<()> {
     }
     let (count, checksum) = drain(io::Cursor::new(&head[..have]).chain(&stream))?;
     Ok(writeln!(stream, "{port} {count} {checksum}")?)
-}
-
-fn send(output: &mut impl Write, mut left: u64) -> Result<()> {
-    let mut pattern = Pattern::default();
-    let mut buffer = vec![0; 256 * 1024];
-    while left > 0 {
-        let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        pattern.fill(&mut buffer[..part]);
-        output.write_all(&buffer[..part])?;
-        left -= part as u64;
-    }
-    Ok(output.flush()?)
 }
 
 fn download(address: &str, count: &str) -> Result<()> {
