@@ -10,9 +10,14 @@ run: build image ui
 	  else echo '  No display for the window here: `$(BIN)/rorqual web` shows the same pages in a browser.'; fi
 
 .PHONY: build
-## the command line, the daemon and the monitor, in target/release
+## the command line, the daemon and the monitor, in target/release; PROFILE=debug builds
+## them as the tests are, without optimisation, for every target that runs them
 build: packages
+ifeq ($(PROFILE),debug)
+	@$(TEST_CARGO) build --locked $(TEST_PACKAGES) --bin rorqual --bin rorqual-vmm
+else
 	@$(CARGO) build --profile $(CARGO_PROFILE) --locked -p rorqual -p rorqual-vmm
+endif
 
 .PHONY: guest
 ## the programs that run in the guest

@@ -14,12 +14,43 @@ import re
 import subprocess
 import sys
 
-# A document, a pattern with the number in it, and the constant it repeats with the folder that defines it. Spaces in a
-# pattern stand for any space, so that a paragraph may be filled anew.
-NUMBERS: list[tuple[str, str, str, str]] = [
+# A sentence of the documents, in which `#` stands for the number with its unit and a space for any space; the constant
+# or default that the number repeats; and the folder whose Rust files define it. The sentence may be in any document.
+NUMBERS = [
+    ("except the # used last", "max_awake", "vmm/src/net/tcp"),
+    ("The limits are # flows", "max_flows", "vmm/src/net/tcp"),
+    ("At # flows the one closest", "MAX_FLOWS", "vmm/src/net"),
+    ("unanswered flow expires after #", "UNANSWERED", "vmm/src/net"),
+    ("an answered one after #", "ANSWERED", "vmm/src/net"),
+    ("reassembled, at most # at once", "MAX_PACKETS", "vmm/src/net"),
+    ("for at most # each", "PATIENCE", "vmm/src/net"),
+    ("A resolver has #", "PATIENCE", "vmm/src/net/dns"),
+    ("At most # queries run", "MAX_PENDING", "vmm/src/net/dns"),
+    ("and # connections over TCP", "MAX_STREAMS", "vmm/src/net"),
+    ("A machine has at most #;", "MAX_SESSIONS", "vmm/src/net/publications"),
+    ("a session ends after #", "IDLE", "vmm/src/net/publications"),
+    ("rotates to `console.log.1` at #", "MAX_LOG_BYTES", "vmm/src/console"),
+    ("`console.log` rotates at #", "MAX_LOG_BYTES", "vmm/src/console"),
+    ("- # streams. Further", "MAX_STREAMS", "vmm/src/devices/vsock"),
+    ("- # connections that have not yet sent `CONNECT`", "MAX_HANDSHAKES", "vmm/src/devices/vsock"),
+    ("daemon.log.old, at most # each", "LIMIT", "app/engine/src/daemon"),
+    ("Connections to containers are kept for #", "KEPT", "app/engine/src/routes"),
+    ("The limits are # connections", "CONNECTIONS", "app/engine/src/routes"),
+    ("heads of #", "MAX_HEAD", "app/engine/src/routes"),
+    ("and # fields", "MAX_FIELDS", "app/engine/src/routes"),
+    ("must stay below # bytes", "SOCKET_PATH_LIMIT", "app/engine/src"),
+    ("batched over #", "TOGETHER", "app/backend/src"),
+    ("in a channel of #", "WAITING", "app/backend/src"),
+    ("a page is slow: # lines wait", "WAITING", "app/backend/src"),
+    ("in a queue of at most # per page", "WAITING", "app/cli/src/web"),
+    ("at most # browsers", "SESSIONS", "app/cli/src/web"),
+    ("shows its first # entries", "MOST", "app/backend/src/files"),
+    ("The last # builds are kept", "BUILDS", "app/backend/src/build"),
 ]
 
-FIELD = r"([\d,]+)"
+NUMBER = r"(\d[\d,]*(?:\.\d+)?)(?:\s+(KiB|MiB|ms|s)\b)?"
+UNITS = {None: 1, "": 1, "KiB": 1 << 10, "MiB": 1 << 20, "ms": 0.001, "s": 1}
+DURATIONS = {"secs": 1, "mins": 60, "millis": 0.001, "hours": 3600}
 SOURCES = (".rs", ".ts", ".svelte", ".proto", ".sh")
 
 
@@ -76,30 +107,34 @@ def wrong_targets(document: pathlib.Path, known: set[str]):
             yield name
 
 
-def constants(folder: pathlib.Path, name: str) -> set[int]:
-    """The values a constant has in a folder's Rust files, where products of numbers are worked out."""
+def values(folder: pathlib.Path, name: str) -> set[float]:
+    """The values that a constant, or a field with a default, has in a folder's Rust files; durations in seconds."""
     found = set()
     for file in folder.rglob("*.rs"):
-        for value in re.findall(rf"\bconst {name}: \w+ = ([^;]+);", file.read_text(encoding="utf-8")):
-            digits = re.sub(r"\bas \w+|_|(?:u|i)(?:8|16|32|64|size)\b", "", value).strip()
-            duration = re.fullmatch(r"Duration::from_\w+\((.*)\)", digits)
-            digits = duration.group(1) if duration else digits
-            if re.fullmatch(r"[\d\s*()+<-]+", digits):
-                found.add(eval(digits, {"__builtins__": {}}))
+        text = file.read_text(encoding="utf-8")
+        for value in re.findall(rf"\b{name}(?:: [^=;,]+ = |: )([^;,{{}}]+)[;,]", text):
+            duration = re.fullmatch(r"Duration::from_(\w+)\((.*)\)", value)
+            unit, digits = (DURATIONS[duration[1]], duration[2]) if duration else (1, value)
+            digits = digits.replace("_", "")
+            if re.fullmatch(r"[\d\s*+<-]+", digits):
+                found.add(unit * eval(digits, {"__builtins__": {}}))
     return found
 
 
 def wrong_numbers(top: pathlib.Path):
-    for name, pattern, folder, constant in NUMBERS:
-        text = (top / name).read_text(encoding="utf-8")
-        match = re.search(pattern.replace("#", FIELD).replace(" ", r"\s+"), text)
-        values = constants(top / folder, constant)
-        if not match:
-            yield f"{name}: no sentence is like {pattern!r}; adapt NUMBERS of scripts/lint/documents.py"
-        elif not values:
-            yield f"{folder}: no constant {constant}; adapt NUMBERS of scripts/lint/documents.py"
-        elif int(match.group(1).replace(",", "")) not in values:
-            yield f"{name}: {match.group(0)!r}, but {constant} of {folder} is {sorted(values)}"
+    texts = {document: document.read_text(encoding="utf-8") for document in documents(top)}
+    for sentence, name, folder in NUMBERS:
+        pattern = re.escape(sentence).replace("\\#", NUMBER).replace("\\ ", r"\s+")
+        matches = [(document, match) for document, text in texts.items() for match in re.finditer(pattern, text)]
+        known = values(top / folder, name)
+        if not matches or not known:
+            what = "no document has it" if not matches else f"{folder} has no {name}"
+            yield f"scripts/lint/documents.py: adapt the entry {sentence!r}: {what}"
+        for document, match in matches:
+            number = float(match[1].replace(",", "")) * UNITS[match[2]]
+            if known and not any(abs(number - value) < 1e-9 for value in known):
+                shown = " ".join(match[0].split())
+                yield f"{document.relative_to(top)}: {shown!r}, but {name} of {folder} is {sorted(known)}"
 
 
 def main() -> int:

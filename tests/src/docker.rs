@@ -83,7 +83,7 @@ impl<'a> Container<'a> {
 
     /// Waits until its log contains `text`.
     pub fn wait_for_log(&self, text: &str) -> Result<()> {
-        eventually(&format!("{} says {text:?}", self.name), || {
+        eventually(&format!("the log of {} contains {text:?}", self.name), || {
             let log = self.machine.docker(["logs", &self.name]).output_text().ok()?;
             log.contains(text).then_some(())
         })

@@ -59,7 +59,7 @@ pub fn is_refused(address: SocketAddr) -> bool {
     }
 }
 
-/// Whether somebody answers there; false if a proxy accepts and has nobody behind it.
+/// Whether the address answers; false if a proxy accepts without a server behind it.
 pub fn answers(address: SocketAddr) -> bool {
     ask(address, b"?").is_ok()
 }

@@ -39,7 +39,7 @@ fn client(namespace: &Namespace, arguments: &[&str]) -> Result<Execution> {
 fn seen(text: &str) -> Result<IpAddr> {
     let address = text.trim().rsplit(' ').next().and_then(|word| word.parse::<SocketAddr>().ok());
     // A dual-stack IPv6 socket reports IPv4 addresses as mapped.
-    Ok(address.with_context(|| format!("the peer said {text:?}"))?.ip().to_canonical())
+    Ok(address.with_context(|| format!("the peer answered {text:?}"))?.ip().to_canonical())
 }
 
 fn a_client_of_another_computer_is_seen_by_its_own_address(machine: &Machine) -> Result<()> {

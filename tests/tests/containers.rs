@@ -167,9 +167,9 @@ fn update_rename_and_pause_change_a_running_container(machine: &Machine) -> Resu
     let before = machine.run(&format!("logs --tail 1 {name}"))?;
     machine.run("version")?;
     let after = machine.run(&format!("logs --tail 1 {name}"))?;
-    ensure!(before == after, "it went on from {before} to {after}");
+    ensure!(before == after, "it progressed from {before} to {after} while paused");
     machine.run(&format!("unpause {name}"))?;
-    eventually("it goes on", || machine.run(&format!("logs --tail 1 {name}")).ok().filter(|last| *last != after))?;
+    eventually("it resumes", || machine.run(&format!("logs --tail 1 {name}")).ok().filter(|last| *last != after))?;
 
     let other = Container::named(machine);
     machine.run(&format!("rename {name} {}", other.name))?;

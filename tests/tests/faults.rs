@@ -217,7 +217,7 @@ fn a_full_disk_fails_the_writer_and_not_the_engine(_: &Machine) -> Result<()> {
     other.run("version")?;
     other.run("ps -a")?;
     other.run(&format!("volume rm -f {volume}"))?;
-    ensure!(other.run(&format!("run --rm {IMAGE} echo goes on"))? == "goes on");
+    ensure!(other.run(&format!("run --rm {IMAGE} echo alive"))? == "alive");
     Ok(())
 }
 
@@ -226,7 +226,7 @@ struct Writer<'a> {
     machine: &'a Machine,
     container: Container<'a>,
     volume: String,
-    said: Following,
+    log: Following,
 }
 
 impl<'a> Writer<'a> {
@@ -235,29 +235,29 @@ impl<'a> Writer<'a> {
         let volume = unique("records");
         let container =
             Container::run(machine, &format!("--init -v {volume}:/data"), &["/peer", "records", "/data/log"])?;
-        let said = Following::start(machine.docker(["logs", "-f", &container.name]))?;
-        said.wait_for("record 50", |line| line == "50")?;
-        Ok(Self { machine, container, volume, said })
+        let log = Following::start(machine.docker(["logs", "-f", &container.name]))?;
+        log.wait_for("record 50", |line| line == "50")?;
+        Ok(Self { machine, container, volume, log })
     }
 
     /// Number of records known to be on disk.
-    fn said_so_far(&self) -> u64 {
-        self.said.lines_so_far().iter().filter_map(|line| line.parse().ok()).max().unwrap_or(50)
+    fn records_so_far(&self) -> u64 {
+        self.log.lines_so_far().iter().filter_map(|line| line.parse().ok()).max().unwrap_or(50)
     }
 
     /// Verifies that every printed record is in the file, whole and in order, and that the engine runs containers.
-    fn check(&self, said: u64) -> Result<()> {
+    fn check(&self, printed: u64) -> Result<()> {
         let log = self.machine.run(&format!("run --rm -v {}:/data {IMAGE} cat /data/log", self.volume))?;
         let lines: Vec<&str> = log.lines().collect();
-        ensure!(lines.len() as u64 >= said, "{said} records were said to be safe, {} are there", lines.len());
-        for (number, line) in (1..=said).zip(&lines) {
+        ensure!(lines.len() as u64 >= printed, "{printed} records were printed, but the file has {}", lines.len());
+        for (number, line) in (1..=printed).zip(&lines) {
             ensure!(*line == format!("record {number} of the test"), "record {number} is {line:?}");
         }
         Ok(())
     }
 }
 
-/// The kill has taken effect when the stream of records has ended, or stalls because nobody serves it.
+/// The process that `fits`; of several, the topmost.
 fn one<'p>(processes: &'p [Process], what: &str, fits: impl Fn(&Process) -> bool) -> Result<&'p Process> {
     let found: Vec<&Process> = processes.iter().filter(|process| fits(process)).collect();
     ensure!(!found.is_empty(), "no process is {what} among {processes:#?}");
@@ -270,9 +270,9 @@ fn records_survive_kill_9_of_the_docker_engine(machine: &Machine) -> Result<()> 
     let writer = Writer::start(machine)?;
     machine.rorqual(["shell", "--", "sh", "-c", "kill -9 $(pidof dockerd)"]).run()?.success()?;
     eventually("the engine is back by itself", || machine.run("version").ok())?;
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     machine.run(&format!("rm -f {}", writer.container.name))?;
-    writer.check(said)
+    writer.check(printed)
 }
 
 fn records_survive_kill_9_of_the_daemon_and_the_container_keeps_running(machine: &Machine) -> Result<()> {
@@ -285,12 +285,12 @@ fn records_survive_kill_9_of_the_daemon_and_the_container_keeps_running(machine:
     })?;
     let monitor = one(&before, "the monitor", Process::is_vmm)?;
     ensure!(status["vmm_process"] == monitor.id, "another machine runs: {status}");
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     ensure!(writer.container.inspect(".State.Status")? == "running");
     let later = Following::start(machine.docker(["logs", "-f", &writer.container.name]))?;
-    later.wait_for("further records", |line| line.parse::<u64>().is_ok_and(|number| number > said))?;
+    later.wait_for("further records", |line| line.parse::<u64>().is_ok_and(|number| number > printed))?;
     machine.run(&format!("rm -f {}", writer.container.name))?;
-    writer.check(said)
+    writer.check(printed)
 }
 
 fn records_survive_kill_9_of_the_kernel(machine: &Machine) -> Result<()> {
@@ -303,9 +303,9 @@ fn records_survive_kill_9_of_the_kernel(machine: &Machine) -> Result<()> {
     let before = processes::of_home(machine.home());
     one(&before, "the kernel", Process::is_uml)?.kill();
     ends_without_trace(machine, "crashed")?;
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     machine.rorqual(["start", "-q"]).run()?.success()?;
-    writer.check(said)
+    writer.check(printed)
 }
 
 fn records_survive_kill_9_of_the_monitor_and_no_process_is_left(machine: &Machine) -> Result<()> {
@@ -313,12 +313,12 @@ fn records_survive_kill_9_of_the_monitor_and_no_process_is_left(machine: &Machin
     let before = processes::of_home(machine.home());
     one(&before, "the monitor", Process::is_vmm)?.kill();
     ends_without_trace(machine, "")?;
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     // No manual cleanup is needed: a docker command reports why it failed, and a start works.
     let version: Execution = machine.attempt("version")?;
     ensure!(version.status != 0, "{version}");
     machine.rorqual(["start", "-q"]).run()?.success()?;
-    writer.check(said)?;
+    writer.check(printed)?;
     machine.rorqual(["doctor", "-q"]).run()?;
     Ok(())
 }

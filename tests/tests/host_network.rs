@@ -135,7 +135,7 @@ fn a_port_in_use_is_reported_with_its_owner(machine: &Machine) -> Result<()> {
     let container = on_host_network(machine)?;
     start(machine, &container, &["/peer", "serve", &port.to_string()])?;
     let own = std::process::id().to_string();
-    let error = eventually("the conflict is told", || {
+    let error = eventually("the conflict is reported", || {
         let rows = rows(machine, port).ok()?;
         rows.iter().find_map(|row| row["error"].as_str().filter(|error| !error.is_empty()).map(str::to_owned))
     })?;

@@ -92,7 +92,7 @@ fn random_ports_are_listed_by_docker_port_and_answer(machine: &Machine) -> Resul
     for inside in [90_u16, 91, 92] {
         let told = machine.run(&format!("port {} {inside}/tcp", container.name))?;
         let port = told.lines().find_map(|line| line.rsplit_once(':')?.1.parse().ok());
-        let port: u16 = port.with_context(|| format!("docker port said {told:?}"))?;
+        let port: u16 = port.with_context(|| format!("docker port printed {told:?}"))?;
         ensure!(stream::port_behind(v4(port))? == inside);
     }
     Ok(())

@@ -473,7 +473,7 @@ fn a_container_that_publishes_port_80_gets_it(machine: &Machine) -> Result<()> {
     let routes =
         || -> Result<String> { Ok(machine.status()?["routes"]["http"].as_str().unwrap_or_default().to_owned()) };
     if routes()? != "http://rorqual.localhost/" {
-        suite::skip(test, "port 80 of this computer is somebody else's, or needs rights");
+        suite::skip(test, "port 80 of this computer is in use or needs privileges");
         return Ok(());
     }
     let web = serving(machine, "", 80)?;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use rorqual_tests::{
-    Container, IMAGE, Machine, Run,
+    Container, IMAGE, Machine,
     command::finish_within,
     host_port::{free_tcp, v4},
     stream, suite, tests,

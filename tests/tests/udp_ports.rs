@@ -48,7 +48,7 @@ fn every_form_of_publishing_carries_datagrams(machine: &Machine) -> Result<()> {
     let container = serving(machine, &options, "80-86")?;
     let random = machine.run(&format!("port {} 86/udp", container.name))?;
     let random = random.lines().find_map(|line| line.rsplit_once(':')?.1.parse().ok());
-    let random: u16 = random.context("docker port tells no port for 86/udp")?;
+    let random: u16 = random.context("docker port lists no port for 86/udp")?;
     let expected = [
         (v4(port(0)), 80),
         (v6(port(0)), 80),

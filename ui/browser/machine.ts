@@ -38,7 +38,10 @@ export class Machine {
 
   start(): void {
     this.run("start");
-    const script = `d=$(mktemp -d) && mkdir "$d/bin" && cp "$1/busybox" "$d/bin/" && for a in sh cat echo sleep seq ls; do ln -s busybox "$d/bin/$a"; done && tar -C "$d" -c . | "$2/docker" import - busybox:latest >/dev/null && rm -r "$d"`;
+    const script = `
+      d=$(mktemp -d) && mkdir "$d/bin" && cp "$1/busybox" "$d/bin/" &&
+      for a in sh cat echo sleep seq ls; do ln -s busybox "$d/bin/$a"; done &&
+      tar -C "$d" -c . | "$2/docker" import - busybox:latest >/dev/null && rm -r "$d"`;
     execFileSync("sh", ["-c", script, "sh", material, clients], { env: this.dockerEnvironment() });
   }
 
@@ -68,7 +71,7 @@ export class Machine {
     this.#web = web;
     if (!web.stdout) throw new Error("rorqual web has no output");
     for await (const line of createInterface({ input: web.stdout })) return (JSON.parse(line) as { url: string }).url;
-    throw new Error("rorqual web said nothing");
+    throw new Error("rorqual web printed nothing");
   }
 
   /** Creates the image `registry` from Debian's docker-registry. */

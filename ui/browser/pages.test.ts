@@ -47,7 +47,7 @@ describe("the first run", () => {
 });
 
 describe("containers", () => {
-  test("one that starts in a terminal appears, and one that is removed goes", async () => {
+  test("a container started in a terminal appears, and a removed one disappears", async () => {
     machine.docker("run", "-d", "--name", "outsider", "busybox", "sleep", "1000");
     const row = window.page.getByRole("button", { name: /^outsider/ });
     await row.waitFor();
@@ -55,14 +55,14 @@ describe("containers", () => {
     await row.waitFor({ state: "detached" });
   });
 
-  test("stop and start are done to the engine", async () => {
+  test("stop and start take effect in the engine", async () => {
     await window.page.getByRole("button", { name: "Stop hello" }).click();
     await until(() => machine.docker("inspect", "-f", "{{.State.Running}}", "hello") === "false");
     await window.page.getByRole("button", { name: "Start hello" }).click();
     await until(() => machine.docker("inspect", "-f", "{{.State.Running}}", "hello") === "true");
   });
 
-  test("the log follows, and is searched with hits that are counted", async () => {
+  test("the log follows, and a search counts its matches", async () => {
     const { page } = window;
     await page.getByRole("button", { name: /^talker/ }).click();
     await page.getByRole("tab", { name: "Logs" }).click();
@@ -94,7 +94,7 @@ describe("containers", () => {
     await window.page.getByText(`"${machine.docker("inspect", "-f", "{{.Id}}", "talker")}"`).waitFor();
   });
 
-  test("the keyboard alone goes through the list and filters it", async () => {
+  test("the keyboard alone navigates and filters the list", async () => {
     const { page } = window;
     await page.keyboard.press("Escape");
     await page.keyboard.press("/");
@@ -104,7 +104,7 @@ describe("containers", () => {
     await page.getByRole("button", { name: /^hello/ }).waitFor();
   });
 
-  test("the run form runs, and says the equal command line", async () => {
+  test("the run form runs, and shows the equivalent command line", async () => {
     const { page } = window;
     await page.getByRole("list", { name: "Containers" }).focus();
     await page.keyboard.press("n");
@@ -120,7 +120,7 @@ describe("containers", () => {
     expect(machine.docker("exec", "formed", "sh", "-c", "echo $GREETING")).toBe("it's me");
   });
 
-  test("a failing run keeps the form and says why", async () => {
+  test("a failing run keeps the form and shows the reason", async () => {
     const { page } = window;
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Run", exact: true }).first().click();
@@ -144,7 +144,7 @@ describe("containers", () => {
 });
 
 describe("other views", () => {
-  test("an image gets another name and loses it", async () => {
+  test("an image gets another tag", async () => {
     const { page } = window;
     await window.go("#/images");
     await page.getByRole("button", { name: /^busybox:latest/ }).click();
@@ -155,7 +155,7 @@ describe("other views", () => {
     await page.getByText("other:2").first().waitFor();
   });
 
-  test("a volume is made and deleted", async () => {
+  test("a volume is created and deleted", async () => {
     const { page } = window;
     await window.go("#/volumes");
     await page.getByRole("button", { name: "Create", exact: true }).first().click();
@@ -167,7 +167,7 @@ describe("other views", () => {
     await until(() => !machine.docker("volume", "ls", "-q").split("\n").includes("kept"));
   });
 
-  test("a network is made, and a container put in", async () => {
+  test("a network is created, and a container connected", async () => {
     const { page } = window;
     await window.go("#/networks");
     await page.getByRole("button", { name: "Create", exact: true }).first().click();
@@ -183,12 +183,12 @@ describe("other views", () => {
     await page.getByRole("button", { name: "Disconnect talker from inner" }).waitFor();
   });
 
-  test("the machine's use is shown live", async () => {
+  test("the machine's usage is shown live", async () => {
     await window.go("#/machines");
     await window.page.getByRole("img", { name: /^Memory: .* used/ }).waitFor();
   });
 
-  test("the palette finds an object and leads to it", async () => {
+  test("the palette finds an object and opens it", async () => {
     const { page } = window;
     await page.keyboard.press("Control+k");
     await page.keyboard.type("talker");
@@ -198,7 +198,7 @@ describe("other views", () => {
 });
 
 describe("safety", () => {
-  test("the address opens once, and nothing is reached without the cookie", async () => {
+  test("the address opens once, and nothing is served without the cookie", async () => {
     const stranger = await fetch(url, { redirect: "manual" });
     expect(stranger.status).toBe(401);
     expect((await fetch(window.origin)).status).toBe(401);
@@ -251,7 +251,13 @@ describe("accessibility", () => {
       await page.locator("h1, h2").first().waitFor();
       // The page's policy blocks added scripts; the debugger runs in a world of its own.
       const found = await page.evaluate(
-        `(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`,
+        `(() => {
+          ${axe};
+          const described = (one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | ");
+          return axe
+            .run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] })
+            .then((result) => result.violations.map(described));
+        })()`,
       );
       expect(found).toEqual([]);
     }
@@ -271,7 +277,7 @@ describe("daemon", () => {
     await page.getByRole("button", { name: /^talker/ }).waitFor();
   });
 
-  test("no script failed meanwhile", () => {
+  test("no script failed", () => {
     // The tests cause refused requests on purpose; errors thrown by scripts are real.
     expect(window.errors.filter((error) => !/Failed to load resource|WebSocket/.test(error))).toEqual([]);
   });

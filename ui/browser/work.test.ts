@@ -21,7 +21,8 @@ beforeAll(async () => {
     "busybox",
     "sh",
     "-c",
-    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000",
+    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && " +
+      "exec sleep 100000",
   );
   window = await Window.open(await machine.serve());
   await window.page.getByRole("button", { name: "Go to my containers" }).click();
@@ -40,7 +41,7 @@ describe("files of a container", () => {
   const files = () => window.page.getByRole("group", { name: "Files" });
   const entry = (name: string) => files().getByRole("button", { name, exact: true });
 
-  test("a folder is opened, a file edited and written", async () => {
+  test("a folder is opened, a file edited and saved", async () => {
     const { page } = window;
     await page.getByRole("button", { name: /^holder/ }).click();
     await page.getByRole("tab", { name: "Files" }).click();
@@ -55,7 +56,7 @@ describe("files of a container", () => {
     await until(() => inHolder("cat", "/etc/app/settings.txt") === "first\nsecond");
   });
 
-  test("a file that is no text is downloaded as it is", async () => {
+  test("a binary file is downloaded unchanged", async () => {
     const coming = window.page.waitForEvent("download");
     await entry("binary").click();
     const download = await coming;
@@ -63,7 +64,7 @@ describe("files of a container", () => {
     expect(readFileSync(await download.path()).toString("latin1")).toBe("a\u00ffb");
   });
 
-  test("files are uploaded, and what is there is replaced only when told so", async () => {
+  test("files are uploaded, and existing ones are replaced only on confirmation", async () => {
     const { page } = window;
     const put = (text: string) =>
       page
@@ -81,7 +82,7 @@ describe("files of a container", () => {
     await until(() => inHolder("cat", "/etc/app/up.txt") === "two");
   });
 
-  test("folders are made, files renamed and deleted", async () => {
+  test("folders are created, files renamed and deleted", async () => {
     const { page } = window;
     await page.getByRole("button", { name: "New folder" }).click();
     await page.getByLabel("Name", { exact: true }).fill("made");
@@ -99,7 +100,7 @@ describe("files of a container", () => {
     await until(() => inHolder("sh", "-c", "cd /etc/app && echo *") === "binary made settings.txt");
   });
 
-  test("a volume's files are there too", async () => {
+  test("a volume's files are available too", async () => {
     inHolder("sh", "-c", "echo inside > /kept/note.txt");
     await window.go("#/volumes");
     await window.page.getByRole("button", { name: /^kept/ }).click();
@@ -136,7 +137,7 @@ describe("builds", () => {
     await window.page.locator("pre").getByText("made-here").waitFor();
   });
 
-  test("what was built before is said to be cached", async () => {
+  test("steps built before are marked as cached", async () => {
     await window.go("#/builds");
     await build();
     await window.page.getByText(/^Built /).waitFor();
@@ -164,7 +165,8 @@ describe("registries", () => {
   // The password is "secret".
   const USERS = "me:$2b$04$Pn8bKS/yJln7.2.VRnJNreixNqKlm1okblFZ4BT5Iv1to0ExlcR6.\n";
   const CONFIGURATION =
-    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
+    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\n" +
+    "auth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
 
   async function login(password: string): Promise<void> {
     const { page } = window;
@@ -194,7 +196,7 @@ describe("registries", () => {
     await window.page.getByRole("alert").filter({ hasText: "unauthorized" }).waitFor();
   });
 
-  test("a login counts for docker in a terminal, a push needs it", async () => {
+  test("docker in a terminal shares the login, which a push needs", async () => {
     const { page } = window;
     await login("secret");
     await page.getByText("localhost:5000", { exact: true }).waitFor();
@@ -213,7 +215,7 @@ describe("registries", () => {
     expect(machine.docker("images", "-q", "localhost:5000/pushed:1")).not.toBe("");
   });
 
-  test("logging out forgets it", async () => {
+  test("logging out removes the login", async () => {
     const { page } = window;
     await window.go("#/registries");
     await page.getByRole("button", { name: "Log out" }).click();
@@ -226,14 +228,14 @@ describe("registries", () => {
 describe("settings", () => {
   const file = () => readFileSync(join(machine.home, "config.toml"), "utf8");
 
-  test("a change is written in place and the page says when it takes effect", async () => {
+  test("a change is written in place and shows when it takes effect", async () => {
     const { page } = window;
     await window.go("#/settings");
-    await page.getByLabel("Processors of a new machine").fill("3");
-    await page.getByLabel("Processors of a new machine").press("Tab");
+    await page.getByLabel("CPUs of a new machine").fill("3");
+    await page.getByLabel("CPUs of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
     await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
-    await page.getByRole("button", { name: "Reset Processors of a new machine to the default" }).click();
+    await page.getByRole("button", { name: "Reset CPUs of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
   });
 
@@ -257,7 +259,7 @@ describe("settings", () => {
     await daemon.waitFor({ state: "detached" });
   });
 
-  test("a value that does not fit changes nothing and says what would", async () => {
+  test("an invalid value changes nothing and the error names the valid ones", async () => {
     const { page } = window;
     const before = file();
     await page.getByLabel("The machine's network").fill("10.0.0.1/33");
@@ -268,7 +270,7 @@ describe("settings", () => {
 });
 
 describe("diagnose", () => {
-  test("checks say what is well, a bundle is a zip", async () => {
+  test("the checks are shown, and a bundle is a zip", async () => {
     const { page } = window;
     await window.go("#/diagnose");
     await page.getByText("Guest image", { exact: true }).waitFor();
@@ -283,7 +285,7 @@ describe("diagnose", () => {
     ).toBe("PK\u0003\u0004");
   });
 
-  test("deleting what nothing uses asks and leaves what is used", async () => {
+  test("deleting unused data asks first and keeps used data", async () => {
     const { page } = window;
     machine.docker("create", "--name", "unused", "busybox", "true");
     await page.getByRole("button", { name: "Delete", exact: true }).click();
@@ -292,7 +294,7 @@ describe("diagnose", () => {
     expect(inHolder("cat", "/kept/note.txt")).toBe("inside");
   });
 
-  test("deleting all data wants the word, and then nothing is left", async () => {
+  test("deleting all data requires the word, and then nothing is left", async () => {
     const { page } = window;
     await page.getByRole("button", { name: "Delete all Docker data" }).click();
     const dialog = page.getByRole("dialog");
@@ -309,7 +311,7 @@ describe("diagnose", () => {
     });
   });
 
-  test("no script failed meanwhile", () => {
+  test("no script failed", () => {
     // The tests above cause refused requests on purpose.
     expect(window.errors.filter((error) => !/Failed to load resource/.test(error))).toEqual([]);
   });

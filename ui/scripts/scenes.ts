@@ -167,7 +167,7 @@ export const SCENES: Scene[] = [
     name: "settings-waiting",
     path: "settings",
     act: async (page) => {
-      await page.getByLabel("Processors of a new machine").fill("3");
+      await page.getByLabel("CPUs of a new machine").fill("3");
       await page.getByRole("switch", { name: "Containers reach this computer" }).click();
       await page.getByRole("switch", { name: "Names for containers" }).click();
       await page.getByText("Some changes take effect").first().scrollIntoViewIfNeeded();

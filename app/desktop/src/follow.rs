@@ -41,7 +41,7 @@ pub(crate) async fn follow(app: AppHandle) {
                     Engine::Machine(machine) => Some(machine.as_ref()),
                     Engine::Unknown | Engine::Unreachable => None,
                 };
-                tell(&app, notices.take_machine(machine));
+                notify(&app, notices.take_machine(machine));
                 match (overview.is_running(), &engine) {
                     (true, None) => engine = Some(OfEngine::open(&desktop)),
                     (false, Some(_)) => engine = None,
@@ -50,7 +50,7 @@ pub(crate) async fn follow(app: AppHandle) {
             }
             news = next_of(&mut engine) => match news {
                 News::Containers(event) => drop(learn(&app, |overview| overview.take_containers(event))),
-                News::Event(event) => tell(&app, notices.take_event(&event)),
+                News::Event(event) => notify(&app, notices.take_event(&event)),
                 News::End => {
                     tokio::time::sleep(REOPEN_AFTER).await;
                     engine = desktop.overview().is_running().then(|| OfEngine::open(&desktop));
@@ -103,7 +103,7 @@ fn learn(app: &AppHandle, take: impl FnOnce(&mut Overview)) -> Overview {
     overview
 }
 
-fn tell(app: &AppHandle, notice: Option<crate::notices::Notice>) {
+fn notify(app: &AppHandle, notice: Option<crate::notices::Notice>) {
     if let Some(notice) = notice.filter(|_| !window::is_in_front(app)) {
         notification::notice(app, notice);
     }

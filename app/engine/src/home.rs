@@ -1,4 +1,4 @@
-//! The state directory: where everything of one user's Rorqual lies (docs/architecture.md, "State directory").
+//! The state directory: where everything of one user's Rorqual lies (docs/contracts.md, "State directory").
 
 use std::{
     env, fs, io,

@@ -118,7 +118,7 @@ const { invoke, transformCallback } = window.__TAURI_INTERNALS__;
 const place = { kind: 'container', id: 'shell' };
 const size = 9_000_000, piece = 65_536;
 const sent = new Uint8Array(size).map((_, at) => (at * 31 + (at >> 8)) & 255);
-// What comes may come out of order; each message says where it belongs.
+// Messages may arrive out of order; each carries its position.
 function receive(onFrame) {
   let next = 0; const early = new Map();
   const id = transformCallback((message) => {
@@ -165,7 +165,7 @@ fn the_window_survives_a_daemon_that_ends_and_returns(machine: &Machine) -> Resu
     application.page.click("//button[normalize-space()='Start Rorqual']")?;
     application.containers()?;
     ensure!(machine.daemon_process()?.is_some(), "the window started no daemon");
-    ensure!(is_running(machine, "web")?, "the machine did not go on");
+    ensure!(is_running(machine, "web")?, "the machine did not keep running");
     application.page.click("//button[@aria-label='Stop web']")?;
     becomes_running(machine, "web", false)?;
     application.page.click("//button[@aria-label='Start web']")?;

@@ -26,7 +26,7 @@ describe("amounts", () => {
     expect([0, 0.04, 9.94, 9.95, 250.4].map(percent)).toEqual(["0.0%", "0.0%", "9.9%", "10%", "250%"]);
   });
 
-  it("writes one and many", () => {
+  it("handles singular and plural", () => {
     expect(count(1, "image")).toBe("1 image");
     expect(count(5000, "image")).toBe("5,000 images");
     expect(count(2, "is", "are")).toBe("2 are");

@@ -48,7 +48,7 @@ class List {
 }
 
 describe("slots of a list", () => {
-  it("uses the elements of what left for what came, and keeps the others", () => {
+  it("reuses the elements of items that left for items that arrived, and keeps the others", () => {
     const list = new List();
     list.fill("abcdefgh", 0, 4);
     const before = list.slots.all;
@@ -60,7 +60,7 @@ describe("slots of a list", () => {
     expect(list.at("e")).toBe(a);
   });
 
-  it("keeps an item's element when the item moves, and shows what the item has become", () => {
+  it("keeps an item's element when the item moves, and shows its new state", () => {
     const slots = new Slots<{ id: string; state: string }>(
       (item) => item.id,
       () => "",
@@ -97,7 +97,7 @@ describe("slots of a list", () => {
     expect(list.text).toBe("ef");
   });
 
-  it("leaves what has the keyboard in its element, however far it is out of sight", () => {
+  it("keeps the focused item in its element, however far it is out of view", () => {
     const list = new List();
     list.fill("abcdefgh", 0, 3);
     const held = list.at("b");
@@ -108,7 +108,7 @@ describe("slots of a list", () => {
     expect(list.text).toBe("fgh");
   });
 
-  it("takes the element away when what has the keyboard in it is gone", () => {
+  it("removes the element when the focused item is gone", () => {
     const list = new List();
     list.fill("abcdef", 0, 3);
     const held = list.at("b");
@@ -117,7 +117,7 @@ describe("slots of a list", () => {
     expect(held.element?.isConnected).toBe(false);
   });
 
-  it("shows fewer and then more again without making elements", () => {
+  it("shows fewer and then more items without creating elements", () => {
     const list = new List();
     list.fill("abcdef", 0, 5);
     const before = list.slots.all;
@@ -130,7 +130,7 @@ describe("slots of a list", () => {
     expect(list.slots.all.some((slot) => slot.hidden)).toBe(false);
   });
 
-  it("puts the elements in order at rest", () => {
+  it("puts the elements in order when scrolling stops", () => {
     const list = new List();
     for (const [from, to] of [
       [0, 5],
@@ -145,7 +145,7 @@ describe("slots of a list", () => {
     }
   });
 
-  it("moves only what is new when the list went on a little", () => {
+  it("moves only new elements after a short scroll", () => {
     const list = new List();
     const moved = (from: number) => {
       list.fill("abcdefghijklmn", from, from + 8);
@@ -158,7 +158,7 @@ describe("slots of a list", () => {
     expect([moved(2), moved(0)]).toEqual([2, 2]);
   });
 
-  it("does not take the keyboard from an element when it puts them in order", () => {
+  it("keeps the focus when it reorders the elements", () => {
     const list = new List();
     document.body.append(list.place);
     list.fill("abcdefghijkl", 0, 4);

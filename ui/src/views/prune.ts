@@ -36,7 +36,8 @@ async function prune({ noun, question, loss, nothing, items, carryOut }: Plan): 
   try {
     const pruned = await carryOut();
     notices.done(
-      `Deleted ${count(pruned.removed.length, noun)}${pruned.reclaimed > 0 ? `, reclaimed ${bytes(pruned.reclaimed)}` : ""}`,
+      `Deleted ${count(pruned.removed.length, noun)}` +
+        (pruned.reclaimed > 0 ? `, reclaimed ${bytes(pruned.reclaimed)}` : ""),
     );
   } catch (error) {
     notices.failed(`Could not delete the ${noun}s`, error);

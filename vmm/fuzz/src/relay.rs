@@ -1,4 +1,5 @@
-//! The relay between a guest kernel and a vhost-user backend: whatever both send, it ends, and passes on no more than it was given.
+//! The relay between a guest kernel and a vhost-user backend: whatever both send, it ends, and passes on no more than
+//! it received.
 
 use std::io::{IoSlice, Read, Write};
 use std::net::Shutdown;

@@ -12,8 +12,8 @@ use rorqual_vmm::fuzzing::vsock_held;
 use tempfile::TempDir;
 
 use crate::guest::{Guest, Subject, attack};
-use crate::in_memory;
 use crate::program::Program;
+use crate::scratch::in_memory;
 
 const GUEST: u64 = 3;
 const HOST: u64 = 2;
@@ -35,7 +35,7 @@ struct Vsock {
     sockets: Vec<UnixStream>,
 }
 
-/// The host's side, for all runs: what waits at its listeners is taken at the end of each.
+/// The host's side, for all runs. Each run ends by accepting what waits at its listeners.
 struct Host {
     directory: TempDir,
     listeners: Vec<UnixListener>,
@@ -59,7 +59,7 @@ impl Vsock {
         host().directory.path().join("v")
     }
 
-    /// The same packets again and again: what adds up shows.
+    /// Repeats the same packets, so that leaks add up.
     fn many(program: &mut Program, guest: &mut Guest) {
         let (header, count) = (Self::header(program), program.byte() & 31);
         let end = program.flag();

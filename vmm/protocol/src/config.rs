@@ -38,12 +38,6 @@ pub enum Confinement {
     Off,
 }
 
-impl Confinement {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// One machine.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -62,7 +56,7 @@ pub struct Config {
     pub memory_mib: u64,
     /// Take guest memory from the host's reserved huge pages of 2 MiB, all of it at the start. KVM only; `memory_mib`
     /// must be even.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub huge_pages: bool,
     /// The disks, in the order the guest finds them.
     #[serde(default)]
@@ -79,7 +73,7 @@ pub struct Config {
     /// File that receives the guest's console.
     pub console_log: PathBuf,
     /// Whether the monitor confines itself.
-    #[serde(default, skip_serializing_if = "Confinement::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub confinement: Confinement,
     /// The control socket, at most 107 bytes. Its directory also holds the monitor's private runtime directory, `run`.
     pub control_socket: PathBuf,
@@ -144,9 +138,8 @@ pub struct Net {
     pub block_link_local: bool,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[cfg(test)]

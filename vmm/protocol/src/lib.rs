@@ -3,7 +3,7 @@
 //! The daemon writes a [`Config`] to `vmm.json` and starts the monitor with it. The monitor answers with one
 //! [`Readiness`] line. Afterwards the daemon sends a [`Request`] per line over the control socket and receives an
 //! [`Answer`] per line; a connection that asked to [`watch`](Request::Watch) receives the [`Event`] of the machine's
-//! end. Before any of this, `rorqual-vmm probe` prints its [`Findings`]. docs/architecture.md, "rorqual-vmm", has the
+//! end. Before any of this, `rorqual-vmm probe` prints its [`Findings`]. docs/contracts.md, "rorqual-vmm", has the
 //! same contract with examples.
 //!
 //! A monitor outlives the daemon that started it, so a daemon may talk to a monitor of an older or newer version.

@@ -1,5 +1,5 @@
 //! The monitor of a machine: started so that it outlives the daemon, driven and watched over its control socket
-//! (docs/architecture.md, "rorqual-vmm").
+//! (docs/contracts.md, "rorqual-vmm").
 
 use std::{
     env, fs,
@@ -69,7 +69,7 @@ pub enum VmmError {
     /// It started and refused, in its own words.
     #[error("the machine cannot start: {message}")]
     Refused {
-        /// Its code (docs/architecture.md).
+        /// Its code (docs/contracts.md).
         code: String,
         /// Its message.
         message: String,

@@ -1,5 +1,5 @@
 //! The gateway of a machine's network, as published ports use it: sockets of ours are handed over to the monitor, which carries what comes there
-//! into the guest from the clients' own addresses (docs/architecture.md, "rorqual-vmm").
+//! into the guest from the clients' own addresses (docs/contracts.md, "rorqual-vmm").
 //!
 //! One task owns the connection to the control socket and does one request after the other. What was published ends with the connection.
 

@@ -63,20 +63,20 @@ describe.each([
     });
   });
 
-  it("gives up a call that is canceled", async () => {
+  it("abandons a canceled call", async () => {
     const canceled = new AbortController();
     const call = make().call("settings.get", {}, { signal: canceled.signal });
     canceled.abort();
     await expect(call).rejects.toMatchObject({ code: "canceled" });
   });
 
-  it("tells nothing before open has returned, then the whole list", async () => {
+  it("delivers nothing before open has returned, then the whole list", async () => {
     const { told } = listen(make(), "containers", {});
     expect(told.events).toEqual([]);
     await vi.waitFor(() => expect(told.events[0]).toMatchObject({ kind: "all" }));
   });
 
-  it("tells of what a call changed", async () => {
+  it("reports the change that a call made", async () => {
     const backend = make();
     const { told } = listen(backend, "volumes", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
@@ -86,7 +86,7 @@ describe.each([
     );
   });
 
-  it("tells nothing more once it is closed", async () => {
+  it("delivers nothing once it is closed", async () => {
     const backend = make();
     const { stream, told } = listen(backend, "volumes", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
@@ -132,11 +132,11 @@ describe("the HTTP backend", () => {
     expect(server.addresses).toEqual(["ws://rorqual.test/api/streams"]);
   });
 
-  it("grants as many events as the page took, in halves", async () => {
+  it("grants as many events as the page consumed, half the credit at a time", async () => {
     const { told } = listen(backend, "machines", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
     for (let index = 0; index < INITIAL_CREDIT; index += 1)
-      server.tell({ id: 1, event: { kind: "machines", machines: [] } });
+      server.send({ id: 1, event: { kind: "machines", machines: [] } });
     await vi.waitFor(() => expect(told.events).toHaveLength(INITIAL_CREDIT + 1));
     expect(server.received.filter((frame) => "credit" in frame)).toEqual([
       { id: 1, credit: INITIAL_CREDIT / 2 },
@@ -144,7 +144,7 @@ describe("the HTTP backend", () => {
     ]);
   });
 
-  it("fails every stream when the connection is lost, and connects anew for the next", async () => {
+  it("fails every stream when the connection is lost, and reconnects for the next one", async () => {
     const lost = [listen(backend, "images", {}), listen(backend, "volumes", {})];
     await vi.waitFor(() => expect(lost.every(({ told }) => told.events.length === 1)).toBe(true));
     server.drop();
@@ -154,7 +154,7 @@ describe("the HTTP backend", () => {
     expect(server.addresses).toHaveLength(2);
   });
 
-  it("sends nothing for a stream that is over", async () => {
+  it("sends nothing for a stream that has ended", async () => {
     const { stream, told } = listen(backend, "files.read", { place: { kind: "volume", name: "v" }, path: "/missing" });
     await vi.waitFor(() => expect(told.over).toBe(1));
     const before = server.received.length;
@@ -164,20 +164,20 @@ describe("the HTTP backend", () => {
     expect(server.received).toHaveLength(before);
   });
 
-  it("ignores frames of streams it does not know", async () => {
+  it("ignores frames of unknown streams", async () => {
     const { told } = listen(backend, "images", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
-    server.tell({ id: 99, event: {} });
-    server.tell({ id: 99, end: true });
+    server.send({ id: 99, event: {} });
+    server.send({ id: 99, end: true });
     expect(told).toMatchObject({ over: 0 });
   });
 
-  it("says what the status was when the answer is no failure of Rorqual's", async () => {
+  it("reports the status of an answer that is no failure of Rorqual", async () => {
     vi.stubGlobal("fetch", async () => new Response("<html>", { status: 401 }));
     await expect(backend.call("settings.get", {})).rejects.toMatchObject({ code: "http-401" });
   });
 
-  it("says that the connection is lost when nobody answers", async () => {
+  it("reports a lost connection when nobody answers", async () => {
     vi.stubGlobal("fetch", async () => {
       throw new TypeError("Failed to fetch");
     });

@@ -50,7 +50,7 @@ export class FakeServer {
     );
   }
 
-  tell(frame: object): void {
+  send(frame: object): void {
     this.#deliver(JSON.stringify(frame));
   }
 
@@ -92,15 +92,15 @@ export class FakeServer {
     this.received.push(JSON.parse(frame) as PageFrame);
     if (open) {
       const stream = this.engine.open(open.stream, open.params, {
-        onEvent: (event) => this.tell({ id, event }),
+        onEvent: (event) => this.send({ id, event }),
         onBytes: (bytes) => {
           const data = new Uint8Array(4 + bytes.length);
           new DataView(data.buffer).setUint32(0, id);
           data.set(bytes, 4);
           this.#deliver(data.buffer);
         },
-        onEnd: () => this.tell({ id, end: true }),
-        onError: ({ code, message, hint }) => this.tell({ id, error: { code, message, hint } }),
+        onEnd: () => this.send({ id, end: true }),
+        onError: ({ code, message, hint }) => this.send({ id, error: { code, message, hint } }),
       });
       this.#streams.set(id, stream);
     } else if (input !== undefined) this.#streams.get(id)?.send(input);

@@ -70,7 +70,8 @@ export class FixtureBackend implements Backend {
       throw new BackendError({
         code: "engine-failed",
         message:
-          "The Docker Engine answered with status 500: failed to set up container networking: driver failed programming external connectivity.",
+          "The Docker Engine answered with status 500: failed to set up container networking: " +
+          "driver failed programming external connectivity.",
         hint: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
       });
     }

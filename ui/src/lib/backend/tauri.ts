@@ -32,9 +32,9 @@ export class TauriBackend implements Backend {
     const id = this.#next++;
     let live = true;
     // A stream that has ended ignores further commands.
-    const tell = (command: string, more: Record<string, unknown>) =>
+    const invokeFor = (command: string, more: Record<string, unknown>) =>
       invoke(command, { id, ...more }).catch(() => undefined);
-    const credit = new Credit((events) => live && void tell("stream_credit", { events }));
+    const credit = new Credit((events) => live && void invokeFor("stream_credit", { events }));
     const channel = new Channel<Frame>();
     channel.onmessage = (frame) => {
       if (!live) return;
@@ -61,13 +61,13 @@ export class TauriBackend implements Backend {
       last = last.then(() => (live ? next() : undefined));
     };
     return {
-      send: (input) => then(() => tell("stream_input", { input })),
+      send: (input) => then(() => invokeFor("stream_input", { input })),
       sendBytes: (bytes) =>
         then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
       close: () => {
         if (!live) return;
         live = false;
-        void opened.then(() => tell("stream_close", {}));
+        void opened.then(() => invokeFor("stream_close", {}));
       },
     };
   }

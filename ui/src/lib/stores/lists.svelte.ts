@@ -32,7 +32,7 @@ export class PushedList<T> {
   }
 
   get(id: string): T | undefined {
-    // `items` is read so that whoever asks is told of changes.
+    // Reads `items` so that callers are notified of changes.
     void this.items;
     return this.#known.get(id);
   }

@@ -15,7 +15,7 @@ type Item = { id: string; state: string };
 const list = () => new PushedList<Item>("containers", (item) => item.id);
 
 describe("a pushed list", () => {
-  it("takes the whole list, then what changed", () => {
+  it("takes the whole list, then changes", () => {
     const items = list();
     items.apply({
       kind: "all",
@@ -40,7 +40,7 @@ describe("a pushed list", () => {
     expect(items.loaded).toBe(true);
   });
 
-  it("shows what is foreseen and takes it back", () => {
+  it("shows a predicted change and rolls it back", () => {
     const items = list();
     items.apply({ kind: "all", items: [{ id: "a", state: "running" }] });
     const takeBack = items.foresee("a", (item) => ({ ...item, state: "paused" }));
@@ -49,7 +49,7 @@ describe("a pushed list", () => {
     expect(items.get("a")?.state).toBe("running");
   });
 
-  it("brings back what was foreseen to be gone", () => {
+  it("restores an item predicted to disappear", () => {
     const items = list();
     items.apply({ kind: "all", items: [{ id: "a", state: "running" }] });
     const takeBack = items.foresee("a", () => null);
@@ -58,7 +58,7 @@ describe("a pushed list", () => {
     expect(items.items).toEqual([{ id: "a", state: "running" }]);
   });
 
-  it("does not take back what the engine has said meanwhile", () => {
+  it("does not roll back an update from the engine", () => {
     const items = list();
     items.apply({ kind: "all", items: [{ id: "a", state: "running" }] });
     const takeBack = items.foresee("a", (item) => ({ ...item, state: "paused" }));
@@ -73,7 +73,7 @@ describe("an action", () => {
     notices.shown = [];
   });
 
-  it("that works leaves its effect and says nothing", async () => {
+  it("that succeeds keeps its effect and shows no notice", async () => {
     setBackend(new FixtureBackend("", 0));
     const id = (backend() as FixtureBackend).world.container("hello").id;
     const takeBack = vi.fn();
@@ -89,7 +89,7 @@ describe("an action", () => {
     expect(notices.shown).toEqual([]);
   });
 
-  it("that fails is taken back, with the reason", async () => {
+  it("that fails is rolled back, with the reason", async () => {
     setBackend(new FixtureBackend("broken", 0));
     const takeBack = vi.fn();
     expect(
@@ -136,7 +136,7 @@ describe("a live stream", () => {
     vi.useRealTimers();
   });
 
-  it("is closed while nobody looks and opened when somebody does", () => {
+  it("is closed while the page is hidden and open while it is visible", () => {
     expect(counting.handlers).not.toBeNull();
     visibility.visible = false;
     flushSync();
@@ -152,7 +152,7 @@ describe("a live stream", () => {
     expect(counting.handlers).toBeNull();
   });
 
-  it("is opened again after pauses that double, and says that the connection is lost until something comes", () => {
+  it("reopens after doubling pauses, and reports a lost connection until an event arrives", () => {
     const lose = () =>
       counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", hint: null }));
     lose();
@@ -174,7 +174,7 @@ describe("a live stream", () => {
     expect(connection.lost).toBeNull();
   });
 
-  it("is not opened again once it is closed", () => {
+  it("does not reopen once it is closed", () => {
     counting.handlers?.onEnd?.();
     stop();
     vi.advanceTimersByTime(60_000);
@@ -184,7 +184,7 @@ describe("a live stream", () => {
 });
 
 describe("the engine", () => {
-  it("is started by steps that are over when it runs", async () => {
+  it("starts in steps that are complete when it runs", async () => {
     vi.useFakeTimers();
     const fixture = new FixtureBackend("stopped", 0);
     setBackend(fixture);
@@ -228,7 +228,7 @@ describe("a history of samples", () => {
     processes: 1,
   });
 
-  it("makes rates of counters, and nothing of a counter that began again", () => {
+  it("computes rates from counters, and zero when a counter restarts", () => {
     const history = new History();
     history.add(1000, sample(500));
     history.add(3000, sample(2500));
@@ -243,7 +243,7 @@ describe("a history of samples", () => {
   });
 });
 
-describe("where the page is", () => {
+describe("the route", () => {
   it("is kept in the address", () => {
     route.go("volumes", "a/b c", "files");
     expect(location.hash).toBe("#/volumes/a%2Fb%20c/files");
@@ -253,8 +253,8 @@ describe("where the page is", () => {
   });
 });
 
-describe("a question", () => {
-  it("is answered with no when another comes", async () => {
+describe("a confirmation", () => {
+  it("is declined when another one opens", async () => {
     const about = { title: "", text: "", action: "", dangerous: false };
     const first = dialogs.confirm(about);
     const second = dialogs.confirm(about);

@@ -52,7 +52,8 @@ export async function remove(list: Container[]): Promise<void> {
   const answer = await dialogs.confirm({
     title: one ? `Delete ${one.name}?` : `Delete ${count(list.length, "container")}?`,
     text: running.length
-      ? `${one ? "It is" : count(running.length, "container is", "containers are")} running and will be stopped first. Data written outside volumes is lost.`
+      ? `${one ? "It is" : count(running.length, "container is", "containers are")} running ` +
+        "and will be stopped first. Data written outside volumes is lost."
       : "Data written outside volumes is lost. Named volumes are kept.",
     ...(one ? {} : { items: list.map((container) => container.name) }),
     action: one ? "Delete container" : `Delete ${count(list.length, "container")}`,

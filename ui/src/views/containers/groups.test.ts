@@ -10,7 +10,7 @@ const names = (filter: string, runningOnly = false, folded = new Set<string>()) 
   );
 
 describe("rows of containers", () => {
-  it("has projects first, by name, their members under them, then the others with what runs before what does not", () => {
+  it("list projects first, by name, with their members, then the others, running ones first", () => {
     expect(names("")).toEqual([
       "monitoring/",
       "monitoring-grafana-1",
@@ -30,18 +30,18 @@ describe("rows of containers", () => {
     ]);
   });
 
-  it("leaves out members of a folded project, unless one looks for them", () => {
+  it("omit members of a folded project unless the filter matches them", () => {
     const folded = new Set(["shop"]);
     expect(names("", false, folded)).not.toContain("shop-api-1");
     expect(names("shop-api", false, folded)).toContain("shop-api-1");
   });
 
-  it("shows only what runs if asked", () => {
+  it("show only running containers on request", () => {
     expect(names("", true)).not.toContain("shop-worker-1");
     expect(names("", true)).toContain("sandbox");
   });
 
-  it("finds by name, image, project and port, every word of it", () => {
+  it("match every word of the filter against name, image, project and port", () => {
     const api = containers.find((one) => one.name === "shop-api-1");
     if (!api) throw new Error("the made-up engine has no api");
     for (const filter of ["API", "shop api", "9229", api.id.slice(0, 12)])

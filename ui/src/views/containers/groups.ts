@@ -35,7 +35,15 @@ export function ordered(all: Container[]): Entry[] {
   };
   return [...all].sort(order).map((container) => ({
     container,
-    text: `${container.name} ${container.image} ${container.id} ${project(container) ?? ""} ${container.ports.map((port) => port.hostPort ?? "").join(" ")}`.toLowerCase(),
+    text: [
+      container.name,
+      container.image,
+      container.id,
+      project(container) ?? "",
+      ...container.ports.map((port) => port.hostPort ?? ""),
+    ]
+      .join(" ")
+      .toLowerCase(),
   }));
 }
 

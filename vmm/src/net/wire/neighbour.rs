@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::ethernet::Mac;
 use super::icmp::write_message;
-use super::{Ip, Mac};
+use super::ip::Ip;
 
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
@@ -12,8 +13,8 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// The sender is a router, was solicited, and overrides cached addresses (RFC 4861, section 4.4).
 const FLAGS: u8 = 0xe0;
 
-/// The address whose hardware address a packet of `ICMPv6` asks for. None for any other message, and for one that did not
-/// come from this link: its hop limit would be below 255 (RFC 4861, section 7.1.1).
+/// The address whose hardware address a packet of `ICMPv6` asks for. None for any other message, and for one that did
+/// not come from this link: its hop limit would be below 255 (RFC 4861, section 7.1.1).
 pub(crate) fn solicited_neighbour(packet: &Ip<'_>) -> Option<Ipv6Addr> {
     let message = packet.payload;
     if packet.hop_limit != 255 || message.get(..2)? != [NEIGHBOUR_SOLICITATION, 0] {
