@@ -29,7 +29,7 @@ engine_run() {
   cat > "$work/run/commands"
   cat > "$work/run/start" <<'SCRIPT'
 set -euo pipefail
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin DOCKER_HOST=unix:///run/docker.sock
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C DOCKER_HOST=unix:///run/docker.sock
 containerd > /run/containerd.log 2>&1 &
 dockerd --config-file /run/daemon.json > /run/dockerd.log 2>&1 &
 engine=$!

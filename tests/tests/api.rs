@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             files_of_a_stopped_container_and_of_a_volume_too,
             no_link_leads_out_of_a_container,
             settings_are_changed_in_their_file,
+            a_changed_setting_waits_for_the_restart_that_applies_it,
             builds_report_their_steps_and_the_failing_line,
             the_bundle_holds_no_secret,
             streams_outlive_the_daemon,
@@ -363,7 +364,7 @@ fn settings_are_changed_in_their_file(machine: &Machine) -> Result<()> {
     let before = fs::read_to_string(&file)?;
     let change = |value: Value| json!({"file": "machine/default", "key": "memory_mib", "value": value});
     let changed = web.call("settings.change", &change(json!(1111)))?;
-    ensure!(changed["applied"] == false && changed["reason"].to_string().contains("restart"), "{changed}");
+    ensure!(changed["waits"] == true && changed["takesEffectNote"].to_string().contains("restarts"), "{changed}");
     let now = fs::read_to_string(&file)?;
     ensure!(now.contains("memory_mib = 1111") && now.lines().count() == before.lines().count(), "{now}");
     ensure!(web.refusal("settings.change", &change(json!(5)))? == "config-invalid");
@@ -375,6 +376,30 @@ fn settings_are_changed_in_their_file(machine: &Machine) -> Result<()> {
         .find(|one| one["key"] == "memory_mib" && one["file"] == "machine/default");
     ensure!(memory.is_some_and(|memory| memory["value"] == 1111), "{settings}");
     fs::write(&file, before)?;
+    Ok(())
+}
+
+fn a_changed_setting_waits_for_the_restart_that_applies_it(machine: &Machine) -> Result<()> {
+    let web = &Web::start(machine)?;
+    let change = |key: &str, value: Value| {
+        web.call("settings.change", &json!({"file": "config", "key": key, "value": value}))
+            .map(|one| one["waits"] == true)
+    };
+    let waits = |key: &str| -> Result<bool> {
+        let settings = web.call("settings.get", &json!({}))?;
+        let settings = settings["settings"].as_array().cloned().unwrap_or_default();
+        let setting = settings.iter().find(|one| one["file"] == "config" && one["key"] == key);
+        Ok(setting.with_context(|| format!("no setting {key}"))?["waits"] == true)
+    };
+    ensure!(change("daemon.log", json!("debug"))? && change("network.block_link_local", json!(false))?);
+    ensure!(!change("machine.cpus", json!(3))?, "no restart applies what new machines get");
+    machine.rorqual(["quit", "-q"]).run()?.success()?;
+    web.whole("machine.start", &json!({"machine": "", "cold": false}))?;
+    // The next daemon has applied its own setting; the machine ran on.
+    ensure!(!waits("daemon.log")? && waits("network.block_link_local")?);
+    // Undone, nothing waits for the machine, and the daemon runs with the value that was undone.
+    ensure!(!change("network.block_link_local", Value::Null)? && change("daemon.log", Value::Null)?);
+    change("machine.cpus", Value::Null)?;
     Ok(())
 }
 

@@ -231,11 +231,11 @@ describe("settings", () => {
   test("a change is written in place and shows when it takes effect", async () => {
     const { page } = window;
     await window.go("#/settings");
-    await page.getByLabel("Processors of a new machine").fill("3");
-    await page.getByLabel("Processors of a new machine").press("Tab");
+    await page.getByLabel("CPUs of a new machine").fill("3");
+    await page.getByLabel("CPUs of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
     await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
-    await page.getByRole("button", { name: "Reset Processors of a new machine to the default" }).click();
+    await page.getByRole("button", { name: "Reset CPUs of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
   });
 

@@ -167,10 +167,10 @@ export const SCENES: Scene[] = [
     name: "settings-waiting",
     path: "settings",
     act: async (page) => {
-      await page.getByLabel("Processors of a new machine").fill("3");
+      await page.getByLabel("CPUs of a new machine").fill("3");
       await page.getByRole("switch", { name: "Containers reach this computer" }).click();
       await page.getByRole("switch", { name: "Names for containers" }).click();
-      await page.getByText("background service restarts").first().waitFor();
+      await page.getByText("Some changes take effect").first().scrollIntoViewIfNeeded();
     },
   },
   { name: "diagnose", path: "diagnose" },

@@ -1,4 +1,4 @@
-//! The control socket: one JSON object per line each way (docs/architecture.md, "rorqual-vmm"), one thread per connection.
+//! The control socket: one JSON object per line each way (docs/contracts.md, "rorqual-vmm"), one thread per connection.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};

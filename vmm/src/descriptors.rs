@@ -71,7 +71,8 @@ pub(crate) fn receive<const MAX: usize>(
     };
     for entry in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = entry {
-            // SAFETY: the system has just made these descriptors for this message, and nothing else knows their numbers.
+            // SAFETY: the system has just made these descriptors for this message, and nothing else knows their
+            // numbers.
             descriptors.extend(received.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }));
         }
     }

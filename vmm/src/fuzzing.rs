@@ -16,7 +16,8 @@ pub fn is_control_request(line: &str) -> bool {
     serde_json::from_str::<Request>(line).is_ok()
 }
 
-/// The answer to a query of the domain name system that comes from here: by a name of the gateway's own, or because it cannot be passed on.
+/// The gateway's own answer to a query of the domain name system: for a name of its own, or because it cannot pass the
+/// query on.
 pub fn dns_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
     crate::net::fuzzing::dns_answer(query, network)
 }
@@ -26,10 +27,10 @@ pub fn dns_is_answer(message: &[u8], query: &[u8]) -> bool {
     crate::net::fuzzing::dns_is_answer(message, query)
 }
 
-/// Reads a frame in every way there is.
+/// Parses a frame in every way.
 ///
 /// # Panics
-/// Where two ways do not agree, or an answer to it could not be read.
+/// If two ways disagree, or an answer to the frame cannot be parsed.
 pub fn read_frame(frame: &[u8]) {
     crate::net::fuzzing::read_frame(frame);
 }

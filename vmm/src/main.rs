@@ -120,7 +120,8 @@ fn main() -> ExitCode {
         }
         Command::Device { device: Device::Relay { listen, device } } => report(relay_one(&listen, &device)),
         Command::Supervise { directory, channel, confine, own, read, program, arguments } => {
-            // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns it.
+            // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns
+            // it.
             let channel = unsafe { UnixStream::from_raw_fd(channel) };
             let files = confine.then(|| {
                 let files = own.into_iter().fold(Paths::none(), Paths::own);
@@ -139,7 +140,8 @@ fn probe(uml_kernel: Option<&Path>) -> io::Result<()> {
     writeln!(io::stdout(), "{findings}")
 }
 
-/// Each stream takes a descriptor, and the usual soft limit is 1024. That limit protects `select`, which nothing here uses.
+/// Each stream takes a descriptor, and the usual soft limit is 1024. That limit protects `select`, which nothing here
+/// uses.
 fn raise_descriptor_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

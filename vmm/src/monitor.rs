@@ -59,7 +59,8 @@ impl Monitor {
     /// Composes the machine and starts its guest.
     fn start(config: Config) -> Result<Self, Failure> {
         let accelerator = config.accelerator;
-        info!(name = %config.name, accelerator = accelerator.name(), memory_mib = config.memory_mib, "starting the machine");
+        let memory_mib = config.memory_mib;
+        info!(name = %config.name, accelerator = accelerator.name(), memory_mib, "starting the machine");
         let platform = accelerators::platform(accelerator)?;
         let (sender, events) = mpsc::channel();
         signals::block()?;

@@ -22,7 +22,8 @@ pub(crate) fn block() -> Result<(), Failure> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted()), None).map_err(|error| Failure::internal("block signals", error))
 }
 
-/// Starts the thread that waits for the signals. Call it once the guest has been started: the first asks it to power off.
+/// Starts the thread that waits for the signals. Call it once the guest has been started: the first asks it to power
+/// off.
 pub(crate) fn listen(machine: Arc<Machine>) -> Result<(), Failure> {
     let waiting = move || {
         confinement::enter(Thread::Signals);

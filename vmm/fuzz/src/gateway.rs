@@ -1,6 +1,5 @@
-//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest, whatever came.
-//! All packets go to addresses of the machine's own network, of which none leads out; names nobody here has are asked
-//! of an address of the loopback network.
+//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest. All packets go to
+//! addresses of the machine's own network, none of which leads out; unknown names are resolved at a loopback address.
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +29,7 @@ pub(crate) fn network() -> Network {
 fn resolv_conf() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
-        let path = crate::directory::in_memory().join(format!("rorqual-fuzz-resolv-{}", std::process::id()));
+        let path = crate::scratch::in_memory().join(format!("rorqual-fuzz-resolv-{}", std::process::id()));
         fs::write(&path, "nameserver 127.53.53.53\n").unwrap();
         path
     })
@@ -119,7 +118,7 @@ fn frame(program: &mut Program) -> Vec<u8> {
                 0,
             ]);
             frame.extend([198, 19, 64, 2, 198, 19, 64, destination]);
-            // The resolver, a port where nothing listens, or as the bytes say.
+            // The resolver, a port where nothing listens, or any port.
             let begin = [vec![0x10, 0, 0, 53], vec![0, 68, 0, 67], Vec::new()];
             let begin = &begin[usize::from(kind >> 6) % 3];
             frame.extend(begin);
@@ -135,7 +134,7 @@ fn frame(program: &mut Program) -> Vec<u8> {
     frame
 }
 
-/// Whatever the bytes say, the destination is of the machine's own network.
+/// Makes the destination an address of the machine's own network.
 fn stay_here(frame: &mut [u8]) {
     match frame {
         [_, _, _, _, _, _, _, _, _, _, _, _, 8, 0, rest @ ..] if rest.len() >= 20 => {

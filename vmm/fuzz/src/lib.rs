@@ -1,17 +1,16 @@
-//! Fuzz targets of the machine monitor. Each takes bytes for a small program: what a hostile guest writes to its
-//! memory, queues and registers, and what programs on the host do meanwhile. A panic is a finding; so are the rules of
-//! [`guest`].
+//! Fuzz targets of the machine monitor. Each reads bytes as a small program: what a hostile guest writes to its memory,
+//! queues and registers, and what programs on the host do meanwhile. A panic is a finding, and so is a breach of the
+//! rules of [`guest`].
 //!
-//! `make fuzz` drives them by libFuzzer, with coverage. The test of this crate only replays `seeds/`: small programs
+//! `make fuzz` drives them with libFuzzer and coverage. The test of this crate only replays `seeds/`: small programs
 //! that reach far, and each input that once found a defect.
 
-// Here a panic is a finding, or says that the host cannot run the target.
+// Here a panic is a finding, or means that the host cannot run the target.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod balloon;
 mod block;
 mod console;
-mod directory;
 mod dns;
 mod frames;
 mod gateway;
@@ -22,6 +21,7 @@ mod parsers;
 pub mod program;
 mod relay;
 mod rng;
+mod scratch;
 mod tcp;
 mod vsock;
 
@@ -52,7 +52,8 @@ pub fn target(name: &str) -> Option<Target> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::fs;
+    use std::path::Path;
 
     use super::*;
 

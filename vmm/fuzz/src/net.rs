@@ -1,5 +1,5 @@
-//! The network card: frames of the guest arrive as they were, frames for it lie whole in its buffers. Behind it is an
-//! echo, so nothing leaves this process.
+//! The network card: the guest's frames arrive unchanged, and frames for the guest lie whole in its buffers. An echo is
+//! behind the card, so nothing leaves this process.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,5 +1,5 @@
-//! TCP in simulated time: segments of a guest that keeps one rule only, hosts that do as the program says. The byte of
-//! a sequence number is always the same, so each side can tell whether what it got is what the other sent, from the
+//! TCP in simulated time: segments of a guest that keeps one rule only, and hosts that follow the program. Each
+//! sequence number always has the same byte, so each side can check that it received what the other sent, from the
 //! beginning and without a gap.
 
 use std::collections::VecDeque;
@@ -113,7 +113,7 @@ fn lock(host: &Mutex<Host>) -> MutexGuard<'_, Host> {
     host.lock().unwrap()
 }
 
-/// What the next host says, and the one that was asked last.
+/// The answer of the next host, and the host that was asked last.
 #[derive(Default)]
 struct Script {
     outcome: Option<Result<(), Errno>>,

@@ -31,8 +31,8 @@ pub(super) fn begin(device_type: u32) {
 /// Asks the scheduler for the shortest time slices.
 ///
 /// A device has little to do, but the guest waits for it. A thread that wakes on the processor where the guest's kernel
-/// runs would wait for the end of the kernel's time slice, 4 ms on usual systems. A thread with shorter slices preempts it
-/// (Linux 6.12, `PREEMPT_SHORT`). Older systems accept the request without effect.
+/// runs would wait for the end of the kernel's time slice, 4 ms on usual systems. A thread with shorter slices preempts
+/// it (Linux 6.12, `PREEMPT_SHORT`). Older systems accept the request without effect.
 fn take_short_time_slices() -> io::Result<()> {
     // SAFETY: sched_attr is plain data of which all zeroes is a valid value.
     let mut attributes: libc::sched_attr = unsafe { zeroed() };

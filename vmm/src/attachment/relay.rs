@@ -1,9 +1,10 @@
 //! The relay between User Mode Linux and a vhost-user backend.
 //!
-//! UML's driver sends `SET_MEM_TABLE` with room for two regions whatever their number; backends that check lengths refuse
-//! it. The relay cuts that message to its `8 + 32 * regions` bytes and passes everything else on, descriptors included.
-//! It keeps a duplicate of the backend request channel, which notifies the guest that a configuration changed. It makes
-//! the call descriptors non-blocking, so that a guest that takes no interrupts cannot hold a device's thread.
+//! UML's driver sends `SET_MEM_TABLE` with room for two regions whatever their number; backends that check lengths
+//! refuse it. The relay cuts that message to its `8 + 32 * regions` bytes and passes everything else on, descriptors
+//! included. It keeps a duplicate of the backend request channel, which notifies the guest that a configuration
+//! changed. It makes the call descriptors non-blocking, so that a guest that takes no interrupts cannot hold a device's
+//! thread.
 //!
 //! Another program's backend may lack that channel, without which UML has no interrupt for the device.
 //! [`relay_foreign`] offers a channel in its place that carries nothing.
@@ -77,8 +78,8 @@ pub fn relay_foreign(frontend: &UnixStream, backend: &UnixStream) -> Result<(), 
 enum Requests<'a> {
     /// The backend has it, and we keep a duplicate.
     WithChannel(&'a ConfigurationNotice),
-    /// The backend may lack it. Then the relay offers it and keeps the frontend's descriptors: the frontend takes a closed
-    /// channel for a lost device.
+    /// The backend may lack it. Then the relay offers it and keeps the frontend's descriptors: the frontend takes a
+    /// closed channel for a lost device.
     OfForeign { channel_offered: bool, channel: Vec<OwnedFd> },
 }
 

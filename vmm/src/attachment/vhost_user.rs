@@ -1,8 +1,8 @@
 //! The vhost-user attachment: a [`VirtioDevice`] served to another process that runs the guest's processor.
 //!
 //! Threads: one reads the frontend's messages; another, the ring thread, waits for kicks and for the device's own
-//! descriptor, and is the only one that calls the device's queues. Both lock the device's mutex, and a ring's mutex after
-//! it.
+//! descriptor, and is the only one that calls the device's queues. Both lock the device's mutex, and a ring's mutex
+//! after it.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -36,7 +36,7 @@ pub enum AttachmentError {
     Serve {
         /// Identity of the device, for the log.
         device: String,
-        /// What the library said.
+        /// The library's reason.
         reason: String,
     },
     /// The system refused.

@@ -1,4 +1,5 @@
-//! Capabilities: a monitor started by root keeps none. Open files stay open; it cannot open other users' files any more.
+//! Capabilities: a monitor started by root keeps none. Open files stay open; it cannot open other users' files any
+//! more.
 
 use std::io;
 

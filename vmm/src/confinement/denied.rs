@@ -2,8 +2,8 @@
 //!
 //! The filters trap: the call is not made, and the thread gets SIGSYS. The handler here writes to standard error which
 //! thread made which call, and ends the process. Had the kernel killed the process, only an audit record would remain,
-//! which only root can read and which does not name the thread, so a bug report would have nothing in it. The trap is no
-//! weaker: no filter allows a thread to change the handler, and the kernel kills a thread that blocks the signal.
+//! which only root can read and which does not name the thread, so a bug report would have nothing in it. The trap is
+//! no weaker: no filter allows a thread to change the handler, and the kernel kills a thread that blocks the signal.
 
 use std::io;
 
@@ -27,8 +27,8 @@ pub(super) fn report_denied_calls() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handle as *const () as libc::sighandler_t;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: the handler has the signature that SA_SIGINFO demands and makes only async-signal-safe calls. Nothing else in
-    // the process handles the signal.
+    // SAFETY: the handler has the signature that SA_SIGINFO demands and makes only async-signal-safe calls. Nothing
+    // else in the process handles the signal.
     match unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -37,8 +37,8 @@ pub(super) fn report_denied_calls() -> io::Result<()> {
 
 extern "C" fn handle(_signal: libc::c_int, information: *const libc::siginfo_t, _context: *mut libc::c_void) {
     let mut name = [0u8; 16];
-    // SAFETY: the kernel passes a siginfo of a SIGSYS, which has the layout of `DeniedCall`. prctl writes 16 bytes at most,
-    // with a closing zero. Every filter allows this prctl, write and exit_group.
+    // SAFETY: the kernel passes a siginfo of a SIGSYS, which has the layout of `DeniedCall`. prctl writes 16 bytes at
+    // most, with a closing zero. Every filter allows this prctl, write and exit_group.
     let number = unsafe {
         libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr());
         (*information.cast::<DeniedCall>()).number

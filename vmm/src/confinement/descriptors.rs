@@ -5,8 +5,8 @@ use std::os::fd::RawFd;
 
 use tracing::warn;
 
-/// Closes every descriptor above standard error but `kept`, which becomes close-on-exec: a guest must not reach what the
-/// parent left open by mistake. Call this before the process opens anything.
+/// Closes every descriptor above standard error but `kept`, which becomes close-on-exec: a guest must not reach what
+/// the parent left open by mistake. Call this before the process opens anything.
 pub fn close_inherited(kept: Option<RawFd>) {
     let closed = match kept.and_then(|kept| u32::try_from(kept).ok()) {
         Some(kept) if kept > 2 => {

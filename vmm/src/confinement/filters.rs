@@ -1,10 +1,12 @@
-//! The filters: which system calls each kind of thread may make. One function per kind; [`common`] is part of every one.
+//! The filters: which system calls each kind of thread may make. One function per kind; [`common`] is part of every
+//! one.
 //!
 //! No filter allows a thread to execute programs, map executable memory, trace, or change signal handlers. Requests of
-//! `ioctl` and families of sockets are allowed one by one. Where the arguments of a call matter, the filter checks them.
+//! `ioctl` and families of sockets are allowed one by one. Where the arguments of a call matter, the filter checks
+//! them.
 //!
-//! The C library makes some calls by itself: for memory and arenas (`mmap`, `brk`, `madvise`, `sched_getaffinity`), locks
-//! (`futex`) and ends of threads.
+//! The C library makes some calls by itself: for memory and arenas (`mmap`, `brk`, `madvise`, `sched_getaffinity`),
+//! locks (`futex`) and ends of threads.
 
 use libc::c_long;
 
@@ -65,7 +67,8 @@ pub(super) fn available() -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
 }
 
-/// The second byte of the requests of KVM's ioctls. They act on this machine only, so a lost thread may make any of them.
+/// The second byte of the requests of KVM's ioctls. They act on this machine only, so a lost thread may make any of
+/// them.
 const KVM_REQUEST: (u32, u32) = (0xff00, 0xae00);
 const EXECUTE: u32 = libc::PROT_EXEC.cast_unsigned();
 const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
@@ -197,7 +200,8 @@ fn balloon() -> Allowed {
     Allowed::default().calls(&[libc::SYS_fallocate])
 }
 
-/// The gateway opens ordinary sockets on behalf of the guest, and follows the host's resolv.conf, which Landlock allows.
+/// The gateway opens ordinary sockets on behalf of the guest, and follows the host's resolv.conf, which Landlock
+/// allows.
 fn net() -> Allowed {
     let mut allowed = sockets().and(inspecting()).calls(&[
         libc::SYS_connect,

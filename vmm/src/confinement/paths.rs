@@ -1,8 +1,8 @@
 //! The files that Landlock leaves to the monitor.
 //!
-//! A rule applies to a directory or file as it is now; a disk or kernel that was opened before needs none. Newer kernels
-//! restrict more: devices' ioctls (ABI 5), signals to and abstract sockets of other programs (ABI 6), sockets in the file
-//! system (ABI 9). Each kernel applies what it has.
+//! A rule applies to a directory or file as it is now; a disk or kernel that was opened before needs none. Newer
+//! kernels restrict more: devices' ioctls (ABI 5), signals to and abstract sockets of other programs (ABI 6), sockets
+//! in the file system (ABI 9). Each kernel applies what it has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,8 @@ pub enum Landlock {
 /// Whether sockets of the host's network may be used.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Network {
-    /// No TCP connection and no TCP listener (ABI 4). Only the filter of a network card's thread allows network sockets.
+    /// No TCP connection and no TCP listener (ABI 4). Only the filter of a network card's thread allows network
+    /// sockets.
     #[default]
     Denied,
     /// For a monitor whose network card connects on behalf of the guest.
@@ -59,7 +60,8 @@ impl Paths {
         };
         let mut paths = Self::none().own(config.directory()).own(beside(&config.console_log));
         if config.net.is_some() {
-            // The name is often a link to a file elsewhere, which is replaced in its directory when the host's network changes.
+            // The name is often a link to a file elsewhere, which is replaced in its directory when the host's network
+            // changes.
             let resolvers = fs::canonicalize(RESOLV_CONF).unwrap_or_else(|_| PathBuf::from(RESOLV_CONF));
             paths = paths.network(Network::Allowed).readable(beside(&resolvers));
         }
@@ -75,7 +77,8 @@ impl Paths {
     }
 
     /// Adds a directory in which files, directories and sockets are created and removed, and renamed within their
-    /// directory. Renaming between directories would need more than Linux 5.13 to 5.18 has, and they would lose Landlock.
+    /// directory. Renaming between directories would need more than Linux 5.13 to 5.18 has, and they would lose
+    /// Landlock.
     #[must_use]
     pub fn own(mut self, directory: impl Into<PathBuf>) -> Self {
         self.own.push(directory.into());

@@ -106,8 +106,8 @@ fn make(call: &str) {
     let path = CString::new("/etc/passwd").unwrap();
     let none: *const libc::c_void = ptr::null();
     let number = number_of(call);
-    // SAFETY: every call fails or leaves this process's memory alone: the path is valid, the other pointers are null, and
-    // the new mapping has fresh pages.
+    // SAFETY: every call fails or leaves this process's memory alone: the path is valid, the other pointers are null,
+    // and the new mapping has fresh pages.
     unsafe {
         match call {
             "openat" => libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY),
@@ -197,7 +197,8 @@ fn landlock_leaves_the_machines_own_files_and_nothing_else() {
     passes("others");
 }
 
-/// Runs the tests of the devices again, each call of a device on a thread with that device's filter, which must permit it.
+/// Runs the tests of the devices again, each call of a device on a thread with that device's filter, which must permit
+/// it.
 #[test]
 fn the_devices_do_all_their_tests_ask_with_their_filters_on() {
     if env::var_os(DEVICES).is_some() || env::var_os(CASE).is_some() {

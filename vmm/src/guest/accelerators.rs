@@ -14,7 +14,7 @@ type Implementation = (&'static dyn Platform, fn() -> Finding);
 const KVM: Option<Implementation> = Some((&super::kvm::KvmPlatform, super::kvm::probe::probe));
 #[cfg(not(target_arch = "x86_64"))]
 const KVM: Option<Implementation> = None;
-/// Why there is none.
+/// Why [`KVM`] is absent elsewhere.
 const NO_KVM: &str = "the accelerator kvm does not support this processor architecture yet";
 
 /// The platform of an accelerator.
@@ -28,7 +28,7 @@ pub(crate) fn platform(accelerator: Accelerator) -> Result<&'static dyn Platform
     }
 }
 
-/// Tries every accelerator on this host, `uml` with the kernel `uml_kernel` if there is one.
+/// Tries every accelerator on this host, and the kernel `uml_kernel` for `uml` if one is given.
 pub fn probe(uml_kernel: Option<&Path>) -> Findings {
     Findings {
         kvm: KVM.map_or_else(|| Finding::unusable(NO_KVM), |(_, probe)| probe()),

@@ -71,7 +71,7 @@ pub(crate) struct GuestDevice {
     pub(crate) id: String,
     /// The device.
     pub(crate) device: Box<dyn VirtioDevice>,
-    /// Connected to the device's driver once there is one.
+    /// The way to notify the device's driver; the guest sets it.
     pub(crate) notice: Arc<ConfigurationNotice>,
 }
 

@@ -26,8 +26,8 @@ pub(crate) struct Card {
 }
 
 impl Card {
-    /// Makes the card `net` of the machine named `machine`, with a pair of queues for each of `cpus` as far as possible.
-    /// A guest that was saved keeps the addresses `saved`.
+    /// Makes the card `net` of the machine named `machine`, with a pair of queues for each of `cpus` as far as
+    /// possible. A guest that was saved keeps the addresses `saved`.
     pub(crate) fn make(machine: &str, net: &Net, cpus: u32, saved: Option<NetworkRecord>) -> Result<Self, Failure> {
         let routes = Routes::of_host();
         let subnet = saved.as_ref().map(|saved| saved.subnet.as_str()).or(net.subnet.as_deref());

@@ -1,7 +1,7 @@
 //! The machine and its commands, as the control socket and the signals give them.
 //!
-//! The threads of the control socket, of the signals and of the guest share the [`Machine`]; the main thread decides when
-//! and why it ends (see [`monitor`](crate::monitor)).
+//! The threads of the control socket, of the signals and of the guest share the [`Machine`]; the main thread decides
+//! when and why it ends (see [`monitor`](crate::monitor)).
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -276,7 +276,7 @@ fn counts(counters: Vec<(&'static str, u64)>) -> Counts {
     counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
-/// The counters, unless there are none.
+/// The counters, unless the list is empty.
 fn counted(counters: Vec<(&'static str, u64)>) -> Option<Counts> {
     (!counters.is_empty()).then(|| counts(counters))
 }

@@ -1,4 +1,4 @@
-//! What a machine is doing: the states it goes through, and who waits for its end.
+//! What a machine is doing: the states it goes through, and the connections that wait for its end.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -60,8 +60,10 @@ impl Course {
                 self.state = to;
                 return Ok(true);
             }
-            State::Stopping => ("the machine is stopping", "wait until it has ended"),
-            State::Starting | State::Running | State::Paused => ("the machine is starting", "try again when it runs"),
+            State::Stopping => ("the machine is stopping", "wait until the machine has ended"),
+            State::Starting | State::Running | State::Paused => {
+                ("the machine is starting", "try again when the machine runs")
+            }
         };
         Err(Failure::new(FailureCode::NotPossible, message).with_fix(fix))
     }

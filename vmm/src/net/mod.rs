@@ -2,7 +2,7 @@
 //!
 //! - [`gateway`] is the backend of the network device: it sorts frames and answers for the gateway's own addresses.
 //!   [`network`] holds the addresses and decides where a packet may go; [`routes`] chooses addresses that the host does
-//!   not route elsewhere.
+//!   not route elsewhere; [`record`] is what a snapshot keeps of them.
 //! - [`tcp`] splices connections, [`streams`] decides where they go, [`flows`] carries datagrams and pings, [`dns`]
 //!   resolves names.
 //! - [`publications`] carries what clients of published ports send to the guest.

@@ -209,7 +209,7 @@ impl Network {
         }
     }
 
-    /// The kernel command line's part for the guest (docs/architecture.md, "Kernel command line").
+    /// The part of the kernel command line that the guest reads (docs/contracts.md, "Kernel command line").
     pub fn command_line(&self) -> String {
         let Self { v4, v6, .. } = self;
         format!(

@@ -30,8 +30,8 @@ fn invalid(directory: &Path, reason: impl std::fmt::Display) -> Failure {
     )
 }
 
-/// Reads the snapshot in `directory` and checks it. The memory is read only if its file was touched since it was written;
-/// otherwise it is as sound as the file system.
+/// Reads the snapshot in `directory` and checks it. The memory is read only if its file was touched since it was
+/// written; otherwise it is as sound as the file system.
 pub fn open(directory: &Path) -> Result<Opened, Failure> {
     let refused = |reason: String| invalid(directory, reason);
     let path = directory.join(DOCUMENT);
@@ -52,7 +52,8 @@ pub fn network(directory: &Path) -> Option<NetworkRecord> {
 }
 
 impl Opened {
-    /// Removes the files: once the guest runs, its disks change and the saved memory no longer fits them. Mappings stay.
+    /// Removes the files: once the guest runs, its disks change and the saved memory no longer fits them. Mappings
+    /// stay.
     pub fn consume(&self) -> Result<(), Failure> {
         remove(&self.directory)
     }

@@ -1,5 +1,5 @@
-//! Which settings still wait for a restart: those whose value in the file is another one than the running daemon or machine
-//! was started with.
+//! Which settings still wait for a restart: those whose value in the file is another one than the running daemon or
+//! machine was started with.
 
 use std::collections::BTreeMap;
 

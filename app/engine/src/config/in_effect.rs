@@ -1,5 +1,5 @@
-//! The settings that a running daemon or machine was started with, so that a change which has not taken effect yet can be
-//! told from one that has.
+//! The settings that a running daemon or machine was started with, so that a change which has not taken effect yet can
+//! be told from one that has.
 //!
 //! The daemon writes `run/in-effect.json` when it starts, and a machine's `in-effect.json` when the machine starts. The
 //! values are kept as fingerprints, because a proxy's address may hold a password.
@@ -68,7 +68,7 @@ impl InEffect {
 
 fn fingerprint<T>(key: &Key<T>, settings: &T) -> String {
     let digest = Sha256::digest((key.value)(settings).to_string());
-    digest.iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(FINGERPRINT_BYTES).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The table of settings: every key of `config.toml` and of a machine's `machine.toml`.
 //!
-//! The commented files that Rorqual writes ([`template`](super::template)), the keys the reader accepts, the form of the
-//! Settings page and the table in `docs/user-guide.md` all come from here. A new setting is an entry in this table and a
-//! line in the reader; the tests of this folder name whatever is missing.
+//! The commented files that Rorqual writes ([`template`](super::template)), the keys the reader accepts, the form of
+//! the Settings page and the table in `docs/user-guide.md` all come from here. A new setting is an entry in this table
+//! and a line in the reader; the tests of this folder name whatever is missing.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -140,8 +140,8 @@ pub static CONFIG: [Section<Config>; 7] = [
             },
             Key {
                 name: "cpus",
-                title: "Processors of a new machine",
-                description: "Number of virtual processors. A machine on the uml accelerator always has one.",
+                title: "CPUs of a new machine",
+                description: "Number of virtual CPUs. A machine on the uml accelerator always has one.",
                 kind: Kind::Integer { range: CPUS, unit: "" },
                 takes_effect: TakesEffect::NewMachine,
                 value: |config| Value::Integer(config.machine.cpus),
@@ -332,8 +332,8 @@ pub static MACHINE: Section<MachineConfig> = Section {
     keys: &[
         Key {
             name: "cpus",
-            title: "Processors",
-            description: "Number of virtual processors. A machine on the uml accelerator always has one.",
+            title: "CPUs",
+            description: "Number of virtual CPUs. A machine on the uml accelerator always has one.",
             kind: Kind::Integer { range: CPUS, unit: "" },
             takes_effect: TakesEffect::MachineStart,
             value: |machine| Value::Integer(machine.cpus),

@@ -28,11 +28,11 @@ fn parse_machine(text: &str) -> MachineConfig {
 /// The template with the # in front of each key removed.
 fn uncommented(template: &str) -> String {
     let keys = keys::CONFIG.iter().flat_map(Section::names).map(|name| format!("# {name} = ")).collect::<Vec<_>>();
-    let lines = template.lines().map(|line| {
-        let key = keys.iter().any(|key| line.starts_with(key.as_str()));
-        format!("{}\n", if key { line.trim_start_matches("# ") } else { line })
+    let lines = template.lines().map(|line| match keys.iter().any(|key| line.starts_with(key.as_str())) {
+        true => line.trim_start_matches("# "),
+        false => line,
     });
-    lines.collect()
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Every section of `config.toml` with each of its keys.

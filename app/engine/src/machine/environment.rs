@@ -1,5 +1,5 @@
-//! The environment of the guest's dockerd. The agent asks for it at each start of dockerd, and gets what the settings hold
-//! at that time.
+//! The environment of the guest's dockerd. The agent asks for it at each start of dockerd, and gets what the settings
+//! hold at that time.
 
 use std::{
     io,
@@ -29,8 +29,8 @@ impl Drop for Environment {
 }
 
 impl Environment {
-    /// Answers on `path`, and records in `in_effect` which settings the answer was made of. A socket file left over from a
-    /// daemon that was killed is replaced. Must be called in a runtime.
+    /// Answers on `path`, and records in `in_effect` which settings the answer was made of. A socket file left over
+    /// from a daemon that was killed is replaced. Must be called in a runtime.
     ///
     /// # Errors
     ///

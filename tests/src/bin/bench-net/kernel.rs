@@ -1,5 +1,5 @@
 //! The User Mode Linux kernel for products that are not monitors: started by the monitor's own supervisor, with the
-//! arguments, the library and the processor the monitor gives it (`vmm/src/uml`).
+//! arguments, the library and the processor that the monitor gives it (`vmm/src/guest/uml`).
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -65,7 +65,7 @@ pub(crate) fn start(options: &Options, directory: &Path, cards: &[String], comma
         command.env_clear().envs([("TMPDIR", "/dev/shm"), ("PATH", "/usr/sbin:/usr/bin:/bin"), ("HOME", "/")]);
     })?;
     let mut reports = BufReader::new(ours);
-    // See `vmm/src/uml/supervisor.rs`.
+    // See `vmm/src/guest/uml/supervisor.rs`.
     reports.get_mut().write_all(b"g")?;
     let mut report = String::new();
     reports.read_line(&mut report).context("the kernel's supervisor reported nothing")?;

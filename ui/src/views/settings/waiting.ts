@@ -16,8 +16,8 @@ export function restarts(settings: Setting[]): Restarts {
 }
 
 /**
- * Whether to say when a setting takes effect: while it waits for a restart. A setting that no restart applies has the note
- * from its change on; `first` is the value it had when the page opened.
+ * Whether to show when a setting takes effect. A setting that a restart applies has the note while it waits for that
+ * restart; any other has it while its value differs from `first`, its value when the page opened.
  */
 export function noted(setting: Setting, first: SettingValue | undefined): boolean {
   if (setting.takesEffect === "newMachine" || setting.takesEffect === "startCommand") {

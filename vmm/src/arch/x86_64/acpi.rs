@@ -1,5 +1,5 @@
-//! The ACPI tables: hardware-reduced (ACPI 6.5 §4.1), with the devices of [`layout`](super::layout) and only as much of a
-//! PC's legacy as Linux would otherwise probe for.
+//! The ACPI tables: hardware-reduced (ACPI 6.5 §4.1), with the devices of [`layout`](super::layout) and only as much of
+//! a PC's legacy as Linux would otherwise probe for.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope};

@@ -27,8 +27,8 @@ pub struct FeatureLeaf {
 }
 
 /// The registers that every processor starts with besides its reset state: fast string instructions on
-/// (`IA32_MISC_ENABLE`), and memory write-back by default (`IA32_MTRR_DEF_TYPE`), without which a guest takes all memory
-/// for uncached.
+/// (`IA32_MISC_ENABLE`), and memory write-back by default (`IA32_MTRR_DEF_TYPE`), without which a guest takes all
+/// memory for uncached.
 pub const MODEL_REGISTERS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 1 << 11 | 6)];
 
 /// The features of processor `number` of `count`: cores of one thread each in one package, with an APIC of that number.
@@ -109,7 +109,8 @@ pub fn missing(saved: &[FeatureLeaf], here: &[FeatureLeaf]) -> Option<String> {
         let now = find(here, function, index);
         registers.iter().find_map(|(name, of)| {
             let lost = of(&then) & !now.as_ref().map_or(0, of);
-            (lost != 0).then(|| format!("this processor lacks features of the one where it was saved (CPUID {function:#x} {name}: {lost:#x})"))
+            (lost != 0)
+                .then(|| format!("this processor lacks features that it used (CPUID {function:#x} {name}: {lost:#x})"))
         })
     })
 }

@@ -66,9 +66,9 @@ pub fn memory_ranges(bytes: u64) -> Vec<(u64, u64)> {
 /// The host's pages that make up guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MemoryPages {
-    /// This process's own, taken as the guest touches them, in huge pages where the system has them free. A memfd, which
-    /// other processes could share, has only small pages unless an administrator enabled others. Each small page stops the
-    /// guest once: a boot made 10,000 such stops instead of 27.
+    /// This process's own, taken as the guest touches them, in huge pages where the system has them free. A memfd,
+    /// which other processes could share, has only small pages unless an administrator enabled others. Each small page
+    /// stops the guest once: a boot made 10,000 such stops instead of 27.
     Ordinary,
     /// Pages of 2 MiB that the host has reserved, all taken at once so that none is missing later. A memfd.
     Huge,
@@ -95,8 +95,8 @@ pub fn make_memory(bytes: u64, pages: MemoryPages) -> io::Result<GuestMemoryMmap
     Ok(memory)
 }
 
-/// Guest memory as it was saved in `file`, piece after piece: read when it is touched, and never written back. No memory
-/// is reserved for it, since a guest seldom changes all pages.
+/// Guest memory as it was saved in `file`, piece after piece: read when it is touched, and never written back. No
+/// memory is reserved for it, since a guest seldom changes all pages.
 pub fn map_saved_memory(file: File, bytes: u64) -> io::Result<GuestMemoryMmap> {
     map_file(file, bytes, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
 }

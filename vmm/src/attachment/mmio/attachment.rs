@@ -240,7 +240,8 @@ impl MmioAttachment {
         self.interrupt.raise(CONFIGURATION_CHANGED);
     }
 
-    /// Starts or stops waiting for the device's descriptor: a readable one that nobody reads would keep the thread busy.
+    /// Starts or stops waiting for the device's descriptor: a readable one that nobody reads would keep the thread
+    /// busy.
     pub(super) fn wait_for_host(&self, state: &State, wait: bool) {
         let Some(descriptor) = state.device.host_event_fd() else { return };
         let flags = if wait { EpollFlags::EPOLLIN } else { EpollFlags::empty() };

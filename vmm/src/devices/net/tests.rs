@@ -1,4 +1,4 @@
-//! The device driven by a model of a guest, before a network of frames kept in lists.
+//! The device, driven by a model of a guest, with a network that keeps frames in lists.
 
 use std::collections::VecDeque;
 use std::io;
@@ -26,7 +26,7 @@ use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 /// Queues of the first pair.
 const RX: usize = 0;
 const TX: usize = 1;
-/// Queues of the second.
+/// Queues of the second pair.
 const RX_SECOND: usize = 2;
 const TX_SECOND: usize = 3;
 /// The control queue of two pairs.
@@ -38,10 +38,10 @@ struct Frames {
     to_guest: VecDeque<(Vec<u8>, Offload)>,
     accepts: Accepts,
     called_again: usize,
-    /// Pairs by which frames came, and by which the next ones for the guest go.
+    /// Pairs of the frames from the guest, and the pair of the next frame for it.
     pairs_from_guest: Vec<usize>,
     next_pair: usize,
-    /// What the device asked for last.
+    /// The last deadline the device asked for.
     deadline: Option<Instant>,
 }
 
@@ -106,7 +106,7 @@ impl Backend for Network {
     }
 }
 
-/// A device whose driver has taken all features but `without`.
+/// A device whose driver has accepted all features except `without`.
 fn device_without(without: u64) -> (NetDevice, Arc<Mutex<Frames>>, TestQueues) {
     let frames = Arc::new(Mutex::new(Frames::default()));
     let network = Network { frames: frames.clone(), event: EventFd::new().unwrap() };
@@ -220,7 +220,7 @@ fn a_flood_is_handled_in_portions() {
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.used(RX).len(), 64);
     assert!(queues.signals(RX) >= 4, "the guest works on the first while the last are filled");
-    // Starved: it is the guest's turn.
+    // The device is starved: the guest has to act.
     assert_eq!(frames.lock().unwrap().called_again, 0);
 }
 
@@ -293,7 +293,7 @@ fn queues_that_are_not_set_up_are_left_alone() {
     assert_eq!((queues.used(RX).len(), queues.used(TX).len()), (0, 0));
 }
 
-/// A frame of the guest of so many bytes.
+/// Sends a frame of this length from the guest.
 fn send(queues: &mut TestQueues, length: usize) {
     send_by(TX, queues, length);
 }
@@ -310,7 +310,7 @@ fn the_interrupt_for_a_small_frame_waits_until_its_time_or_many() {
     device.queue_kicked(TX, &mut queues).unwrap();
     assert_eq!((queues.used(TX).len(), queues.signals(TX)), (1, 0), "it is sent at once, and told later");
     let due = frames.lock().unwrap().deadline.expect("the device wants to be called");
-    // The condition is the clock itself.
+    // Waits for the clock itself.
     while Instant::now() < due {
         std::thread::yield_now();
     }
@@ -352,7 +352,7 @@ fn interrupts_for_small_received_frames_keep_a_distance_and_those_for_large_ones
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.signals(RX), 1, "the first at once");
-    // A moment ago, however long this test takes.
+    // As if it were a moment ago, however long this test takes.
     let last = Instant::now() + Duration::from_hours(1);
     device.pairs[0].receive.interrupted = Some(last);
     give(&frames, frame(60));
@@ -382,7 +382,7 @@ fn a_long_frame_after_short_ones_is_given_whole() {
     assert_eq!(counter(&device, "bytes_to_guest"), 30_180);
 }
 
-/// Gives the device a command by the control queue at `index`. The answer.
+/// Gives the device a command by the control queue at `index`, and returns the answer.
 fn command(device: &mut NetDevice, queues: &mut TestQueues, index: usize, bytes: &[u8]) -> u8 {
     let head = queues.add_with(
         index,
@@ -406,7 +406,7 @@ fn the_second_pair_is_used_once_the_driver_says_so() {
     send(&mut queues, 100);
     device.queue_kicked(TX, &mut queues).unwrap();
     assert_eq!(frames.lock().unwrap().pairs_from_guest, [1, 0]);
-    // Chains of two queues share the memory of these tests: this one has its own.
+    // Chains of two queues share the memory of these tests, so this one has its own.
     queues.add(RX, &[Descriptor::writable(1000)]);
     queues.add(RX_SECOND, &[Descriptor { address: Some(0x200_0000), ..Descriptor::writable(1000) }]);
     frames.lock().unwrap().next_pair = 1;

@@ -1,3 +1,3 @@
-//! What the tests of several devices share.
+//! Shared by the tests of several devices.
 
 pub(crate) mod queues;

@@ -1,7 +1,7 @@
 //! Queues for the tests of devices: each chain has its own descriptors and its own memory.
 //!
-//! The mock queue of virtio-queue lays the used ring over the second half of the available ring; these rings are our
-//! own.
+//! The mock queue of virtio-queue lays the used ring over the second half of the available ring, so these rings are
+//! made here.
 
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -12,12 +12,12 @@ const RINGS_BYTES: u64 = 0x10000;
 const CHAIN_DESCRIPTORS: u16 = 4;
 const CHAIN_BYTES: u64 = 0x4_0000;
 
-/// One descriptor of a chain to be.
+/// One descriptor of a chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Descriptor {
     pub(crate) bytes: u32,
     pub(crate) writable: bool,
-    /// Where it points; None is memory of its own.
+    /// Where it points; None stands for memory of its own.
     pub(crate) address: Option<u64>,
 }
 
@@ -31,7 +31,7 @@ impl Descriptor {
     }
 }
 
-/// Queues of a device and the memory they lie in. A chain is used once.
+/// Queues of a device and their memory. A chain is used once.
 pub(crate) struct TestQueues {
     memory: GuestMemoryMmap,
     all: Vec<Queue>,
@@ -64,7 +64,7 @@ impl TestQueues {
         index as u64 * RINGS_BYTES
     }
 
-    /// Memory of the chain with this head. The chains of one queue do not share any.
+    /// Address of the memory of the chain with this head. The chains of one queue share none.
     fn chain_memory(head: u16) -> u64 {
         0x10_0000 + u64::from(head / CHAIN_DESCRIPTORS) * CHAIN_BYTES
     }
@@ -101,7 +101,7 @@ impl TestQueues {
         head
     }
 
-    /// Head and bytes written of every used element so far.
+    /// Head and bytes written of every used element.
     pub(crate) fn used(&self, index: usize) -> Vec<(u16, u32)> {
         let used = Self::base(index) + 0x8000;
         let count: u16 = u16::from_le(self.memory.read_obj(GuestAddress(used + 2)).unwrap());

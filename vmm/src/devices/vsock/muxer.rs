@@ -324,7 +324,8 @@ impl Muxer {
                         true
                     }
                     Err(_overrun) => {
-                        tracing::warn!(ports = ?connection.ports, "the guest sent beyond its credit; the stream is reset");
+                        let ports = connection.ports;
+                        tracing::warn!(?ports, "the guest sent beyond its credit; the stream is reset");
                         count(&self.statistics.credit_overruns);
                         false
                     }

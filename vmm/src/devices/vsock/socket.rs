@@ -145,7 +145,8 @@ impl Drop for SocketFile {
         let ours =
             fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode));
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file; the next start replaces it");
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "cannot remove the socket file; the next start replaces it");
         }
     }
 }

@@ -27,11 +27,14 @@ use crate::arch::x86_64::layout::{
 use crate::attachment::mmio::MmioAttachment;
 use crate::confinement::paths::Paths;
 use crate::confinement::{self, Thread};
+use crate::console::GuestConsole;
 use crate::devices::counters::Counters;
 use crate::guest::{Event, Guest, GuestEnd, Pausable, Start};
 use crate::hypervisor::VirtualMachine;
 use crate::hypervisor::kvm::KvmMachine;
 use crate::net::record::NetworkRecord;
+use crate::snapshot::Opened;
+use crate::snapshot::document::Document;
 
 /// Lists the pages of a mapping that exist; opened before the monitor is confined to its own files.
 const PAGE_MAP: &str = "/proc/self/pagemap";
@@ -62,27 +65,14 @@ impl KvmGuest {
         }
         let saved = config.restore.as_deref();
         let saved = saved.map(|directory| restore::open(directory, config, network.as_ref())).transpose()?;
-        let bytes = config.memory_mib << 20;
-        let memory = match &saved {
-            Some(saved) => saved.memory.try_clone().and_then(|file| map_saved_memory(file, bytes)),
-            None if config.huge_pages => make_memory(bytes, MemoryPages::Huge),
-            None => make_memory(bytes, MemoryPages::Ordinary),
-        };
-        let memory = memory.map_err(|error| no_memory(config, &error))?;
+        let memory = memory(config, saved.as_ref())?;
         let page_map = File::open(PAGE_MAP).map_err(|error| Failure::of_file("open", Path::new(PAGE_MAP), &error))?;
         let machine = Arc::new(KvmMachine::new()?);
         prepare::map(&machine, &memory)?;
         let attachments = prepare::attach(&machine, devices, &memory)?;
         let (outcomes, ends) = mpsc::channel();
-        let serial = Box::new(console.writer());
         let document = saved.as_ref().map(|saved| &saved.document);
-        let board = match document {
-            Some(document) => Board::restored(attachments.clone(), serial, outcomes.clone(), &document.board)
-                .map_err(|reason| Failure::new(FailureCode::SnapshotInvalid, reason)),
-            None => Board::new(attachments.clone(), serial, outcomes.clone())
-                .map_err(|error| Failure::internal("create the board", error)),
-        };
-        let board = Arc::new(board?);
+        let board = Arc::new(board(&attachments, console, &outcomes, document)?);
         machine.attach_interrupt(board.serial_line.as_fd(), SERIAL_LINE)?;
         machine.attach_interrupt(board.keyboard_line.as_fd(), KEYBOARD_LINE)?;
         let Prepared { processors, features } = match document {
@@ -119,6 +109,31 @@ impl KvmGuest {
         thread::Builder::new().name("guest-end".to_owned()).spawn(last).map_err(failed)?;
         let config = config.clone();
         Ok(Self { config, network, board, processors, features, attachments, machine, memory, page_map, outcomes })
+    }
+}
+
+/// The guest's memory: what was saved, or as much as the configuration demands.
+fn memory(config: &Config, saved: Option<&Opened>) -> Result<GuestMemoryMmap, Failure> {
+    let bytes = config.memory_mib << 20;
+    let memory = match saved {
+        Some(saved) => saved.memory.try_clone().and_then(|file| map_saved_memory(file, bytes)),
+        None if config.huge_pages => make_memory(bytes, MemoryPages::Huge),
+        None => make_memory(bytes, MemoryPages::Ordinary),
+    };
+    memory.map_err(|error| no_memory(config, &error))
+}
+
+/// The board with these devices, as it was saved or new.
+fn board(
+    attachments: &[Arc<MmioAttachment>],
+    console: &GuestConsole,
+    outcomes: &Sender<Outcome>,
+    saved: Option<&Document>,
+) -> Result<Board, Failure> {
+    let (attachments, serial, outcomes) = (attachments.to_vec(), Box::new(console.writer()), outcomes.clone());
+    match saved {
+        Some(document) => Board::restored(attachments, serial, outcomes, &document.board).map_err(restore::unfit),
+        None => Board::new(attachments, serial, outcomes).map_err(|error| Failure::internal("create the board", error)),
     }
 }
 
@@ -174,7 +189,8 @@ fn watch(
         if thread.join().is_err() {
             error!("the thread of a device has failed");
         }
-        // The board keeps the registers until the process ends; sockets and locks must be free before the end is reported.
+        // The board keeps the registers until the process ends; sockets and locks must be free before the end is
+        // reported.
         attachment.remove_device();
     }
     if outcome == Outcome::Reset {

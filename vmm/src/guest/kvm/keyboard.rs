@@ -1,5 +1,5 @@
-//! The keyboard controller of a PC (i8042), as much of it as Linux needs to find a keyboard. Ctrl-Alt-Del, which reaches
-//! the guest's init, is the machine's power button.
+//! The keyboard controller of a PC (i8042), as much of it as Linux needs to find a keyboard. Ctrl-Alt-Del, which
+//! reaches the guest's init, is the machine's power button.
 
 use std::collections::VecDeque;
 

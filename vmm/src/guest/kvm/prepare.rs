@@ -16,7 +16,8 @@ use crate::hypervisor::x86_64::X86Processor;
 use crate::hypervisor::{HypervisorError, VirtualMachine};
 
 /// What the accelerator adds to the command line: the console, no PC buses, and a panic that ends the machine. A reset
-/// uses the keyboard controller (`reboot=k`): after a panic Linux 6.12 never got as far as writing ACPI's reset register.
+/// uses the keyboard controller (`reboot=k`): after a panic Linux 6.12 never got as far as writing ACPI's reset
+/// register.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1 reboot=k pci=off i8042.noaux i8042.nomux i8042.dumbkbd";
 
 /// Processors that are ready to run.
@@ -87,7 +88,8 @@ pub(super) fn processors(
         processor.set_model_registers(&features::MODEL_REGISTERS)?;
         if number == 0 {
             processor.start_protected_mode(entry.address, entry.argument)?;
-            // The loader has filled these pages, so mapping them takes no memory. It avoids half of the stops of a boot.
+            // The loader has filled these pages, so mapping them takes no memory. It avoids half of the stops of a
+            // boot.
             let kernel = &entry.kernel;
             let mapped = processor.map_ahead(kernel.start, kernel.end - kernel.start);
             debug!(mapped, "the kernel's pages are mapped ahead");

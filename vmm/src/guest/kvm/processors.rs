@@ -40,7 +40,7 @@ fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the threads share: their order, and who has followed it.
+/// What the threads share: their order, and how many have followed it.
 struct Gate {
     /// A [`Wanted`]; read before each entry into the guest, so without a lock.
     wanted: AtomicU8,

@@ -193,7 +193,8 @@ fn enter_long_mode(processor: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     system.cs = kvm_segment { selector: 0x8, type_: 0b1011, l: 1, ..flat };
     let data = kvm_segment { selector: 0x10, type_: 0b0011, db: 1, ..flat };
     (system.ds, system.es, system.fs, system.gs, system.ss) = (data, data, data, data, data);
-    // Protection, native floating point and paging; physical address extension and XMM state; long mode, enabled and active.
+    // Protection, native floating point and paging; physical address extension and XMM state; long mode, enabled and
+    // active.
     system.cr0 = 1 << 0 | 1 << 1 | 1 << 5 | 1 << 31;
     system.cr3 = PAGE_MAP;
     system.cr4 = 1 << 5 | 1 << 9;

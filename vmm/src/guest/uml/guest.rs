@@ -61,8 +61,9 @@ impl UmlGuest {
             "con=null".to_owned(),
             "con0=fd:0,fd:1".to_owned(),
             "quiet".to_owned(),
-            // Debian's kernel spends half of its boot on measuring the fastest way to compute RAID checksums. Without the
-            // measurement it takes the first way for XOR; only RAID 5 and 6 of btrfs do not work, which no guest uses.
+            // Debian's kernel spends half of its boot on measuring the fastest way to compute RAID checksums. Without
+            // the measurement it takes the first way for XOR; only RAID 5 and 6 of btrfs do not work, which no guest
+            // uses.
             "initcall_blacklist=raid6_select_algo,calibrate_xor_blocks".to_owned(),
             "panic=1".to_owned(),
         ];
@@ -133,8 +134,8 @@ fn canonical(what: &str, path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|error| Failure::of_file(&format!("find {what}"), path, &error))
 }
 
-/// Creates a private directory for sockets. A killed monitor's is removed first: its control socket is dead. A directory
-/// that others may read is somebody else's (a machine in `/` would remove the system's `/run`) and stays.
+/// Creates a private directory for sockets. A killed monitor's is removed first: its control socket is dead. A
+/// directory that others may read is not the monitor's (a machine in `/` would remove the system's `/run`) and stays.
 fn make_runtime_directory(machine: &Path) -> Result<PathBuf, Failure> {
     let machine = canonical("the machine's directory", machine)?;
     let runtime = machine.join("run");

@@ -29,7 +29,8 @@ pub(super) fn directory(memory_mib: u64, machine: &Path) -> Result<PathBuf, Fail
         match suits(&candidate, memory_mib * MIB) {
             Ok(()) => {
                 if !refusals.is_empty() {
-                    warn!(directory = %candidate.display(), "the guest's memory is not in the best place: {}", refusals.join("; "));
+                    let refusals = refusals.join("; ");
+                    warn!(directory = %candidate.display(), "the guest's memory is not in the best place: {refusals}");
                 }
                 return Ok(candidate);
             }

@@ -1,9 +1,10 @@
 //! The process between the monitor and the guest kernel.
 //!
-//! User Mode Linux is a main process and one traced process per guest address space. The supervisor is the first process
-//! of a PID namespace around them: when it ends, the system kills all of them. It ends with the kernel's main process,
-//! when the monitor kills it, and when the monitor dies (parent death signal). Where the host forbids namespaces it is a
-//! child subreaper instead and kills the kernel's process group; the kernel then gets a parent death signal of its own.
+//! User Mode Linux is a main process and one traced process per guest address space. The supervisor is the first
+//! process of a PID namespace around them: when it ends, the system kills all of them. It ends with the kernel's main
+//! process, when the monitor kills it, and when the monitor dies (parent death signal). Where the host forbids
+//! namespaces it is a child subreaper instead and kills the kernel's process group; the kernel then gets a parent death
+//! signal of its own.
 //!
 //! One socket connects it to the monitor: it waits for [`GO`], then sends [`Report`]s, a JSON object per line.
 
@@ -82,13 +83,15 @@ pub fn supervise(
 
 /// Keeps descriptors that the monitor inherited from its parent from the guest kernel.
 fn close_inherited() {
-    // SAFETY: only marks descriptors close-on-exec. A kernel without the call leaves them open, which harms nothing of ours.
+    // SAFETY: only marks descriptors close-on-exec. A kernel without the call leaves them open, which harms nothing of
+    // ours.
     unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
 }
 
-/// Adds what every kernel of User Mode Linux needs: its program and libraries, /proc for facts about itself and the host,
-/// /dev/null, and entropy. The processes it traces are in the same Landlock domain. The monitor is not, so they cannot
-/// trace or signal it. Terminals are the user's and stay closed; the kernel prints `check_one_sigio failed` about that.
+/// Adds what every kernel of User Mode Linux needs: its program and libraries, /proc for facts about itself and the
+/// host, /dev/null, and entropy. The processes it traces are in the same Landlock domain. The monitor is not, so they
+/// cannot trace or signal it. Terminals are the user's and stay closed; the kernel prints `check_one_sigio failed`
+/// about that.
 pub(super) fn needs(files: Paths, directory: &Path) -> Paths {
     files.executable(directory).readable("/proc").readable("/dev/random").writable("/dev/null")
 }
@@ -103,11 +106,12 @@ fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<P
         Ok(output.as_fd().try_clone_to_owned()?.into())
     };
     let mut command = Command::new(program);
-    // The kernel's ELF interpreter is a relative path. On a fatal error it signals its process group, which must be its own.
+    // The kernel's ELF interpreter is a relative path. On a fatal error it signals its process group, which must be its
+    // own.
     command.args(arguments).current_dir(directory).process_group(0);
     command.stdin(Stdio::null()).stdout(console()?).stderr(console()?);
-    // The kernel lacks the registers of newer processors, which images/uml-ptrace adds. An image without it runs on older
-    // processors only.
+    // The kernel lacks the registers of newer processors, which images/uml-ptrace adds. An image without it runs on
+    // older processors only.
     if directory.join(PTRACE).exists() {
         command.env("LD_PRELOAD", PTRACE);
     }

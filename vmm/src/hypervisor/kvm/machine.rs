@@ -38,7 +38,8 @@ impl KvmMachine {
     }
 }
 
-/// A copy of the descriptor in the type of KVM's crate. KVM keeps the event itself, so the copy may be closed afterwards.
+/// A copy of the descriptor in the type of KVM's crate. KVM keeps the event itself, so the copy may be closed
+/// afterwards.
 fn event_of(event: BorrowedFd<'_>, action: &'static str) -> Result<EventFd, HypervisorError> {
     let copy = event.try_clone_to_owned().map_err(|source| HypervisorError { action, source })?;
     // SAFETY: the descriptor is a new one that nothing else owns, and that of an eventfd, as the trait demands.

@@ -105,8 +105,8 @@ impl Processor for KvmProcessor {
     fn map_ahead(&mut self, guest_address: u64, bytes: u64) -> bool {
         let mut range = kvm_pre_fault_memory { gpa: guest_address, size: bytes, ..Default::default() };
         while range.size > 0 {
-            // SAFETY: the descriptor is a processor's, and the kernel only advances the range's start. Kernels before 6.11
-            // refuse the call.
+            // SAFETY: the descriptor is a processor's, and the kernel only advances the range's start. Kernels before
+            // 6.11 refuse the call.
             let answer = unsafe { ioctl_with_mut_ref(&self.processor, PRE_FAULT_MEMORY, &mut range) };
             if answer < 0 && !matches!(io::Error::last_os_error().raw_os_error(), Some(libc::EINTR | libc::EAGAIN)) {
                 return false;

@@ -130,7 +130,7 @@ fn keep_counter_rate(processor: &VcpuFd, saved_khz: Option<u32>) -> Result<(), H
 }
 
 fn registers_of(entries: &[kvm_msr_entry]) -> Result<Msrs, HypervisorError> {
-    Msrs::from_entries(entries).map_err(|_| wrong("take its model-specific registers", "there are too many"))
+    Msrs::from_entries(entries).map_err(|_| wrong("list its model-specific registers", "they are too many"))
 }
 
 /// Leaves out registers that cannot be read: KVM lists what it could emulate, not what this processor has.

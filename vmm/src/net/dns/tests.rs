@@ -1,4 +1,4 @@
-//! The resolver against servers on the loopback address.
+//! The resolver with servers on the loopback address.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -76,7 +76,7 @@ fn a_query_is_passed_on_as_it_is_and_its_answer_too() {
     bench.ask(CLIENT, &query);
     let (seen, from) = receive(&server);
     assert_eq!(seen, query);
-    // Answers to other questions are not this one's.
+    // Answers to other questions are ignored.
     server.send_to(&address_of(&message::query(78, "example.org", A)), from).unwrap();
     server.send_to(&address_of(&message::query(77, "evil.org", A)), from).unwrap();
     server.send_to(b"x", from).unwrap();
@@ -173,7 +173,7 @@ fn an_answer_too_long_for_a_datagram_comes_by_tcp_to_who_asked_by_tcp() {
         stream.write_all(&(sent.len() as u16).to_be_bytes()).unwrap();
         stream.write_all(&sent).unwrap();
     });
-    // By a datagram, the guest hears that it must ask by TCP.
+    // By datagram, the guest learns that it must ask by TCP.
     let guest = Client::Datagram("198.19.64.2:9".parse().unwrap(), "198.19.64.1:53".parse().unwrap());
     bench.ask(guest, &query);
     assert_eq!(bench.answer()[2] & 2, 2);

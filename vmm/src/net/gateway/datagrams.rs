@@ -74,8 +74,8 @@ impl Datagrams {
                 if forbidden && !self.pings_forbidden {
                     self.pings_forbidden = true;
                     tracing::warn!(
-                        "the guest cannot ping beyond this computer: this system allows it to no group of this user; as root, \
-                         sysctl net.ipv4.ping_group_range=\"0 2147483647\" allows it to all"
+                        "the guest cannot ping beyond this computer: the system allows ping sockets to no group of \
+                         this user; as root, sysctl net.ipv4.ping_group_range=\"0 2147483647\" allows them to all"
                     );
                 }
                 let reason = unreachable_by(&error);

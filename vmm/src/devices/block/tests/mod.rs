@@ -1,4 +1,4 @@
-//! The block device before mock drivers.
+//! The block device with drivers made by the tests.
 
 mod requests;
 mod ring;

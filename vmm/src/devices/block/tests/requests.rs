@@ -1,4 +1,4 @@
-//! Single requests of all kinds, valid and not, done one after the other and by a ring.
+//! Single requests of all kinds, valid and invalid, done one after the other and by a ring.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -46,7 +46,7 @@ impl DeviceQueues for Queues<'_> {
     }
 }
 
-/// How a device does its requests. Where the host has no `io_uring`, both ways are the first.
+/// How a device does its requests. Where the host has no `io_uring`, both ways are the first one.
 #[derive(Clone, Copy)]
 enum Way {
     InTurn,
@@ -85,7 +85,7 @@ impl Bench {
         self.memory.write_obj(0xaau8, GuestAddress(STATUS)).unwrap();
     }
 
-    /// One request through the whole device.
+    /// Sends one request through the whole device.
     fn chain(&self, descriptors: &[(u64, u32, bool)]) -> Result<Answer, DeviceError> {
         let mock = MockSplitQueue::new(&self.memory, 16);
         let last = descriptors.len() - 1;
@@ -237,7 +237,7 @@ fn a_chain_without_a_place_for_the_answer_is_an_error_of_the_device(way: Way) {
         &[(HEADER, 16, false), (STATUS, 0, true)],
         &[(HEADER, 16, false), (MEMORY_BYTES as u64, 1, true)],
         &[(HEADER, 16, false), (u64::MAX, 8, true)],
-        // Readable after writable.
+        // A readable descriptor after a writable one.
         &[(STATUS, 1, true), (HEADER, 16, false)],
     ] {
         assert!(matches!(bench.chain(descriptors), Err(DeviceError::Guest { queue: 0, .. })), "{descriptors:?}");
@@ -427,7 +427,7 @@ fn configuration_reads_beyond_its_end_are_zero(way: Way) {
     assert_eq!(bytes, [1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
-/// Each claim holds for both ways.
+/// Runs each test in both ways.
 macro_rules! for_both_ways {
     ($($name:ident),* $(,)?) => {
         mod in_turn {

@@ -1,5 +1,5 @@
 //! Several requests at once: each is answered once, on its own queue, and none outlives its device. Where the host has
-//! no `io_uring`, the same must hold of requests in turn.
+//! no `io_uring`, the same holds for requests one after the other.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -21,7 +21,7 @@ use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 const DISK_BYTES: u64 = 4 << 20;
 const SIZES: [u16; 4] = [QUEUE_SIZE; 4];
 const HEADER_BYTES: u32 = 16;
-/// The mock's chains have 4 descriptors each.
+/// The chains of the test queues have 4 descriptors each.
 const CHAINS: usize = QUEUE_SIZE as usize / 4;
 
 struct Bench {
@@ -64,7 +64,7 @@ impl Bench {
         self.add(queue, 1, sector, Some(Descriptor::readable(SECTOR_BYTES as u32)), &contents)
     }
 
-    /// Calls the device for its own descriptor until nothing is on its way.
+    /// Calls the device for its own descriptor until nothing is in flight.
     fn run(&mut self) {
         while self.device.ring.as_ref().is_some_and(|ring| !ring.is_idle()) {
             let descriptor = self.device.host_event_fd().unwrap();
@@ -105,7 +105,7 @@ fn more_requests_than_the_ring_holds_are_all_answered() {
             bench.add_write(queue, number, queue as u8 + 1);
         }
     }
-    // Twice as many as there is room for.
+    // The ring has room for half of the requests.
     if let Some(ring) = &mut bench.device.ring {
         ring.keep_room(128);
     }
@@ -173,7 +173,7 @@ fn a_reset_waits_for_what_is_in_flight_and_answers_none_of_it() {
     assert!(bench.device.ring.as_ref().unwrap().is_idle());
     assert_eq!(Arc::strong_count(&memory), 1, "nothing holds the guest's memory any more");
     assert_eq!(bench.queues.used(0), []);
-    // What was asked for before is done all the same.
+    // The writes are done all the same.
     let mut read = vec![0; (CHAINS - 1) * 512];
     fs::File::open(&bench.path).unwrap().read_exact_at(&mut read, 0).unwrap();
     assert!(read.iter().all(|byte| *byte == 9));

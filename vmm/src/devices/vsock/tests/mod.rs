@@ -1,4 +1,4 @@
-//! The device driven by a model of a guest, against real Unix sockets.
+//! The device, driven by a model of a guest, with real Unix sockets.
 
 mod bulk;
 mod driver;
@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use self::driver::{Guest, Options};
 use super::packet::Operation;
 
-/// Connects the host to `port` of the guest, which accepts. The host's socket and the host port of the stream.
+/// Connects the host to `port` of the guest, which accepts. Returns the host's socket and the host port of the stream.
 fn connect_to_guest(guest: &mut Guest, port: u32) -> (UnixStream, u32) {
     let mut socket = guest.connect();
     socket.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
@@ -23,7 +23,7 @@ fn connect_to_guest(guest: &mut Guest, port: u32) -> (UnixStream, u32) {
     (socket, host_port)
 }
 
-/// Reads a line, no byte more.
+/// Reads exactly one line.
 fn read_line(socket: &UnixStream) -> String {
     let mut line = String::new();
     BufReader::with_capacity(1, socket).read_line(&mut line).unwrap();
@@ -34,7 +34,7 @@ fn guest() -> Guest {
     Guest::new(Options::default())
 }
 
-/// A restored guest hears once that its streams are gone, and ports go on from where they were.
+/// A restored guest is notified once that its streams are gone, and ports continue from where they were.
 #[test]
 fn a_restore_resets_the_transport_and_reuses_no_port() {
     use crate::devices::VirtioDevice;

@@ -1,4 +1,4 @@
-//! The bench of these tests: a gateway with its guest, whose frames the test writes and reads.
+//! The bench of these tests: a gateway and its guest, whose frames the test writes and reads.
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
@@ -32,7 +32,7 @@ impl Bench {
     pub(super) fn with(network: Network) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let resolv_conf = directory.path().join("resolv.conf");
-        // Nobody answers here: port 53 of this address of the loopback network is nobody's.
+        // Nobody listens on port 53 of this loopback address.
         fs::write(&resolv_conf, "nameserver 127.53.53.53\n").unwrap();
         let mut gateway = Gateway::new("default", network, &resolv_conf).unwrap();
         gateway.accepts(Accepts { checksum: true, tcp4: true, tcp6: true, udp: true });
@@ -50,7 +50,7 @@ impl Bench {
         self.gateway.settle(self.now, None);
     }
 
-    /// What the gateway has for the guest without waiting.
+    /// The next frame for the guest, without waiting.
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
         self.next_with_offload().map(|(frame, _)| frame)
     }
@@ -68,7 +68,7 @@ impl Bench {
         None
     }
 
-    /// The next frame for the guest, waited for.
+    /// Waits for the next frame for the guest.
     pub(super) fn wait(&mut self) -> Vec<u8> {
         loop {
             if let Some(frame) = self.next() {
@@ -78,7 +78,7 @@ impl Bench {
         }
     }
 
-    /// Waits for something to come and lets the gateway look at it.
+    /// Waits for an event and has the gateway handle it.
     pub(super) fn poll(&mut self) {
         let mut waiting = [nix::poll::PollFd::new(self.gateway.event_fd(), nix::poll::PollFlags::POLLIN)];
         assert_eq!(nix::poll::poll(&mut waiting, 10_000_u16), Ok(1), "nothing comes");
@@ -127,7 +127,7 @@ pub(super) fn server() -> (UdpSocket, u16) {
     (server, port)
 }
 
-/// A guest's TCP, as much as the tests need.
+/// As much of a guest's TCP as the tests need.
 pub(super) struct Tcp {
     pub(super) from: SocketAddr,
     pub(super) to: SocketAddr,
@@ -152,7 +152,7 @@ impl Tcp {
         frame
     }
 
-    /// Flags and payload of a segment of this connection, which is acknowledged.
+    /// Flags and payload of a segment of this connection, which it acknowledges.
     pub(super) fn take(&mut self, frame: &[u8]) -> (u8, Vec<u8>) {
         let packet = ip(frame);
         assert_eq!(packet.protocol, TCP);

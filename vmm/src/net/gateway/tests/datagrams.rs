@@ -22,7 +22,7 @@ fn a_datagram_reaches_a_server_on_the_host_and_the_answer_the_guest() {
     let datagram = Udp::read(packet.payload).unwrap();
     assert_eq!((SocketAddr::new(packet.source, datagram.source), datagram.payload), (address(&remote), &b"pong"[..]));
     assert_eq!(SocketAddr::new(packet.destination, datagram.destination), address(GUEST));
-    // An empty one is one too, and one in parts.
+    // An empty datagram is one too, and so is one in fragments.
     bench.send(&udp(GUEST, &remote, b""));
     assert_eq!(server.recv_from(&mut buffer).unwrap().0, 0);
     let (whole, mut part) = (udp(GUEST, &remote, b"12345678tail"), Vec::new());
@@ -86,7 +86,7 @@ fn what_cannot_be_reached_is_told_in_the_terms_of_icmp() {
     assert!(bench.next().is_none(), "many are not answered for");
 }
 
-/// Sends datagrams of these sizes to the guest and returns the sizes of those in each frame that comes of them.
+/// Sends datagrams of these sizes to the guest. Returns the sizes of those in each frame that results.
 fn trains(bench: &mut Bench, sizes: &[usize]) -> Vec<Vec<usize>> {
     let (server, port) = server();
     bench.send(&udp(GUEST, &format!("198.19.64.254:{port}"), b"begin"));
@@ -124,7 +124,7 @@ fn trains(bench: &mut Bench, sizes: &[usize]) -> Vec<Vec<usize>> {
 #[test]
 fn datagrams_of_one_sender_go_in_one_frame_as_far_as_it_can_tell_them_apart() {
     let mut bench = Bench::new();
-    // A shorter one is the last of its frame, a longer one the first of another, an empty one alone.
+    // A shorter one is the last of its frame, a longer one the first of another, and an empty one alone.
     let all = trains(&mut bench, &[100, 100, 100, 40, 40, 60, 0, 0, 60]);
     assert_eq!(all, [vec![100, 100, 100, 40], vec![40], vec![60], vec![0], vec![0], vec![60]]);
     // As many as a turn is long, and as fit the link.

@@ -16,7 +16,7 @@ fn resident() -> u64 {
 
 #[test]
 fn floods_of_syns_parts_and_tiny_datagrams_cost_bounded_memory() {
-    // What other tests allocate meanwhile would count.
+    // Allocations of other tests would count here.
     let name = "net::gateway::tests::floods::floods_in_a_process_of_their_own";
     let alone = std::process::Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--ignored", "--nocapture"])
@@ -30,7 +30,7 @@ fn floods_of_syns_parts_and_tiny_datagrams_cost_bounded_memory() {
 #[ignore = "the test above runs it"]
 fn floods_in_a_process_of_their_own() {
     const FLOOD: u32 = 20_000;
-    // Beyond all this; the floods' own bytes are more.
+    // An upper limit for everything; the floods themselves have more bytes.
     const MEMORY_BYTES: u64 = 24 << 20;
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -65,7 +65,7 @@ fn floods_in_a_process_of_their_own() {
     for index in 0..FLOOD {
         let mut frame = udp(GUEST, "198.19.64.254:9", &[0; 1480 - 8]);
         frame[18..20].copy_from_slice(&(index as u16).to_be_bytes());
-        // More parts follow; the header's checksum with it.
+        // More fragments follow; the header's checksum changes with that.
         frame[20..22].copy_from_slice(&[0x20, 0]);
         frame[24..26].fill(0);
         let sum = checksum(&frame[14..34], 0);

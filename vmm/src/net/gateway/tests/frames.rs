@@ -1,4 +1,4 @@
-//! Frames by themselves: who answers them, who may send them, what they can do.
+//! Single frames: who answers them, who may send them, and that none does harm.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -13,7 +13,7 @@ fn names_are_resolved_on_the_gateways_address_of_both_versions() {
         let answer = Udp::read(ip(&frame).payload).unwrap().payload.to_vec();
         assert!(answer.ends_with(&[198, 19, 64, 254]));
     }
-    // Nobody is there to ask: the guest hears it at once, and at the latest when patience ends.
+    // Nobody answers: the guest learns that at once, or at the latest when the attempts have ended.
     bench.send(&udp(GUEST, "198.19.64.1:53", &message::query(3, "example.org", 1)));
     let frame = bench.wait();
     assert_eq!(Udp::read(ip(&frame).payload).unwrap().payload[3] & 15, 2, "server failure");
@@ -29,12 +29,12 @@ fn names_are_resolved_by_tcp_too_several_on_one_connection() {
         asked.extend((query.len() as u16).to_be_bytes());
         asked.extend(query);
     }
-    // Cut where it hurts.
+    // Cut in the most awkward places.
     for part in [&asked[..1], &asked[1..50], &asked[50..]] {
         bench.send(&tcp.frame(0x18, part));
         tcp.sequence += part.len() as u32;
     }
-    // It has said all it will.
+    // The guest has finished writing.
     bench.send(&tcp.frame(0x11, b""));
     tcp.sequence += 1;
     let (mut answers, mut ended) = (Vec::new(), false);

@@ -1,4 +1,4 @@
-//! Published ports at the gateway: clients on the loopback address, the guest made of frames.
+//! Published ports: clients on the loopback address, and a guest made of frames.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -19,7 +19,7 @@ fn client() -> UdpSocket {
     client
 }
 
-/// A published UDP port of the container, and where clients write to.
+/// A published UDP port of the container, and the address that clients write to.
 fn publish(bench: &Bench) -> (Publisher, SocketAddr) {
     let publisher = bench.gateway.publishers().publisher();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -58,7 +58,7 @@ fn a_client_of_a_published_udp_port_is_answered_by_the_container() {
         let mut buffer = [0; 16];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (6, port));
     }
-    // Nothing else of the container's is taken: it is not an address of the guest.
+    // Nothing else from the container is accepted: its address is not one of the guest's.
     assert_eq!(bench.counter("spoofed"), 0);
     bench.send(&udp(CONTAINER, "198.19.64.254:9", b"stray"));
     bench.send(&udp(CONTAINER, "9.9.9.9:53", b"stray"));
@@ -105,7 +105,7 @@ fn an_ended_port_is_free_and_its_clients_are_forgotten() {
     assert_eq!(bench.counter("published_sessions_open"), 0);
 }
 
-/// An accepted connection handed to the gateway, with its client.
+/// An accepted connection handed to the gateway, and its client.
 fn connect(bench: &Bench) -> (Publisher, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 
 use super::bench::{Bench, GUEST, Tcp, address, icmp, ip, server, udp};
 use crate::devices::net::backend::Backend;
-use crate::net::network::{Network, Subnet4};
-use crate::net::wire::{self, TCP};
+use crate::net::network::{GUEST_MAC, Network, Subnet4};
+use crate::net::wire::{self, Arp, TCP};
 
 #[test]
 fn a_connection_reaches_a_server_on_the_host() {
@@ -46,7 +46,7 @@ fn a_connection_that_is_refused_is_reset_and_one_that_is_not_allowed_is_told_so(
         bench.send(&Tcp { from: address(GUEST), to: address(to), sequence: 7, acknowledged: 0 }.frame(2, b""));
         let frame = bench.wait();
         assert_eq!(icmp(&frame), [3, 13], "{to}");
-        // It quotes whose SYN it is about.
+        // The error quotes the SYN it is about.
         let quoted = &ip(&frame).payload[8..];
         assert_eq!((quoted[9], wire::word(quoted, 20)), (TCP, Some(4000)));
     }
@@ -74,7 +74,7 @@ fn a_flow_is_answered_by_the_pair_of_queues_it_was_sent_by() {
     bench.gateway.set_pair(0);
     bench.send(&udp("198.19.64.2:6001", &udp_server, b"by the first"));
     let (_, first) = server.recv_from(&mut [0; 64]).unwrap();
-    // The next frame's pair, and the frame.
+    // The next frame and its pair.
     let next = |bench: &mut Bench| loop {
         let pair = bench.gateway.next_pair(bench.now);
         if let Some(frame) = bench.next() {
@@ -93,4 +93,27 @@ fn a_flow_is_answered_by_the_pair_of_queues_it_was_sent_by() {
     socket.write_all(b"more").unwrap();
     let (pair, frame) = next(&mut bench);
     assert_eq!((pair, tcp.take(&frame).1), (0, b"more".to_vec()), "the guest has sent by the first since");
+}
+
+#[test]
+fn the_frame_whose_pair_was_asked_for_comes_next_whatever_is_queued_meanwhile() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("198.19.64.254:{}", listener.local_addr().unwrap().port());
+    let mut bench = Bench::new();
+    bench.gateway.set_pair(1);
+    let mut tcp = Tcp::open(&mut bench, GUEST, &server);
+    bench.gateway.set_pair(0);
+    listener.accept().unwrap().0.write_all(b"bytes").unwrap();
+    while !bench.gateway.has_frames() {
+        bench.poll();
+    }
+    assert_eq!(bench.gateway.next_pair(bench.now), 1);
+    // A reply, which goes by the first pair.
+    let mut request = Vec::new();
+    Arp { sender: (GUEST_MAC, [198, 19, 64, 2].into()), target: [198, 19, 64, 1].into() }.write_request(&mut request);
+    bench.send(&request);
+    assert_eq!(bench.gateway.next_pair(bench.now), 1);
+    assert_eq!(tcp.take(&bench.next().unwrap()).1, b"bytes");
+    assert_eq!(bench.gateway.next_pair(bench.now), 0);
+    assert_eq!(bench.next().unwrap()[12..14], [8, 6], "the reply");
 }

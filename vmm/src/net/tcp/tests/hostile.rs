@@ -37,28 +37,28 @@ fn host_byte(at: usize) -> u8 {
     (at.wrapping_mul(89) >> 2) as u8
 }
 
-/// What became of the guest's attempts from one of its ports.
+/// What happened to the guest's attempts from one of its ports.
 #[derive(Clone, Default)]
 struct Port {
-    /// Sequence numbers of its SYNs, as long as they are of the same flow: its stream begins after one of them.
+    /// Sequence numbers of its SYNs that belong to the same flow: its stream begins after one of them.
     begins: Vec<u32>,
-    /// What we would have it acknowledge.
+    /// The acknowledgment the splice expects.
     ours: Option<u32>,
     link: Option<Link>,
     /// How much its host has sent.
     sent: usize,
 }
 
-/// A guest that follows no rule but one: the byte of a sequence number is always the same.
+/// A guest that follows only one rule: the byte of a sequence number is always the same.
 struct Chaos {
     world: World,
     random: Random,
     ports: u16,
     flows: Vec<Port>,
     settings: Settings,
-    /// What it received: to whom, flags, sequence number, acknowledgment, window, how many bytes.
+    /// What it received: receiver, flags, sequence number, acknowledgment, window, number of bytes.
     heard: Vec<(std::net::SocketAddr, u8, u32, u32, u16, usize)>,
-    /// How many flows were dormant, after all steps together.
+    /// Number of dormant flows, summed over all steps.
     slept: usize,
 }
 
@@ -114,7 +114,7 @@ impl Chaos {
         self.put(port, &Put { from, to: server(), flags, seq, ack, window, options, payload });
     }
 
-    /// Puts a segment, and keeps the books if it is a SYN.
+    /// Sends a segment, and records it if it is a SYN.
     fn put(&mut self, port: usize, put: &Put) {
         let before = self.world.script().asked.len();
         self.world.put(put);
@@ -129,7 +129,7 @@ impl Chaos {
         }
     }
 
-    /// A sound SYN, whose stream begins where it says.
+    /// Sends a valid SYN, whose stream begins where it says.
     fn syn(&mut self) {
         let port = self.random.below(usize::from(self.ports));
         let seq = if self.random.one_in(2) { u32::MAX - 30_000 } else { self.random.next() as u32 };
@@ -175,7 +175,7 @@ impl Chaos {
         self.world.event(link.flow, readiness);
     }
 
-    /// Takes some of what there is, and learns from it as an attacker would.
+    /// Takes some of the packets for the guest, and learns from them as an attacker would.
     fn take(&mut self) {
         self.world.room = [68, 100, 1500, 65550][self.random.below(4)];
         for _ in 0..self.random.below(20) {
@@ -188,7 +188,7 @@ impl Chaos {
                 && !got.payload.is_empty()
             {
                 if link.ack == 0 {
-                    // Where our stream begins: nothing of it was acknowledged out of turn before its first byte.
+                    // Where the gateway's stream begins: no byte of it was acknowledged before the first one.
                     link.ack = got.seq;
                 }
                 let at = got.seq.wrapping_sub(link.ack) as usize;
@@ -199,7 +199,7 @@ impl Chaos {
         }
     }
 
-    /// A thousand things happen.
+    /// Does a thousand random things.
     fn steps(&mut self) {
         for step in 0..1000 {
             match self.random.below(20) {
@@ -229,7 +229,7 @@ impl Chaos {
         }
     }
 
-    /// The host got the guest's stream, from its beginning and without a gap.
+    /// Checks that the host got the guest's stream from its beginning and without a gap.
     fn check_port(&self, port: usize) {
         let Port { begins, link: Some(link), .. } = &self.flows[port] else { return };
         let got = link.host().got.clone();
@@ -248,7 +248,7 @@ fn random_segments_events_and_times_keep_every_promise() {
         chaos.steps();
         assert!(chaos.world.splice.statistics().sent > 100, "seed {seed} did nothing");
 
-        // Whatever happened, a decent guest is served afterwards.
+        // Whatever happened, a well-behaved guest is served afterwards.
         let world = &mut chaos.world;
         world.room = 65550;
         world.take();
@@ -292,7 +292,7 @@ fn random_bytes_are_not_tcp_or_do_no_harm() {
     let mut link = world.connect();
     for _ in 0..20_000 {
         let mut bytes: Vec<u8> = (0..random.below(90)).map(|_| random.next() as u8).collect();
-        // Mostly of the flow that stands.
+        // Mostly from the established flow.
         if bytes.len() > 13 && !random.one_in(4) {
             bytes[..2].copy_from_slice(&guest().port().to_be_bytes());
             bytes[2..4].copy_from_slice(&server().port().to_be_bytes());

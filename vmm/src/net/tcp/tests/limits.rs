@@ -1,4 +1,4 @@
-//! What thousands of flows, floods and hosts that take nothing cost.
+//! The cost of thousands of flows, of floods, and of hosts that take nothing.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn a_flood_of_syns_costs_a_bounded_number_of_attempts_and_stops_nobody() {
     assert_eq!(sockets_alive(&world), settings.max_half_open + 1);
     world.nothing_more();
 
-    // An attempt that was given up is made again when the guest repeats it; one that answers is served.
+    // An evicted attempt starts again when the guest repeats it; one that is answered is served.
     world.script().outcome = Some(Ok(()));
     let mut new = world.connect_with(&Put::syn(nth(0), server()));
     new.send(&mut world, b"in");
@@ -104,7 +104,7 @@ fn a_full_table_gives_up_closed_flows_first_and_then_the_one_idle_longest() {
     assert!(!links[0].host().dropped && !links[2].host().dropped);
     assert_eq!(world.splice.flows(), 4);
 
-    // News of the host count as use too.
+    // Events of the host count as use too.
     links[2].host_sends(&mut world, b"x");
     world.take();
     world.put(&Put::syn(nth(12), server()));
@@ -157,7 +157,7 @@ fn hosts_that_take_nothing_share_a_bounded_buffer() {
         for (link, sent) in links.iter_mut().zip(&mut sent) {
             let end = (*sent + 50_000).min(text.len());
             world.put(&link.data(&text[*sent..end]));
-            // The guest goes on where it is told.
+            // The guest resumes where the acknowledgment points.
             let answer = world.take_only();
             *sent += answer.ack.wrapping_sub(link.seq) as usize;
             link.seq = answer.ack;
@@ -165,7 +165,7 @@ fn hosts_that_take_nothing_share_a_bounded_buffer() {
         }
     }
     assert!(world.splice.buffered() > settings.max_buffered / 2);
-    // When the hosts take again, everybody gets everything in order.
+    // When the hosts take bytes again, all get everything in order.
     for link in &links {
         link.host().room = usize::MAX;
         world.event(link.flow, WRITABLE);
