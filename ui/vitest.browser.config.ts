@@ -1,6 +1,13 @@
 import { defineConfig } from "vitest/config";
 
-// One machine and one browser for all: the files follow one another.
+// The files run one after the other: one machine and one browser at a time.
 export default defineConfig({
-  test: { environment: "node", include: ["browser/**/*.test.ts"], fileParallelism: false, testTimeout: 60_000, hookTimeout: 180_000, reporters: ["verbose"] },
+  test: {
+    environment: "node",
+    include: ["browser/**/*.test.ts"],
+    fileParallelism: false,
+    testTimeout: 60_000,
+    hookTimeout: 180_000,
+    reporters: ["verbose"],
+  },
 });

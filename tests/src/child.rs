@@ -1,4 +1,4 @@
-//! A process of a benchmark that ends with it.
+//! A child process that ends with its benchmark.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::eventually;
 
-/// Killed when dropped, and by the system when the benchmark dies.
+/// Killed when dropped, and by the system if the benchmark dies.
 #[derive(Debug)]
 pub struct OwnChild {
     name: &'static str,
@@ -18,12 +18,12 @@ pub struct OwnChild {
 }
 
 impl OwnChild {
-    /// Starts `program` with `configure`d arguments, its output in the file `log`.
+    /// Starts `program` after `configure` has set its arguments, with its output in the file `log`.
     pub fn start(name: &'static str, program: &Path, log: &Path, configure: impl FnOnce(&mut Command)) -> Result<Self> {
         Self::start_with_input(name, program, log, Stdio::piped(), configure)
     }
 
-    /// The same with a standard input of another kind.
+    /// The same with another standard input.
     pub fn start_with_input(
         name: &'static str,
         program: &Path,
@@ -45,7 +45,7 @@ impl OwnChild {
         self.child.id()
     }
 
-    /// Fails when it has ended.
+    /// Fails if it has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("{} ended: {status}", self.name),
@@ -53,7 +53,7 @@ impl OwnChild {
         }
     }
 
-    /// Closes its standard input and waits for its end.
+    /// Closes its standard input and waits for it to end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         drop(self.child.stdin.take());
         eventually(&format!("{} ends", self.name), || self.child.try_wait().ok().flatten())

@@ -1,4 +1,4 @@
-//! Running a program with a deadline, and saying well what came of it.
+//! Runs programs with a deadline and reports their outcome.
 
 use std::{
     fmt,
@@ -14,10 +14,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-/// No command of a test may take longer; one that does hangs.
+/// Deadline of a test's command; one that takes longer hangs.
 pub const DEADLINE: Duration = Duration::from_mins(4);
 
-/// Set when the run is interrupted: no further program may start what was just ended.
+/// Set when the run is interrupted, so that no program starts again what was just ended.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// Lets no further command run.
@@ -25,17 +25,17 @@ pub(crate) fn refuse_all() {
     REFUSED.store(true, Ordering::SeqCst);
 }
 
-/// Whether commands still run.
+/// Whether commands may still run.
 pub(crate) fn refused() -> bool {
     REFUSED.load(Ordering::SeqCst)
 }
 
-/// What a finished program left.
+/// The outcome of a finished program.
 #[derive(Clone, Debug)]
 pub struct Execution {
     /// The command line, for messages.
     pub line: String,
-    /// Exit status as a shell gives it: 128 and the signal's number when a signal ended it.
+    /// Exit status as a shell reports it: 128 plus the signal's number if a signal ended it.
     pub status: i32,
     /// Standard output.
     pub stdout: Vec<u8>,
@@ -44,22 +44,22 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// Standard output as text without the space at its ends.
+    /// Standard output as text, trimmed.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim().to_owned()
     }
 
-    /// Itself when the exit status is 0.
+    /// Returns itself if the exit status is 0.
     pub fn success(self) -> Result<Self> {
         self.exits(0)
     }
 
-    /// Itself when the exit status is `status`.
+    /// Returns itself if the exit status is `status`.
     pub fn exits(self, status: i32) -> Result<Self> {
         if self.status == status { Ok(self) } else { bail!("expected exit status {status}: {self}") }
     }
 
-    /// Itself when standard error contains `text`, in upper or lower case.
+    /// Returns itself if standard error contains `text`, ignoring case.
     pub fn complains(self, text: &str) -> Result<Self> {
         if self.stderr.to_lowercase().contains(&text.to_lowercase()) {
             Ok(self)
@@ -107,7 +107,7 @@ pub trait Run {
     /// Runs it with `input` as standard input.
     fn run_with_input(&mut self, input: &[u8]) -> Result<Execution>;
 
-    /// Runs it and expects exit status 0; the result is standard output, trimmed.
+    /// Runs it and requires exit status 0; returns standard output, trimmed.
     fn output_text(&mut self) -> Result<String> {
         Ok(self.run()?.success()?.text())
     }
@@ -128,19 +128,19 @@ impl Run for Command {
         let mut child = child.with_context(|| format!("cannot run `{line}`"))?;
         if let Some(mut stdin) = child.stdin.take() {
             let input = input.to_vec();
-            // A program that ends before it has read everything is judged by its exit status.
+            // The exit status judges a program that ends before it has read everything.
             thread::spawn(move || drop(stdin.write_all(&input)));
         }
         finish(child, line)
     }
 }
 
-/// Waits for a program started with its output piped, as long as [`DEADLINE`].
+/// Waits up to [`DEADLINE`] for a program started with piped output.
 pub fn finish(child: Child, line: String) -> Result<Execution> {
     finish_within(DEADLINE, child, line)
 }
 
-/// Waits for a program started with its output piped; for what is known to take long.
+/// Waits up to `deadline` for a program started with piped output.
 pub fn finish_within(deadline: Duration, mut child: Child, line: String) -> Result<Execution> {
     let (sender, ends) = mpsc::channel();
     let stdout = collect(child.stdout.take(), sender.clone());
@@ -158,12 +158,12 @@ pub fn finish_within(deadline: Duration, mut child: Child, line: String) -> Resu
     Ok(Execution { line, status: status_number(status), stdout, stderr })
 }
 
-/// Reads a pipe to its end in a thread of its own, which says when that is.
+/// Reads a pipe to its end in a thread of its own and signals the end.
 fn collect(pipe: Option<impl Read + Send + 'static>, end: mpsc::Sender<()>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read before an error is still the output.
+            // Output read before an error still counts.
             pipe.read_to_end(&mut bytes).ok();
         }
         end.send(()).ok();
@@ -171,7 +171,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>, end: mpsc::Sender<()>) -> t
     })
 }
 
-/// An exit status as a shell gives it.
+/// An exit status as a shell reports it.
 pub fn status_number(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)

@@ -1,4 +1,4 @@
-//! Talking to the test peer in a container over UDP.
+//! Exchanges datagrams with the test peer in a container.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 
 use crate::stream::Pattern;
 
-/// No answer takes longer.
+/// Deadline for an answer.
 const STALL: Duration = Duration::from_secs(20);
-/// An answer that does not come within this is taken not to come.
+/// Time without an answer after which the test assumes that none will come.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A client of `address`: it takes answers from there only.
+/// A client of `address`; it receives answers from there only.
 pub fn connect(address: SocketAddr) -> Result<UdpSocket> {
     let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
@@ -23,7 +23,7 @@ pub fn connect(address: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends `datagram` and takes the next one that comes.
+/// Sends `datagram` and returns the next one received.
 pub fn ask(socket: &UdpSocket, datagram: &[u8]) -> Result<Vec<u8>> {
     let mut answer = vec![0; 65_536];
     socket.send(datagram)?;
@@ -32,19 +32,19 @@ pub fn ask(socket: &UdpSocket, datagram: &[u8]) -> Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// The port the peer behind `address` says it has, and the client's address it sees.
+/// The port that the peer behind `address` reports, and the client's address it sees.
 pub fn who(address: SocketAddr) -> Result<(u16, SocketAddr)> {
     parse(&ask(&connect(address)?, b"who?")?)
 }
 
-/// Reads the peer's answer to `who?`.
+/// Parses the peer's answer to `who?`.
 pub fn parse(answer: &[u8]) -> Result<(u16, SocketAddr)> {
     let text = String::from_utf8_lossy(answer);
     let (port, seen) = text.trim().split_once(' ').with_context(|| format!("the peer answered {text:?}"))?;
     Ok((port.parse()?, seen.parse()?))
 }
 
-/// Whether nobody answers at `address`.
+/// Whether `address` does not answer.
 pub fn is_silent(address: SocketAddr) -> bool {
     let asked = connect(address).and_then(|socket| {
         socket.set_read_timeout(Some(SILENCE))?;

@@ -1,4 +1,4 @@
-//! Containers of a test, removed with it.
+//! Containers of a test, removed when it ends.
 
 use std::{
     io::{BufRead, BufReader},
@@ -26,7 +26,7 @@ pub fn unique(stem: &str) -> String {
     format!("{stem}{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A container that is removed, with its anonymous volumes, at the end of its test.
+/// A container that is removed at the end of its test, with its anonymous volumes.
 #[derive(Debug)]
 pub struct Container<'a> {
     machine: &'a Machine,
@@ -35,7 +35,7 @@ pub struct Container<'a> {
 }
 
 impl<'a> Container<'a> {
-    /// `docker run -d OPTIONS test COMMAND`, under a name of its own. Words of `options` are split at spaces.
+    /// `docker run -d OPTIONS test COMMAND`, with a generated name. Splits `options` at spaces.
     pub fn run(machine: &'a Machine, options: &str, command: &[&str]) -> Result<Self> {
         let container = Self::named(machine);
         container.create_with("run -d", options, command)?.success()?;
@@ -49,17 +49,17 @@ impl<'a> Container<'a> {
         Ok(container)
     }
 
-    /// One that sleeps until it is stopped, and dies of SIGTERM at once.
+    /// A container that sleeps until it is stopped, and exits at once on SIGTERM.
     pub fn sleeping(machine: &'a Machine, options: &str) -> Result<Self> {
         Self::run(machine, &format!("--init {options}"), &["sleep", "1000000"])
     }
 
-    /// A name for a container that the test makes itself.
+    /// A name for a container that the test creates itself.
     pub fn named(machine: &'a Machine) -> Self {
         Self { machine, name: unique("c") }
     }
 
-    /// Runs `docker VERB --name NAME OPTIONS test COMMAND`, whatever comes of it.
+    /// Runs `docker VERB --name NAME OPTIONS test COMMAND` and returns the outcome, successful or not.
     pub fn create_with(&self, verb: &str, options: &str, command: &[&str]) -> Result<Execution> {
         let mut words: Vec<&str> = verb.split_whitespace().collect();
         words.extend(["--name", &self.name]);
@@ -69,7 +69,7 @@ impl<'a> Container<'a> {
         self.machine.docker(words).run()
     }
 
-    /// `docker exec NAME COMMAND`; exit status 0 is expected, the result is standard output, trimmed.
+    /// `docker exec NAME COMMAND`; requires exit status 0 and returns standard output, trimmed.
     pub fn exec(&self, command: &[&str]) -> Result<String> {
         let words = ["exec", self.name.as_str()].into_iter().chain(command.iter().copied());
         self.machine.docker(words).output_text()
@@ -81,9 +81,9 @@ impl<'a> Container<'a> {
         self.machine.docker(["inspect", "--format", &template, &self.name]).output_text()
     }
 
-    /// Waits until its log says `text`.
+    /// Waits until its log contains `text`.
     pub fn wait_for_log(&self, text: &str) -> Result<()> {
-        eventually(&format!("{} says {text:?}", self.name), || {
+        eventually(&format!("the log of {} contains {text:?}", self.name), || {
             let log = self.machine.docker(["logs", &self.name]).output_text().ok()?;
             log.contains(text).then_some(())
         })
@@ -99,7 +99,7 @@ impl<'a> Container<'a> {
 
 impl Drop for Container<'_> {
     fn drop(&mut self) {
-        // Failing is fine: the test may have removed it, or broken the machine.
+        // May fail: the test may have removed it or broken the machine.
         self.machine.docker(["rm", "-f", "-v", &self.name]).run().ok();
     }
 }
@@ -113,7 +113,7 @@ pub struct Following {
 }
 
 impl Following {
-    /// Starts it, with nothing on standard input.
+    /// Starts it with empty standard input.
     pub fn start(mut command: Command) -> Result<Self> {
         let line = line_of(&command);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
@@ -129,12 +129,12 @@ impl Following {
         Ok(Self { child, lines, line })
     }
 
-    /// The next line; an error at its end, or when it does not come.
+    /// The next line; an error at the end of output or after a timeout.
     pub fn next_line(&self) -> Result<String> {
         self.lines.recv_timeout(PATIENCE).with_context(|| format!("no further line from `{}`", self.line))
     }
 
-    /// Reads on until a line fits.
+    /// Reads until a line matches.
     pub fn wait_for(&self, what: &str, fits: impl Fn(&str) -> bool) -> Result<String> {
         let mut seen = Vec::new();
         let begin = Instant::now();
@@ -150,12 +150,12 @@ impl Following {
         }
     }
 
-    /// Every line that has come so far, without waiting.
+    /// Returns all lines received so far, without waiting.
     pub fn lines_so_far(&self) -> Vec<String> {
         self.lines.try_iter().collect()
     }
 
-    /// Reads to the end; the rest of the lines and the exit status.
+    /// Reads to the end; returns the remaining lines and the exit status.
     pub fn finish(mut self) -> Result<(Vec<String>, i32)> {
         let mut rest = Vec::new();
         loop {

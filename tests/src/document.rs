@@ -1,4 +1,4 @@
-//! Tables in Markdown, and documents with a part that a program writes.
+//! Tables in Markdown, and documents with a generated part.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -8,13 +8,13 @@ use anyhow::{Context, Result};
 pub fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for row in rows {
-        // Writing to a String does not fail.
+        // Writing to a `String` cannot fail.
         writeln!(text, "| {} |", row.join(" | ")).ok();
     }
     text
 }
 
-/// Puts `text` between the lines `begin` and `end` of the document at `path`.
+/// Replaces the text between the lines `begin` and `end` of the document at `path` with `text`.
 pub fn write_between_marks(path: &Path, begin: &str, end: &str, text: &str) -> Result<()> {
     let document = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let changed = replace_between_marks(&document, begin, end, text)

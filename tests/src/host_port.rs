@@ -1,4 +1,4 @@
-//! Ports of this computer that nobody has. Another program may take one before the test does, which then fails.
+//! Free ports of this computer. If another program takes one before the test does, the test fails.
 
 use std::{
     io,
@@ -7,27 +7,27 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// `port` of the loopback address of IPv4.
+/// `port` of the IPv4 loopback address.
 pub fn v4(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// `port` of the loopback address of IPv6.
+/// `port` of the IPv6 loopback address.
 pub fn v6(port: u16) -> SocketAddr {
     (Ipv6Addr::LOCALHOST, port).into()
 }
 
-/// A port of TCP on the loopback address of IPv4.
+/// A free TCP port of the IPv4 loopback address.
 pub fn free() -> Result<u16> {
     Ok(TcpListener::bind(v4(0))?.local_addr()?.port())
 }
 
-/// The first of `count` neighbouring ports of TCP, free on both loopback addresses.
+/// The first of `count` consecutive TCP ports that are free on both loopback addresses.
 pub fn free_tcp(count: u16) -> Result<u16> {
     side_by_side(count, |address| TcpListener::bind(address)?.local_addr())
 }
 
-/// The same of UDP.
+/// The same for UDP.
 pub fn free_udp(count: u16) -> Result<u16> {
     side_by_side(count, |address| UdpSocket::bind(address)?.local_addr())
 }

@@ -1,10 +1,11 @@
 //! Harness of the end-to-end suites: a real machine, driven by the unmodified docker client.
 //!
-//! A suite is one file in `tests/`, one subject, one machine ([`suite`]). The machine ([`Machine`]) has a state directory
-//! of its own in a short temporary path, is started through the `rorqual` executable beside the tests, and is stopped
-//! and removed with the suite. Containers run an image made here ([`material`]): no registry is ever reached.
+//! A suite is one file in `tests/`, with one subject and one machine ([`suite`]). The machine ([`Machine`]) has a state
+//! directory of its own in a short temporary path. It is started through the `rorqual` executable beside the tests, and
+//! stopped and removed with the suite. Containers run an image created here ([`material`]); the tests never reach a
+//! registry.
 //!
-//! Nothing here knows how Rorqual works inside; only the fault tests look for its processes ([`processes`]).
+//! The harness does not depend on Rorqual's internals; only the fault tests look for its processes ([`processes`]).
 
 pub mod child;
 pub mod command;

@@ -1,4 +1,4 @@
-//! A machine of its own for a suite: state directory, docker configuration, start, stop.
+//! A machine for a suite: state directory, docker configuration, start, stop.
 
 use std::{
     env, fs,
@@ -17,21 +17,21 @@ use crate::{
     wait::within,
 };
 
-/// Variables of the developer's shell that would lead a docker client elsewhere.
+/// Variables of the developer's shell that would point a docker client elsewhere.
 const DOCKER_VARIABLES: [&str; 6] =
     ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_BUILDKIT", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION"];
 
-/// Every state directory of this process that may have processes, for a run that is interrupted.
+/// Every state directory of this process that may have processes, to clean up after an interrupted run.
 static HOMES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Ends every machine of this process at once and removes its state directory, whatever the tests are doing with it.
+/// Ends every machine of this process at once and removes its state directory, even while tests use it.
 pub(crate) fn stop_all() {
     command::refuse_all();
     for home in HOMES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
         for process in processes::of_home(&home) {
             process.kill();
         }
-        // A process on its way out may still write there.
+        // A process that is exiting may still write there.
         within(Duration::from_secs(5), || fs::remove_dir_all(&home).ok());
     }
 }
@@ -45,7 +45,7 @@ pub struct Machine {
     image: PathBuf,
 }
 
-/// The state directory; ours to remove, or lent.
+/// The state directory: owned and removed, or lent.
 #[derive(Debug)]
 enum Root {
     Owned(TempDir),
@@ -53,14 +53,14 @@ enum Root {
 }
 
 impl Machine {
-    /// A state directory with nothing in it; nothing runs yet.
+    /// An empty state directory; nothing runs yet.
     pub fn prepare() -> Result<Self> {
-        // Short: socket paths have a limit of about a hundred bytes.
+        // Short, because socket paths are limited to about a hundred bytes.
         let root = tempfile::Builder::new().prefix("rq").tempdir().context("cannot make a state directory")?;
         Self::in_root(Root::Owned(root))
     }
 
-    /// The same in an existing directory, which stays.
+    /// The same in an existing directory, which is kept.
     pub fn prepare_in(directory: &Path) -> Result<Self> {
         Self::in_root(Root::Lent(directory.to_owned()))
     }
@@ -88,14 +88,14 @@ impl Machine {
         Ok(Self { root, docker_config, programs, image })
     }
 
-    /// A started machine with the test image in it.
+    /// A started machine that has the test image.
     pub fn start() -> Result<Self> {
         let machine = Self::prepare()?;
         let start = machine.rorqual(["start", "-q"]);
         machine.started_by(start)
     }
 
-    /// The machine once `start` has started it, with the test image in it.
+    /// The machine after `start` has started it, with the test image loaded.
     pub fn started_by(self, mut start: Command) -> Result<Self> {
         if let Err(error) = start.run().and_then(Execution::success) {
             self.print_logs();
@@ -155,17 +155,17 @@ impl Machine {
         command
     }
 
-    /// Runs `docker` with the words of `line`; exit status 0 is expected, the result is standard output, trimmed.
+    /// Runs `docker` with the words of `line`; requires exit status 0 and returns standard output, trimmed.
     pub fn run(&self, line: &str) -> Result<String> {
         self.docker(line.split_whitespace()).output_text()
     }
 
-    /// Runs `docker` with the words of `line`, whatever its exit status.
+    /// Runs `docker` with the words of `line` and returns the outcome, successful or not.
     pub fn attempt(&self, line: &str) -> Result<Execution> {
         self.docker(line.split_whitespace()).run()
     }
 
-    /// Points a command at this machine and nothing else.
+    /// Points a command at this machine only.
     fn environment(&self, command: &mut Command) {
         for variable in DOCKER_VARIABLES {
             command.env_remove(variable);
@@ -176,18 +176,18 @@ impl Machine {
             .env("DOCKER_CONFIG", &self.docker_config);
     }
 
-    /// The status as `rorqual status --json` gives it, running or not.
+    /// The output of `rorqual status --json`, running or not.
     pub fn status(&self) -> Result<serde_json::Value> {
         self.rorqual(["status", "--json"]).run()?.json()
     }
 
-    /// Process id of the daemon, when one runs.
+    /// Process id of the daemon, if one runs.
     pub fn daemon_process(&self) -> Result<Option<i32>> {
         let version = self.rorqual(["version", "--json"]).run()?.success()?.json()?;
         Ok(version["daemon"]["process"].as_i64().and_then(|process| i32::try_from(process).ok()))
     }
 
-    /// Prints the end of every log, for a test that failed.
+    /// Prints the end of every log, after a failed test.
     pub fn print_logs(&self) {
         if command::refused() {
             return;
@@ -212,7 +212,7 @@ impl Drop for Machine {
         if let Err(error) = quit.and_then(Execution::success) {
             eprintln!("the machine did not stop: {error:#}");
         }
-        // Whatever a fault test has broken, no process of this state directory stays behind.
+        // Even after a fault test, no process of this state directory may remain.
         let gone = || processes::of_home(self.home()).is_empty().then_some(());
         if !std::thread::panicking() && within(Duration::from_secs(5), gone).is_some() {
             return;
@@ -232,7 +232,8 @@ fn print_end(name: &str, log: &str) {
     }
 }
 
-/// Where Rorqual's programs are: `RORQUAL_PROGRAMS`, else beside the test's own. Tests are built in another way than what they test.
+/// The directory of Rorqual's programs: `RORQUAL_PROGRAMS`, else the test's own. Tests are built with another profile
+/// than the programs.
 fn rorqual_directory() -> Result<PathBuf> {
     match env::var_os("RORQUAL_PROGRAMS").filter(|value| !value.is_empty()) {
         Some(directory) => Ok(directory.into()),
@@ -240,7 +241,7 @@ fn rorqual_directory() -> Result<PathBuf> {
     }
 }
 
-/// Where the test's own programs are, `target/<profile>`: a test executable lies in its `deps`.
+/// The directory of the test's own programs, `target/<profile>`; a test executable is in its `deps`.
 pub fn program_directory() -> Result<PathBuf> {
     let executable = env::current_exe()?;
     let directory = executable.parent().context("the test executable has no directory")?;

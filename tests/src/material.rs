@@ -1,4 +1,4 @@
-//! The images containers run, made of what `make test-material` left in `target/test-material`.
+//! The images that containers run, created from `target/test-material` of `make test-material`.
 
 use std::{
     fs,
@@ -14,14 +14,14 @@ use crate::{
     machine::program_directory,
 };
 
-/// The image most containers run: busybox with a link for each of its programs, and `/peer` (src/bin/peer).
+/// The image of most containers: busybox with a link for each of its programs, and `/peer` (src/bin/peer).
 pub const IMAGE: &str = "test";
 
 /// A registry, from Debian's package.
 pub const REGISTRY_IMAGE: &str = "registry";
 
 impl Machine {
-    /// Makes [`IMAGE`] in the machine.
+    /// Creates [`IMAGE`] in the machine.
     pub fn load_image(&self) -> Result<()> {
         let directory = tempfile::tempdir()?;
         let root = directory.path();
@@ -38,7 +38,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Makes [`REGISTRY_IMAGE`] in the machine; its configuration is `/etc/registry.yml`.
+    /// Creates [`REGISTRY_IMAGE`] in the machine; its configuration is `/etc/registry.yml`.
     pub fn load_registry_image(&self) -> Result<()> {
         let tar = material("registry.tar")?;
         let tar = tar.to_str().context("the path of the material is not text")?;
@@ -48,8 +48,8 @@ impl Machine {
     }
 }
 
-/// The files of Debian's docker-registry unpacked to `directory`, and how it is started there on this computer, whatever C library that
-/// has: its loader and the loader's arguments.
+/// The files of Debian's docker-registry unpacked to `directory`, and how it is started there on this computer,
+/// whatever C library that has: its loader and the loader's arguments.
 pub fn unpack_registry(directory: &Path) -> Result<Command> {
     let tar = material("registry.tar")?;
     Command::new("tar").arg("-xf").arg(tar).arg("-C").arg(directory).run()?.success()?;
@@ -79,7 +79,7 @@ fn install_busybox(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The program that is a server or client for tests: `src/bin/peer`.
+/// The test server and client: `src/bin/peer`.
 pub fn peer() -> Result<PathBuf> {
     let peer = program_directory()?.join("rorqual-test-peer");
     if peer.is_file() {
@@ -89,7 +89,7 @@ pub fn peer() -> Result<PathBuf> {
     }
 }
 
-/// Copies the test peer, and the libraries it is linked to by the same paths.
+/// Copies the test peer and its libraries, the libraries to the same paths.
 fn install_peer(root: &Path) -> Result<()> {
     let peer = peer()?;
     fs::copy(&peer, root.join("peer")).with_context(|| format!("cannot copy {}", peer.display()))?;

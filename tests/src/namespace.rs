@@ -1,4 +1,4 @@
-//! Another computer, as far as the network goes: a network namespace at the end of a link of its own. Needs root and `ip`.
+//! Simulates another computer: a network namespace at the end of a link of its own. Needs root and `ip`.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{command::Run, suite};
 
-/// The namespace; it goes with its value.
+/// The namespace, removed when dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
@@ -14,7 +14,7 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one, or says in the test's name why it cannot be made here. Tests that run at once take different octets.
+    /// Creates a namespace, or reports in the test's name why it cannot. Concurrent tests use different octets.
     pub fn for_test(test: &str, third_octet: u8) -> Option<Self> {
         if !nix::unistd::getuid().is_root() {
             suite::skip(test, "network namespaces with links need root");
@@ -32,7 +32,7 @@ impl Namespace {
             format!("address add {}/24 dev {link}", namespace.host()),
             format!("address add {}/64 dev {link} nodad", namespace.host6()),
             format!("link set {link} up"),
-            // Without the link there is no way: not by the host's default route either.
+            // Without the link there must be no route, not even the host's default route.
             namespace.unreachable("add"),
             format!("-n {name} address add {}/24 dev eth0", namespace.address()),
             format!("-n {name} address add {}/64 dev eth0 nodad", namespace.address6()),
@@ -53,27 +53,27 @@ impl Namespace {
         format!("route {action} unreachable 10.213.{}.0/24 metric 4000", self.third_octet)
     }
 
-    /// Its address of IPv4.
+    /// Its IPv4 address.
     pub fn address(&self) -> String {
         format!("10.213.{}.2", self.third_octet)
     }
 
-    /// The host's address of IPv4 beside it.
+    /// The host's IPv4 address on the link.
     pub fn host(&self) -> String {
         format!("10.213.{}.1", self.third_octet)
     }
 
-    /// Its address of IPv6.
+    /// Its IPv6 address.
     pub fn address6(&self) -> String {
         format!("fd13:213:{:x}::2", self.third_octet)
     }
 
-    /// The host's address of IPv6 beside it.
+    /// The host's IPv6 address on the link.
     pub fn host6(&self) -> String {
         format!("fd13:213:{:x}::1", self.third_octet)
     }
 
-    /// A command that runs in it.
+    /// A command that runs in the namespace.
     pub fn command(&self) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]);

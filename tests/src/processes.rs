@@ -1,4 +1,4 @@
-//! The processes of one state directory, found by what they have open, for the fault tests.
+//! Finds the processes of one state directory by their open files, for the fault tests.
 
 use std::{fmt, fs, path::Path};
 
@@ -21,7 +21,7 @@ pub struct Process {
 impl Process {
     /// Ends it at once, as `kill -9` does.
     pub fn kill(&self) {
-        // It may have ended meanwhile.
+        // It may have ended already.
         kill(Pid::from_raw(self.id), Signal::SIGKILL).ok();
     }
 
@@ -35,7 +35,7 @@ impl Process {
         self.program().ends_with("rorqual") && self.line.split(' ').any(|word| word == "daemon")
     }
 
-    /// Whether it is the kernel of User Mode Linux, or one of the processes that are its guest's.
+    /// Whether it is the User Mode Linux kernel or one of its guest's processes.
     pub fn is_uml(&self) -> bool {
         self.program().ends_with("/linux") || self.program() == "linux"
     }
@@ -59,7 +59,7 @@ pub fn of_home(home: &Path) -> Vec<Process> {
     ids().into_iter().filter_map(read).filter(|process| ours(process) && belongs(process.id, home)).collect()
 }
 
-/// A process and all that descend from it, itself first.
+/// A process and all its descendants, itself first.
 pub fn family(process: i32) -> Vec<i32> {
     let parents: Vec<Process> = ids().into_iter().filter_map(read).collect();
     let mut family = vec![process];
@@ -91,7 +91,7 @@ fn belongs(id: i32, home: &str) -> bool {
     names("cmdline") || names("environ") || opens() || names("maps")
 }
 
-/// A process that is no zombie.
+/// A process that is not a zombie.
 fn read(id: i32) -> Option<Process> {
     let line = fs::read(format!("/proc/{id}/cmdline")).ok()?;
     let line = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
@@ -99,7 +99,7 @@ fn read(id: i32) -> Option<Process> {
         return None;
     }
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // After the program's name, which may hold anything: state, parent.
+    // The name may contain anything; state and parent follow it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;
     let parent = fields.next()?.parse().ok()?;

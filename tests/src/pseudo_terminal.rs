@@ -1,4 +1,4 @@
-//! A program on a real pseudo-terminal, as a person's terminal window runs it.
+//! Runs a program on a real pseudo-terminal, like a terminal window.
 
 use std::{
     fs::File,
@@ -36,7 +36,7 @@ fn window(columns: u16, rows: u16) -> Winsize {
 }
 
 impl PseudoTerminal {
-    /// Starts `command` on a terminal of that size.
+    /// Starts `command` on a terminal of the given size.
     pub fn start(mut command: Command, columns: u16, rows: u16) -> Result<Self> {
         let line = line_of(&command);
         let pair = openpty(Some(&window(columns, rows)), None)?;
@@ -54,13 +54,13 @@ impl PseudoTerminal {
             });
         }
         let child = command.spawn().with_context(|| format!("cannot run `{line}`"))?;
-        // The command keeps copies of the terminal's other end open; with them the end of the child would not be seen.
+        // The command's copies of the terminal's other end would hide the child's end.
         drop(command);
         let mut reader = terminal.try_clone()?;
         let (sender, chunks) = mpsc::channel();
         thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // A terminal whose other end is closed gives an error: the end.
+            // Reading from a terminal whose other end is closed fails: the end.
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
                 if sender.send(buffer[..count].to_vec()).is_err() {
                     return;
@@ -75,7 +75,7 @@ impl PseudoTerminal {
         Ok(self.terminal.write_all(text.as_bytes())?)
     }
 
-    /// Changes the size of the window, as dragging its corner does.
+    /// Changes the window size, like dragging its corner.
     pub fn resize(&self, columns: u16, rows: u16) -> Result<()> {
         let size = window(columns, rows);
         // SAFETY: TIOCSWINSZ reads one winsize from the pointer, which is valid for the call; the descriptor is open.
@@ -83,7 +83,7 @@ impl PseudoTerminal {
         if result < 0 { Err(std::io::Error::last_os_error().into()) } else { Ok(()) }
     }
 
-    /// Reads until `text` has appeared on the screen; what came before it counts as read.
+    /// Reads until `text` has appeared on the screen, and discards what came before it.
     pub fn expect(&mut self, text: &str) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -101,7 +101,7 @@ impl PseudoTerminal {
         }
     }
 
-    /// Reads to the end; what was printed since, and the exit status.
+    /// Reads to the end; returns the output since then and the exit status.
     pub fn finish(mut self) -> Result<(String, i32)> {
         loop {
             match self.chunks.recv_timeout(PATIENCE) {
@@ -116,7 +116,7 @@ impl PseudoTerminal {
         Ok((std::mem::take(&mut self.seen), status_number(status)))
     }
 
-    /// Whether the terminal is in the ordinary line mode with echo: what a shell's user expects to get back.
+    /// Whether the terminal is in line mode with echo, as a shell's user expects it back.
     pub fn is_cooked(&self) -> Result<bool> {
         use nix::sys::termios::{LocalFlags, tcgetattr};
         let settings = tcgetattr(&self.terminal)?;

@@ -1,4 +1,4 @@
-//! A resolver on this computer's loopback that knows what tests ask for. It serves until the tests end.
+//! A DNS resolver on this computer's loopback with the names the tests need. It serves until the tests end.
 
 use std::{
     io::{Read, Write},
@@ -12,28 +12,28 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// RFC 1035 §4.1.1: it is an answer, recursion was wanted and is there.
+/// RFC 1035 §4.1.1: a response; recursion was desired and is available.
 const ANSWER: u16 = 0x8180;
-/// The rest is to be asked for by TCP.
+/// Truncated: the rest must be fetched over TCP.
 const TRUNCATED: u16 = 0x0200;
 const NO_SUCH_NAME: u16 = 3;
 const TYPE_A: u16 = 1;
 const PORT: u16 = 53;
-/// Addresses of `many.test`, far more than a datagram of DNS has room for.
+/// Addresses of `many.test`, far more than a DNS datagram can hold.
 pub const MANY: u8 = 200;
 
 /// A resolver.
 #[derive(Debug)]
 pub struct Resolver {
-    /// Questions that came by UDP and by TCP.
+    /// Number of questions over UDP and TCP.
     datagrams: Arc<AtomicU32>,
     streams: Arc<AtomicU32>,
 }
 
 impl Resolver {
-    /// One at `address`, port 53, which knows
+    /// A resolver at `address`, port 53, which knows
     /// - `where.test` and `printer.corp.test` at 192.0.2.`last`,
-    /// - `many.test` at [`MANY`] addresses of 198.51.100.0/24, told by TCP only,
+    /// - `many.test` at [`MANY`] addresses of 198.51.100.0/24, over TCP only,
     /// - `empty.test` without an address; and no other name.
     pub fn start(address: Ipv4Addr, last: u8) -> Result<Self> {
         let cannot = || format!("cannot serve names at {address}");
@@ -45,7 +45,7 @@ impl Resolver {
             let mut query = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
                 count.fetch_add(1, Ordering::Relaxed);
-                // A client that is gone misses nothing.
+                // A client that is gone needs no answer.
                 let _ = answer(&query[..length], last, false).map(|answer| socket.send_to(&answer, from));
             }
         });
@@ -59,13 +59,13 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// Questions so far, by UDP and by TCP.
+    /// Questions so far, over UDP and TCP.
     pub fn asked(&self) -> (u32, u32) {
         (self.datagrams.load(Ordering::Relaxed), self.streams.load(Ordering::Relaxed))
     }
 }
 
-/// Answers on a connection until it ends (RFC 1035 §4.2.2: each message behind its length).
+/// Answers on a connection until it ends (RFC 1035 §4.2.2: a length precedes each message).
 fn serve(mut stream: TcpStream, last: u8, count: &AtomicU32) -> Option<()> {
     loop {
         let mut length = [0; 2];
@@ -79,7 +79,7 @@ fn serve(mut stream: TcpStream, last: u8, count: &AtomicU32) -> Option<()> {
     }
 }
 
-/// The answer to the one question of a query; None when it has none.
+/// The answer to a query's only question; `None` if it has none.
 fn answer(query: &[u8], last: u8, whole: bool) -> Option<Vec<u8>> {
     let question = query.get(12..)?;
     let (mut name, mut at) = (String::new(), 0);
@@ -108,7 +108,7 @@ fn answer(query: &[u8], last: u8, whole: bool) -> Option<Vec<u8>> {
     answer.extend([flags].iter().chain(&counts).flat_map(|word| word.to_be_bytes()));
     answer.extend(question);
     for address in addresses {
-        // The name of the question, A, IN, a minute, four bytes.
+        // The question's name, A, IN, one minute, four bytes.
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
         answer.extend(address.octets());
     }

@@ -2,17 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Measurements of one thing, in the order they were made.
+/// Measurements of one thing, in order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Series {
-    /// The middle one, or the mean of the two in the middle.
+    /// The median: the middle one, or the mean of the middle two.
     pub median: f64,
     /// All of them.
     pub all: Vec<f64>,
 }
 
 impl Series {
-    /// Of at least one value.
+    /// Requires at least one value.
     pub fn of(all: Vec<f64>) -> Self {
         let mut sorted = all.clone();
         sorted.sort_by(f64::total_cmp);

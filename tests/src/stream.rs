@@ -1,4 +1,4 @@
-//! Talking to the test peer in a container over TCP, and checksums of long streams.
+//! Exchanges TCP streams with the test peer in a container, and checksums long streams.
 
 use std::{
     io::{Read, Write},
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-/// No read or write of a test may wait longer.
+/// Deadline of a test's read or write.
 const STALL: Duration = Duration::from_mins(1);
 
 /// Connects to an address that should answer.
@@ -21,7 +21,7 @@ pub fn connect(address: SocketAddr) -> Result<TcpStream> {
 }
 
 /// Sends `bytes`, ends that direction, and reads the other to its end. The peer's `serve` answers with a line
-/// `PORT COUNT SHA256` once it has seen our end: half-close has to work.
+/// `PORT COUNT SHA256` after it has seen our end, so half-close must work.
 pub fn ask(address: SocketAddr, bytes: &[u8]) -> Result<String> {
     let mut stream = connect(address)?;
     stream.write_all(bytes).with_context(|| format!("sending to {address}"))?;
@@ -32,14 +32,14 @@ pub fn ask(address: SocketAddr, bytes: &[u8]) -> Result<String> {
     Ok(answer.trim().to_owned())
 }
 
-/// The port the peer behind `address` says it listens on.
+/// The port that the peer behind `address` reports.
 pub fn port_behind(address: SocketAddr) -> Result<u16> {
     let answer = ask(address, b"?")?;
     let port = answer.split(' ').next().and_then(|port| port.parse().ok());
     port.with_context(|| format!("{address} answered {answer:?}"))
 }
 
-/// The address the peer behind `address` sees us with.
+/// Our address as the peer behind `address` sees it.
 pub fn who(address: SocketAddr) -> Result<String> {
     let mut stream = connect(address)?;
     stream.write_all(b"who?\n")?;
@@ -53,12 +53,13 @@ pub fn who(address: SocketAddr) -> Result<String> {
 pub fn is_refused(address: SocketAddr) -> bool {
     match TcpStream::connect_timeout(&address, STALL) {
         Err(_) => true,
-        // Nobody listens, and the system gave the client the very port it asks for: it has met itself (RFC 9293, section 3.5).
+        // Nobody listens, and the system assigned the client the very port it connects to: it has met itself (RFC 9293,
+        // section 3.5).
         Ok(connection) => connection.local_addr().is_ok_and(|own| own == address),
     }
 }
 
-/// Whether somebody answers there; not when a proxy accepts and then has nobody behind it.
+/// Whether the address answers; false if a proxy accepts without a server behind it.
 pub fn answers(address: SocketAddr) -> bool {
     ask(address, b"?").is_ok()
 }
@@ -68,7 +69,7 @@ pub fn checksum(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// Reads to the end; how many bytes, and their SHA-256.
+/// Reads to the end; returns the number of bytes and their SHA-256.
 pub fn drain(mut reader: impl Read) -> Result<(u64, String)> {
     let mut buffer = vec![0; 256 * 1024];
     let (mut count, mut digest) = (0, Sha256::new());
@@ -82,7 +83,7 @@ pub fn drain(mut reader: impl Read) -> Result<(u64, String)> {
     }
 }
 
-/// The SHA-256 of what the peer sends for `send COUNT`.
+/// The SHA-256 of the bytes the peer sends for `send COUNT`.
 pub fn expected_checksum(count: u64) -> String {
     let mut digest = Sha256::new();
     let mut pattern = Pattern::default();
@@ -105,7 +106,7 @@ fn hex(digest: &[u8]) -> String {
     })
 }
 
-/// Bytes that do not repeat soon (xorshift64): a lost, doubled or misplaced block changes the checksum.
+/// Bytes that do not repeat soon (xorshift64), so that a lost, doubled or misplaced block changes the checksum.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     state: u64,
@@ -118,7 +119,7 @@ impl Default for Pattern {
 }
 
 impl Pattern {
-    /// The next bytes. Pieces must be multiples of 8 bytes long, except the last.
+    /// The next bytes. The length of each piece except the last must be a multiple of 8.
     pub fn fill(&mut self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
             self.state ^= self.state << 13;

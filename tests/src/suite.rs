@@ -1,4 +1,4 @@
-//! How a suite runs: one machine, started by the first test that asks for it, stopped when all are done or when the run
+//! Runs a suite: one machine, started by the first test that needs it, and stopped when all tests are done or the run
 //! is interrupted.
 //!
 //! A suite is a test executable without the standard harness: `fn main() -> ExitCode { suite::main(...) }`. Names,
@@ -23,10 +23,10 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use crate::{Machine, machine};
 
-/// A test: its name, a claim, and what checks it on the suite's machine.
+/// A test: its name, which is a claim, and the function that checks it on the suite's machine.
 pub type Test = (&'static str, fn(&Machine) -> Result<()>);
 
-/// The tests of a suite, each named as its function: `tests![a_claim, another]`.
+/// The tests of a suite, each named after its function: `tests![a_claim, another]`.
 #[macro_export]
 macro_rules! tests {
     ($($test:ident),+ $(,)?) => { [$((stringify!($test), $test as fn(&$crate::Machine) -> anyhow::Result<()>)),+] };
@@ -36,14 +36,14 @@ macro_rules! tests {
 enum Shared {
     NotYet,
     Ready(Arc<Machine>),
-    /// It could not start; said once, every further test fails briefly.
+    /// The machine could not start; reported once, after which every test fails briefly.
     Broken(String),
     Over,
 }
 
 static SHARED: Mutex<Shared> = Mutex::new(Shared::NotYet);
 
-/// Runs a suite's tests on one machine, `at_once` at a time. `make` brings the machine to the state the tests expect.
+/// Runs a suite's tests on one machine, `at_once` at a time. `make` brings the machine into the state the tests expect.
 pub fn main(at_once: usize, make: fn() -> Result<Machine>, tests: impl IntoIterator<Item = Test>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(at_once);
@@ -53,7 +53,7 @@ pub fn main(at_once: usize, make: fn() -> Result<Machine>, tests: impl IntoItera
             let machine = shared(make)?;
             let begin = Instant::now();
             let result = panic::catch_unwind(AssertUnwindSafe(|| test(&machine)));
-            // A suite that grows slow is seen to; nothing is asserted.
+            // Makes a suite that grows slow visible; nothing is asserted.
             eprintln!("{name}: {:.1} s", begin.elapsed().as_secs_f32());
             match result {
                 Ok(Ok(())) => Ok(()),
@@ -73,7 +73,7 @@ pub fn main(at_once: usize, make: fn() -> Result<Machine>, tests: impl IntoItera
     conclusion.exit_code()
 }
 
-/// The machine, started when this is the first call.
+/// Returns the machine; the first call starts it.
 fn shared(make: fn() -> Result<Machine>) -> Result<Arc<Machine>, Failed> {
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*shared, Shared::NotYet) {
@@ -106,8 +106,8 @@ extern "C" fn interrupted(_signal: libc::c_int) {
     unsafe { libc::write(INTERRUPTED.load(Ordering::Relaxed), [0_u8].as_ptr().cast(), 1) };
 }
 
-/// Ctrl-C and SIGTERM stop the machine before they end the tests: no process may stay behind. A handler, since a mask of
-/// blocked signals would be inherited by every program the tests run.
+/// Ctrl-C and SIGTERM stop the machine before they end the tests, so that no process remains. A handler is needed
+/// because every program the tests run would inherit a mask of blocked signals.
 fn stop_when_interrupted() {
     let Ok((mut reader, writer)) = io::pipe() else { return };
     INTERRUPTED.store(writer.into_raw_fd(), Ordering::Relaxed);
@@ -121,14 +121,14 @@ fn stop_when_interrupted() {
     thread::spawn(move || {
         if reader.read_exact(&mut [0]).is_ok() {
             eprintln!("interrupted: stopping the machine");
-            // A test may hold the machine: it is stopped under it. Without the lock: a start may be under way.
+            // Stops the machine even if a test uses it, and without the lock, because it may be starting.
             machine::stop_all();
             process::exit(130);
         }
     });
 }
 
-/// Prints that a test was not done, and why: a run that skips must be seen to skip.
+/// Prints that a test was skipped, and why, so that skips are visible.
 pub fn skip(test: &str, why: &str) {
     eprintln!("SKIPPED {test}: {why}");
 }

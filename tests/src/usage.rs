@@ -1,21 +1,21 @@
-//! What processes cost: processor time, wakeups, memory. Linux' own counts, proc(5).
+//! The cost of processes: CPU time, wakeups, memory. Linux's own counters, proc(5).
 
 use std::{fs, io};
 
 /// Ticks of `utime` and `stime` in a second (`USER_HZ`, proc(5)).
 const TICKS: f64 = 100.0;
 
-/// What a process has done since it started.
+/// What a process has used since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
-    /// Processor time in ticks of 10 ms.
+    /// CPU time in ticks of 10 ms.
     pub ticks: u64,
-    /// Times a thread gave up its processor and was woken again; of the threads that live.
+    /// Times a living thread gave up its processor and was woken again.
     pub wakeups: u64,
 }
 
 impl Activity {
-    /// Of all threads of a process; none of one that has ended.
+    /// Sums all threads of a process; zero for a process that has ended.
     pub fn of(process: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let mut activity = Self { ticks: ticks_in(&stat)?, wakeups: 0 };
@@ -27,45 +27,46 @@ impl Activity {
         Some(activity)
     }
 
-    /// Of several together.
+    /// Sums several processes.
     pub fn of_all(processes: impl IntoIterator<Item = i32>) -> Self {
         processes.into_iter().filter_map(Self::of).fold(Self::default(), Self::and)
     }
 
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { ticks: self.ticks + other.ticks, wakeups: self.wakeups + other.wakeups }
     }
 
-    /// What was done since `before`. A thread or process that ended takes its counts along; less than before is nothing.
+    /// The usage since `before`. Ended threads and processes take their counts with them; a negative difference counts
+    /// as zero.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self { ticks: self.ticks.saturating_sub(before.ticks), wakeups: self.wakeups.saturating_sub(before.wakeups) }
     }
 
-    /// Processor time in seconds.
+    /// CPU time in seconds.
     pub fn seconds(self) -> f64 {
         f64::from(u32::try_from(self.ticks).unwrap_or(u32::MAX)) / TICKS
     }
 }
 
-/// Proportional set size of a process in bytes: its own, and of a guest's memory.
+/// Proportional set size of a process in bytes: its own memory, and that of a guest.
 ///
 /// # Errors
 ///
-/// The process has ended, or is another user's.
+/// Fails if the process has ended or belongs to another user.
 pub fn memory(process: i32) -> io::Result<(u64, u64)> {
     Ok(memory_in(&fs::read_to_string(format!("/proc/{process}/smaps"))?))
 }
 
-/// Fields 14 and 15; the second, the name, may contain anything and ends at the last bracket.
+/// Fields 14 and 15. The second field, the name, may contain anything and ends at the last bracket.
 fn ticks_in(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
 }
 
-/// Guest memory is a file without a name: a memfd, or one made with `O_TMPFILE` (`/dev/shm/#123 (deleted)`).
+/// Guest memory is a file without a name: a memfd, or one created with `O_TMPFILE` (`/dev/shm/#123 (deleted)`).
 fn memory_in(smaps: &str) -> (u64, u64) {
     let (mut own, mut guest) = (0, 0);
     let mut of_guest = false;

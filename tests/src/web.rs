@@ -1,4 +1,4 @@
-//! `rorqual web` and its client: calls over HTTP, streams over a WebSocket, as the pages speak them.
+//! Runs `rorqual web` and acts as its client: calls over HTTP and streams over a WebSocket, like the pages.
 
 use std::{
     collections::BTreeMap,
@@ -17,28 +17,28 @@ use tungstenite::{Message, WebSocket, client::IntoClientRequest};
 
 use crate::Machine;
 
-/// No answer and no event may take longer; one that does never comes.
+/// Deadline for an answer or an event.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// A running `rorqual web` with one session in it. Dropping it ends the server.
+/// A running `rorqual web` with one session. Dropping it ends the server.
 #[derive(Debug)]
 pub struct Web {
     server: Child,
-    /// Where it listens.
+    /// The address it listens on.
     pub port: u16,
-    /// The address it printed; its token is used up.
+    /// The address it printed, whose token has been used.
     pub url: String,
     /// The session's cookie, `name=value`.
     pub cookie: String,
     _pages: TempDir,
 }
 
-/// An answer of HTTP.
+/// An HTTP answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
-    /// Its headers by their names in small letters.
+    /// Its headers, by lower-case name.
     pub headers: BTreeMap<String, String>,
     /// Its body.
     pub body: Vec<u8>,
@@ -52,7 +52,7 @@ impl Answer {
     }
 }
 
-/// One request over a connection of its own; `headers` are all there are besides the length.
+/// Sends one request over a connection of its own; `headers` are all headers except the length.
 pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Answer> {
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.set_read_timeout(Some(PATIENCE))?;
@@ -81,7 +81,7 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
 }
 
 impl Web {
-    /// Starts a server for a machine's state directory and comes in by the address it prints.
+    /// Starts a server for a machine's state directory and opens the address it prints.
     pub fn start(machine: &Machine) -> Result<Self> {
         let pages = tempfile::tempdir()?;
         fs::write(pages.path().join("index.html"), "<!doctype html><title>pages</title>")?;
@@ -112,7 +112,7 @@ impl Web {
         self.server.id()
     }
 
-    /// A call, whatever its answer.
+    /// Makes a call and returns the answer, successful or not.
     pub fn attempt(&self, name: &str, params: &Value) -> Result<Answer> {
         let origin = format!("http://{}", self.host());
         let headers = [
@@ -125,21 +125,21 @@ impl Web {
         request(self.port, "POST", &format!("/api/call/{name}"), &headers, params.to_string().as_bytes())
     }
 
-    /// A call that works.
+    /// Makes a call that must succeed.
     pub fn call(&self, name: &str, params: &Value) -> Result<Value> {
         let answer = self.attempt(name, params)?;
         ensure!(answer.status == 200, "{name}: {} {}", answer.status, String::from_utf8_lossy(&answer.body));
         answer.json()
     }
 
-    /// A call that fails; the code of its failure.
+    /// Makes a call that must fail; returns the code of its failure.
     pub fn refusal(&self, name: &str, params: &Value) -> Result<String> {
         let answer = self.attempt(name, params)?;
         ensure!(answer.status >= 400, "{name} was not refused: {}", String::from_utf8_lossy(&answer.body));
         Ok(answer.json()?["code"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Opens a stream, on a WebSocket of its own.
+    /// Opens a stream on a WebSocket of its own.
     pub fn open(&self, stream: &str, params: &Value) -> Result<Stream> {
         let mut request = format!("ws://{}/api/streams", self.host()).into_client_request()?;
         request.headers_mut().insert("Origin", format!("http://{}", self.host()).parse()?);
@@ -151,7 +151,7 @@ impl Web {
         Ok(Stream { socket, name: stream.to_owned() })
     }
 
-    /// All a stream gives until its good end: its events and its bytes.
+    /// Returns all events and bytes of a stream that must end well.
     pub fn whole(&self, stream: &str, params: &Value) -> Result<(Vec<Value>, Vec<u8>)> {
         self.open(stream, params)?.rest()
     }
@@ -175,21 +175,21 @@ pub struct Stream {
     name: String,
 }
 
-/// What a stream gives.
+/// Output of a stream.
 #[derive(Clone, Debug)]
 pub enum Given {
     /// An event.
     Event(Value),
     /// Bytes.
     Bytes(Vec<u8>),
-    /// Its good end.
+    /// The end, without a failure.
     End,
-    /// Its failure.
+    /// A failure.
     Failure(Value),
 }
 
 impl Stream {
-    /// What comes next; for each event and piece of bytes one more may come.
+    /// The next output; grants one more event or piece of bytes for each.
     pub fn given(&mut self) -> Result<Given> {
         let given = self.given_without_credit()?;
         if matches!(given, Given::Event(_) | Given::Bytes(_)) {
@@ -198,7 +198,7 @@ impl Stream {
         Ok(given)
     }
 
-    /// The same without leave for another.
+    /// The next output, without granting another.
     pub fn given_without_credit(&mut self) -> Result<Given> {
         loop {
             match self.socket.read().with_context(|| format!("{} gave nothing", self.name))? {
@@ -219,7 +219,7 @@ impl Stream {
         }
     }
 
-    /// Lets so many more events come.
+    /// Grants that many more events.
     pub fn grant(&mut self, count: u32) -> Result<()> {
         Ok(self.socket.send(text(&json!({"id": 1, "credit": count})))?)
     }
@@ -232,7 +232,7 @@ impl Stream {
         }
     }
 
-    /// Events until one is as wanted.
+    /// Reads events until one matches.
     pub fn until(&mut self, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Result<Value> {
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {
@@ -244,7 +244,7 @@ impl Stream {
         bail!("{}: not within {} s: {what}", self.name, PATIENCE.as_secs())
     }
 
-    /// Everything until its good end.
+    /// Reads until it ends well.
     pub fn rest(&mut self) -> Result<(Vec<Value>, Vec<u8>)> {
         let (mut events, mut bytes) = (Vec::new(), Vec::new());
         loop {
@@ -257,7 +257,7 @@ impl Stream {
         }
     }
 
-    /// Everything until its failure.
+    /// Reads until it fails.
     pub fn failure(&mut self) -> Result<Value> {
         loop {
             match self.given()? {
@@ -279,7 +279,7 @@ impl Stream {
         Ok(self.socket.send(Message::Binary(frame.into()))?)
     }
 
-    /// Closes it; what it does is cancelled.
+    /// Closes it, which cancels its work.
     pub fn close(mut self) -> Result<()> {
         Ok(self.socket.send(text(&json!({"id": 1, "close": true})))?)
     }

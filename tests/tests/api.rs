@@ -1,4 +1,4 @@
-//! The window's API, as `rorqual web` serves it: every thing it says and does is checked with the docker client.
+//! The window's API, as `rorqual web` serves it. The docker client verifies every answer and effect.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Machine::start,
         tests![
             nothing_is_served_to_strangers,
-            lists_tell_of_changes,
+            lists_report_changes,
             a_container_is_described,
             a_fast_log_neither_grows_memory_nor_loses_lines_unsaid,
             a_terminal_works_both_ways,
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
             files_of_a_stopped_container_and_of_a_volume_too,
             no_link_leads_out_of_a_container,
             settings_are_changed_in_their_file,
-            builds_tell_their_steps_and_the_failing_line,
+            a_changed_setting_waits_for_the_restart_that_applies_it,
+            builds_report_their_steps_and_the_failing_line,
             the_bundle_holds_no_secret,
             streams_outlive_the_daemon,
             data_is_deleted_only_with_the_word,
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
     )
 }
 
-/// A container that stays until it is told otherwise.
+/// A container that runs until it is stopped.
 fn idle(machine: &Machine) -> Result<String> {
     let name = unique("api");
     machine.run(&format!("run -d --name {name} {IMAGE} sleep 100000"))?;
@@ -81,7 +82,7 @@ fn nothing_is_served_to_strangers(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn lists_tell_of_changes(machine: &Machine) -> Result<()> {
+fn lists_report_changes(machine: &Machine) -> Result<()> {
     let web = &Web::start(machine)?;
     let mut containers = web.open("containers", &json!({}))?;
     let mut volumes = web.open("volumes", &json!({}))?;
@@ -139,7 +140,7 @@ fn a_fast_log_neither_grows_memory_nor_loses_lines_unsaid(machine: &Machine) -> 
     let mut log = web.open("container.logs", &json!({"id": name, "follow": true, "tail": 0, "since": null}))?;
     machine.run(&format!("exec {name} touch /tmp/go"))?;
     let (mut lines, mut skipped) = (0, 0);
-    // A page that does not look: nothing is granted until all was written.
+    // A page that does not read: it grants no credit until everything has been written.
     eventually_ok("all is written", || {
         let tail = machine.run(&format!("logs --tail 1 {name}"))?;
         ensure!(tail == LINES.to_string(), "{tail}");
@@ -198,14 +199,14 @@ fn a_page_that_types_without_reading_stops_nothing(machine: &Machine) -> Result<
         }
     }
     terminal.bytes(b"go\n")?;
-    // All credit is used up, and keys are pressed all the same.
+    // All credit is used up, yet the page keeps sending input.
     for _ in 0..63 {
         terminal.given_without_credit()?;
     }
     for _ in 0..20_000 {
         terminal.bytes(b"x\n")?;
     }
-    // What is said after them is heard.
+    // Messages sent after the input still arrive.
     terminal.grant(60_000)?;
     while !String::from_utf8_lossy(&screen[screen.len().saturating_sub(8000)..]).contains("300000") {
         match terminal.given_without_credit()? {
@@ -236,7 +237,7 @@ fn upload(web: &Web, place: &Value, path: &str, content: &[u8]) -> Result<()> {
     stream.rest().map(drop)
 }
 
-/// Every wish for files, in a directory of a place.
+/// Every operation on files, in a directory of a place.
 fn use_files(web: &Web, place: &Value, directory: &str) -> Result<()> {
     let path = |name: &str| format!("{directory}/{name}");
     web.call("files.createFolder", &target(place, &path("made")))?;
@@ -254,7 +255,7 @@ fn use_files(web: &Web, place: &Value, directory: &str) -> Result<()> {
     ensure!(web.whole("files.read", &target(place, &path("made/it's a file")))?.1 == b"shorter");
     upload(web, place, &path("made/empty"), b"")?;
     ensure!(web.whole("files.read", &target(place, &path("made/empty")))?.1.is_empty());
-    // An upload that breaks off leaves what was there.
+    // An aborted upload leaves the old file unchanged.
     let broken = json!({"target": target(place, &path("made/empty")), "size": 10, "mode": null});
     let mut stream = web.open("files.write", &broken)?;
     stream.bytes(b"half")?;
@@ -282,10 +283,12 @@ fn files_of_a_running_container_are_read_and_changed(machine: &Machine) -> Resul
     let name = unique("api");
     machine.run(&format!("run -d --name {name} -v {name}:/volume {IMAGE} sleep 100000"))?;
     let place = json!({"kind": "container", "id": name});
-    machine.docker(["exec", &name, "sh", "-c", "mkdir /data/deep; ln -s /data/deep /tmp/link; echo x > /data/deep/file; chmod 600 /data/deep/file; mkfifo /tmp/pipe"]).run()?.success()?;
+    let script = "mkdir /data/deep; ln -s /data/deep /tmp/link; echo x > /data/deep/file; \
+                  chmod 600 /data/deep/file; mkfifo /tmp/pipe";
+    machine.docker(["exec", &name, "sh", "-c", script]).run()?.success()?;
     let top = web.call("files.list", &target(&place, "/"))?;
     ensure!(names(&top).contains(&"bin") && names(&top).contains(&"volume"), "{top}");
-    // Through a link, as docker does.
+    // Through a link, like docker.
     ensure!(names(&web.call("files.list", &target(&place, "/tmp/link"))?) == ["file"]);
     let linked = web.call("files.list", &target(&place, "/tmp"))?;
     let link = linked["entries"].as_array().into_iter().flatten().find(|entry| entry["name"] == "link").cloned();
@@ -296,7 +299,7 @@ fn files_of_a_running_container_are_read_and_changed(machine: &Machine) -> Resul
     ensure!(web.open("files.read", &target(&place, "/tmp/pipe"))?.failure()?["code"] == "not-a-file");
     ensure!(web.refusal("files.list", &target(&place, "/data/deep/file"))? == "not-a-directory");
     use_files(web, &place, "/tmp")?;
-    // A volume is where the container has it.
+    // A volume is at its place in the container.
     use_files(web, &place, "/volume")?;
     machine.run(&format!("rm -f {name}"))?;
     machine.run(&format!("volume rm {name}"))?;
@@ -316,7 +319,7 @@ fn files_of_a_stopped_container_and_of_a_volume_too(machine: &Machine) -> Result
     use_files(web, &place, "/data")?;
     upload(web, &place, "/data/sent", b"sent")?;
     web.call("files.remove", &target(&place, "/data/kept"))?;
-    // What was done is there when it starts, and what was removed is gone.
+    // After a start, the changes are there and the removed files are gone.
     let copied = machine.docker(["cp", &format!("{name}:/data"), "-"]).run()?.success()?;
     let copied = String::from_utf8_lossy(&copied.stdout).into_owned();
     ensure!(copied.contains("data/sent") && !copied.contains("data/kept"), "{copied}");
@@ -335,7 +338,8 @@ fn no_link_leads_out_of_a_container(machine: &Machine) -> Result<()> {
     let web = &Web::start(machine)?;
     let name = idle(machine)?;
     let place = json!({"kind": "container", "id": name});
-    let script = "ln -s ../../../../../../etc /tmp/up; ln -s /proc/1/root/etc /tmp/proc; ln -s /etc/passwd /tmp/file; ln -s loop /tmp/loop; rm /etc/group";
+    let script = "ln -s ../../../../../../etc /tmp/up; ln -s /proc/1/root/etc /tmp/proc; ln -s /etc/passwd /tmp/file; \
+                  ln -s loop /tmp/loop; rm /etc/group";
     machine.docker(["exec", &name, "sh", "-c", script]).run()?.success()?;
     let own = machine.run(&format!("exec {name} cat /etc/passwd"))?;
     for path in ["/tmp/up", "/tmp/proc"] {
@@ -346,7 +350,7 @@ fn no_link_leads_out_of_a_container(machine: &Machine) -> Result<()> {
     let (_, read) = web.whole("files.read", &target(&place, "/tmp/up/passwd"))?;
     ensure!(String::from_utf8_lossy(&read).trim() == own);
     ensure!(web.refusal("files.list", &target(&place, "/tmp/loop"))? == "not-found");
-    // A link is removed, not what it leads to.
+    // Removes the link, not its target.
     web.call("files.remove", &target(&place, "/tmp/file"))?;
     web.call("files.remove", &target(&place, "/tmp/up"))?;
     ensure!(machine.run(&format!("exec {name} cat /etc/passwd"))? == own);
@@ -360,7 +364,7 @@ fn settings_are_changed_in_their_file(machine: &Machine) -> Result<()> {
     let before = fs::read_to_string(&file)?;
     let change = |value: Value| json!({"file": "machine/default", "key": "memory_mib", "value": value});
     let changed = web.call("settings.change", &change(json!(1111)))?;
-    ensure!(changed["applied"] == false && changed["reason"].to_string().contains("restart"), "{changed}");
+    ensure!(changed["waits"] == true && changed["takesEffectNote"].to_string().contains("restarts"), "{changed}");
     let now = fs::read_to_string(&file)?;
     ensure!(now.contains("memory_mib = 1111") && now.lines().count() == before.lines().count(), "{now}");
     ensure!(web.refusal("settings.change", &change(json!(5)))? == "config-invalid");
@@ -375,7 +379,31 @@ fn settings_are_changed_in_their_file(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn builds_tell_their_steps_and_the_failing_line(machine: &Machine) -> Result<()> {
+fn a_changed_setting_waits_for_the_restart_that_applies_it(machine: &Machine) -> Result<()> {
+    let web = &Web::start(machine)?;
+    let change = |key: &str, value: Value| {
+        web.call("settings.change", &json!({"file": "config", "key": key, "value": value}))
+            .map(|one| one["waits"] == true)
+    };
+    let waits = |key: &str| -> Result<bool> {
+        let settings = web.call("settings.get", &json!({}))?;
+        let settings = settings["settings"].as_array().cloned().unwrap_or_default();
+        let setting = settings.iter().find(|one| one["file"] == "config" && one["key"] == key);
+        Ok(setting.with_context(|| format!("no setting {key}"))?["waits"] == true)
+    };
+    ensure!(change("daemon.log", json!("debug"))? && change("network.block_link_local", json!(false))?);
+    ensure!(!change("machine.cpus", json!(3))?, "no restart applies what new machines get");
+    machine.rorqual(["quit", "-q"]).run()?.success()?;
+    web.whole("machine.start", &json!({"machine": "", "cold": false}))?;
+    // The next daemon has applied its own setting; the machine ran on.
+    ensure!(!waits("daemon.log")? && waits("network.block_link_local")?);
+    // Undone, nothing waits for the machine, and the daemon runs with the value that was undone.
+    ensure!(!change("network.block_link_local", Value::Null)? && change("daemon.log", Value::Null)?);
+    change("machine.cpus", Value::Null)?;
+    Ok(())
+}
+
+fn builds_report_their_steps_and_the_failing_line(machine: &Machine) -> Result<()> {
     let web = &Web::start(machine)?;
     let folder = tempfile::tempdir()?;
     let dockerfile = format!(
@@ -384,7 +412,8 @@ fn builds_tell_their_steps_and_the_failing_line(machine: &Machine) -> Result<()>
     fs::write(folder.path().join("Dockerfile"), &dockerfile)?;
     let tag = unique("api-build");
     let params = json!({
-        "folder": folder.path(), "dockerfile": null, "tags": [tag], "target": null, "arguments": [], "noCache": false, "pull": false,
+        "folder": folder.path(), "dockerfile": null, "tags": [tag], "target": null, "arguments": [],
+        "noCache": false, "pull": false,
     });
     let outcome = |events: &[Value]| {
         let last = events.last().filter(|event| event["kind"] == "finished").cloned();
@@ -420,7 +449,7 @@ fn builds_tell_their_steps_and_the_failing_line(machine: &Machine) -> Result<()>
     ensure!(failed["outcome"]["kind"] == "failed" && failed["outcome"]["line"] == 3, "{failed}");
     ensure!(failed["outcome"]["message"].to_string().contains("exit code: 7"), "{failed}");
     ensure!(failed["outcome"]["dockerfile"].to_string().contains("why-not"), "{failed}");
-    // Closing cancels.
+    // Closing the stream cancels the build.
     fs::write(folder.path().join("Dockerfile"), format!("FROM {IMAGE}\nRUN echo begun; sleep 1000\n"))?;
     let mut slow = web.open("build.run", &params)?;
     slow.until("the slow step", |event| event["text"].to_string().contains("begun"))?;
@@ -517,7 +546,7 @@ fn streams_outlive_the_daemon(machine: &Machine) -> Result<()> {
     let (steps, _) = web.whole("machine.start", &json!({"machine": "", "cold": false}))?;
     drop(steps);
     machines.until("the machine again", runs)?;
-    // It went on meanwhile.
+    // The stream continued meanwhile.
     ensure!(web.call("container.inspect", &json!({"id": name}))?.to_string().contains("running"));
     machine.run(&format!("rm -f {name}"))?;
     Ok(())
@@ -531,7 +560,7 @@ fn data_is_deleted_only_with_the_word(machine: &Machine) -> Result<()> {
         let plan = plans.as_array().into_iter().flatten().find(|plan| plan["level"] == level);
         plan.map(|plan| plan["deletes"].to_string()).unwrap_or_default()
     };
-    // The engine counts from a copy of its state that is a moment old.
+    // The engine counts from a slightly older copy of its state.
     let plans = eventually_ok("the stopped container is counted", || {
         let plans = web.call("diagnose.resetPlans", &json!({}))?;
         ensure!(plan_of(&plans, "prune").contains("stopped container"), "{plans}");
@@ -557,7 +586,7 @@ fn data_is_deleted_only_with_the_word(machine: &Machine) -> Result<()> {
     web.whole("diagnose.reset", &json!({"level": "data", "confirmation": "delete"}))?;
     ensure!(!machine.run("volume ls -q")?.contains(&volume), "the volume is still there");
     ensure!(machine.directory().join("machine.toml").exists());
-    // Last: nothing is left of the machine, and the server goes on.
+    // Last: nothing is left of the machine, and the server keeps running.
     web.whole("diagnose.reset", &json!({"level": "factory", "confirmation": "delete"}))?;
     ensure!(!machine.directory().exists() && !machine.home().join("config.toml").exists());
     ensure!(web.call("app.information", &json!({}))?["firstRun"] == true);

@@ -1,4 +1,4 @@
-//! The window's API over the engine: running, use of resources, images and registries. Checked with the docker client.
+//! The window's API for running containers, resource usage, images and registries. The docker client verifies it.
 
 use std::{fs, process::ExitCode};
 
@@ -15,20 +15,20 @@ fn main() -> ExitCode {
         Machine::start,
         tests![
             a_container_is_run_as_the_form_says,
-            what_containers_and_the_machine_use_is_told_each_second,
+            usage_of_containers_and_machine_is_reported_every_second,
             an_image_goes_out_as_a_tar_and_comes_back,
             an_image_is_pushed_and_pulled_by_layer,
-            a_login_is_docker_s_own,
+            a_login_is_shared_with_docker,
             a_shell_in_the_machine_works,
         ],
     )
 }
 
-/// What the form sends for a container of the test image.
+/// The form's request for a container of the test image.
 fn form(name: &str, command: &[&str]) -> Value {
     json!({
-        "image": IMAGE, "name": name, "ports": [], "volumes": [], "environment": [], "command": command, "restart": null,
-        "network": null, "remove": false, "interactive": false, "platform": null,
+        "image": IMAGE, "name": name, "ports": [], "volumes": [], "environment": [], "command": command,
+        "restart": null, "network": null, "remove": false, "interactive": false, "platform": null,
     })
 }
 
@@ -62,7 +62,7 @@ fn a_container_is_run_as_the_form_says(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn what_containers_and_the_machine_use_is_told_each_second(machine: &Machine) -> Result<()> {
+fn usage_of_containers_and_machine_is_reported_every_second(machine: &Machine) -> Result<()> {
     let web = Web::start(machine)?;
     let busy = unique("api");
     let id = machine.docker(["run", "-d", "--name", &busy, IMAGE, "sh", "-c", "while :; do :; done"]).output_text()?;
@@ -145,13 +145,13 @@ fn an_image_is_pushed_and_pulled_by_layer(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_login_is_docker_s_own(machine: &Machine) -> Result<()> {
+fn a_login_is_shared_with_docker(machine: &Machine) -> Result<()> {
     let web = Web::start(machine)?;
     let file = machine.docker_config().join("config.json");
     fs::write(&file, r#"{"auths":{"registry.test:5000":{"auth":"bWU6cGFzcw=="}},"other":1}"#)?;
     let listed = web.call("registries.list", &json!({}))?;
     ensure!(listed == json!([{"host": "registry.test:5000", "user": "me", "store": "config.json"}]), "{listed}");
-    // Nobody listens there: the client's words come through, and nothing is kept.
+    // Nobody listens there: the client's error is passed on, and no login is stored.
     let refused = web.refusal("registry.login", &json!({"host": "localhost:1", "user": "me", "password": "pass"}))?;
     ensure!(refused == "registry-failed", "{refused}");
     web.call("registry.logout", &json!({"host": "registry.test:5000"}))?;

@@ -1,4 +1,4 @@
-//! Whom a container sees when a client connects to a port it publishes.
+//! The client address a container sees when a client connects to a port it publishes.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -22,14 +22,14 @@ fn main() -> ExitCode {
         Machine::start,
         tests![
             a_client_of_another_computer_is_seen_by_its_own_address,
-            much_goes_both_ways_whole,
+            large_transfers_arrive_whole_both_ways,
             a_connection_ends_with_its_port,
-            clients_of_this_computer_are_seen_as_it,
+            clients_of_this_computer_are_seen_as_this_computer,
         ],
     )
 }
 
-/// What a client in the namespace hears from the peer.
+/// The peer's answer to a client in the namespace.
 fn client(namespace: &Namespace, arguments: &[&str]) -> Result<Execution> {
     let peer = material::peer()?;
     namespace.command().arg(peer).args(arguments).run()?.success()
@@ -38,8 +38,8 @@ fn client(namespace: &Namespace, arguments: &[&str]) -> Result<Execution> {
 /// The client's address as the peer sees it.
 fn seen(text: &str) -> Result<IpAddr> {
     let address = text.trim().rsplit(' ').next().and_then(|word| word.parse::<SocketAddr>().ok());
-    // A socket of IPv6 that takes IPv4 too writes its addresses mapped.
-    Ok(address.with_context(|| format!("the peer said {text:?}"))?.ip().to_canonical())
+    // A dual-stack IPv6 socket reports IPv4 addresses as mapped.
+    Ok(address.with_context(|| format!("the peer answered {text:?}"))?.ip().to_canonical())
 }
 
 fn a_client_of_another_computer_is_seen_by_its_own_address(machine: &Machine) -> Result<()> {
@@ -70,9 +70,9 @@ fn a_client_of_another_computer_is_seen_by_its_own_address(machine: &Machine) ->
     result
 }
 
-fn much_goes_both_ways_whole(machine: &Machine) -> Result<()> {
+fn large_transfers_arrive_whole_both_ways(machine: &Machine) -> Result<()> {
     const BYTES: u64 = 64 << 20;
-    let Some(namespace) = Namespace::for_test("much_goes_both_ways_whole", 202) else { return Ok(()) };
+    let Some(namespace) = Namespace::for_test("large_transfers_arrive_whole_both_ways", 202) else { return Ok(()) };
     let (port, host) = (host_port::free()?, namespace.host());
     let container = Container::run(machine, &format!("--init -p {host}:{port}:80"), &["/peer", "serve", "80"])?;
     container.wait_for_log("listening")?;
@@ -92,7 +92,7 @@ fn a_connection_ends_with_its_port(machine: &Machine) -> Result<()> {
     container.wait_for_log("listening")?;
     let address = format!("{host}:{port}");
     let peer = material::peer()?;
-    // It prints a line once it is connected, then waits for the end.
+    // Prints a line once it is connected, then waits for the end.
     let mut command = namespace.command();
     command.arg(peer).args(["hold", &address]);
     let held = Following::start(command)?;
@@ -105,7 +105,7 @@ fn a_connection_ends_with_its_port(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn clients_of_this_computer_are_seen_as_it(machine: &Machine) -> Result<()> {
+fn clients_of_this_computer_are_seen_as_this_computer(machine: &Machine) -> Result<()> {
     let port = host_port::free()?;
     let container =
         Container::run(machine, &format!("--init -p {port}:80 -p {port}:80/udp"), &["/peer", "both", "80"])?;

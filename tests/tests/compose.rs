@@ -1,4 +1,4 @@
-//! Compose: a project from a file, in the order its health asks for.
+//! Compose: a project from a file, started in the order of its health checks.
 
 use std::{fs, path::Path, process::ExitCode};
 
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     suite::main(
         1,
         Machine::start,
-        tests![a_project_starts_in_the_order_of_health_and_goes_without_trace, a_broken_file_is_refused_with_its_place,],
+        tests![a_project_starts_in_the_order_of_health_and_goes_without_trace, a_broken_file_is_refused_with_its_place],
     )
 }
 

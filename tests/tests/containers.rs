@@ -1,4 +1,4 @@
-//! What one does with containers besides running them.
+//! Operations on containers besides running them.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             exec_runs_with_its_own_user_environment_and_status,
             a_terminal_of_exec_follows_the_window_size,
             cp_carries_files_and_directories_both_ways,
-            top_stats_inspect_and_diff_tell_about_a_container,
+            top_stats_inspect_and_diff_describe_a_container,
             update_rename_and_pause_change_a_running_container,
             commit_export_and_import_keep_the_files,
             events_arrive_as_they_happen,
@@ -44,7 +44,7 @@ fn logs_follow_until_the_container_ends(machine: &Machine) -> Result<()> {
     ensure!(follow.next_line()? == "one");
     let tail = machine.attempt(&format!("logs --tail 1 {}", container.name))?.success()?;
     ensure!(tail.text() + tail.stderr.trim() == "two" || tail.text() == "one", "{tail}");
-    // A line of input ends it, while the log is followed.
+    // A line of input ends it while the log is followed.
     machine.docker(["attach", &container.name]).run_with_input(b"typed\n")?;
     let (rest, status) = follow.finish()?;
     ensure!(status == 0 && rest == ["typed", "three"], "{status} {rest:?}");
@@ -58,7 +58,7 @@ fn attach_joins_both_streams_and_takes_the_exit_status(machine: &Machine) -> Res
     let container = Container::run(machine, "-i", &["sh", "-c", script])?;
     let mut command = machine.docker(["attach", &container.name]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // Input stays open to the end: its end is what makes Docker detach a client of such a container.
+    // Keeps the input open: its end would make Docker detach the client.
     child.stdin.as_mut().context("no standard input")?.write_all(b"hello\n")?;
     let attach = finish(child, "docker attach".to_owned())?.exits(5)?;
     ensure!(attach.text() == "heard hello" && attach.stderr.trim() == "aside", "{attach}");
@@ -93,7 +93,7 @@ fn a_terminal_of_exec_follows_the_window_size(machine: &Machine) -> Result<()> {
     terminal.type_text("trap 'echo size $(stty size)' WINCH; echo size $(stty size)\r")?;
     terminal.expect("size 30 90")?;
     terminal.resize(123, 45)?;
-    // The new size travels on its own connection: ask until it is there.
+    // The new size travels on a connection of its own, so poll until it arrives.
     eventually("the new size reaches the container", || {
         terminal.type_text("echo now $(stty size) end\r").ok()?;
         let screen = terminal.expect(" end\r\n").ok()?;
@@ -134,7 +134,7 @@ fn cp_carries_files_and_directories_both_ways(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn top_stats_inspect_and_diff_tell_about_a_container(machine: &Machine) -> Result<()> {
+fn top_stats_inspect_and_diff_describe_a_container(machine: &Machine) -> Result<()> {
     let container = Container::sleeping(machine, "--memory 64m --label color=blue")?;
     let name = container.name.as_str();
     container.exec(&["touch", "/data/new"])?;
@@ -163,13 +163,13 @@ fn update_rename_and_pause_change_a_running_container(machine: &Machine) -> Resu
 
     machine.run(&format!("pause {name}"))?;
     ensure!(container.inspect(".State.Status")? == "paused");
-    // Two looks with a round trip between them: nothing moves while it is paused.
+    // Two samples with a round trip between them: a paused container does not progress.
     let before = machine.run(&format!("logs --tail 1 {name}"))?;
     machine.run("version")?;
     let after = machine.run(&format!("logs --tail 1 {name}"))?;
-    ensure!(before == after, "it went on from {before} to {after}");
+    ensure!(before == after, "it progressed from {before} to {after} while paused");
     machine.run(&format!("unpause {name}"))?;
-    eventually("it goes on", || machine.run(&format!("logs --tail 1 {name}")).ok().filter(|last| *last != after))?;
+    eventually("it resumes", || machine.run(&format!("logs --tail 1 {name}")).ok().filter(|last| *last != after))?;
 
     let other = Container::named(machine);
     machine.run(&format!("rename {name} {}", other.name))?;
@@ -201,7 +201,7 @@ fn events_arrive_as_they_happen(machine: &Machine) -> Result<()> {
     let container = Container::named(machine);
     let filter = format!("container={}", container.name);
     let events = Following::start(machine.docker(["events", "--filter", &filter, "--format", "{{.Action}}"]))?;
-    // The stream has no beginning to wait for: create and remove one until it is heard.
+    // The stream does not announce its start, so create and remove containers until an event arrives.
     eventually("the first event", || {
         container.create_with("create", "", &["true"]).ok()?.success().ok()?;
         let heard = events.lines_so_far().iter().any(|line| line == "create");
@@ -225,7 +225,7 @@ fn restart_policies_start_a_failed_container_again(machine: &Machine) -> Result<
         let state = failing.inspect(".RestartCount}} {{.State.Status").ok()?;
         (state == "2 exited").then_some(())
     })?;
-    // The main process ends as a crash would; only docker stop keeps it down.
+    // The main process exits as in a crash; only docker stop keeps it down.
     always.exec(&["sh", "-c", "kill -9 $(pidof sleep)"])?;
     eventually("it is back", || {
         let begun = machine.run(&format!("logs {}", always.name)).ok()?.lines().count();

@@ -1,4 +1,4 @@
-//! What goes wrong, and what must not: nothing committed is lost, nothing stays behind, every message says what to do.
+//! Faults: no committed data is lost, nothing is left behind, and every message names the fix.
 
 use std::{
     fs,
@@ -29,18 +29,18 @@ fn main() -> ExitCode {
             a_bad_value_of_the_configuration_is_named_with_its_line,
             of_two_daemons_started_at_once_one_serves,
             commands_that_need_a_daemon_at_once_start_one,
-            no_space_for_the_disk_is_said_before_anything_starts,
+            missing_space_for_the_disk_is_reported_before_anything_starts,
             a_full_disk_fails_the_writer_and_not_the_engine,
             records_survive_kill_9_of_the_docker_engine,
-            records_survive_kill_9_of_the_daemon_and_the_container_goes_on,
+            records_survive_kill_9_of_the_daemon_and_the_container_keeps_running,
             records_survive_kill_9_of_the_kernel,
             records_survive_kill_9_of_the_monitor_and_no_process_is_left,
         ],
     )
 }
 
-/// A start that must fail: exit status and stable code.
-fn refused(machine: &Machine, status: i32, code: &str) -> Result<String> {
+/// A start that must fail with an exit status and a stable code; returns its message and advice.
+fn refused(machine: &Machine, status: i32, code: &str) -> Result<(String, String)> {
     let start = machine.rorqual(["start", "--json"]).run()?.exits(status)?;
     let error = start.stderr.lines().find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -51,7 +51,8 @@ fn refused(machine: &Machine, status: i32, code: &str) -> Result<String> {
     let left: Vec<Process> =
         processes::of_home(machine.home()).into_iter().filter(|process| !process.is_daemon()).collect();
     ensure!(left.is_empty(), "a refused start left {left:?}");
-    Ok(error["message"].as_str().unwrap_or_default().to_owned())
+    let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+    Ok((text("message"), text("fix")))
 }
 
 fn a_corrupt_image_file_is_named_and_nothing_starts(machine: &Machine) -> Result<()> {
@@ -98,10 +99,10 @@ fn an_unknown_key_of_the_configuration_is_named_with_its_line(_: &Machine) -> Re
     let other = Machine::prepare()?;
     let text = "# mine\n[machine]\ncpus = 1\nmemmory_mib = 1024\n";
     fs::write(other.home().join("config.toml"), text)?;
-    let message = refused(&other, 5, "config-invalid")?;
+    let (message, _) = refused(&other, 5, "config-invalid")?;
     ensure!(message.contains("config.toml:4") && message.contains("memmory_mib"), "{message}");
     ensure!(fs::read_to_string(other.home().join("config.toml"))? == text, "the file was changed");
-    // Mended, it works without anything else having to be done: the daemon says so without starting a machine.
+    // After the file is fixed, nothing else is needed: the daemon accepts it without starting a machine.
     fs::write(other.home().join("config.toml"), text.replace("memmory", "memory"))?;
     other.rorqual(["status", "--json"]).run()?.exits(3)?;
     Ok(())
@@ -116,7 +117,7 @@ fn a_bad_value_of_the_configuration_is_named_with_its_line(_: &Machine) -> Resul
     ] {
         let other = Machine::prepare()?;
         fs::write(other.home().join("config.toml"), text)?;
-        let message = refused(&other, 5, "config-invalid")?;
+        let (message, _) = refused(&other, 5, "config-invalid")?;
         ensure!(message.contains(&format!("config.toml:{line}")) && message.contains(word), "{text:?}: {message}");
     }
     Ok(())
@@ -161,7 +162,7 @@ fn commands_that_need_a_daemon_at_once_start_one(_: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// A small file system of its own; unmounted when dropped.
+/// A small file system, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
@@ -184,15 +185,19 @@ impl Drop for SmallDisk {
     }
 }
 
-fn no_space_for_the_disk_is_said_before_anything_starts(_: &Machine) -> Result<()> {
+fn missing_space_for_the_disk_is_reported_before_anything_starts(_: &Machine) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        suite::skip("no_space_for_the_disk_is_said_before_anything_starts", "mounting a small disk needs root");
+        suite::skip(
+            "missing_space_for_the_disk_is_reported_before_anything_starts",
+            "mounting a small disk needs root",
+        );
         return Ok(());
     }
     let disk = SmallDisk::mount("24m")?;
     let other = Machine::prepare_in(disk.0.path())?;
-    let message = refused(&other, 1, "disk-space-low")?;
-    ensure!(message.contains(&disk.0.path().display().to_string()) && message.contains("RORQUAL_HOME"), "{message}");
+    let (message, fix) = refused(&other, 1, "disk-space-low")?;
+    ensure!(message.contains(&disk.0.path().display().to_string()), "{message}");
+    ensure!(fix.contains("RORQUAL_HOME"), "{fix}");
     let doctor = other.rorqual(["doctor", "--json"]).run()?.exits(1)?.json()?;
     let checks = doctor["checks"].as_array().cloned().unwrap_or_default();
     let space = checks.iter().find(|check| check["id"] == "disk-space").context("no check of the disk's space")?;
@@ -210,20 +215,20 @@ fn a_full_disk_fails_the_writer_and_not_the_engine(_: &Machine) -> Result<()> {
     let fill = other.docker(["run", "--rm", "-v", &format!("{volume}:/data"), IMAGE, "sh", "-c", script]).run()?;
     let fill = fill.success()?.complains("no space left on device")?;
     ensure!(fill.text().contains("100%"), "{fill}");
-    // The engine answers, and says the same when it needs space itself.
+    // The engine answers, and reports the same when it needs space itself.
     other.run("version")?;
     other.run("ps -a")?;
     other.run(&format!("volume rm -f {volume}"))?;
-    ensure!(other.run(&format!("run --rm {IMAGE} echo goes on"))? == "goes on");
+    ensure!(other.run(&format!("run --rm {IMAGE} echo alive"))? == "alive");
     Ok(())
 }
 
-/// A container that writes to a volume and says each record once fsync has returned.
+/// A container that writes to a volume and prints each record after fsync has returned.
 struct Writer<'a> {
     machine: &'a Machine,
     container: Container<'a>,
     volume: String,
-    said: Following,
+    log: Following,
 }
 
 impl<'a> Writer<'a> {
@@ -232,33 +237,33 @@ impl<'a> Writer<'a> {
         let volume = unique("records");
         let container =
             Container::run(machine, &format!("--init -v {volume}:/data"), &["/peer", "records", "/data/log"])?;
-        let said = Following::start(machine.docker(["logs", "-f", &container.name]))?;
-        said.wait_for("record 50", |line| line == "50")?;
-        Ok(Self { machine, container, volume, said })
+        let log = Following::start(machine.docker(["logs", "-f", &container.name]))?;
+        log.wait_for("record 50", |line| line == "50")?;
+        Ok(Self { machine, container, volume, log })
     }
 
-    /// How many records were said to be on disk, as far as is known here.
-    fn said_so_far(&self) -> u64 {
-        self.said.lines_so_far().iter().filter_map(|line| line.parse().ok()).max().unwrap_or(50)
+    /// Number of records known to be on disk.
+    fn records_so_far(&self) -> u64 {
+        self.log.lines_so_far().iter().filter_map(|line| line.parse().ok()).max().unwrap_or(50)
     }
 
-    /// Every record that was said is in the file, whole and in order, and the engine runs containers.
-    fn check(&self, said: u64) -> Result<()> {
+    /// Verifies that every printed record is in the file, whole and in order, and that the engine runs containers.
+    fn check(&self, printed: u64) -> Result<()> {
         let log = self.machine.run(&format!("run --rm -v {}:/data {IMAGE} cat /data/log", self.volume))?;
         let lines: Vec<&str> = log.lines().collect();
-        ensure!(lines.len() as u64 >= said, "{said} records were said to be safe, {} are there", lines.len());
-        for (number, line) in (1..=said).zip(&lines) {
+        ensure!(lines.len() as u64 >= printed, "{printed} records were printed, but the file has {}", lines.len());
+        for (number, line) in (1..=printed).zip(&lines) {
             ensure!(*line == format!("record {number} of the test"), "record {number} is {line:?}");
         }
         Ok(())
     }
 }
 
-/// The kill has done its work when the stream of records has ended or stands still because nobody serves it.
+/// The process that `fits`; of several, the topmost.
 fn one<'p>(processes: &'p [Process], what: &str, fits: impl Fn(&Process) -> bool) -> Result<&'p Process> {
     let found: Vec<&Process> = processes.iter().filter(|process| fits(process)).collect();
     ensure!(!found.is_empty(), "no process is {what} among {processes:#?}");
-    // Of several the one whose parent is not among them: the kernel, not a process of its guest.
+    // Of several, the one whose parent is not among them: the kernel, not a process of its guest.
     let top = found.iter().find(|process| !found.iter().any(|other| other.id == process.parent));
     top.copied().with_context(|| format!("no process is the first {what}"))
 }
@@ -267,12 +272,12 @@ fn records_survive_kill_9_of_the_docker_engine(machine: &Machine) -> Result<()> 
     let writer = Writer::start(machine)?;
     machine.rorqual(["shell", "--", "sh", "-c", "kill -9 $(pidof dockerd)"]).run()?.success()?;
     eventually("the engine is back by itself", || machine.run("version").ok())?;
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     machine.run(&format!("rm -f {}", writer.container.name))?;
-    writer.check(said)
+    writer.check(printed)
 }
 
-fn records_survive_kill_9_of_the_daemon_and_the_container_goes_on(machine: &Machine) -> Result<()> {
+fn records_survive_kill_9_of_the_daemon_and_the_container_keeps_running(machine: &Machine) -> Result<()> {
     let writer = Writer::start(machine)?;
     let before = processes::of_home(machine.home());
     let daemon = one(&before, "the daemon", Process::is_daemon)?;
@@ -282,12 +287,12 @@ fn records_survive_kill_9_of_the_daemon_and_the_container_goes_on(machine: &Mach
     })?;
     let monitor = one(&before, "the monitor", Process::is_vmm)?;
     ensure!(status["vmm_process"] == monitor.id, "another machine runs: {status}");
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     ensure!(writer.container.inspect(".State.Status")? == "running");
     let later = Following::start(machine.docker(["logs", "-f", &writer.container.name]))?;
-    later.wait_for("further records", |line| line.parse::<u64>().is_ok_and(|number| number > said))?;
+    later.wait_for("further records", |line| line.parse::<u64>().is_ok_and(|number| number > printed))?;
     machine.run(&format!("rm -f {}", writer.container.name))?;
-    writer.check(said)
+    writer.check(printed)
 }
 
 fn records_survive_kill_9_of_the_kernel(machine: &Machine) -> Result<()> {
@@ -300,9 +305,9 @@ fn records_survive_kill_9_of_the_kernel(machine: &Machine) -> Result<()> {
     let before = processes::of_home(machine.home());
     one(&before, "the kernel", Process::is_uml)?.kill();
     ends_without_trace(machine, "crashed")?;
-    let said = writer.said_so_far();
+    let printed = writer.records_so_far();
     machine.rorqual(["start", "-q"]).run()?.success()?;
-    writer.check(said)
+    writer.check(printed)
 }
 
 fn records_survive_kill_9_of_the_monitor_and_no_process_is_left(machine: &Machine) -> Result<()> {
@@ -310,17 +315,17 @@ fn records_survive_kill_9_of_the_monitor_and_no_process_is_left(machine: &Machin
     let before = processes::of_home(machine.home());
     one(&before, "the monitor", Process::is_vmm)?.kill();
     ends_without_trace(machine, "")?;
-    let said = writer.said_so_far();
-    // Nobody has to clean up by hand: a docker command says why, a start works.
+    let printed = writer.records_so_far();
+    // No manual cleanup is needed: a docker command reports why it failed, and a start works.
     let version: Execution = machine.attempt("version")?;
     ensure!(version.status != 0, "{version}");
     machine.rorqual(["start", "-q"]).run()?.success()?;
-    writer.check(said)?;
+    writer.check(printed)?;
     machine.rorqual(["doctor", "-q"]).run()?;
     Ok(())
 }
 
-/// Every process of the machine ends, and the status says that it was not asked to.
+/// Every process of the machine ends, and the status reports an unexpected end.
 fn ends_without_trace(machine: &Machine, why: &str) -> Result<()> {
     eventually("every process of the machine has ended", || {
         processes::of_home(machine.home()).iter().all(Process::is_daemon).then_some(())

@@ -1,4 +1,5 @@
-//! Containers on the host's network (`--network host`) and services of a swarm: what listens there is on this computer's localhost, for as long as it does.
+//! Containers on the host's network (`--network host`) and services of a swarm: what listens there is on this
+//! computer's localhost, for as long as it does.
 
 use std::{
     io::{Read, Write},
@@ -25,11 +26,11 @@ fn main() -> ExitCode {
             a_listener_on_the_machines_localhost_is_reached_too,
             ports_end_with_the_last_container_and_not_before,
             datagrams_reach_a_socket_and_its_answers_come_back,
-            a_taken_port_is_told_with_its_owner,
+            a_port_in_use_is_reported_with_its_owner,
             the_machines_own_ports_and_dockers_are_left_alone,
             ports_survive_the_end_of_the_daemon,
             a_service_of_a_swarm_is_reached_at_its_port,
-            what_the_engine_itself_listens_on_is_not_published,
+            ports_of_the_engine_itself_are_not_published,
         ],
     )
 }
@@ -38,7 +39,7 @@ fn on_host_network(machine: &Machine) -> Result<Container<'_>> {
     Container::sleeping(machine, "--network host")
 }
 
-/// Starts a program in a container that goes on.
+/// Starts a program in a running container.
 fn start(machine: &Machine, container: &Container<'_>, command: &[&str]) -> Result<()> {
     machine.docker(["exec", "-d", &container.name].into_iter().chain(command.iter().copied())).output_text()?;
     Ok(())
@@ -71,7 +72,7 @@ fn a_listener_is_reached_as_long_as_it_listens(machine: &Machine) -> Result<()> 
         ensure!(stream::is_refused(v4(port)), "{port} is open before anybody listens");
         start(machine, &container, &["/peer", "serve", &port.to_string()])?;
         leads(port)?;
-        // The peer listens on every address of both versions.
+        // The peer listens on every address of both IP versions.
         eventually("it answers by IPv6", || stream::answers(v6(port)).then_some(()))?;
         let rows = rows(machine, port)?;
         let fine = rows.len() == 2 && rows.iter().all(|row| row["error"] == "" && row["container_port"] == port);
@@ -116,7 +117,7 @@ fn ports_end_with_the_last_container_and_not_before(machine: &Machine) -> Result
 
 fn datagrams_reach_a_socket_and_its_answers_come_back(machine: &Machine) -> Result<()> {
     let port = free_udp(1)?;
-    // What the kernel hands out by itself is a client's.
+    // A port assigned by the kernel belongs to a client.
     let port = port % 10_000 + 10_000;
     let container = on_host_network(machine)?;
     start(machine, &container, &["/peer", "datagrams", &port.to_string()])?;
@@ -128,13 +129,13 @@ fn datagrams_reach_a_socket_and_its_answers_come_back(machine: &Machine) -> Resu
     eventually("the port is free", || std::net::UdpSocket::bind(v4(port)).ok().map(drop))
 }
 
-fn a_taken_port_is_told_with_its_owner(machine: &Machine) -> Result<()> {
+fn a_port_in_use_is_reported_with_its_owner(machine: &Machine) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port();
     let container = on_host_network(machine)?;
     start(machine, &container, &["/peer", "serve", &port.to_string()])?;
     let own = std::process::id().to_string();
-    let error = eventually("the conflict is told", || {
+    let error = eventually("the conflict is reported", || {
         let rows = rows(machine, port).ok()?;
         rows.iter().find_map(|row| row["error"].as_str().filter(|error| !error.is_empty()).map(str::to_owned))
     })?;
@@ -153,7 +154,7 @@ fn the_machines_own_ports_and_dockers_are_left_alone(machine: &Machine) -> Resul
     eventually("2375 listens in the machine", || {
         container.exec(&["sh", "-c", &format!("echo | nc 127.0.0.1 {DOCKERS}")]).ok()
     })?;
-    // When a later one is there, those before have been seen.
+    // Once a later port appears, the earlier ones have been processed.
     start(machine, &container, &["/peer", "serve", &(port + 1).to_string()])?;
     leads(port + 1)?;
     ensure!(rows(machine, DOCKERS)?.is_empty(), "the Docker API's port is published");
@@ -177,7 +178,7 @@ fn ports_survive_the_end_of_the_daemon(machine: &Machine) -> Result<()> {
     is_closed(port)
 }
 
-/// A machine that leaves its swarm with its test.
+/// A machine that leaves its swarm at the end of the test.
 struct Swarm<'a>(&'a Machine);
 
 impl Drop for Swarm<'_> {
@@ -203,7 +204,7 @@ fn a_service_of_a_swarm_is_reached_at_its_port(machine: &Machine) -> Result<()> 
     }
     machine.run(&format!("service rm {name}"))?;
     is_closed(port)?;
-    // A service that is there when the machine leaves the swarm.
+    // A service that exists when the machine leaves the swarm.
     create(&unique("service"), port)?;
     eventually("the second service answers", || stream::answers(v4(port)).then_some(()))?;
     drop(swarm);
@@ -213,8 +214,8 @@ fn a_service_of_a_swarm_is_reached_at_its_port(machine: &Machine) -> Result<()> 
     Ok(())
 }
 
-fn what_the_engine_itself_listens_on_is_not_published(machine: &Machine) -> Result<()> {
-    /// Management of the swarm, and talk among its members.
+fn ports_of_the_engine_itself_are_not_published(machine: &Machine) -> Result<()> {
+    /// Swarm management, and communication among its members.
     const SWARMS: [u16; 2] = [2377, 7946];
     let port = free_tcp(1)?;
     machine.run("swarm init")?;

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             buildkit_builds_stages_with_secrets_and_cache_mounts,
             a_failing_step_fails_the_build_and_is_shown,
             save_and_load_keep_an_image_and_its_tags,
-            prune_removes_what_nothing_uses,
+            prune_removes_unused_objects,
             an_image_is_pushed_to_and_pulled_from_a_registry_in_the_machine,
         ],
     )
@@ -60,7 +60,7 @@ fn build(machine: &Machine, buildkit: bool, directory: &Path, options: &[&str]) 
     command.args(options).arg(directory).env("DOCKER_BUILDKIT", if buildkit { "1" } else { "0" }).run()
 }
 
-/// What the image built from [`DOCKERFILE`] must do.
+/// Expectations for the image built from [`DOCKERFILE`].
 fn check_built(machine: &Machine, image: &str, color: &str) -> Result<()> {
     let output = machine.run(&format!("run --rm {image} result listing unpacked last"))?;
     ensure!(output.starts_with(&format!("built {color}\n")), "{output}");
@@ -103,7 +103,7 @@ fn buildkit_builds_stages_with_secrets_and_cache_mounts(machine: &Machine) -> Re
     ensure!(machine.run("run --rm kit uses")? == "1");
     let history = machine.run("history --no-trunc kit")?;
     ensure!(history.contains("echo last") && !history.contains("mum\n"), "{history}");
-    // buildx is the same builder under its own name.
+    // buildx is the same builder under another name.
     let builders = machine.run("buildx ls")?;
     ensure!(builders.contains("running"), "{builders}");
     Ok(())
@@ -137,13 +137,13 @@ fn save_and_load_keep_an_image_and_its_tags(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn prune_removes_what_nothing_uses(machine: &Machine) -> Result<()> {
+fn prune_removes_unused_objects(machine: &Machine) -> Result<()> {
     let directory = tempfile::tempdir()?;
     fs::write(directory.path().join("Dockerfile"), "FROM test\nLABEL purpose=pruned\n")?;
     build(machine, false, directory.path(), &["-t", "pruned"])?.success()?;
     let id = machine.docker(["inspect", "--format", "{{.Id}}", "pruned"]).output_text()?;
     machine.run("rmi --no-prune pruned")?;
-    // Untagged; used by nobody. The filter keeps it from what other tests are building.
+    // Untagged and unused. The filter protects what other tests are building.
     let filter = ["image", "prune", "-af", "--filter", "label=purpose=pruned"];
     machine.docker(filter).run()?.success()?;
     machine.attempt(&format!("inspect {id}"))?.exits(1)?;

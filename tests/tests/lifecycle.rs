@@ -1,4 +1,4 @@
-//! The command line and the machine's life: start, stop, status, logs, shell, doctor, context.
+//! The command line and the machine's life cycle: start, stop, status, logs, shell, doctor, context.
 
 use std::{fs, os::unix::fs::FileTypeExt, process::ExitCode};
 
@@ -18,17 +18,17 @@ fn main() -> ExitCode {
         Machine::start,
         tests![
             starting_a_running_machine_does_nothing_and_says_so,
-            status_tells_what_runs_and_why,
-            every_log_has_something_to_say,
-            a_followed_log_goes_on,
+            status_shows_what_runs_and_why,
+            every_log_has_lines,
+            a_followed_log_continues,
             the_shell_passes_input_output_and_status_on,
             the_shell_has_a_terminal_that_is_put_back,
             doctor_finds_a_working_accelerator,
             the_docker_context_leads_to_the_machine_and_back,
             the_environment_leads_a_client_to_the_machine,
-            a_restart_starts_the_containers_that_ask_for_it,
+            a_restart_starts_containers_with_a_restart_policy,
             an_interrupted_start_stops_the_machine,
-            a_stopped_machine_is_said_to_be_stopped_everywhere,
+            every_command_reports_a_stopped_machine,
             quitting_the_daemon_keeps_the_machine_and_can_stop_it,
             two_starts_at_once_see_the_same_machine,
             wrong_arguments_exit_2_and_errors_have_a_json_form,
@@ -44,7 +44,7 @@ fn starting_a_running_machine_does_nothing_and_says_so(machine: &Machine) -> Res
     Ok(())
 }
 
-fn status_tells_what_runs_and_why(machine: &Machine) -> Result<()> {
+fn status_shows_what_runs_and_why(machine: &Machine) -> Result<()> {
     let status = machine.status()?;
     ensure!(status["name"] == "default" && status["state"] == "running", "{status}");
     ensure!(["uml", "kvm"].iter().any(|name| status["accelerator"] == *name), "{status}");
@@ -71,7 +71,7 @@ fn status_tells_what_runs_and_why(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn every_log_has_something_to_say(machine: &Machine) -> Result<()> {
+fn every_log_has_lines(machine: &Machine) -> Result<()> {
     for (source, word) in [
         ("kernel", "boot:"),
         ("agent", "containerd"),
@@ -90,7 +90,7 @@ fn every_log_has_something_to_say(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_followed_log_goes_on(machine: &Machine) -> Result<()> {
+fn a_followed_log_continues(machine: &Machine) -> Result<()> {
     let log = Following::start(machine.rorqual(["logs", "kernel", "-f", "--tail", "1"]))?;
     log.next_line()?;
     machine.rorqual(["shell", "--", "sh", "-c", "echo '<2>a-line-of-the-test' > /dev/kmsg"]).run()?.success()?;
@@ -124,7 +124,7 @@ fn the_shell_has_a_terminal_that_is_put_back(machine: &Machine) -> Result<()> {
         terminal.type_text("echo now $(stty size) end\r").ok()?;
         terminal.expect(" end\r\n").ok()?.contains("now 50 120").then_some(())
     })?;
-    // Ended by a signal, it still puts the terminal back.
+    // It restores the terminal even if a signal ends it.
     kill(Pid::from_raw(terminal.process()), Signal::SIGTERM)?;
     eventually("the terminal is put back", || terminal.is_cooked().ok().filter(|cooked| *cooked))?;
 
@@ -163,7 +163,7 @@ fn the_docker_context_leads_to_the_machine_and_back(machine: &Machine) -> Result
         command.env_remove("DOCKER_HOST");
         command
     };
-    // The start has created it and changed nothing else.
+    // The start created it and changed nothing else.
     let inspect = docker("context inspect rorqual").run()?.success()?.json()?;
     let socket = format!("unix://{}", machine.docker_socket().display());
     ensure!(inspect[0]["Endpoints"]["docker"]["Host"] == socket, "{inspect}");
@@ -199,7 +199,7 @@ fn the_environment_leads_a_client_to_the_machine(machine: &Machine) -> Result<()
     Ok(())
 }
 
-fn a_restart_starts_the_containers_that_ask_for_it(machine: &Machine) -> Result<()> {
+fn a_restart_starts_containers_with_a_restart_policy(machine: &Machine) -> Result<()> {
     let keeps = Container::sleeping(machine, "--restart unless-stopped")?;
     let stays = Container::sleeping(machine, "")?;
     let before = machine.status()?;
@@ -212,7 +212,7 @@ fn a_restart_starts_the_containers_that_ask_for_it(machine: &Machine) -> Result<
     let after = machine.status()?;
     ensure!(after["state"] == "running" && after["vmm_process"] != before["vmm_process"], "{after}");
     eventually("it runs again", || keeps.inspect(".State.Status").ok().filter(|state| state == "running"))?;
-    // Stopped in order, not cut off: SIGTERM reached it.
+    // Stopped in order instead of killed: SIGTERM reached it.
     ensure!(stays.inspect(".State.Status}} {{.State.ExitCode")? == "exited 143");
     Ok(())
 }
@@ -223,7 +223,7 @@ fn an_interrupted_start_stops_the_machine(machine: &Machine) -> Result<()> {
     let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn()?;
     let interrupted = Pid::from_raw(i32::try_from(child.id())?);
     let stdout = child.stdout.take().context("no standard output")?;
-    // The first step has been said: the start is under way.
+    // The first step was printed, so the start is in progress.
     let mut stdout = std::io::BufReader::new(stdout);
     let mut first = String::new();
     std::io::BufRead::read_line(&mut stdout, &mut first)?;
@@ -237,7 +237,7 @@ fn an_interrupted_start_stops_the_machine(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_stopped_machine_is_said_to_be_stopped_everywhere(machine: &Machine) -> Result<()> {
+fn every_command_reports_a_stopped_machine(machine: &Machine) -> Result<()> {
     machine.rorqual(["stop", "-q"]).run()?.success()?;
     let lines = machine.rorqual(["stop", "--json"]).run()?.success()?.json_lines()?;
     ensure!(lines.last().is_some_and(|line| line["done"]["machine"]["state"] == "stopped"), "{lines:?}");
@@ -246,7 +246,7 @@ fn a_stopped_machine_is_said_to_be_stopped_everywhere(machine: &Machine) -> Resu
     machine.rorqual(["shell", "--", "true"]).run()?.exits(125)?.complains("rorqual start")?;
     let logs = machine.rorqual(["logs", "dockerd", "--json"]).run()?.exits(3)?;
     ensure!(logs.stderr.contains("\"machine-not-running\""), "{logs}");
-    // What lies on this computer can still be read.
+    // Files on this computer can still be read.
     ensure!(machine.rorqual(["logs", "kernel"]).output_text()?.contains("boot:"));
     let docker = machine.attempt("version")?;
     ensure!(docker.status != 0 && !docker.stderr.is_empty(), "{docker}");
@@ -296,6 +296,7 @@ fn wrong_arguments_exit_2_and_errors_have_a_json_form(machine: &Machine) -> Resu
         let execution = machine.rorqual(words.split(' ').chain(["--json"])).run()?.exits(2)?;
         let error: serde_json::Value = serde_json::from_str(execution.stderr.trim())?;
         ensure!(error["error"]["code"].is_string() && error["error"]["message"].is_string(), "{error}");
+        ensure!(error["error"].get("fix").is_some_and(|fix| fix.is_string() || fix.is_null()), "{error}");
     }
     machine.rorqual(["--help"]).run()?.success()?;
     for shell in ["bash", "zsh", "fish"] {

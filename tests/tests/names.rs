@@ -1,4 +1,4 @@
-//! Names as the host resolves them: by resolvers of this suite, which the machine finds in a resolv.conf of its own.
+//! Names resolve as on the host: through resolvers of this suite, which the machine finds in a resolv.conf of its own.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use rorqual_tests::{
     suite, tests,
 };
 
-/// What this suite serves, and the file that says so.
+/// The resolvers of this suite, and the resolv.conf that lists them.
 static SERVED: OnceLock<Served> = OnceLock::new();
 
 #[derive(Debug)]
@@ -24,7 +24,7 @@ struct Served {
     file: PathBuf,
     first: Resolver,
     _second: Resolver,
-    /// Takes questions and answers none.
+    /// Accepts questions and answers none.
     _silent: UdpSocket,
 }
 
@@ -35,14 +35,14 @@ fn main() -> ExitCode {
         tests![
             names_are_those_of_the_host_in_every_network,
             an_answer_too_long_for_a_datagram_comes_by_tcp,
-            what_the_host_does_not_know_is_not_known,
-            another_resolver_of_the_host_is_asked_from_then_on,
-            a_resolver_that_is_silent_or_gone_is_passed_over,
+            names_unknown_to_the_host_are_unknown,
+            a_changed_resolver_of_the_host_is_used_at_once,
+            a_resolver_that_is_silent_or_gone_is_skipped,
         ],
     )
 }
 
-/// An address of this computer's loopback that no other process of these tests has.
+/// A loopback address that no other process of these tests uses.
 fn loopback(last: u8) -> Ipv4Addr {
     let [.., high, low] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, high, low, last)
@@ -53,7 +53,8 @@ fn resolv_conf(resolvers: &[u8]) -> String {
     format!("search corp.test\n{}", named.concat())
 }
 
-/// A machine whose daemon sees another `/etc/resolv.conf`, in a mount namespace of its own. Without root there is none: the tests skip.
+/// A machine whose daemon sees another `/etc/resolv.conf`, in a mount namespace of its own. This needs root; otherwise
+/// the tests are skipped.
 fn start() -> Result<Machine> {
     if !nix::unistd::getuid().is_root() {
         return Machine::start();
@@ -89,7 +90,7 @@ fn served(test: &str) -> Option<&'static Served> {
     served
 }
 
-/// The addresses of a name as the C library in a container finds them.
+/// The addresses of a name, as the C library in a container resolves it.
 fn addresses(container: &Container, name: &str) -> Result<Vec<String>> {
     Ok(container.exec(&["/peer", "addresses", name])?.lines().map(str::to_owned).collect())
 }
@@ -104,7 +105,7 @@ fn names_are_those_of_the_host_in_every_network(machine: &Machine) -> Result<()>
         for options in [String::new(), format!("--network {network}"), "--network host".to_owned()] {
             let container = Container::sleeping(machine, &options)?;
             ensure!(addresses(&container, "where.test")? == ["192.0.2.1"], "{options}");
-            // By the host's search domain.
+            // Through the host's search domain.
             ensure!(addresses(&container, "printer")? == ["192.0.2.1"], "{options}");
         }
         Ok(())
@@ -125,8 +126,8 @@ fn an_answer_too_long_for_a_datagram_comes_by_tcp(machine: &Machine) -> Result<(
     Ok(())
 }
 
-fn what_the_host_does_not_know_is_not_known(machine: &Machine) -> Result<()> {
-    let Some(served) = served("what_the_host_does_not_know_is_not_known") else { return Ok(()) };
+fn names_unknown_to_the_host_are_unknown(machine: &Machine) -> Result<()> {
+    let Some(served) = served("names_unknown_to_the_host_are_unknown") else { return Ok(()) };
     let container = Container::sleeping(machine, "")?;
     for (name, reason) in
         [("gone.test", "Name or service not known"), ("empty.test", "No address associated with hostname")]
@@ -139,8 +140,8 @@ fn what_the_host_does_not_know_is_not_known(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn another_resolver_of_the_host_is_asked_from_then_on(machine: &Machine) -> Result<()> {
-    let Some(served) = served("another_resolver_of_the_host_is_asked_from_then_on") else { return Ok(()) };
+fn a_changed_resolver_of_the_host_is_used_at_once(machine: &Machine) -> Result<()> {
+    let Some(served) = served("a_changed_resolver_of_the_host_is_used_at_once") else { return Ok(()) };
     let container = Container::sleeping(machine, "")?;
     ensure!(addresses(&container, "where.test")? == ["192.0.2.1"]);
     let changed = (|| {
@@ -153,10 +154,10 @@ fn another_resolver_of_the_host_is_asked_from_then_on(machine: &Machine) -> Resu
     Ok(())
 }
 
-fn a_resolver_that_is_silent_or_gone_is_passed_over(machine: &Machine) -> Result<()> {
-    let Some(served) = served("a_resolver_that_is_silent_or_gone_is_passed_over") else { return Ok(()) };
+fn a_resolver_that_is_silent_or_gone_is_skipped(machine: &Machine) -> Result<()> {
+    let Some(served) = served("a_resolver_that_is_silent_or_gone_is_skipped") else { return Ok(()) };
     let container = Container::sleeping(machine, "")?;
-    // Nobody is at the fourth.
+    // Nobody listens at the fourth.
     let found = (|| {
         fs::write(&served.file, resolv_conf(&[3, 4, 1]))?;
         addresses(&container, "where.test")

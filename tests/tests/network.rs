@@ -1,4 +1,5 @@
-//! The machine's network card: containers reach the host and what the host reaches, by name and by address, and no more.
+//! The machine's network card: containers reach the host and what the host reaches, by name and by address, and nothing
+//! else.
 
 use std::{
     fs,
@@ -22,9 +23,9 @@ use rorqual_tests::{
     suite, tests,
 };
 
-/// Where apt of Debian has its mirror now.
+/// Current location of Debian's apt mirror setting.
 const DEBIAN_SOURCES: &str = "etc/apt/sources.list.d/debian.sources";
-/// Both ways, in bytes: many windows and segments.
+/// Bytes each way: many windows and segments.
 const LARGE: usize = 32 << 20;
 
 fn main() -> ExitCode {
@@ -34,22 +35,22 @@ fn main() -> ExitCode {
         tests![
             a_container_and_a_server_on_the_host_exchange_what_they_send_whole,
             local_names_are_known_in_every_network,
-            a_name_nobody_has_is_answered_at_once,
+            an_unknown_name_is_answered_at_once,
             datagrams_of_every_size_come_back,
             the_gateway_answers_pings,
             a_server_that_is_not_there_refuses_the_connection,
-            a_server_that_never_answers_times_out_and_stops_nobody,
-            addresses_that_tell_a_machines_secrets_are_closed,
+            a_server_that_never_answers_times_out_and_blocks_nobody,
+            addresses_that_reveal_a_machines_secrets_are_closed,
             images_go_to_and_come_from_a_registry_on_the_host,
             a_server_at_another_address_of_the_host_is_reached,
-            a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back,
+            a_lost_link_is_reported_and_connections_resume_when_it_returns,
             package_lists_come_from_this_computers_mirror,
             the_hosts_localhost_is_closed_when_the_settings_say_so,
         ],
     )
 }
 
-/// A program of the host that ends with its test.
+/// A host program that ends with its test.
 struct Server(Child);
 
 impl Drop for Server {
@@ -65,7 +66,7 @@ impl Server {
         Ok(Self(command.spawn().with_context(|| format!("cannot start {command:?}"))?))
     }
 
-    /// The test peer at a port of this computer.
+    /// Starts the test peer at a port of this computer.
     fn peer() -> Result<(Self, u16)> {
         let port = host_port::free()?;
         let mut command = Command::new(material::peer()?);
@@ -86,13 +87,13 @@ fn a_container_and_a_server_on_the_host_exchange_what_they_send_whole(machine: &
     let count = LARGE.to_string();
     let downloaded = container.exec(&["/peer", "download", &address, &count])?;
     ensure!(downloaded == format!("{LARGE} {sum}"), "{downloaded}");
-    // The server answers once it has seen the end of what is sent: half-close is carried through.
+    // The server answers once it has seen the end of the input, so half-close is carried through.
     let uploaded = container.exec(&["/peer", "upload", &address, &count])?;
     ensure!(uploaded == format!("{port} {LARGE} {sum}"), "{uploaded}");
     Ok(())
 }
 
-/// The IPv4 address a container finds for a name.
+/// The IPv4 address to which a container resolves a name.
 fn lookup(container: &Container<'_>, name: &str) -> Result<String> {
     let answer = container.exec(&["nslookup", name])?;
     let after_name = answer.split_once("Name:").map_or("", |(_, rest)| rest);
@@ -114,7 +115,7 @@ fn local_names_are_known_in_every_network(machine: &Machine) -> Result<()> {
             let routes = host_network.exec(&["ip", "route"])?;
             ensure!(routes.contains(&format!("default via {gateway}")), "{gateway}: {routes}");
             ensure!(host != gateway && host != machine_itself && gateway != machine_itself, "{host} {gateway}");
-            // What is not there has no address, and is not asked of others.
+            // An unknown local name has no address and is not forwarded to other resolvers.
             let exec = format!("exec {} nslookup nothing.docker.internal", container.name);
             ensure!(machine.attempt(&exec)?.text().contains("NXDOMAIN"), "{exec}");
         }
@@ -127,8 +128,8 @@ fn local_names_are_known_in_every_network(machine: &Machine) -> Result<()> {
     result
 }
 
-fn a_name_nobody_has_is_answered_at_once(machine: &Machine) -> Result<()> {
-    // Whether or not the host has a resolver that answers: an end comes, of the one or the other kind.
+fn an_unknown_name_is_answered_at_once(machine: &Machine) -> Result<()> {
+    // With or without a working resolver on the host, the lookup ends one way or the other.
     let container = Container::sleeping(machine, "")?;
     let answer = machine.attempt(&format!("exec {} nslookup nobody.invalid", container.name))?;
     let text = format!("{}{}", answer.text(), answer.stderr);
@@ -139,7 +140,7 @@ fn a_name_nobody_has_is_answered_at_once(machine: &Machine) -> Result<()> {
 fn datagrams_of_every_size_come_back(machine: &Machine) -> Result<()> {
     let server = UdpSocket::bind(("127.0.0.1", 0))?;
     let port = server.local_addr()?.port();
-    // It ends with this process.
+    // The thread ends with this process.
     thread::spawn(move || {
         let mut buffer = vec![0; 65_536];
         while let Ok((length, from)) = server.recv_from(&mut buffer) {
@@ -148,7 +149,7 @@ fn datagrams_of_every_size_come_back(machine: &Machine) -> Result<()> {
     });
     let container = Container::sleeping(machine, "")?;
     let address = format!("host.docker.internal:{port}");
-    // The larger ones are cut by the container's own network card and put together on the way.
+    // The container's network card fragments the larger ones, and they are reassembled on the way.
     for bytes in ["0", "1", "1400", "9000", "60000"] {
         let answer = container.exec(&["/peer", "echo", &address, bytes])?;
         ensure!(answer == "same", "{bytes} bytes: {answer}");
@@ -172,8 +173,8 @@ fn a_server_that_is_not_there_refuses_the_connection(machine: &Machine) -> Resul
     Ok(())
 }
 
-fn a_server_that_never_answers_times_out_and_stops_nobody(machine: &Machine) -> Result<()> {
-    // With its queue full, the host's kernel passes over every further SYN.
+fn a_server_that_never_answers_times_out_and_blocks_nobody(machine: &Machine) -> Result<()> {
+    // With its queue full, the host's kernel ignores every further SYN.
     let silent = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     listen(&silent, Backlog::new(0)?)?;
     let silent = TcpListener::from(silent);
@@ -184,9 +185,9 @@ fn a_server_that_never_answers_times_out_and_stops_nobody(machine: &Machine) -> 
     ensure!(tried == Some(ErrorKind::TimedOut), "the host's own attempt: {tried:?}");
 
     let container = Container::sleeping(machine, "")?;
-    // By IPv4: over IPv6 nobody listens there, which is told.
+    // Over IPv4, because nobody listens on IPv6, where the connection is refused.
     let host = lookup(&container, "host.docker.internal")?;
-    // Neither a connection nor an error comes until SIGTERM ends the waiting.
+    // Neither a connection nor an error arrives until SIGTERM ends the wait.
     let waited = format!("exec {} timeout 5 /peer upload {host}:{port} 1", container.name);
     machine.attempt(&waited)?.exits(128 + SIGTERM)?;
     let (_server, port) = Server::peer()?;
@@ -195,7 +196,7 @@ fn a_server_that_never_answers_times_out_and_stops_nobody(machine: &Machine) -> 
     Ok(())
 }
 
-fn addresses_that_tell_a_machines_secrets_are_closed(machine: &Machine) -> Result<()> {
+fn addresses_that_reveal_a_machines_secrets_are_closed(machine: &Machine) -> Result<()> {
     let container = Container::sleeping(machine, "")?;
     let fetch = format!("exec {} wget -O- http://169.254.169.254/", container.name);
     machine.attempt(&fetch)?.exits(1)?.complains("no route to host")?;
@@ -227,7 +228,7 @@ fn images_go_to_and_come_from_a_registry_on_the_host(machine: &Machine) -> Resul
     Ok(())
 }
 
-/// The test peer at port 80 of a namespace of its own; None, and the reason told, where there can be none.
+/// The test peer at port 80 of a namespace of its own; `None`, with the reason printed, where that is impossible.
 fn namespace_for(test: &str, third_octet: u8) -> Result<Option<(Server, Namespace)>> {
     let Some(namespace) = Namespace::for_test(test, third_octet) else { return Ok(None) };
     let mut command = namespace.command();
@@ -235,10 +236,10 @@ fn namespace_for(test: &str, third_octet: u8) -> Result<Option<(Server, Namespac
     Ok(Some((Server::start(command)?, namespace)))
 }
 
-fn a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back(machine: &Machine) -> Result<()> {
-    // So much that the link goes away in the middle.
+fn a_lost_link_is_reported_and_connections_resume_when_it_returns(machine: &Machine) -> Result<()> {
+    // Enough data that the link goes down in the middle.
     const BYTES: usize = 256 << 20;
-    let name = "a_link_that_goes_away_is_told_and_what_stands_goes_on_when_it_is_back";
+    let name = "a_lost_link_is_reported_and_connections_resume_when_it_returns";
     let Some((_server, namespace)) = namespace_for(name, 198)? else { return Ok(()) };
     let address = format!("{}:80", namespace.address());
     let container = Container::sleeping(machine, "")?;
@@ -276,7 +277,7 @@ fn a_server_at_another_address_of_the_host_is_reached(machine: &Machine) -> Resu
     Ok(())
 }
 
-/// A container of this computer's Debian, with its settings of apt, fetches the lists of packages as this computer does.
+/// A container of this computer's Debian, with its apt settings, fetches the package lists as this computer does.
 fn package_lists_come_from_this_computers_mirror(machine: &Machine) -> Result<()> {
     let name = "package_lists_come_from_this_computers_mirror";
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Networks of the user's own.
+//! User-defined networks.
 
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     )
 }
 
-/// A network that is removed with its test.
+/// A network that is removed at the end of its test.
 struct Network<'a> {
     machine: &'a Machine,
     name: String,
@@ -118,7 +118,7 @@ fn a_network_in_use_is_not_removed(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// A network of a test with IPv6.
+/// A network with IPv6.
 fn with_ipv6<'a>(machine: &'a Machine, subnet: &str) -> Result<Network<'a>> {
     Network::create(machine, &format!("--ipv6 --subnet {subnet}"))
 }
@@ -137,7 +137,7 @@ fn a_container_with_ipv6_reaches_other_computers_by_it(machine: &Machine) -> Res
         ensure!(answer.starts_with("80 1000 "), "{answer}");
         let seen = container.exec(&["/peer", "who", &address])?;
         ensure!(seen.starts_with(&format!("[{}]:", namespace.host6())), "it is seen as {seen}");
-        // And the host itself, by its address of IPv6.
+        // And the host itself, by its IPv6 address.
         let host = container.exec(&["ping", "-6", "-c", "1", "-w", "20", "host.docker.internal"])?;
         ensure!(host.contains(" 0% packet loss"), "{host}");
         Ok(())

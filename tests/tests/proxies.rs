@@ -1,4 +1,4 @@
-//! The user's proxies: pulls go through them, builds and containers too when asked, and no password is seen.
+//! The user's proxies: pulls use them, builds and containers too if configured, and no password leaks.
 
 use std::{
     fs,
@@ -16,12 +16,12 @@ use anyhow::{Context, Result, bail, ensure};
 use rorqual_tests::{Container, IMAGE, Machine, Run, Web, docker::unique, eventually_ok, material, suite, tests};
 use serde_json::json;
 
-/// What nobody may see but the proxy.
+/// Only the proxy may see this.
 const PASSWORD: &str = "hunter22-of-the-proxy";
-/// `me:` and the password, as a client of HTTP says it.
+/// `me:` and the password, as an HTTP client encodes it.
 const LOGIN: &str = "basic bWU6aHVudGVyMjItb2YtdGhlLXByb3h5";
 
-/// The proxies of this suite, which count what they carry.
+/// The proxies of this suite, which count their connections.
 static HTTP_PORT: Mutex<u16> = Mutex::new(0);
 static SOCKS_PORT: Mutex<u16> = Mutex::new(0);
 static PLAIN: AtomicU32 = AtomicU32::new(0);
@@ -36,13 +36,13 @@ fn main() -> ExitCode {
         tests![
             a_pull_goes_through_the_proxy_with_its_login,
             builds_and_containers_get_the_proxy_when_asked,
-            no_password_is_in_logs_or_in_what_is_told,
-            a_proxy_of_the_settings_goes_before_and_may_speak_socks5,
+            no_password_appears_in_logs_or_reports,
+            a_proxy_in_the_settings_takes_precedence_and_may_speak_socks5,
         ],
     )
 }
 
-/// A machine whose user has a proxy in the environment, on this computer's loopback.
+/// A machine whose user has a proxy on this computer's loopback in the environment.
 fn start() -> Result<Machine> {
     let http = serve(http_proxy)?;
     *HTTP_PORT.lock().map_err(|_| anyhow::anyhow!("poisoned"))? = http;
@@ -62,7 +62,7 @@ fn port(of: &Mutex<u16>) -> Result<u16> {
     Ok(*of.lock().map_err(|_| anyhow::anyhow!("poisoned"))?)
 }
 
-/// Serves connections on a port of its own until the tests end.
+/// Serves connections on a free port until the tests end.
 fn serve(connection: fn(TcpStream) -> Result<()>) -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
@@ -78,7 +78,7 @@ fn serve(connection: fn(TcpStream) -> Result<()>) -> Result<u16> {
     Ok(port)
 }
 
-/// Carries bytes both ways until both ends are over.
+/// Copies bytes both ways until both ends have closed.
 fn join(one: TcpStream, other: TcpStream) -> Result<()> {
     let (mut from, mut to) = (one.try_clone()?, other.try_clone()?);
     let back = thread::spawn(move || {
@@ -129,7 +129,7 @@ fn http_proxy(mut client: TcpStream) -> Result<()> {
     } else {
         PLAIN.fetch_add(1, Ordering::SeqCst);
         let path = target.trim_start_matches("http://").split_once('/').map_or("", |(_, path)| path);
-        // One request a connection: the next one is then seen, too.
+        // One request per connection, so that the next one is counted too.
         write!(server, "{method} /{path} HTTP/1.1\r\n")?;
         for field in fields.lines().filter(|field| !field.is_empty()) {
             let name = field.split(':').next().unwrap_or_default().to_lowercase();
@@ -143,7 +143,7 @@ fn http_proxy(mut client: TcpStream) -> Result<()> {
     join(client, server)
 }
 
-/// A proxy of SOCKS5 without a login (RFC 1928). Every address leads to this computer.
+/// A SOCKS5 proxy without a login (RFC 1928). Every address leads to this computer.
 fn socks_proxy(mut client: TcpStream) -> Result<()> {
     let mut hello = [0; 2];
     client.read_exact(&mut hello)?;
@@ -202,7 +202,7 @@ impl Registry {
         let found = found.split_once("Name:").map_or("", |(_, rest)| rest);
         let address = found.split_whitespace().find(|word| word.parse::<Ipv4Addr>().is_ok()).context("no address")?;
         let mut registry = Self { server, image: String::new(), _files: files };
-        // By its name it is asked directly.
+        // Its name is excluded from the proxy.
         let direct = format!("host.docker.internal:{port}/busy:1");
         let before = carried();
         machine.run(&format!("tag {IMAGE} {direct}"))?;
@@ -214,7 +214,7 @@ impl Registry {
     }
 }
 
-/// What the proxies have carried so far: plain requests, tunnels, connections of SOCKS5.
+/// Connections of the proxies so far: plain requests, tunnels, SOCKS5.
 fn carried() -> (u32, u32, u32) {
     (PLAIN.load(Ordering::SeqCst), TUNNELS.load(Ordering::SeqCst), SOCKS.load(Ordering::SeqCst))
 }
@@ -224,7 +224,7 @@ fn a_pull_goes_through_the_proxy_with_its_login(machine: &Machine) -> Result<()>
     let (before, refused) = (carried(), REFUSED.load(Ordering::SeqCst));
     machine.run(&format!("pull -q {}", registry.image))?;
     let after = carried();
-    // It is asked by TLS first, through a tunnel, and then as it can.
+    // The client tries TLS first, through a tunnel, and then plain HTTP.
     ensure!(after.0 > before.0 && after.1 > before.1 && after.2 == before.2, "{before:?} {after:?}");
     ensure!(REFUSED.load(Ordering::SeqCst) == refused, "the login did not arrive");
     ensure!(machine.run(&format!("run --rm {} echo pulled", registry.image))? == "pulled");
@@ -253,7 +253,7 @@ fn builds_and_containers_get_the_proxy_when_asked(machine: &Machine) -> Result<(
     Ok(())
 }
 
-fn no_password_is_in_logs_or_in_what_is_told(machine: &Machine) -> Result<()> {
+fn no_password_appears_in_logs_or_reports(machine: &Machine) -> Result<()> {
     let _container = Container::sleeping(machine, "")?;
     for source in ["kernel", "agent", "containerd", "dockerd", "vmm", "daemon"] {
         let log = machine.rorqual(["logs", source]).run()?.success()?;
@@ -274,7 +274,7 @@ fn no_password_is_in_logs_or_in_what_is_told(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_proxy_of_the_settings_goes_before_and_may_speak_socks5(machine: &Machine) -> Result<()> {
+fn a_proxy_in_the_settings_takes_precedence_and_may_speak_socks5(machine: &Machine) -> Result<()> {
     let socks = format!("socks5://127.0.0.1:{}", port(&SOCKS_PORT)?);
     let settings = machine.home().join("config.toml");
     fs::write(&settings, format!("[proxy]\nhttp = \"{socks}\"\nhttps = \"{socks}\"\n[routes]\nenabled = false\n"))?;
@@ -285,10 +285,10 @@ fn a_proxy_of_the_settings_goes_before_and_may_speak_socks5(machine: &Machine) -
     let after = carried();
     ensure!(after.2 > before.2 && (after.0, after.1) == (before.0, before.1), "{before:?} {after:?}");
     machine.run(&format!("rmi {}", registry.image))?;
-    // Builds and containers get it no more.
+    // Builds and containers no longer get it.
     let environment = machine.run(&format!("run --rm {IMAGE} env"))?;
     ensure!(!environment.to_lowercase().contains("proxy"), "{environment}");
-    // A wrong one is refused by its line, without what it says.
+    // An invalid one is rejected with its line number, without its value.
     fs::write(&settings, format!("[proxy]\nhttps = \"ftp://me:{PASSWORD}@proxy\"\n"))?;
     let refused = machine.rorqual(["restart"]).run()?;
     ensure!(refused.status != 0 && refused.stderr.contains("config.toml:2: https in [proxy] must be"), "{refused}");

@@ -1,4 +1,5 @@
-//! Names for containers: `http(s)://<container>.rorqual.localhost`, what passes through, and what is said when it cannot.
+//! Names for containers: `http(s)://<container>.rorqual.localhost`, what passes through, and the answer when a name
+//! cannot be served.
 
 use std::{
     fs,
@@ -23,7 +24,7 @@ use rorqual_tests::{
 };
 use tungstenite::{Message, client};
 
-/// A body that no buffer holds.
+/// Larger than any buffer.
 const LARGE: u64 = 100 << 20;
 
 static PORTS: OnceLock<(u16, u16)> = OnceLock::new();
@@ -36,14 +37,14 @@ fn main() -> ExitCode {
             a_container_answers_by_its_name_over_both_loopback_addresses,
             the_port_is_the_one_of_the_label,
             a_service_of_compose_has_a_name_of_its_own,
-            a_container_hears_who_asks_and_by_which_name,
+            a_container_receives_the_client_and_the_requested_name,
             a_connection_serves_many_requests,
             large_bodies_arrive_whole_both_ways,
-            events_arrive_while_the_answer_goes_on,
+            events_arrive_while_the_response_continues,
             a_web_socket_passes_both_ways,
-            what_cannot_answer_says_why_and_what_to_do,
+            a_name_that_cannot_answer_gives_the_reason_and_the_fix,
             the_list_names_every_running_container,
-            names_of_others_and_pages_of_others_get_nothing,
+            other_names_and_other_sites_get_nothing,
             https_is_verified_against_the_authority_alone,
             the_authority_signs_for_no_other_name,
             the_system_trusts_the_authority_by_one_command,
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     )
 }
 
-/// A machine whose names are on ports of this suite alone.
+/// A machine that serves names only on ports of this suite.
 fn start() -> Result<Machine> {
     let machine = Machine::prepare()?;
     let (http, https) = (host_port::free_tcp(1)?, host_port::free_tcp(1)?);
@@ -75,7 +76,7 @@ fn https_port() -> u16 {
     PORTS.get().map_or(0, |ports| ports.1)
 }
 
-/// A container whose server of HTTP answers.
+/// A container whose HTTP server answers.
 fn serving<'a>(machine: &'a Machine, options: &str, port: u16) -> Result<Container<'a>> {
     let container = Container::run(machine, &format!("--init {options}"), &["/peer", "http", &port.to_string()])?;
     container.wait_for_log("listening")?;
@@ -95,7 +96,7 @@ fn text(answer: &Answer) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
-/// `curl` for an address of the container `name`, by IPv4 unless told otherwise; what it fetches is standard output.
+/// `curl` for an address of the container `name`, over IPv4 by default; returns standard output.
 fn curl(name: &str, scheme: &str, path: &str) -> Command {
     let port = if scheme == "https" { https_port() } else { http_port() };
     let mut command = Command::new("curl");
@@ -104,9 +105,9 @@ fn curl(name: &str, scheme: &str, path: &str) -> Command {
     command
 }
 
-/// The authority's certificate, made when it is not there.
+/// The authority's certificate, created if absent.
 fn authority(machine: &Machine) -> Result<PathBuf> {
-    // The first HTTPS connection makes it; that nobody trusts it yet is what the exit status says.
+    // The first HTTPS connection creates it; the exit status shows that it is not trusted yet.
     curl("nobody", "https", "/").run()?.exits(60)?;
     let path = machine.home().join("https/ca.pem");
     ensure!(path.is_file(), "{} was not made", path.display());
@@ -124,7 +125,7 @@ fn a_container_answers_by_its_name_over_both_loopback_addresses(machine: &Machin
         let got = command.run()?.success()?;
         ensure!(got.stdout.len() == 3, "by {address}: {got}");
     }
-    // The name is in the status, and nowhere but on loopback.
+    // The status lists the name, which is served on loopback only.
     let routes = machine.status()?["routes"].clone();
     ensure!(routes["problem"] == "", "{routes}");
     let port = http_port();
@@ -159,8 +160,16 @@ fn a_service_of_compose_has_a_name_of_its_own(machine: &Machine) -> Result<()> {
     let file = directory.path().join("compose.yaml");
     fs::write(
         &file,
-        "services:\n  front:\n    image: test\n    init: true\n    command: [\"/peer\", \"http\", \"80\"]\n    healthcheck:\n      \
-         test: [\"CMD\", \"wget\", \"-q\", \"-O\", \"/dev/null\", \"http://127.0.0.1/head\"]\n      interval: 1s\n      retries: 60\n",
+        r#"services:
+  front:
+    image: test
+    init: true
+    command: ["/peer", "http", "80"]
+    healthcheck:
+      test: ["CMD", "wget", "-q", "-O", "/dev/null", "http://127.0.0.1/head"]
+      interval: 1s
+      retries: 60
+"#,
     )?;
     let compose = |words: &[&str]| {
         let file = file.to_str().context("the path of the project is not text")?;
@@ -181,7 +190,7 @@ fn a_service_of_compose_has_a_name_of_its_own(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_container_hears_who_asks_and_by_which_name(machine: &Machine) -> Result<()> {
+fn a_container_receives_the_client_and_the_requested_name(machine: &Machine) -> Result<()> {
     let web = serving(machine, "", 80)?;
     let spoofed = [("X-Forwarded-For", "10.9.8.7"), ("Connection", "X-Secret"), ("X-Secret", "1"), ("X-Kept", "yes")];
     let head = text(&get(&host(&web.name), "/head", &spoofed)?).to_lowercase();
@@ -220,7 +229,7 @@ fn large_bodies_arrive_whole_both_ways(machine: &Machine) -> Result<()> {
     drop(body);
     let file = path.to_str().context("a path that is not text")?;
     for scheme in ["http", "https"] {
-        // With a length, and in chunks.
+        // With a length, and chunked.
         for how in [
             vec!["--data-binary", &format!("@{file}")],
             vec!["-T", file, "-X", "POST", "-H", "Transfer-Encoding: chunked"],
@@ -241,13 +250,13 @@ fn connect() -> Result<TcpStream> {
     stream::connect((Ipv4Addr::LOCALHOST, http_port()).into())
 }
 
-fn events_arrive_while_the_answer_goes_on(machine: &Machine) -> Result<()> {
+fn events_arrive_while_the_response_continues(machine: &Machine) -> Result<()> {
     let web = serving(machine, "", 80)?;
     let mut listener = connect()?;
     write!(listener, "GET /events HTTP/1.1\r\nHost: {}\r\n\r\n", host(&web.name))?;
     let mut lines = BufReader::new(listener).lines();
     for expected in 0..3 {
-        // The server sends the next one only after this request: what is read was not held back.
+        // The server sends the next event only after this request, so the read proves that nothing is held back.
         let wanted = format!("data: {expected}");
         loop {
             let line = lines.next().context("the events ended")??;
@@ -275,7 +284,7 @@ fn a_web_socket_passes_both_ways(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn what_cannot_answer_says_why_and_what_to_do(machine: &Machine) -> Result<()> {
+fn a_name_that_cannot_answer_gives_the_reason_and_the_fix(machine: &Machine) -> Result<()> {
     let web = serving(machine, "", 80)?;
     let name = web.name.as_str();
     let said = |name: &str, code: &str, fix: &str| -> Result<()> {
@@ -329,21 +338,21 @@ fn the_list_names_every_running_container(machine: &Machine) -> Result<()> {
     let names: Vec<_> =
         list["containers"].as_array().into_iter().flatten().map(|entry| entry["name"].clone()).collect();
     ensure!(names.contains(&one.name.as_str().into()) && !names.contains(&off.name.as_str().into()), "{list}");
-    // A container that has gone is in the list no more.
+    // A removed container disappears from the list.
     machine.run(&format!("rm -f {}", one.name))?;
     let html = text(&get(&base, "/", &[])?);
     ensure!(!html.contains(&format!("//{}.", one.name)), "{html}");
     Ok(())
 }
 
-fn names_of_others_and_pages_of_others_get_nothing(machine: &Machine) -> Result<()> {
+fn other_names_and_other_sites_get_nothing(machine: &Machine) -> Result<()> {
     let web = serving(machine, "", 80)?;
     for foreign in ["example.com", "localhost", "127.0.0.1", "rorqual.localhost.example.com", ""] {
         let answer = get(foreign, "/", &[])?;
         ensure!(matches!(answer.status, 421 | 400), "{foreign:?} got {}", answer.status);
         ensure!(!text(&answer).contains(&web.name), "{foreign:?} learns names: {}", text(&answer));
     }
-    // What the request line says counts, not the field.
+    // The request line takes precedence over the field.
     let mut stream = connect()?;
     write!(stream, "GET http://example.com/ HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", host(&web.name))?;
     let mut answer = String::new();
@@ -367,7 +376,7 @@ fn https_is_verified_against_the_authority_alone(machine: &Machine) -> Result<()
     let authority = authority(machine)?;
     let head = curl(&web.name, "https", "/head").arg("--cacert").arg(&authority).output_text()?.to_lowercase();
     ensure!(head.contains("x-forwarded-proto: https"), "{head}");
-    // Nobody trusts it by themselves, and it answers for no name of others.
+    // No client trusts it by default, and it serves no other names.
     curl(&web.name, "https", "/head").run()?.exits(60)?;
     let mut foreign = Command::new("curl");
     foreign.args(["-sS", "--noproxy", "*", "--connect-to", "::127.0.0.1:", "--cacert"]).arg(&authority);
@@ -382,7 +391,7 @@ fn the_authority_signs_for_no_other_name(machine: &Machine) -> Result<()> {
     authority(machine)?;
     let directory = tempfile::tempdir()?;
     let key = machine.home().join("https/authority.pem");
-    // Whoever stole the key can sign what he likes; clients do not believe it.
+    // A thief of the key can sign anything, but clients reject it.
     let signed = |name: &str, alternative: &str| -> Result<Execution> {
         let at = |file: &str| directory.path().join(format!("{name}.{file}"));
         fs::write(at("ext"), format!("subjectAltName={alternative}\n"))?;
@@ -406,7 +415,7 @@ fn the_authority_signs_for_no_other_name(machine: &Machine) -> Result<()> {
             ("-out", at("pem")),
         ];
         let files: Vec<(&str, &Path)> = files.iter().map(|(option, file)| (*option, file.as_path())).collect();
-        // The serial number's file lies beside the authority otherwise.
+        // Otherwise the serial number file would be written beside the authority.
         let serial = at("srl");
         let files: Vec<_> = files.into_iter().chain([("-CAserial", serial.as_path())]).collect();
         openssl(&sign, &files)?.success()?;
@@ -430,7 +439,7 @@ fn the_system_trusts_the_authority_by_one_command(machine: &Machine) -> Result<(
     let rorqual = machine.programs().join("rorqual");
     let url = format!("https://{}.rorqual.localhost:{}/bytes/4", web.name, https_port());
     let user = tempfile::tempdir()?;
-    // The stores of a namespace, so that this computer's stay as they are.
+    // Uses trust stores in a namespace, so that this computer's stay unchanged.
     let script = format!(
         "set -eu
         mount -t tmpfs none /usr/local/share/ca-certificates
@@ -442,7 +451,8 @@ fn the_system_trusts_the_authority_by_one_command(machine: &Machine) -> Result<(
         {rorqual} https status --json
         {rorqual} https untrust --json
         if fetch 2> {user}/refused; then echo trusted after; exit 9; fi
-        if [ -n \"$(find /etc/ssl/certs -name '*rorqual*' -o -lname '*rorqual*')\" ]; then echo left behind; exit 9; fi",
+        left=$(find /etc/ssl/certs -name '*rorqual*' -o -lname '*rorqual*')
+        if [ -n \"$left\" ]; then echo left behind; exit 9; fi",
         user = user.path().display(),
         rorqual = rorqual.display(),
     );
@@ -463,7 +473,7 @@ fn a_container_that_publishes_port_80_gets_it(machine: &Machine) -> Result<()> {
     let routes =
         || -> Result<String> { Ok(machine.status()?["routes"]["http"].as_str().unwrap_or_default().to_owned()) };
     if routes()? != "http://rorqual.localhost/" {
-        suite::skip(test, "port 80 of this computer is somebody else's, or needs rights");
+        suite::skip(test, "port 80 of this computer is in use or needs privileges");
         return Ok(());
     }
     let web = serving(machine, "", 80)?;

@@ -49,7 +49,7 @@ fn a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125(machine: &Ma
         .complains("permission denied")?;
     machine.docker(["run", "--rm", IMAGE, "sh", "-c", "no-such-program"]).run()?.exits(127)?;
     // Where the runtime itself cannot start the command, the client takes 126 and 127 from runc's words. crun, the
-    // default, says it in others: 125, as with crun on any native engine.
+    // default, uses other words: 125, as with crun on any native engine.
     machine.attempt("run --rm --runtime runc test /etc/passwd")?.exits(126)?.complains("permission denied")?;
     machine.attempt("run --rm --runtime runc test no-such-program")?.exits(127)?.complains("no-such-program")?;
     let missing = machine.attempt("run --rm test no-such-program")?.complains("no-such-program")?;
@@ -64,7 +64,7 @@ fn a_killed_container_exits_137(machine: &Machine) -> Result<()> {
         let wait = scope.spawn(|| machine.run(&format!("wait {}", container.name)));
         machine.run(&format!("kill {}", container.name))?;
         let status = wait.join().unwrap_or_else(|_| anyhow::bail!("docker wait panicked"))?;
-        ensure!(status == "137", "docker wait said {status}");
+        ensure!(status == "137", "docker wait printed {status}");
         Ok(())
     })
 }
@@ -107,7 +107,7 @@ fn a_terminal_is_one_in_the_container(machine: &Machine) -> Result<()> {
     terminal.type_text("tty; stty size; echo end-of-$((40+2))\r")?;
     let screen = terminal.expect("end-of-42\r\n")?;
     ensure!(screen.contains("/dev/pts/0") && screen.contains("37 101"), "{screen}");
-    // Ctrl-C belongs to the command in the container, not to the client.
+    // Ctrl-C goes to the command in the container, not to the client.
     terminal.type_text("sh -c 'trap \"echo inter''rupted; exit\" INT; echo g''o; while :; do sleep 1; done'\r")?;
     terminal.expect("go\r\n")?;
     terminal.type_text("\u{3}")?;

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Machine::start,
         tests![
             a_gigabyte_arrives_whole,
-            the_end_of_input_reaches_the_command_while_its_output_goes_on,
+            the_end_of_input_reaches_the_command_while_its_output_continues,
             a_hijacked_connection_is_half_closed_like_any_socket,
             two_hundred_connections_are_served_at_once,
             only_its_user_reaches_the_socket,
@@ -57,7 +57,7 @@ fn a_gigabyte_arrives_whole(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn the_end_of_input_reaches_the_command_while_its_output_goes_on(machine: &Machine) -> Result<()> {
+fn the_end_of_input_reaches_the_command_while_its_output_continues(machine: &Machine) -> Result<()> {
     let container = Container::sleeping(machine, "")?;
     let input: Vec<u8> = (0..8_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let script = "sha256sum | cut -d' ' -f1; echo after the end; /peer send 1000000 | sha256sum | cut -d' ' -f1";
@@ -67,7 +67,7 @@ fn the_end_of_input_reaches_the_command_while_its_output_goes_on(machine: &Machi
     Ok(())
 }
 
-/// Speaks HTTP by hand: an upgraded `attach` whose writing side is closed must go on answering.
+/// Speaks HTTP by hand: an upgraded `attach` whose writing side is closed must keep answering.
 fn a_hijacked_connection_is_half_closed_like_any_socket(machine: &Machine) -> Result<()> {
     let container = Container::create(machine, "-i", &["sh", "-c", "wc -c; echo finished"])?;
     let mut stream = connect(machine)?;
@@ -95,7 +95,7 @@ fn a_hijacked_connection_is_half_closed_like_any_socket(machine: &Machine) -> Re
 
 fn two_hundred_connections_are_served_at_once(machine: &Machine) -> Result<()> {
     let mut streams = (0..200).map(|_| connect(machine)).collect::<Result<Vec<_>>>()?;
-    // Every one is open and has asked before the first answer is read; each asks twice on the same connection.
+    // All connections are open and have sent a request before the first answer is read; each sends two requests.
     for _ in 0..2 {
         for stream in &mut streams {
             stream.write_all(b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n")?;

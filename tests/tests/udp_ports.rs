@@ -1,4 +1,4 @@
-//! Published UDP ports: every form of `-p …/udp`, datagrams of every size, gone with the container.
+//! Published UDP ports: every form of `-p …/udp`, datagrams of every size, closed with the container.
 
 use std::{net::UdpSocket, process::ExitCode};
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             a_port_follows_stop_start_and_removal,
             a_closed_port_in_the_container_harms_no_session,
             a_port_survives_the_end_of_the_daemon,
-            a_taken_port_fails_docker_run_and_names_its_owner,
+            a_port_in_use_fails_docker_run_and_names_its_owner,
             a_udp_and_a_tcp_port_share_a_number,
             containers_reach_a_port_of_the_machine_by_its_own_localhost,
         ],
@@ -48,7 +48,7 @@ fn every_form_of_publishing_carries_datagrams(machine: &Machine) -> Result<()> {
     let container = serving(machine, &options, "80-86")?;
     let random = machine.run(&format!("port {} 86/udp", container.name))?;
     let random = random.lines().find_map(|line| line.rsplit_once(':')?.1.parse().ok());
-    let random: u16 = random.context("docker port tells no port for 86/udp")?;
+    let random: u16 = random.context("docker port lists no port for 86/udp")?;
     let expected = [
         (v4(port(0)), 80),
         (v6(port(0)), 80),
@@ -63,7 +63,7 @@ fn every_form_of_publishing_carries_datagrams(machine: &Machine) -> Result<()> {
         let (found, _) = datagram::who(address)?;
         ensure!(found == inside, "{address} leads to {found}, not to {inside}");
     }
-    // An address that was given is the only one.
+    // An explicit address is the only one used.
     for address in [v6(port(1)), v4(port(2)), v6(port(3))] {
         ensure!(datagram::is_silent(address), "{address} answers");
     }
@@ -97,7 +97,7 @@ fn each_of_many_clients_gets_its_own_answers(machine: &Machine) -> Result<()> {
         let answer = datagram::ask(client, format!("client {number}").as_bytes())?;
         ensure!(answer == format!("client {number}").as_bytes(), "client {number} got {answer:?}");
     }
-    // Each is somebody of its own to the container, at both addresses of the host.
+    // The container sees each as a separate client, at both addresses of the host.
     let mut seen = Vec::new();
     for client in clients.into_iter().take(20).chain((0..20).map_while(|_| datagram::connect(v6(port)).ok())) {
         seen.push(datagram::parse(&datagram::ask(&client, b"who?")?)?.1);
@@ -151,7 +151,7 @@ fn a_port_survives_the_end_of_the_daemon(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-fn a_taken_port_fails_docker_run_and_names_its_owner(machine: &Machine) -> Result<()> {
+fn a_port_in_use_fails_docker_run_and_names_its_owner(machine: &Machine) -> Result<()> {
     let taken = UdpSocket::bind(v4(0))?;
     let port = taken.local_addr()?.port();
     let container = Container::named(machine);

@@ -1,4 +1,4 @@
-// What a user does in the pages happens in the real engine, which the docker client is asked about.
+// A user's actions in the pages take effect in the real engine; the docker client verifies it.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
@@ -12,7 +12,16 @@ let window: Window;
 
 beforeAll(async () => {
   machine.start();
-  machine.docker("run", "-d", "--name", "talker", "busybox", "sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i of the log; sleep 1; done");
+  machine.docker(
+    "run",
+    "-d",
+    "--name",
+    "talker",
+    "busybox",
+    "sh",
+    "-c",
+    "i=0; while :; do i=$((i+1)); echo line $i of the log; sleep 1; done",
+  );
   url = await machine.serve();
   window = await Window.open(url);
 });
@@ -38,7 +47,7 @@ describe("the first run", () => {
 });
 
 describe("containers", () => {
-  test("one that starts in a terminal appears, and one that is removed goes", async () => {
+  test("a container started in a terminal appears, and a removed one disappears", async () => {
     machine.docker("run", "-d", "--name", "outsider", "busybox", "sleep", "1000");
     const row = window.page.getByRole("button", { name: /^outsider/ });
     await row.waitFor();
@@ -46,14 +55,14 @@ describe("containers", () => {
     await row.waitFor({ state: "detached" });
   });
 
-  test("stop and start are done to the engine", async () => {
+  test("stop and start take effect in the engine", async () => {
     await window.page.getByRole("button", { name: "Stop hello" }).click();
     await until(() => machine.docker("inspect", "-f", "{{.State.Running}}", "hello") === "false");
     await window.page.getByRole("button", { name: "Start hello" }).click();
     await until(() => machine.docker("inspect", "-f", "{{.State.Running}}", "hello") === "true");
   });
 
-  test("the log follows, and is searched with hits that are counted", async () => {
+  test("the log follows, and a search counts its matches", async () => {
     const { page } = window;
     await page.getByRole("button", { name: /^talker/ }).click();
     await page.getByRole("tab", { name: "Logs" }).click();
@@ -61,9 +70,9 @@ describe("containers", () => {
     await log.getByText("line 2 of the log", { exact: true }).waitFor();
     const before = machine.docker("logs", "talker").split("\n").length;
     await log.getByText(`line ${before + 2} of the log`, { exact: true }).waitFor();
-    await page.getByLabel("Search the log").fill("line 1 of");
+    await page.getByLabel("Search logs").fill("line 1 of");
     await page.getByRole("status").filter({ hasText: "1 of 1" }).waitFor();
-    await page.getByLabel("Search the log").fill("");
+    await page.getByLabel("Search logs").fill("");
   });
 
   test("a terminal runs what is typed", async () => {
@@ -85,7 +94,7 @@ describe("containers", () => {
     await window.page.getByText(`"${machine.docker("inspect", "-f", "{{.Id}}", "talker")}"`).waitFor();
   });
 
-  test("the keyboard alone goes through the list and filters it", async () => {
+  test("the keyboard alone navigates and filters the list", async () => {
     const { page } = window;
     await page.keyboard.press("Escape");
     await page.keyboard.press("/");
@@ -95,15 +104,15 @@ describe("containers", () => {
     await page.getByRole("button", { name: /^hello/ }).waitFor();
   });
 
-  test("the run form runs, and says the equal command line", async () => {
+  test("the run form runs, and shows the equivalent command line", async () => {
     const { page } = window;
     await page.getByRole("list", { name: "Containers" }).focus();
     await page.keyboard.press("n");
     await page.getByLabel("Image", { exact: true }).fill("busybox");
     await page.getByLabel("Name", { exact: true }).fill("formed");
     await page.getByLabel("Command", { exact: true }).fill("sleep 1000");
-    await page.getByLabel("Name of a variable").fill("GREETING");
-    await page.getByLabel("Value of the variable").fill("it's me");
+    await page.getByLabel("Variable name").fill("GREETING");
+    await page.getByLabel("Variable value").fill("it's me");
     const line = await page.getByTestId("command-line").textContent();
     expect(line).toBe(`docker run -d --name formed -e 'GREETING=it'\\''s me' busybox sleep 1000`);
     await page.getByRole("dialog").getByRole("button", { name: "Run", exact: true }).click();
@@ -111,7 +120,7 @@ describe("containers", () => {
     expect(machine.docker("exec", "formed", "sh", "-c", "echo $GREETING")).toBe("it's me");
   });
 
-  test("a failing run keeps the form and says why", async () => {
+  test("a failing run keeps the form and shows the reason", async () => {
     const { page } = window;
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Run", exact: true }).first().click();
@@ -135,18 +144,18 @@ describe("containers", () => {
 });
 
 describe("other views", () => {
-  test("an image gets another name and loses it", async () => {
+  test("an image gets another tag", async () => {
     const { page } = window;
     await window.go("#/images");
     await page.getByRole("button", { name: /^busybox:latest/ }).click();
-    await page.getByRole("button", { name: "Give it another name" }).click();
+    await page.getByRole("button", { name: "Add tag" }).click();
     await page.getByLabel("Repository and tag").fill("other:2");
-    await page.getByRole("button", { name: "Name", exact: true }).click();
+    await page.getByRole("button", { name: "Add", exact: true }).click();
     await until(() => machine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split("\n").includes("other:2"));
     await page.getByText("other:2").first().waitFor();
   });
 
-  test("a volume is made and deleted", async () => {
+  test("a volume is created and deleted", async () => {
     const { page } = window;
     await window.go("#/volumes");
     await page.getByRole("button", { name: "Create", exact: true }).first().click();
@@ -158,7 +167,7 @@ describe("other views", () => {
     await until(() => !machine.docker("volume", "ls", "-q").split("\n").includes("kept"));
   });
 
-  test("a network is made, and a container put in", async () => {
+  test("a network is created, and a container connected", async () => {
     const { page } = window;
     await window.go("#/networks");
     await page.getByRole("button", { name: "Create", exact: true }).first().click();
@@ -166,38 +175,49 @@ describe("other views", () => {
     await page.getByLabel("Subnet").fill("10.99.0.0/24");
     await page.getByRole("dialog").getByRole("button", { name: "Create" }).click();
     await until(() => machine.docker("network", "ls", "--format", "{{.Name}}").split("\n").includes("inner"));
-    await page.getByLabel("Container to put in").selectOption({ label: "talker" });
-    await page.getByRole("button", { name: "Put in" }).click();
-    await until(() => machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"));
-    await page.getByRole("button", { name: "Take talker out of inner" }).waitFor();
+    await page.getByLabel("Container to connect").selectOption({ label: "talker" });
+    await page.getByRole("button", { name: "Connect", exact: true }).click();
+    await until(() =>
+      machine.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "talker").includes("inner"),
+    );
+    await page.getByRole("button", { name: "Disconnect talker from inner" }).waitFor();
   });
 
-  test("the machine's use is shown live", async () => {
+  test("the machine's usage is shown live", async () => {
     await window.go("#/machines");
     await window.page.getByRole("img", { name: /^Memory: .* used/ }).waitFor();
   });
 
-  test("the palette finds an object and leads to it", async () => {
+  test("the palette finds an object and opens it", async () => {
     const { page } = window;
     await page.keyboard.press("Control+k");
     await page.keyboard.type("talker");
     await page.keyboard.press("Enter");
-    await page.getByRole("complementary", { name: "Detail" }).getByRole("heading", { name: "talker" }).waitFor();
+    await page.getByRole("complementary", { name: "Details" }).getByRole("heading", { name: "talker" }).waitFor();
   });
 });
 
 describe("safety", () => {
-  test("the address opens once, and nothing is reached without the cookie", async () => {
+  test("the address opens once, and nothing is served without the cookie", async () => {
     const stranger = await fetch(url, { redirect: "manual" });
     expect(stranger.status).toBe(401);
     expect((await fetch(window.origin)).status).toBe(401);
-    const call = await fetch(`${window.origin}/api/call/app.information`, { method: "POST", body: "{}", headers: { origin: window.origin } });
+    const call = await fetch(`${window.origin}/api/call/app.information`, {
+      method: "POST",
+      body: "{}",
+      headers: { origin: window.origin },
+    });
     expect(call.status).toBe(401);
   });
 
   test("another site's page and another name get nothing, even with the cookie", async () => {
     const cookie = (await window.context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
-    const ask = (headers: Record<string, string>) => fetch(`${window.origin}/api/call/app.information`, { method: "POST", body: "{}", headers: { cookie, ...headers } });
+    const ask = (headers: Record<string, string>) =>
+      fetch(`${window.origin}/api/call/app.information`, {
+        method: "POST",
+        body: "{}",
+        headers: { cookie, ...headers },
+      });
     expect((await ask({ origin: window.origin })).status).toBe(200);
     expect((await ask({ origin: "http://evil.test" })).status).toBe(403);
     expect((await ask({})).status).toBe(403);
@@ -207,17 +227,38 @@ describe("safety", () => {
 
 describe("accessibility", () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-  const views = ["containers", "images", "volumes", "networks", "builds", "machines", "registries", "settings", "diagnose"];
+  const views = [
+    "containers",
+    "images",
+    "volumes",
+    "networks",
+    "builds",
+    "machines",
+    "registries",
+    "settings",
+    "diagnose",
+  ];
 
   test.each(views)("%s has no violations, in light and dark, wide and narrow", async (view) => {
     const { page } = window;
-    for (const look of [{ dark: false, width: 1280, height: 800 }, { dark: true, width: 900, height: 600 }]) {
+    for (const look of [
+      { dark: false, width: 1280, height: 800 },
+      { dark: true, width: 900, height: 600 },
+    ]) {
       await page.emulateMedia({ colorScheme: look.dark ? "dark" : "light", reducedMotion: "reduce" });
       await page.setViewportSize(look);
       await window.go(`#/${view}`);
       await page.locator("h1, h2").first().waitFor();
-      // The page's policy lets no script in; the debugger's own world is not the page's.
-      const found = await page.evaluate(`(() => { ${axe}; return axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] }).then((result) => result.violations.map((one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | "))); })()`);
+      // The page's policy blocks added scripts; the debugger runs in a world of its own.
+      const found = await page.evaluate(
+        `(() => {
+          ${axe};
+          const described = (one) => one.id + ": " + one.nodes.map((node) => node.html.slice(0, 160)).join(" | ");
+          return axe
+            .run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa"] })
+            .then((result) => result.violations.map(described));
+        })()`,
+      );
       expect(found).toEqual([]);
     }
   });
@@ -236,8 +277,8 @@ describe("daemon", () => {
     await page.getByRole("button", { name: /^talker/ }).waitFor();
   });
 
-  test("no script failed meanwhile", () => {
-    // Refused requests are the tests' own; what a script threw is not.
+  test("no script failed", () => {
+    // The tests cause refused requests on purpose; errors thrown by scripts are real.
     expect(window.errors.filter((error) => !/Failed to load resource|WebSocket/.test(error))).toEqual([]);
   });
 });

@@ -1,4 +1,4 @@
-// Longer work in the pages: files, builds, registries, settings, diagnose. Each is done to the real engine and its files.
+// Longer work in the pages, on the real engine and its files: files, builds, registries, settings, diagnose.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -11,7 +11,19 @@ let window: Window;
 
 beforeAll(async () => {
   machine.start();
-  machine.docker("run", "-d", "--name", "holder", "-v", "kept:/kept", "busybox", "sh", "-c", "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && exec sleep 100000");
+  machine.docker(
+    "run",
+    "-d",
+    "--name",
+    "holder",
+    "-v",
+    "kept:/kept",
+    "busybox",
+    "sh",
+    "-c",
+    "mkdir -p /etc/app && echo first > /etc/app/settings.txt && printf 'a\\377b' > /etc/app/binary && " +
+      "exec sleep 100000",
+  );
   window = await Window.open(await machine.serve());
   await window.page.getByRole("button", { name: "Go to my containers" }).click();
 });
@@ -29,7 +41,7 @@ describe("files of a container", () => {
   const files = () => window.page.getByRole("group", { name: "Files" });
   const entry = (name: string) => files().getByRole("button", { name, exact: true });
 
-  test("a folder is opened, a file edited and written", async () => {
+  test("a folder is opened, a file edited and saved", async () => {
     const { page } = window;
     await page.getByRole("button", { name: /^holder/ }).click();
     await page.getByRole("tab", { name: "Files" }).click();
@@ -44,7 +56,7 @@ describe("files of a container", () => {
     await until(() => inHolder("cat", "/etc/app/settings.txt") === "first\nsecond");
   });
 
-  test("a file that is no text is downloaded as it is", async () => {
+  test("a binary file is downloaded unchanged", async () => {
     const coming = window.page.waitForEvent("download");
     await entry("binary").click();
     const download = await coming;
@@ -52,9 +64,12 @@ describe("files of a container", () => {
     expect(readFileSync(await download.path()).toString("latin1")).toBe("a\u00ffb");
   });
 
-  test("files are uploaded, and what is there is replaced only when told so", async () => {
+  test("files are uploaded, and existing ones are replaced only on confirmation", async () => {
     const { page } = window;
-    const put = (text: string) => page.getByLabel("Files to upload").setInputFiles({ name: "up.txt", mimeType: "text/plain", buffer: Buffer.from(text) });
+    const put = (text: string) =>
+      page
+        .getByLabel("Files to upload")
+        .setInputFiles({ name: "up.txt", mimeType: "text/plain", buffer: Buffer.from(text) });
     await put("one");
     await until(async () => (await entry("up.txt").count()) === 1);
     expect(inHolder("cat", "/etc/app/up.txt")).toBe("one");
@@ -67,25 +82,25 @@ describe("files of a container", () => {
     await until(() => inHolder("cat", "/etc/app/up.txt") === "two");
   });
 
-  test("folders are made, files renamed and deleted", async () => {
+  test("folders are created, files renamed and deleted", async () => {
     const { page } = window;
     await page.getByRole("button", { name: "New folder" }).click();
     await page.getByLabel("Name", { exact: true }).fill("made");
     await page.getByRole("button", { name: "OK" }).click();
     await entry("made").waitFor();
-    await page.getByRole("button", { name: "More for up.txt" }).click();
+    await page.getByRole("button", { name: "More actions for up.txt" }).click();
     await page.getByRole("menuitem", { name: "Rename" }).click();
     await page.getByLabel("Name", { exact: true }).fill("renamed.txt");
     await page.getByRole("button", { name: "OK" }).click();
     await entry("renamed.txt").waitFor();
     expect(inHolder("sh", "-c", "cd /etc/app && echo *")).toBe("binary made renamed.txt settings.txt");
-    await page.getByRole("button", { name: "More for renamed.txt" }).click();
+    await page.getByRole("button", { name: "More actions for renamed.txt" }).click();
     await page.getByRole("menuitem", { name: "Delete" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
     await until(() => inHolder("sh", "-c", "cd /etc/app && echo *") === "binary made settings.txt");
   });
 
-  test("a volume's files are there too", async () => {
+  test("a volume's files are available too", async () => {
     inHolder("sh", "-c", "echo inside > /kept/note.txt");
     await window.go("#/volumes");
     await window.page.getByRole("button", { name: /^kept/ }).click();
@@ -99,17 +114,20 @@ describe("builds", () => {
 
   async function build(): Promise<void> {
     const { page } = window;
-    await page.getByRole("button", { name: "Build a folder" }).first().click();
+    await page.getByRole("button", { name: "Build an image" }).first().click();
     await page.getByRole("textbox", { name: "Folder" }).fill(folder);
     await page.getByRole("textbox", { name: "Folder" }).press("Enter");
     await page.getByRole("dialog").getByText("Dockerfile", { exact: true }).last().waitFor();
-    await page.getByLabel("Name of the image").fill("built:1");
+    await page.getByLabel("Image name").fill("built:1");
     await page.getByRole("dialog").getByRole("button", { name: "Build", exact: true }).click();
   }
 
   test("a folder becomes an image, with its steps", async () => {
     mkdirSync(folder);
-    writeFileSync(join(folder, "Dockerfile"), "FROM busybox\nCOPY page.html /\nRUN echo made-here > /made && cat /made\n");
+    writeFileSync(
+      join(folder, "Dockerfile"),
+      "FROM busybox\nCOPY page.html /\nRUN echo made-here > /made && cat /made\n",
+    );
     writeFileSync(join(folder, "page.html"), "<p>hello");
     await window.go("#/builds");
     await build();
@@ -119,7 +137,7 @@ describe("builds", () => {
     await window.page.locator("pre").getByText("made-here").waitFor();
   });
 
-  test("what was built before is said to be cached", async () => {
+  test("steps built before are marked as cached", async () => {
     await window.go("#/builds");
     await build();
     await window.page.getByText(/^Built /).waitFor();
@@ -137,20 +155,24 @@ describe("builds", () => {
 
   test("the history keeps them", async () => {
     await window.go("#/builds");
-    await until(async () => (await window.page.getByRole("list", { name: "Builds" }).getByRole("listitem").count()) === 3);
+    await until(
+      async () => (await window.page.getByRole("list", { name: "Builds" }).getByRole("listitem").count()) === 3,
+    );
   });
 });
 
 describe("registries", () => {
   // The password is "secret".
   const USERS = "me:$2b$04$Pn8bKS/yJln7.2.VRnJNreixNqKlm1okblFZ4BT5Iv1to0ExlcR6.\n";
-  const CONFIGURATION = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\nauth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
+  const CONFIGURATION =
+    "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /tmp/registry\n" +
+    "auth:\n  htpasswd:\n    realm: test\n    path: /etc/users\nhttp:\n  addr: :5000\n";
 
   async function login(password: string): Promise<void> {
     const { page } = window;
     await page.getByRole("button", { name: "Log in" }).first().click();
     await page.getByLabel("Registry", { exact: true }).fill("localhost:5000");
-    await page.getByLabel("User").fill("me");
+    await page.getByLabel("Username").fill("me");
     await page.getByLabel("Password or token").fill(password);
     await page.getByRole("dialog").getByRole("button", { name: "Log in" }).click();
   }
@@ -158,7 +180,10 @@ describe("registries", () => {
   beforeAll(() => {
     machine.loadRegistry();
     machine.docker("create", "--name", "registry", "-p", "5000:5000", "registry", "serve", "/etc/registry.yml");
-    for (const [name, text] of [["registry.yml", CONFIGURATION], ["users", USERS]] as const) {
+    for (const [name, text] of [
+      ["registry.yml", CONFIGURATION],
+      ["users", USERS],
+    ] as const) {
       writeFileSync(join(machine.home, name), text);
       machine.docker("cp", join(machine.home, name), `registry:/etc/${name}`);
     }
@@ -171,7 +196,7 @@ describe("registries", () => {
     await window.page.getByRole("alert").filter({ hasText: "unauthorized" }).waitFor();
   });
 
-  test("a login counts for docker in a terminal, a push needs it", async () => {
+  test("docker in a terminal shares the login, which a push needs", async () => {
     const { page } = window;
     await login("secret");
     await page.getByText("localhost:5000", { exact: true }).waitFor();
@@ -190,12 +215,12 @@ describe("registries", () => {
     expect(machine.docker("images", "-q", "localhost:5000/pushed:1")).not.toBe("");
   });
 
-  test("logging out forgets it", async () => {
+  test("logging out removes the login", async () => {
     const { page } = window;
     await window.go("#/registries");
     await page.getByRole("button", { name: "Log out" }).click();
     await page.getByRole("dialog").getByRole("button", { name: "Log out" }).click();
-    await page.getByText("Not logged in anywhere").waitFor();
+    await page.getByText("Not logged in to a registry").waitFor();
     expect(() => machine.docker("push", "localhost:5000/pushed:1")).toThrow();
   });
 });
@@ -203,18 +228,38 @@ describe("registries", () => {
 describe("settings", () => {
   const file = () => readFileSync(join(machine.home, "config.toml"), "utf8");
 
-  test("a change is written in place and says from when it counts", async () => {
+  test("a change is written in place and shows when it takes effect", async () => {
     const { page } = window;
     await window.go("#/settings");
-    await page.getByLabel("Processors of a new machine").fill("3");
-    await page.getByLabel("Processors of a new machine").press("Tab");
+    await page.getByLabel("CPUs of a new machine").fill("3");
+    await page.getByLabel("CPUs of a new machine").press("Tab");
     await until(() => /^cpus = 3$/m.test(file()));
-    await page.getByText("It counts for machines that are made later", { exact: false }).waitFor();
-    await page.getByRole("button", { name: "Back to the default of Processors of a new machine" }).click();
+    await page.getByText("Applies to machines created from now on", { exact: false }).waitFor();
+    await page.getByRole("button", { name: "Reset CPUs of a new machine to the default" }).click();
     await until(() => /^# cpus = 2$/m.test(file()));
   });
 
-  test("a value that does not fit changes nothing and says what would", async () => {
+  test("a change waits for the restart that applies it, and for no other", async () => {
+    const { page } = window;
+    await window.go("#/settings");
+    const machine = page.getByText("Some changes take effect when the machine restarts", { exact: false });
+    const daemon = page.getByText("Some changes take effect when Rorqual's background service restarts", {
+      exact: false,
+    });
+    await page.getByRole("switch", { name: "Names without a port" }).click();
+    await daemon.waitFor();
+    expect(await machine.count()).toBe(0);
+    await page.getByRole("switch", { name: "Block link-local addresses" }).click();
+    await machine.waitFor();
+    // Undone, nothing waits any more.
+    await page.getByRole("button", { name: "Reset Block link-local addresses to the default" }).click();
+    await machine.waitFor({ state: "detached" });
+    await daemon.waitFor();
+    await page.getByRole("button", { name: "Reset Names without a port to the default" }).click();
+    await daemon.waitFor({ state: "detached" });
+  });
+
+  test("an invalid value changes nothing and the error names the valid ones", async () => {
     const { page } = window;
     const before = file();
     await page.getByLabel("The machine's network").fill("10.0.0.1/33");
@@ -225,18 +270,22 @@ describe("settings", () => {
 });
 
 describe("diagnose", () => {
-  test("checks say what is well, a bundle is a zip", async () => {
+  test("the checks are shown, and a bundle is a zip", async () => {
     const { page } = window;
     await window.go("#/diagnose");
     await page.getByText("Guest image", { exact: true }).waitFor();
     const coming = page.waitForEvent("download");
-    await page.getByRole("button", { name: "Save a bundle" }).click();
+    await page.getByRole("button", { name: "Save a support bundle" }).click();
     const download = await coming;
     expect(download.suggestedFilename()).toMatch(/\.zip$/);
-    expect(readFileSync(await download.path()).subarray(0, 4).toString("latin1")).toBe("PK\u0003\u0004");
+    expect(
+      readFileSync(await download.path())
+        .subarray(0, 4)
+        .toString("latin1"),
+    ).toBe("PK\u0003\u0004");
   });
 
-  test("deleting what nothing uses asks and leaves what is used", async () => {
+  test("deleting unused data asks first and keeps used data", async () => {
     const { page } = window;
     machine.docker("create", "--name", "unused", "busybox", "true");
     await page.getByRole("button", { name: "Delete", exact: true }).click();
@@ -245,7 +294,7 @@ describe("diagnose", () => {
     expect(inHolder("cat", "/kept/note.txt")).toBe("inside");
   });
 
-  test("deleting all data wants the word, and then nothing is left", async () => {
+  test("deleting all data requires the word, and then nothing is left", async () => {
     const { page } = window;
     await page.getByRole("button", { name: "Delete all Docker data" }).click();
     const dialog = page.getByRole("dialog");
@@ -262,8 +311,8 @@ describe("diagnose", () => {
     });
   });
 
-  test("no script failed meanwhile", () => {
-    // Answers that say no are expected of the tests above.
+  test("no script failed", () => {
+    // The tests above cause refused requests on purpose.
     expect(window.errors.filter((error) => !/Failed to load resource/.test(error))).toEqual([]);
   });
 });

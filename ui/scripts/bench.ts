@@ -1,5 +1,5 @@
-// Figures of the pages over made-up data: script of the first view, time to a usable list, big lists, a long log. Medians of `ROUNDS`.
-// The last build with --kept.
+// Measures the pages with made-up data: script of the first view, time to a usable list, big lists, a long log. Reports
+// medians of `ROUNDS`. `--kept` reuses the last build.
 import { gzipSync } from "node:zlib";
 
 import type { Page } from "playwright-core";
@@ -7,7 +7,7 @@ import type { Page } from "playwright-core";
 import { site } from "./browser";
 
 const ROUNDS = 5;
-/** A frame of 60 a second takes 16.7 ms: one that took longer than this missed the next. */
+/** At 60 frames per second a frame takes 16.7 ms; one that takes longer than this has missed the next. */
 const LATE = 25;
 const LINES = 100_000;
 const ROW = 18;
@@ -21,7 +21,7 @@ function report(name: string, values: number[], unit: string, goal = ""): void {
   console.log(`${name.padEnd(52)} ${median.toFixed(1).padStart(8)} ${unit}${spread}${goal ? `   goal: ${goal}` : ""}`);
 }
 
-/** A fresh page that notes when its first list item is there, in milliseconds after it was asked for. */
+/** Opens a page that records when its first list item appears, in milliseconds after the request. */
 async function opened(scenario: string, path: string): Promise<{ page: Page; usable: number; paint: number }> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } });
   const page = await context.newPage();
@@ -29,19 +29,25 @@ async function opened(scenario: string, path: string): Promise<{ page: Page; usa
     const look = () => {
       if (!document.querySelector('main [role="listitem"]')) return;
       seen.disconnect();
-      // After the frame that shows it.
+      // After the frame that shows the item.
       requestAnimationFrame(() => setTimeout(() => performance.mark("usable")));
     };
     const seen = new MutationObserver(look);
     seen.observe(document, { childList: true, subtree: true });
   });
   await page.goto(`${url}?fixtures=${scenario}#/${path}`);
-  await page.waitForFunction(() => performance.getEntriesByName("usable").length > 0 && performance.getEntriesByName("first-contentful-paint").length > 0);
-  const [usable, paint] = await page.evaluate(() => ["usable", "first-contentful-paint"].map((name) => performance.getEntriesByName(name)[0]?.startTime ?? NaN));
+  await page.waitForFunction(
+    () =>
+      performance.getEntriesByName("usable").length > 0 &&
+      performance.getEntriesByName("first-contentful-paint").length > 0,
+  );
+  const [usable, paint] = await page.evaluate(() =>
+    ["usable", "first-contentful-paint"].map((name) => performance.getEntriesByName(name)[0]?.startTime ?? NaN),
+  );
   return { page, usable: usable ?? NaN, paint: paint ?? NaN };
 }
 
-/** Scrolls for two seconds, a step each frame: the share of frames that came late in percent, and the longest in milliseconds. */
+/** Scrolls for two seconds, one step per frame. Returns the share of late frames in percent and the longest in ms. */
 async function scroll(page: Page, selector: string): Promise<[late: number, longest: number]> {
   return page.evaluate(
     async ([at, late]) => {
@@ -65,7 +71,7 @@ async function scroll(page: Page, selector: string): Promise<[late: number, long
   );
 }
 
-/** From a key's change of a field until what `watched` shows has changed and is laid out, in milliseconds. */
+/** Milliseconds from the change of a field until the content of `watched` has changed and is laid out. */
 async function typed(page: Page, label: string, text: string, watched: string): Promise<number> {
   const took = await page.evaluate(
     async ([name, value, watch]) => {
@@ -98,7 +104,7 @@ const sent = await browser.newPage();
 let script = 0;
 const counted: Promise<void>[] = [];
 sent.on("response", (response) => {
-  // Made-up data is not sent to anybody.
+  // Users are not sent made-up data.
   if (!/\.(js|css)$/.test(new URL(response.url()).pathname) || response.url().includes("/fixtures-")) return;
   counted.push(response.body().then((body) => void (script += gzipSync(body, { level: 9 }).length)));
 });
@@ -108,7 +114,7 @@ await Promise.all(counted);
 await sent.close();
 report("script and style of the first view, compressed", [script / 1000], "kB", "below 300");
 
-/** A list in a page of its own each round. */
+/** Measures a list, in a new page each round. */
 async function list(title: string, path: string, label: string, field: string, texts: string[]): Promise<void> {
   const usable: number[] = [];
   const paint: number[] = [];
@@ -124,23 +130,62 @@ async function list(title: string, path: string, label: string, field: string, t
   const rows = `[aria-label="${label}"][role="list"]`;
   const frames: [number, number][] = [];
   for (let round = 0; round < ROUNDS; round += 1) frames.push(await scroll(page, rows));
-  report(`${title}: frames that came late`, frames.map(([late]) => late), "%", "0");
-  report(`${title}: longest frame`, frames.map(([, longest]) => longest), "ms", "16.7");
-  report(`${title}: filter`, await rounds((round) => typed(page, field, texts[round % texts.length] ?? "", rows)), "ms", "below 50");
+  report(
+    `${title}: late frames`,
+    frames.map(([late]) => late),
+    "%",
+    "0",
+  );
+  report(
+    `${title}: longest frame`,
+    frames.map(([, longest]) => longest),
+    "ms",
+    "16.7",
+  );
+  report(
+    `${title}: filter`,
+    await rounds((round) => typed(page, field, texts[round % texts.length] ?? "", rows)),
+    "ms",
+    "below 50",
+  );
   await page.context().close();
 }
 
-await list("1,000 containers", "containers", "Containers", "Filter containers", ["worker-7", "api", "worker-1", "cache", "e"]);
+await list("1,000 containers", "containers", "Containers", "Filter containers", [
+  "worker-7",
+  "api",
+  "worker-1",
+  "cache",
+  "e",
+]);
 await list("5,000 images", "images", "Images", "Filter images", ["worker:7", "api", "worker:1", "cache", "e"]);
 
 const { page: log } = await opened("large", "containers");
 await log.getByRole("listitem").nth(1).getByRole("button").first().click();
-await log.waitForFunction((height) => (document.querySelector('[role="log"]')?.scrollHeight ?? 0) >= height, LINES * ROW, { timeout: 60_000 });
+await log.waitForFunction(
+  (height) => (document.querySelector('[role="log"]')?.scrollHeight ?? 0) >= height,
+  LINES * ROW,
+  { timeout: 60_000 },
+);
 const texts = ["basket", "zebra", "200", "checkout", "a"];
-report("100,000 log lines: search", await rounds((round) => typed(log, "Search the log", texts[round] ?? "", 'input[aria-label="Search the log"] ~ [role="status"]')), "ms", "below 100");
+report(
+  "100,000 log lines: search",
+  await rounds((round) =>
+    typed(log, "Search logs", texts[round] ?? "", 'input[aria-label="Search logs"] ~ [role="status"]'),
+  ),
+  "ms",
+  "below 100",
+);
 const frames: [number, number][] = [];
 for (let round = 0; round < ROUNDS; round += 1) frames.push(await scroll(log, '[role="log"]'));
-report("100,000 log lines: frames that came late", frames.map(([late]) => late), "%", "0");
-const heap = await log.evaluate(() => (performance as unknown as { memory: { usedJSHeapSize: number } }).memory.usedJSHeapSize);
+report(
+  "100,000 log lines: late frames",
+  frames.map(([late]) => late),
+  "%",
+  "0",
+);
+const heap = await log.evaluate(
+  () => (performance as unknown as { memory: { usedJSHeapSize: number } }).memory.usedJSHeapSize,
+);
 report("heap of the page with it", [heap / 1e6], "MB");
 await close();

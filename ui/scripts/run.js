@@ -1,4 +1,4 @@
-// Runs a script of this folder that is written in TypeScript: `node scripts/run.js screenshots containers --quick`.
+// Runs a TypeScript script of this folder: `node scripts/run.js screenshots containers --quick`.
 import { runnerImport } from "vite";
 
 const [name, ...rest] = process.argv.splice(2);

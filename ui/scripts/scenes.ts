@@ -1,22 +1,25 @@
-// Every view in every state worth a look: how to get there.
+// Every view in every state worth a look, and how to get there.
 import type { Page } from "playwright-core";
 
 export interface Scene {
   name: string;
-  /** Of the made-up engine. */
+  /** Scenario of the made-up engine. */
   scenario?: string;
-  /** After `#/`. */
+  /** Address after `#/`. */
   path?: string;
   act?: (page: Page) => Promise<void>;
 }
 
-const row = (name: string) => (page: Page) => page.getByRole("listitem").getByText(name, { exact: true }).first().click();
+const row = (name: string) => (page: Page) =>
+  page.getByRole("listitem").getByText(name, { exact: true }).first().click();
 
-const tab = (object: string, title: string, ready?: string): ((page: Page) => Promise<void>) => async (page) => {
-  await row(object)(page);
-  await page.getByRole("tab", { name: title }).click();
-  if (ready) await page.locator(ready).first().waitFor();
-};
+const tab =
+  (object: string, title: string, ready?: string): ((page: Page) => Promise<void>) =>
+  async (page) => {
+    await row(object)(page);
+    await page.getByRole("tab", { name: title }).click();
+    if (ready) await page.locator(ready).first().waitFor();
+  };
 
 const key = (name: string) => async (page: Page) => {
   await page.getByRole("heading", { level: 1 }).waitFor();
@@ -27,7 +30,7 @@ const press = (name: string) => (page: Page) => page.getByRole("button", { name,
 
 export const SCENES: Scene[] = [
   { name: "containers" },
-  { name: "containers-menu", act: async (page) => press("More for hello")(page) },
+  { name: "containers-menu", act: async (page) => press("More actions for hello")(page) },
   {
     name: "containers-selected",
     act: async (page) => {
@@ -44,8 +47,8 @@ export const SCENES: Scene[] = [
     act: async (page) => {
       await row("api")(page);
       await page.getByLabel("Timestamps").click();
-      await page.getByLabel("Search the log").fill("basket");
-      await page.getByLabel("Search the log").press("Enter");
+      await page.getByLabel("Search logs").fill("basket");
+      await page.getByLabel("Search logs").press("Enter");
     },
   },
   { name: "container-terminal", act: tab("api", "Terminal", ".xterm-screen") },
@@ -62,14 +65,14 @@ export const SCENES: Scene[] = [
   { name: "container-stats", act: tab("db", "Stats", ".uplot canvas") },
   { name: "container-inspect", act: tab("api", "Inspect", ".cm-content") },
   { name: "container-environment", act: tab("api", "Environment", "table") },
-  { name: "container-mounts", act: tab("db", "Mounts", "text=can be written") },
+  { name: "container-mounts", act: tab("db", "Mounts", "text=read/write") },
   { name: "container-ports", act: tab("web", "Ports", "text=About") },
   { name: "container-processes", act: tab("web", "Processes", "table") },
   { name: "container-delete", act: press("Delete hello") },
   {
     name: "container-rename",
     act: async (page) => {
-      await press("More for hello")(page);
+      await press("More actions for hello")(page);
       await page.getByRole("menuitem", { name: "Rename" }).click();
     },
   },
@@ -91,8 +94,8 @@ export const SCENES: Scene[] = [
       await dialog.getByLabel("Name", { exact: true }).fill("shop front");
       await dialog.getByLabel("Port on this computer").fill("8090");
       await dialog.getByLabel("Port in the container").fill("80");
-      await dialog.getByLabel("Name of a variable").fill("GREETING");
-      await dialog.getByLabel("Value of the variable").fill("hello there");
+      await dialog.getByLabel("Variable name").fill("GREETING");
+      await dialog.getByLabel("Variable value").fill("hello there");
     },
   },
   {
@@ -141,12 +144,12 @@ export const SCENES: Scene[] = [
   { name: "builds", path: "builds" },
   { name: "builds-empty", path: "builds", scenario: "empty" },
   { name: "build-failed", path: "builds/b2" },
-  { name: "build-form", path: "builds", act: press("Build a folder") },
+  { name: "build-form", path: "builds", act: press("Build an image") },
   {
     name: "build-live",
     path: "builds",
     act: async (page) => {
-      await press("Build a folder")(page);
+      await press("Build an image")(page);
       await page.getByRole("dialog").getByRole("button", { name: "web" }).click();
       await page.getByRole("dialog").getByRole("button", { name: "Build", exact: true }).click();
       await page.getByText("npm ci").first().waitFor();
@@ -160,6 +163,16 @@ export const SCENES: Scene[] = [
   { name: "registries-empty", path: "registries", scenario: "empty" },
   { name: "registries-login", path: "registries", act: press("Log in") },
   { name: "settings", path: "settings" },
+  {
+    name: "settings-waiting",
+    path: "settings",
+    act: async (page) => {
+      await page.getByLabel("CPUs of a new machine").fill("3");
+      await page.getByRole("switch", { name: "Containers reach this computer" }).click();
+      await page.getByRole("switch", { name: "Names for containers" }).click();
+      await page.getByText("Some changes take effect").first().scrollIntoViewIfNeeded();
+    },
+  },
   { name: "diagnose", path: "diagnose" },
   {
     name: "diagnose-reset",
@@ -186,7 +199,7 @@ export const SCENES: Scene[] = [
     scenario: "space",
     act: async (page) => {
       await press("Start again")(page);
-      await page.getByText("Delete something there").waitFor();
+      await page.getByText("Free some space there").waitFor();
     },
   },
   { name: "state-no-accelerator", scenario: "accelerator" },
@@ -205,13 +218,13 @@ export const SCENES: Scene[] = [
   },
 ];
 
-/** Opens a scene and waits until it is quiet. */
+/** Opens a scene and waits until it is stable. */
 export async function show(page: Page, url: string, scene: Scene): Promise<void> {
-  // The part after # alone would not load the page again.
+  // A change of the part after # alone would not reload the page.
   await page.goto("about:blank");
   await page.goto(`${url}?fixtures=${scene.scenario ?? ""}#/${scene.path ?? "containers"}`);
   await page.getByRole("navigation").waitFor();
   await scene.act?.(page);
-  // Lists and details of made-up data come within a fifth of a second; words for what is slow after a whole one.
+  // Made-up lists and details arrive within 0.2 s; text for slow work appears after a whole second.
   await page.waitForTimeout(scene.scenario === "slow" ? 1300 : 350);
 }

@@ -1,5 +1,6 @@
-// Pictures of every view in every state, theme and size, into screenshots/. Names (or parts of them) on the command line choose
-// scenes; `--kept` uses the last build; `--quick` takes only dark at the larger size and light at the smaller.
+// Takes pictures of every view in every state, theme and size, into screenshots/. Names or parts of names on the
+// command line choose scenes; `--kept` reuses the last build; `--quick` takes only dark at the larger size and light at
+// the smaller.
 import { mkdirSync } from "node:fs";
 
 import { site, wanted } from "./browser";

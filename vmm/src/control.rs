@@ -1,56 +1,34 @@
-//! The control socket: one JSON object per line each way (docs/architecture.md, "rorqual-vmm"). One thread per connection.
+//! The control socket: one JSON object per line each way (docs/contracts.md, "rorqual-vmm"), one thread per connection.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use rorqual_vmm_protocol::{Answer, Empty, Failure, FailureCode, MAX_REQUEST_BYTES, Request, SaveProgress};
+use serde::Serialize;
 use tracing::{debug, error};
 
 use crate::confinement::{self, Thread};
 use crate::descriptors::Receiver;
-use crate::error::{ErrorCode, Failure};
 use crate::machine::Machine;
 use crate::net::publications::Publisher;
 
-/// No request is longer.
-const REQUEST_BYTES_MAX: u64 = 64 << 10;
-
-#[derive(Debug, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-enum Request {
-    State {},
-    Stats {},
-    Stop {},
-    Kill {},
-    Watch {},
-    ResizeDisk { id: String },
-    Pause {},
-    Resume {},
-    Save { directory: PathBuf },
-    SetBalloon { bytes: u64 },
-    PublishDatagrams { id: u64, to: SocketAddr },
-    PublishConnection { id: u64, to: SocketAddr },
-    EndPublication { id: u64 },
-}
-
-/// The socket before anyone is served. Connections wait.
+/// The socket before it is served. Connections wait.
 #[derive(Debug)]
-pub struct BoundControlSocket {
+pub(crate) struct BoundControlSocket {
     listener: UnixListener,
     socket: SocketFile,
 }
 
-/// The socket while the machine lives; the file goes with it.
+/// The socket while the machine lives. Dropping it removes the file.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub(crate) struct ControlSocket {
     _socket: SocketFile,
 }
 
@@ -60,29 +38,26 @@ struct SocketFile(PathBuf);
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            debug!(socket = %self.0.display(), "the control socket could not be removed: {error}");
+            debug!(socket = %self.0.display(), "cannot remove the control socket: {error}");
         }
     }
 }
 
 impl ControlSocket {
-    /// Listens at `path`. A file nobody listens on any more is replaced.
-    pub fn bind(path: &Path) -> Result<BoundControlSocket, Failure> {
+    /// Listens at `path`. Replaces a file on which nobody listens.
+    pub(crate) fn bind(path: &Path) -> Result<BoundControlSocket, Failure> {
         if path.exists() {
             match UnixStream::connect(path) {
                 Ok(_) => {
-                    let message = format!("another monitor listens on {}; stop that machine first", path.display());
-                    return Err(Failure::new(ErrorCode::SocketInUse, message));
+                    return Err(in_use(path));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-                    .map_err(|error| Failure::of_file("replace the dead control socket", path, &error))?,
-                Err(error) => return Err(Failure::of_file("look at the control socket", path, &error)),
+                    .map_err(|error| Failure::of_file("replace the old control socket", path, &error))?,
+                Err(error) => return Err(Failure::of_file("connect to the control socket", path, &error)),
             }
         }
         let listener = UnixListener::bind(path).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                Failure::new(ErrorCode::SocketInUse, format!("another monitor listens on {}", path.display()))
-            }
+            io::ErrorKind::AddrInUse => in_use(path),
             _ => Failure::of_file("listen on the control socket", path, &error),
         })?;
         let socket = SocketFile(path.to_owned());
@@ -92,9 +67,14 @@ impl ControlSocket {
     }
 }
 
+fn in_use(path: &Path) -> Failure {
+    Failure::new(FailureCode::SocketInUse, format!("another monitor listens on {}", path.display()))
+        .with_fix("stop that machine first")
+}
+
 impl BoundControlSocket {
     /// Starts to serve `machine`.
-    pub fn serve(self, machine: Arc<Machine>) -> Result<ControlSocket, Failure> {
+    pub(crate) fn serve(self, machine: Arc<Machine>) -> Result<ControlSocket, Failure> {
         let Self { listener, socket } = self;
         let accepting = move || {
             confinement::enter(Thread::Control);
@@ -103,13 +83,13 @@ impl BoundControlSocket {
                     let machine = machine.clone();
                     thread::Builder::new().name("control".to_owned()).spawn(move || {
                         if let Err(error) = converse(&machine, &connection) {
-                            debug!("a control connection ended: {error}");
+                            debug!("a connection of the control socket ended: {error}");
                         }
                     })
                 });
                 if let Err(error) = served {
                     error!("the control socket cannot serve a connection: {error}");
-                    thread::sleep(std::time::Duration::from_millis(100));
+                    thread::sleep(Duration::from_millis(100));
                 }
             }
         };
@@ -121,72 +101,72 @@ impl BoundControlSocket {
     }
 }
 
-/// Whether `line` is a request.
-pub(crate) fn is_request(line: &str) -> bool {
-    serde_json::from_str::<Request>(line).is_ok()
-}
-
+/// Answers the requests of one connection until it ends.
 fn converse(machine: &Machine, connection: &UnixStream) -> io::Result<()> {
     let mut requests = BufReader::new(Receiver::new(connection));
     let mut publisher = None;
     let mut line = String::new();
     loop {
         line.clear();
-        let length = requests.by_ref().take(REQUEST_BYTES_MAX).read_line(&mut line)?;
+        let length = requests.by_ref().take(MAX_REQUEST_BYTES).read_line(&mut line)?;
         if length == 0 {
             return Ok(());
         }
-        if !line.ends_with('\n') && length as u64 == REQUEST_BYTES_MAX {
-            let failure = Failure::new(ErrorCode::ConfigInvalid, "the request is longer than 64 KiB");
-            return answer(connection, Err(failure));
+        if !line.ends_with('\n') && length as u64 == MAX_REQUEST_BYTES {
+            let message = format!("the request is longer than {} KiB", MAX_REQUEST_BYTES >> 10);
+            return answer::<Empty>(connection, Err(Failure::new(FailureCode::ConfigInvalid, message)));
         }
         match serde_json::from_str(&line) {
             Ok(Request::State {}) => answer(connection, Ok(machine.state()))?,
             Ok(Request::Stats {}) => answer(connection, Ok(machine.stats()))?,
-            Ok(Request::Stop {}) => answer(connection, machine.stop().map(|()| json!({})))?,
+            Ok(Request::Stop {}) => done(connection, machine.stop())?,
             Ok(Request::ResizeDisk { id }) => answer(connection, machine.resize_disk(&id))?,
-            Ok(Request::Pause {}) => answer(connection, machine.pause().map(|()| json!({})))?,
-            Ok(Request::Resume {}) => answer(connection, machine.resume().map(|()| json!({})))?,
-            Ok(Request::Save { directory }) => answer(connection, save(machine, connection, &directory))?,
+            Ok(Request::Pause {}) => done(connection, machine.pause())?,
+            Ok(Request::Resume {}) => done(connection, machine.resume())?,
+            Ok(Request::Save { directory }) => done(connection, save(machine, connection, &directory))?,
             Ok(Request::SetBalloon { bytes }) => answer(connection, machine.set_balloon(bytes))?,
             Ok(Request::PublishDatagrams { id, to }) => {
                 let published = published(machine, &mut publisher, requests.get_mut())
                     .and_then(|(publisher, socket)| Ok(publisher.datagrams(id, socket, to)?));
-                answer(connection, published.map(|()| json!({})))?;
+                done(connection, published)?;
             }
             Ok(Request::PublishConnection { id, to }) => {
                 let published = published(machine, &mut publisher, requests.get_mut())
                     .and_then(|(publisher, socket)| Ok(publisher.connection(id, socket, to)?));
-                answer(connection, published.map(|()| json!({})))?;
+                done(connection, published)?;
             }
             Ok(Request::EndPublication { id }) => {
                 let ended = publisher.as_ref().map_or(Ok(()), |publisher: &Publisher| publisher.end(id));
-                answer(connection, ended.map(|()| json!({})).map_err(Failure::from))?;
+                done(connection, ended.map_err(Failure::from))?;
             }
             Ok(Request::Kill {}) => {
-                // Answered first: the machine may be gone before this thread runs again.
-                answer(connection, Ok(json!({})))?;
+                // Answered first: the machine may have ended before this thread runs again.
+                done(connection, Ok(()))?;
                 machine.kill();
             }
             Ok(Request::Watch {}) => {
-                answer(connection, Ok(json!({})))?;
+                done(connection, Ok(()))?;
                 machine.watch(connection.try_clone()?);
             }
             Err(error) => {
-                answer(connection, Err(Failure::new(ErrorCode::ConfigInvalid, format!("not a request: {error}"))))?;
+                let message = format!("the line is not a request: {error}");
+                done(connection, Err(Failure::new(FailureCode::ConfigInvalid, message)))?;
             }
         }
     }
 }
 
-/// The connection's publisher, made at its first use, and the socket that came with a request.
+/// The connection's publisher, created at its first use, and the socket that came with a request.
 fn published<'a>(
     machine: &Machine,
     publisher: &'a mut Option<Publisher>,
     received: &mut Receiver<'_>,
 ) -> Result<(&'a Publisher, OwnedFd), Failure> {
     let socket = received.take().ok_or_else(|| {
-        Failure::new(ErrorCode::ConfigInvalid, "the request needs a socket, passed with its line (SCM_RIGHTS)")
+        Failure::new(
+            FailureCode::ConfigInvalid,
+            "the request came without a socket; it must be passed with the line (SCM_RIGHTS)",
+        )
     })?;
     let publisher = match publisher {
         Some(publisher) => publisher,
@@ -195,28 +175,32 @@ fn published<'a>(
     Ok((publisher, socket))
 }
 
-/// Saves the machine, telling how far it has come. A caller that goes away cancels it.
-fn save(machine: &Machine, connection: &UnixStream, directory: &Path) -> Result<Value, Failure> {
-    let mut told = None;
-    machine.save(directory, &mut |done, total| {
-        let percent = done * 100 / total.max(1);
-        if told == Some(percent) {
+/// Saves the machine and reports its progress, once per percent. A client that hangs up cancels it.
+fn save(machine: &Machine, connection: &UnixStream, directory: &Path) -> Result<(), Failure> {
+    let mut reported = None;
+    machine.save(directory, &mut |done_bytes, total_bytes| {
+        let percent = done_bytes * 100 / total_bytes.max(1);
+        if reported == Some(percent) {
             return Ok(());
         }
-        told = Some(percent);
-        let line = json!({"progress": {"done_bytes": done, "total_bytes": total}});
-        let mut to = connection;
-        to.write_all(format!("{line}\n").as_bytes()).map_err(|_| io::ErrorKind::Interrupted.into())
-    })?;
-    Ok(json!({}))
+        reported = Some(percent);
+        let progress = Answer::<Empty>::Progress(SaveProgress { done_bytes, total_bytes });
+        send(connection, &progress).map_err(|_| io::ErrorKind::Interrupted.into())
+    })
 }
 
-fn answer(mut to: &UnixStream, answer: Result<Value, Failure>) -> io::Result<()> {
-    let line = match answer {
-        Ok(value) => json!({"ok": value}),
-        Err(failure) => json!({"error": failure}),
-    };
-    to.write_all(format!("{line}\n").as_bytes())
+fn done(to: &UnixStream, outcome: Result<(), Failure>) -> io::Result<()> {
+    answer(to, outcome.map(|()| Empty {}))
+}
+
+fn answer<T: Serialize>(to: &UnixStream, outcome: Result<T, Failure>) -> io::Result<()> {
+    send(to, &outcome.map_or_else(Answer::Error, Answer::Ok))
+}
+
+fn send(mut to: &UnixStream, line: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(line)?;
+    line.push(b'\n');
+    to.write_all(&line)
 }
 
 #[cfg(test)]
@@ -228,27 +212,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         let first = ControlSocket::bind(&path).unwrap();
-        assert_eq!(ControlSocket::bind(&path).unwrap_err().code, ErrorCode::SocketInUse);
+        assert_eq!(ControlSocket::bind(&path).unwrap_err().code, FailureCode::SocketInUse);
         assert!(path.exists());
-        // As kill -9 leaves it: the file without a listener.
+        // As a killed monitor leaves it: the file without a listener.
         let BoundControlSocket { listener, socket } = first;
         drop(listener);
         std::mem::forget(socket);
         assert!(ControlSocket::bind(&path).is_ok());
-    }
-
-    #[test]
-    fn requests_with_unknown_keys_or_commands_are_refused() {
-        assert!(serde_json::from_str::<Request>(r#"{"command":"state"}"#).is_ok());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"resize-disk","id":"data"}"#).is_ok());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"save","directory":"/s"}"#).is_ok());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"save"}"#).is_err());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":4096}"#).is_ok());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"set-balloon","bytes":-1}"#).is_err());
-        let publish = r#"{"command":"publish-datagrams","id":7,"to":"[fd00::2]:53"}"#;
-        assert!(serde_json::from_str::<Request>(publish).is_ok());
-        assert!(serde_json::from_str::<Request>(&publish.replace(":53", "")).is_err());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"state","x":1}"#).is_err());
-        assert!(serde_json::from_str::<Request>(r#"{"command":"dance"}"#).is_err());
     }
 }

@@ -9,13 +9,13 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-/// Descriptors one message may bring.
-const MESSAGE_MAX: usize = 4;
-/// Descriptors that may wait to be taken; more end the connection.
-const WAITING_MAX: usize = 16;
+/// Most descriptors in one message.
+const MAX_PER_MESSAGE: usize = 4;
+/// Most descriptors that wait to be taken; more end the connection.
+const MAX_WAITING: usize = 16;
 
-/// Reads a connection and keeps the descriptors that came, in their order: none comes after the line it belongs to, and one may come before, with
-/// lines that have none.
+/// Reads a connection and keeps its descriptors in their order. A descriptor never comes after the line it belongs to,
+/// but may come earlier, with lines that have none.
 #[derive(Debug)]
 pub(crate) struct Receiver<'a> {
     connection: &'a UnixStream,
@@ -27,7 +27,7 @@ impl<'a> Receiver<'a> {
         Self { connection, waiting: VecDeque::new() }
     }
 
-    /// The descriptor that came first of those not taken.
+    /// Takes the oldest descriptor.
     pub(crate) fn take(&mut self) -> Option<OwnedFd> {
         self.waiting.pop_front()
     }
@@ -35,26 +35,27 @@ impl<'a> Receiver<'a> {
 
 impl Read for Receiver<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let received = receive::<MESSAGE_MAX>(self.connection, buffer, &mut self.waiting)?;
-        if self.waiting.len() > WAITING_MAX {
+        let received = receive::<MAX_PER_MESSAGE>(self.connection, buffer, &mut self.waiting)?;
+        if self.waiting.len() > MAX_WAITING {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "more descriptors came than requests that take one",
+                "more descriptors came than requests that need one",
             ));
         }
         Ok(received.bytes)
     }
 }
 
-/// What one call has received.
+/// What one call received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
     pub(crate) bytes: usize,
-    /// More descriptors came than one message may bring; the system has closed those beyond.
+    /// Whether more descriptors came than a message may have; the system has closed the rest.
     pub(crate) truncated: bool,
 }
 
-/// Reads what there is, at most `buffer`, and adds the descriptors that came with it, at most `MAX` a message, to `descriptors`.
+/// Reads available bytes into `buffer` and adds the descriptors that came with them, at most `MAX` per message, to
+/// `descriptors`.
 pub(crate) fn receive<const MAX: usize>(
     from: &UnixStream,
     buffer: &mut [u8],
@@ -70,7 +71,8 @@ pub(crate) fn receive<const MAX: usize>(
     };
     for entry in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = entry {
-            // SAFETY: the system has just made these descriptors for this message, and nothing else knows their numbers.
+            // SAFETY: the system has just made these descriptors for this message, and nothing else knows their
+            // numbers.
             descriptors.extend(received.into_iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }));
         }
     }
@@ -111,14 +113,14 @@ mod tests {
         received.read_exact(&mut byte).unwrap();
         assert_eq!(&byte, b"x");
         let flags = nix::fcntl::fcntl(&received, nix::fcntl::FcntlArg::F_GETFD).unwrap();
-        assert_ne!(flags & libc::FD_CLOEXEC, 0, "it would be passed on to programs");
+        assert_ne!(flags & libc::FD_CLOEXEC, 0, "programs would inherit it");
     }
 
     #[test]
-    fn descriptors_nobody_takes_end_the_connection() {
+    fn descriptors_that_are_not_taken_end_the_connection() {
         let (sender, connection) = UnixStream::pair().unwrap();
         let mut receiver = Receiver::new(&connection);
-        let end = (0..=WAITING_MAX).find_map(|_| {
+        let end = (0..=MAX_WAITING).find_map(|_| {
             send(&sender, "x", &sender);
             receiver.read(&mut [0]).err()
         });

@@ -1,25 +1,23 @@
-//! What the fuzz targets (`vmm/fuzz`) need of this crate's insides. Not an interface: it changes with them.
+//! What the fuzz targets (`vmm/fuzz`) need from the inside of this crate. Not an interface: it changes with them.
 
-use crate::config::Config;
+use rorqual_vmm_protocol::Request;
+
+use crate::config;
 pub use crate::devices::vsock::fuzzing::{VsockHeld, connect_line, header_round_trip, vsock_held};
 use crate::net::network::Network;
 
 /// Whether a configuration is accepted.
 pub fn configuration_is_valid(text: &str) -> bool {
-    Config::parse(text).is_ok()
+    config::is_valid(text)
 }
 
-/// Whether the control socket takes a line for a request.
+/// Whether the control socket accepts a line as a request.
 pub fn is_control_request(line: &str) -> bool {
-    crate::control::is_request(line)
+    serde_json::from_str::<Request>(line).is_ok()
 }
 
-/// What the gateway answers a message of DHCP with.
-pub fn dhcp_answer(message: &[u8], network: &Network) -> Option<Vec<u8>> {
-    crate::net::fuzzing::dhcp_answer(message, network)
-}
-
-/// The answer to a query of the domain name system that comes from here: by a name of the gateway's own, or because it cannot be passed on.
+/// The gateway's own answer to a query of the domain name system: for a name of its own, or because it cannot pass the
+/// query on.
 pub fn dns_answer(query: &[u8], network: &Network) -> Option<Vec<u8>> {
     crate::net::fuzzing::dns_answer(query, network)
 }
@@ -29,10 +27,10 @@ pub fn dns_is_answer(message: &[u8], query: &[u8]) -> bool {
     crate::net::fuzzing::dns_is_answer(message, query)
 }
 
-/// Reads a frame in every way there is.
+/// Parses a frame in every way.
 ///
 /// # Panics
-/// Where two ways do not agree, or an answer to it could not be read.
+/// If two ways disagree, or an answer to the frame cannot be parsed.
 pub fn read_frame(frame: &[u8]) {
     crate::net::fuzzing::read_frame(frame);
 }

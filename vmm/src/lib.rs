@@ -1,28 +1,29 @@
 //! The machine monitor of Rorqual: runs one virtual machine per process, with its virtio devices.
 //!
-//! A device is split in three: the virtio device (features, configuration space, queues) and its request logic live in
-//! [`devices`]; what carries its queues to the guest is an [`attachment`]. [`machine`] runs one machine from start to
-//! end as its [`config`] says, its network card ending in the gateway of [`net`], by an accelerator ([`uml`], [`kvm`]), driven over the [`control`] socket. What a [`hypervisor`]
-//! runs is described to its guest by [`arch`], and written to files and back as a [`snapshot`]. What a guest could do if it took over a
-//! thread is bounded by [`confinement`].
+//! [`monitor`] composes one monitor, as its [`config`] demands, and waits for the machine's end. `machine` keeps the
+//! state and the commands that the control socket and the signals give it. A [`guest`] is what an accelerator runs, one
+//! folder each; accelerators that run processors themselves use a [`hypervisor`], and describe the machine to its
+//! kernel as [`arch`] defines it.
+//!
+//! A device is split in three: the virtio device (features, configuration space, queues) and its request logic are in
+//! [`devices`]; an [`attachment`] carries its queues to the guest. The network card ends in the gateway of [`net`]. A
+//! paused machine is written to files and back as a [`snapshot`]. [`confinement`] limits what a guest could do if it
+//! took over a thread.
 
 pub mod arch;
 pub mod attachment;
 pub mod config;
 pub mod confinement;
-pub mod console;
-pub mod console_log;
-pub mod control;
+mod console;
+mod control;
 mod descriptors;
 pub mod devices;
-pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod guest;
 pub mod hypervisor;
-pub mod kvm;
-pub mod machine;
+mod machine;
+pub mod monitor;
 pub mod net;
-pub mod probe;
 mod signals;
 pub mod snapshot;
-pub mod uml;

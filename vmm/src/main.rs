@@ -12,13 +12,14 @@ use clap::{Parser, Subcommand};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rorqual_vmm::attachment::relay::relay_foreign;
 use rorqual_vmm::attachment::vhost_user::VhostUserAttachment;
-use rorqual_vmm::config::Config;
+use rorqual_vmm::config;
 use rorqual_vmm::confinement::descriptors;
 use rorqual_vmm::confinement::paths::Paths;
 use rorqual_vmm::devices::vsock::VsockDevice;
-use rorqual_vmm::error::{ErrorCode, Failure};
-use rorqual_vmm::machine::{self, Reason};
-use rorqual_vmm::uml::supervisor;
+use rorqual_vmm::guest::accelerators;
+use rorqual_vmm::guest::uml::supervisor;
+use rorqual_vmm::monitor;
+use rorqual_vmm_protocol::{EndReason, Failure, FailureCode};
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 use vhost::vhost_user::Listener;
@@ -37,11 +38,11 @@ enum Command {
         /// The machine, as a JSON document
         #[arg(long)]
         config: PathBuf,
-        /// Descriptor to write one line on when the guest runs, or why it does not
+        /// Descriptor that receives one line when the guest runs, or why it does not
         #[arg(long)]
         ready_fd: Option<RawFd>,
     },
-    /// Try what runs machines on this host, and print the findings as JSON
+    /// Try the accelerators on this host, and print the findings as JSON
     Probe {
         /// A User Mode Linux kernel to try
         #[arg(long)]
@@ -59,7 +60,7 @@ enum Command {
         #[command(subcommand)]
         device: Device,
     },
-    /// The process around a guest kernel; started by `run`
+    /// Be the process around a guest kernel; `run` starts it
     #[command(hide = true)]
     Supervise {
         #[arg(long)]
@@ -69,10 +70,10 @@ enum Command {
         /// Leave the guest kernel no files but those of --own, --read and its directory
         #[arg(long)]
         confine: bool,
-        /// A directory it makes files in
+        /// A directory in which it creates files
         #[arg(long)]
         own: Vec<PathBuf>,
-        /// A file it reads
+        /// A file that it reads
         #[arg(long)]
         read: Vec<PathBuf>,
         program: PathBuf,
@@ -91,11 +92,11 @@ enum Device {
         /// Context ID of the guest, 3 or more
         #[arg(long)]
         guest_cid: u32,
-        /// Host side: connect, write `CONNECT <port>`
+        /// Socket on the host: connect, then write `CONNECT <port>`
         #[arg(long)]
         uds: PathBuf,
     },
-    /// Stand between a kernel of User Mode Linux and another's device, which take each other's messages amiss otherwise
+    /// Translate between a kernel of User Mode Linux and a device of another program, which disagree on some messages
     Relay {
         /// Socket the kernel connects to
         #[arg(long)]
@@ -112,20 +113,15 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
     match arguments.command {
         Command::Run { config, ready_fd } => run(&config, ready_fd),
-        Command::Probe { uml_kernel } => {
-            let findings = serde_json::json!({
-                "kvm": rorqual_vmm::kvm::probe::probe(),
-                "uml": rorqual_vmm::uml::probe::probe(uml_kernel.as_deref()),
-            });
-            report(writeln!(io::stdout(), "{findings}").context("cannot print the findings"))
-        }
+        Command::Probe { uml_kernel } => report(probe(uml_kernel.as_deref()).context("cannot print the findings")),
         Command::Ask { socket, request } => report(ask(&socket, &request)),
         Command::Device { device: Device::Vsock { listen, guest_cid, uds } } => {
             report(serve_vsock(&listen, guest_cid, &uds))
         }
         Command::Device { device: Device::Relay { listen, device } } => report(relay_one(&listen, &device)),
         Command::Supervise { directory, channel, confine, own, read, program, arguments } => {
-            // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns it.
+            // SAFETY: the descriptor was made for this process by the monitor that executed it, and nothing else owns
+            // it.
             let channel = unsafe { UnixStream::from_raw_fd(channel) };
             let files = confine.then(|| {
                 let files = own.into_iter().fold(Paths::none(), Paths::own);
@@ -139,44 +135,53 @@ fn main() -> ExitCode {
     }
 }
 
-/// A stream takes a descriptor, and the usual soft limit is 1024; nothing here uses `select`, which that limit is for.
+fn probe(uml_kernel: Option<&Path>) -> io::Result<()> {
+    let findings = serde_json::to_string(&accelerators::probe(uml_kernel))?;
+    writeln!(io::stdout(), "{findings}")
+}
+
+/// Each stream takes a descriptor, and the usual soft limit is 1024. That limit protects `select`, which nothing here
+/// uses.
 fn raise_descriptor_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        warn!("the limit of open files stays as it is: {error}");
+        warn!("cannot raise the limit of open files: {error}");
     }
 }
 
 fn run(config: &Path, ready_fd: Option<RawFd>) -> ExitCode {
     descriptors::close_inherited(ready_fd);
     raise_descriptor_limit();
-    // SAFETY: whoever passed the option has opened the descriptor for this process, and nothing else here uses it.
+    // SAFETY: the process that passed the option opened the descriptor for this one, and nothing else here uses it.
     let ready = ready_fd.map(|descriptor| unsafe { File::from_raw_fd(descriptor) });
-    match machine::run(Config::load(config), ready) {
-        Ok(Reason::PowerOff | Reason::Reset | Reason::Killed) => ExitCode::SUCCESS,
-        Ok(Reason::Crashed) => ExitCode::from(1),
-        Err(Failure { code, message }) => {
+    match monitor::run(config::load(config), ready) {
+        Ok(EndReason::PowerOff | EndReason::Reset | EndReason::Killed) => ExitCode::SUCCESS,
+        Ok(EndReason::Crashed) => ExitCode::from(1),
+        Err(Failure { code, message, fix }) => {
             error!(?code, "{message}");
-            ExitCode::from(if code == ErrorCode::ConfigInvalid { 2 } else { 1 })
+            if let Some(fix) = fix {
+                error!("to fix this: {fix}");
+            }
+            ExitCode::from(if code == FailureCode::ConfigInvalid { 2 } else { 1 })
         }
     }
 }
 
-/// One request and its answer; a `watch` or `save` says more, which is left unread.
+/// Sends one request and prints its answer. Further lines of a `watch` or `save` are not read.
 fn ask(socket: &Path, request: &str) -> anyhow::Result<()> {
     let mut stream = UnixStream::connect(socket)
-        .with_context(|| format!("no monitor answers at {}; is the machine running?", socket.display()))?;
+        .with_context(|| format!("no monitor answers at {}; start the machine first", socket.display()))?;
     stream.write_all(format!("{}\n", request.trim()).as_bytes()).context("cannot send the request")?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).context("the monitor does not answer")?;
+    BufReader::new(stream).read_line(&mut answer).context("the monitor did not answer")?;
     anyhow::ensure!(!answer.is_empty(), "the monitor ended without an answer");
     write!(io::stdout(), "{answer}").context("cannot print the answer")?;
     anyhow::ensure!(!answer.starts_with("{\"error\""), "the monitor refused the request");
     Ok(())
 }
 
-/// Serves one frontend after the other, each with a device of its own.
+/// Serves one frontend after another, each with a device of its own.
 fn serve_vsock(listen: &Path, guest_cid: u32, uds: &Path) -> anyhow::Result<()> {
     let mut listener = Listener::new(listen, true).with_context(|| format!("cannot listen on {}", listen.display()))?;
     loop {

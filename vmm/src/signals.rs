@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use rorqual_vmm_protocol::Failure;
 use tracing::{error, info};
 
 use crate::confinement::{self, Thread};
-use crate::error::Failure;
 use crate::machine::Machine;
 
 fn wanted() -> SigSet {
@@ -17,12 +17,13 @@ fn wanted() -> SigSet {
     wanted
 }
 
-/// Blocks them; they wait for [`listen`]. To be called before threads are started: they inherit it.
+/// Blocks the signals until [`listen`] takes them. Call it before any thread starts: threads inherit it.
 pub(crate) fn block() -> Result<(), Failure> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted()), None).map_err(|error| Failure::internal("block signals", error))
 }
 
-/// Starts the thread that waits for them. To be called once the guest has been started: the first asks it to power off.
+/// Starts the thread that waits for the signals. Call it once the guest has been started: the first asks it to power
+/// off.
 pub(crate) fn listen(machine: Arc<Machine>) -> Result<(), Failure> {
     let waiting = move || {
         confinement::enter(Thread::Signals);

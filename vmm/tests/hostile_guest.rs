@@ -1,5 +1,5 @@
-//! The monitor and a machine's other devices outlive whatever a guest kernel does. Runs a real kernel of a few hundred instructions on
-//! /dev/kvm (`tests/hostile-guest`); even one that interprets them will do.
+//! The monitor and a machine's other devices outlive whatever a guest kernel does. Runs a real kernel of a few hundred
+//! instructions on /dev/kvm (`tests/hostile-guest`), even one that interprets them.
 
 #![cfg(target_arch = "x86_64")]
 

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A guest kernel that has not started by now never will.
+/// Limit for the start of a guest kernel.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 fn image() -> PathBuf {
@@ -67,7 +67,7 @@ impl Machine {
         config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let document = here.join("vmm.json");
         fs::write(&document, config.to_string()).unwrap();
-        // Started by somebody who has left a file open.
+        // The parent has left a file open.
         let mut monitor = Command::new("/bin/sh")
             .args(["-c", r#"exec "$0" "$@" 9</etc/passwd"#, env!("CARGO_BIN_EXE_rorqual-vmm")])
             .args(["run", "--ready-fd", "1", "--config"])
@@ -110,7 +110,7 @@ impl Machine {
         self.monitor.wait().unwrap().code()
     }
 
-    /// Process IDs with what each was started as, found by the machine's private directory.
+    /// Process IDs and command lines, found by the machine's private directory.
     fn processes(&self) -> Vec<(i32, String)> {
         let mark = self.path().join("run").display().to_string();
         let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -133,7 +133,7 @@ impl Machine {
         all.iter().map(|(process, _)| *process).find(|process| parent(*process) == Some(supervisor)).unwrap()
     }
 
-    /// A running guest has processes of its own, traced by the kernel: waits until there are some.
+    /// Waits until the guest has processes of its own, traced by the kernel.
     fn wait_for_guest_processes(&self) {
         wait_until("the guest has processes", || self.processes().len() >= 5);
     }
@@ -145,7 +145,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // It may have ended, as most tests want.
+        // Most tests have ended it already.
         let _ = self.monitor.kill();
         let _ = self.monitor.wait();
     }
@@ -182,7 +182,7 @@ fn kill_9_of_the_monitor_ends_every_process_and_the_next_start_works() {
     assert_eq!(machine.exit_code(), None);
     machine.assert_nothing_is_left();
     let directory = std::mem::replace(&mut machine.directory, tempfile::tempdir().unwrap());
-    // The dead sockets and the lock are no hindrance.
+    // The dead sockets and the lock do not prevent it.
     let again = Machine::start_in(directory, &json!({}));
     assert_eq!(again.ready, json!({"ready": true}));
 }
@@ -244,7 +244,7 @@ fn a_second_monitor_of_the_same_machine_is_refused_and_the_first_lives_on() {
     assert_eq!((&still["ok"]["process"], &still["ok"]["state"]), (&first["ok"]["process"], &json!("running")));
 }
 
-/// What the kernel says of each thread of a process: name, and lines of its status.
+/// The kernel's view of each thread of a process: name, and lines of its status.
 fn threads(process: u32) -> Vec<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
     // A thread may end meanwhile.
@@ -278,7 +278,7 @@ fn every_thread_of_a_running_monitor_is_confined_and_so_is_the_guest_kernel() {
     wait_until("every thread is confined", || threads(process).iter().all(|(_, status)| confined(status)));
     let kernel = fs::read_to_string(format!("/proc/{}/status", machine.kernel())).unwrap();
     assert_eq!((field(&kernel, "NoNewPrivs:"), field(&kernel, "CapEff:")), ("1".to_owned(), NONE.to_owned()));
-    // It still has what it needs of the host: this is where its entropy comes from.
+    // It still has what it needs from the host, such as its source of entropy.
     let mut open = fs::read_dir(format!("/proc/{}/fd", machine.kernel())).unwrap();
     assert!(open.any(|entry| fs::read_link(entry.unwrap().path()).is_ok_and(|file| file == Path::new("/dev/random"))));
 }
@@ -299,7 +299,7 @@ fn a_monitor_keeps_no_descriptor_it_was_not_given_and_passes_none_on() {
     let mut seen = 0;
     for entry in fs::read_dir(format!("/proc/{process}/fd")).unwrap() {
         let number: u32 = entry.unwrap().file_name().to_str().unwrap().parse().unwrap();
-        // A connection that ends meanwhile is gone.
+        // A connection may end meanwhile.
         let Ok(file) = fs::read_link(format!("/proc/{process}/fd/{number}")) else { continue };
         assert_ne!(file, Path::new("/etc/passwd"), "descriptor {number} was inherited");
         let Ok(flags) = fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")) else { continue };

@@ -1,4 +1,4 @@
-//! The command line as clap reads it.
+//! The command line, as clap parses it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -15,13 +15,13 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Options every command takes.
+/// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
-    /// The machine that is meant
+    /// The machine to work on
     #[arg(long, global = true, default_value = "default", value_name = "NAME")]
     pub(crate) machine: String,
-    /// Print JSON: one document, or one per line where the answer is a stream; errors too, on standard error
+    /// Print JSON: one document, or one per line for a stream. Errors are JSON too, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Print no progress, only results and errors
@@ -33,85 +33,85 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Start the machine and wait until its Docker Engine answers
     ///
-    /// Does nothing when it runs already. Ctrl-C cancels: the machine is stopped again. The first start creates the
-    /// docker context `rorqual`; it does not change the context in use.
+    /// Does nothing if the machine already runs. Ctrl-C cancels the start and stops the machine. The first start creates
+    /// the docker context `rorqual` but does not change the current context.
     Start(StartOptions),
     /// Stop the machine: containers, engine, disk, power
     Stop(StopOptions),
     /// Stop the machine, then start it
     Restart(RestartOptions),
-    /// Save the machine as it runs and end it; `start` goes on where it was
+    /// Save the running machine to disk and end it; `start` resumes it
     ///
-    /// Containers stand still meanwhile and go on as if nothing had been; connections end. Needs the kvm accelerator. Ctrl-C
-    /// cancels: the machine goes on.
+    /// Containers resume where they were; connections through the network card end. Needs the kvm accelerator. Ctrl-C
+    /// cancels, and the machine keeps running.
     Suspend,
     /// Show the machine: state, accelerator, memory, disk, ports
     ///
-    /// Exits 3 when the machine is not running.
+    /// Exits 3 if the machine is not running.
     Status {
         /// Print the status again after each change, until Ctrl-C
         #[arg(short, long)]
         watch: bool,
     },
-    /// Show what a part of the machine has logged
+    /// Show the log of one part of the machine
     Logs {
-        /// Whose log
+        /// The part whose log to show
         #[arg(value_enum, default_value_t = LogSource::Kernel)]
         source: LogSource,
-        /// Go on with what is logged from now, until Ctrl-C
+        /// Keep printing new lines until Ctrl-C
         #[arg(short, long)]
         follow: bool,
-        /// Only this many lines from the end
+        /// Print only the last lines, this many of them
         #[arg(short = 'n', long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
         tail: Option<u32>,
     },
     /// Open a shell in the machine, or run a command there
     ///
-    /// Exits with the command's own status (128 and the signal's number when a signal ended it), and 125 when there is
-    /// none because Rorqual failed. With --json the output is collected and printed with the status as one document.
+    /// Exits with the command's own status (128 plus the signal's number if a signal ended it), or with 125 if Rorqual
+    /// could not run it. With --json, prints the collected output and the status as one document.
     Shell {
-        /// Program and arguments; a login shell when there are none
+        /// Program and arguments; without them, a login shell
         #[arg(last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
     /// Serve the window's pages to a browser on this computer, until Ctrl-C
     ///
-    /// Prints an address that opens them once, within ten minutes, and opens the browser there. Nobody without that address gets in.
+    /// Prints a single-use address, valid for ten minutes, and opens the browser there. Nobody gets in without it.
     Web(WebOptions),
-    /// Try what Rorqual needs on this computer and tell what to do about what is missing
+    /// Check what Rorqual needs on this computer and explain how to fix what is missing
     ///
-    /// Exits 1 when there is a problem.
+    /// Exits 1 if there is a problem.
     Doctor,
     /// Show the versions of the command line, the daemon and the guest image
     Version,
     /// Show, use or remove the docker context `rorqual`
     #[command(subcommand)]
     Context(ContextCommand),
-    /// Trust the certificates of containers' names (https://<container>.rorqual.localhost) on this computer, or no longer
+    /// Trust the certificates of https://<container>.rorqual.localhost on this computer, or stop trusting them
     ///
-    /// They are signed by a local authority of yours, which can sign names below rorqual.localhost and nothing else.
+    /// A certificate authority of your own signs them. It can sign names under rorqual.localhost and nothing else.
     #[command(subcommand)]
     Https(HttpsCommand),
-    /// Print the line that points docker clients of this shell at the machine
+    /// Print the line that points the docker clients of a shell at the machine
     ///
     /// Use it as: eval "$(rorqual env)"
     Env {
-        /// Print the line that undoes it
+        /// Print the line that undoes this
         #[arg(short, long)]
         unset: bool,
-        /// In the language of this shell
+        /// The shell to write the line for
         #[arg(long, value_enum, value_name = "SHELL", default_value_t = EnvironmentSyntax::Posix)]
         shell: EnvironmentSyntax,
     },
-    /// Run the daemon in the foreground; other commands start it when it is needed
+    /// Run the daemon in the foreground; other commands start it as needed
     Daemon,
     /// Print a completion script
     Completions {
-        /// For which shell
+        /// The shell to complete in
         #[arg(value_enum)]
         shell: Shell,
     },
-    /// End the daemon; machines go on unless told otherwise
+    /// End the daemon; machines keep running unless you stop them too
     Quit {
         /// Stop the machines first
         #[arg(long)]
@@ -124,20 +124,31 @@ pub(crate) enum Command {
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StartOptions {
-    /// What runs the machine's processor, this time; else what config.toml says
+    /// What runs the machine's processor this time, instead of the setting in config.toml
     #[arg(long, visible_alias = "accel", value_enum, value_name = "NAME")]
     pub(crate) accelerator: Option<Accelerator>,
-    /// Boot, even if the machine is suspended: what ran in it then is lost, as in a power cut; its disk is kept
+    /// Boot even if the machine is suspended: its running programs are lost, as in a power cut; its disk is kept
     #[arg(long)]
     pub(crate) cold: bool,
 }
 
+/// Options of `web`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WebOptions {
+    /// Port of localhost to listen on; 0 lets the system choose
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
+    /// Do not open the browser
+    #[arg(long)]
+    pub(crate) no_open: bool,
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct StopOptions {
-    /// End the machine at once, as if its power was cut
+    /// End the machine at once, as in a power cut
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// Seconds containers get between SIGTERM and SIGKILL
+    /// Seconds between SIGTERM and SIGKILL for containers
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: u32,
 }
@@ -152,11 +163,11 @@ pub(crate) struct RestartOptions {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Accelerator {
-    /// The best that works here
+    /// The best one that works on this computer
     Auto,
-    /// The processor's virtualization, by Linux KVM
+    /// Hardware virtualization through Linux KVM
     Kvm,
-    /// User Mode Linux: no virtualization needed
+    /// User Mode Linux, which needs no virtualization
     Uml,
 }
 
@@ -201,7 +212,7 @@ impl LogSource {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum EnvironmentSyntax {
-    /// sh, bash, zsh and their like
+    /// sh, bash, zsh and similar shells
     Posix,
     /// fish
     Fish,
@@ -209,23 +220,23 @@ pub(crate) enum EnvironmentSyntax {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum ContextCommand {
-    /// Show the context and which one docker uses now
+    /// Show the context, and which one docker uses now
     Show,
-    /// Create the context if need be and make it the current one
+    /// Create the context if necessary and make it current
     Use,
-    /// Remove the context; docker goes back to the one used before
+    /// Remove the context and return docker to the previous one
     Remove,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub(crate) enum HttpsCommand {
-    /// Make the authority if need be, and put it into the stores of the system and of your browsers
+    /// Create the authority if necessary, and add it to the trust stores of the system and of your browsers
     ///
-    /// Exits 1 and prints the command to run when something needs rights or a program you do not have.
+    /// Exits 1 and prints the command to run if a step needs rights or a program you do not have.
     Trust,
-    /// Take it out of them
+    /// Remove the authority from those stores
     Untrust,
-    /// Show the authority and who trusts it
+    /// Show the authority and which stores trust it
     Status,
 }
 
@@ -257,15 +268,4 @@ mod tests {
         assert!(!arguments.global.json);
         assert!(matches!(arguments.command, Command::Shell { command } if command == ["ls", "--json", "-n"]));
     }
-}
-
-/// Options of `web`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct WebOptions {
-    /// Port of localhost to listen on; 0 lets the system choose
-    #[arg(long, default_value_t = 0)]
-    pub(crate) port: u16,
-    /// Do not open the browser
-    #[arg(long)]
-    pub(crate) no_open: bool,
 }

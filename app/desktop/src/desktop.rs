@@ -1,16 +1,14 @@
-//! What the parts of the application share: the backend, what is known of the machine, and the streams of the page. What
-//! the tray does goes through here to the backend, and a failure becomes a notification.
+//! State shared by the parts of the application: the backend, the known state of the machine, and the page's streams.
+//! Actions of the tray go through here to the backend; a failure becomes a notification.
 
 use std::sync::{Mutex, PoisonError};
 
-use rorqual_engine::{
-    backend::{
-        Backend,
-        contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
-        stream::Output,
-    },
-    home::DEFAULT_MACHINE,
+use rorqual_backend::{
+    Backend,
+    contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
+    stream::Output,
 };
+use rorqual_engine::home::DEFAULT_MACHINE;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tauri::{AppHandle, Url};
@@ -34,12 +32,12 @@ impl Desktop {
         Self { backend, streams: Streams::default(), overview: Mutex::default() }
     }
 
-    /// What is known now.
+    /// The known state.
     pub(crate) fn overview(&self) -> Overview {
         self.overview.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Learns something; what is known then.
+    /// Updates the known state and returns it.
     pub(crate) fn learn(&self, take: impl FnOnce(&mut Overview)) -> Overview {
         let mut overview = self.overview.lock().unwrap_or_else(PoisonError::into_inner);
         take(&mut overview);
@@ -48,48 +46,48 @@ impl Desktop {
 
     pub(crate) fn start_machine(&self, app: &AppHandle) {
         let start = MachineStart { machine: DEFAULT_MACHINE.to_owned(), cold: false };
-        self.carry_out(app, "The machine could not be started", "machine.start", &start);
+        self.carry_out(app, "Could not start the machine", "machine.start", &start);
     }
 
     pub(crate) fn stop_machine(&self, app: &AppHandle) {
         let stop = MachineStop { machine: DEFAULT_MACHINE.to_owned(), force: false };
-        self.carry_out(app, "The machine could not be stopped", "machine.stop", &stop);
+        self.carry_out(app, "Could not stop the machine", "machine.stop", &stop);
     }
 
     pub(crate) fn stop_container(&self, app: &AppHandle, id: String) {
         let (backend, app) = (self.backend.clone(), app.clone());
         tauri::async_runtime::spawn(async move {
             if let Err(failure) = backend.call("container.stop", json!(ContainerTarget { id })).await {
-                notification::failure(&app, "The container could not be stopped", &failure);
+                notification::failure(&app, "Could not stop the container", &failure);
             }
         });
     }
 
-    /// Opens a page of a published port in the browser; any other address is left alone.
+    /// Opens a page of a published port in the browser; ignores any other address.
     pub(crate) fn open_published(&self, app: &AppHandle, url: &Url) {
         if !links::is_published(url, &self.overview().running()) {
-            eprintln!("not opened, since no container publishes it: {}", url.as_str().escape_debug());
+            eprintln!("not opened, because no container publishes it: {}", url.as_str().escape_debug());
             return;
         }
         if let Err(error) = tauri_plugin_opener::open_url(url.as_str(), None::<&str>) {
-            notification::show(app, "The browser could not be opened", &error.to_string(), None);
+            notification::show(app, "Could not open the browser", &error.to_string(), None);
         }
     }
 
-    /// Where in the pages something is shown: they know it by its full identifier.
+    /// The address in the pages that shows `target`, which they know by its full identifier.
     pub(crate) async fn place_of(&self, target: Target) -> String {
         let (view, call, name, params) = match target {
             Target::Container(id) => ("containers", "container.inspect", id.clone(), json!(ContainerTarget { id })),
             Target::Image(image) => ("images", "image.inspect", image.clone(), json!(ImageTarget { image })),
         };
         let field = |found: &Value| found.pointer("/container/id").or(found.pointer("/image/id")).cloned();
-        // What is not there is still looked for by the page, which says so.
+        // The page also opens an object that does not exist, and reports that.
         let id = self.backend.call(call, params).await.ok().as_ref().and_then(field);
         let id = id.and_then(|id| id.as_str().map(str::to_owned)).unwrap_or(name);
         format!("/{view}/{}", percent_encoding::utf8_percent_encode(&id, percent_encoding::NON_ALPHANUMERIC))
     }
 
-    /// Does what is a stream of steps, to its end; `machine.stop` and `machine.start` go on without their reader anyway.
+    /// Runs a stream of steps to its end. `machine.stop` and `machine.start` continue without a reader.
     fn carry_out(&self, app: &AppHandle, failed: &'static str, name: &'static str, params: &impl Serialize) {
         let (backend, app, params) = (self.backend.clone(), app.clone(), json!(params));
         tauri::async_runtime::spawn(async move {

@@ -1,21 +1,21 @@
-//! Files the page gives to the user: they go to the folder for downloads, under a name nothing there has.
+//! Files the page gives to the user. They go to the download folder, under a free name.
 
 use tauri::{AppHandle, webview::DownloadEvent};
 
 use crate::notification;
 
-/// Accepts what the page itself has made and says where it went.
+/// Accepts files created by the page itself and notifies the user where they were saved.
 pub(crate) fn decide(app: &AppHandle, event: DownloadEvent<'_>) -> bool {
     match event {
-        // The folder and a free name were chosen already.
+        // The folder and a free name have been chosen already.
         DownloadEvent::Requested { url, .. } => url.scheme() == "blob",
         DownloadEvent::Finished { path, success, .. } => {
             match path {
                 Some(path) if success => notification::show(app, "Saved", &path.display().to_string(), None),
                 _ => notification::show(
                     app,
-                    "The file could not be saved",
-                    "Is there space in the folder for downloads?",
+                    "Could not save the file",
+                    "Check the free space in the download folder.",
                     None,
                 ),
             }

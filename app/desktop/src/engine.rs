@@ -1,4 +1,4 @@
-//! Where `rorqual` lies, whose `daemon` command is the daemon.
+//! Finds `rorqual`, whose `daemon` command is the daemon.
 
 use std::{
     env, fs,
@@ -9,7 +9,7 @@ use std::{
 
 const PROGRAM: &str = "rorqual";
 
-/// The command line.
+/// Path of the command line.
 pub(crate) fn program() -> PathBuf {
     let beside = env::current_exe().ok().and_then(|program| program.parent().map(Path::to_owned));
     let path = env::var_os("PATH").unwrap_or_default();
@@ -23,7 +23,8 @@ pub(crate) fn daemon_command() -> Command {
     command
 }
 
-/// `rorqual` beside this program, else in `PATH`; its bare name if it is nowhere, so that starting it says so.
+/// Finds `rorqual` beside this program, else in `PATH`. Otherwise returns its bare name, so that starting it fails with
+/// the reason.
 fn find(beside: Option<PathBuf>, path: impl Iterator<Item = PathBuf>) -> PathBuf {
     let mut places = beside.into_iter().chain(path).map(|place| place.join(PROGRAM));
     let is_program =

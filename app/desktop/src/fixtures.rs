@@ -1,6 +1,6 @@
 //! Made-up containers and machines for tests.
 
-use rorqual_engine::backend::contract::{
+use rorqual_backend::contract::{
     Bytes, Container, ContainerPort, ContainerState, Machine, MachineState, Milliseconds, Timestamp,
 };
 
@@ -13,7 +13,7 @@ pub(crate) fn published(address: &str, host_port: u16, container_port: u16) -> C
     }
 }
 
-/// A running one; its identifier is `id-<name>`.
+/// A running container; its identifier is `id-<name>`.
 pub(crate) fn container(name: &str, ports: impl IntoIterator<Item = ContainerPort>) -> Container {
     Container {
         id: format!("id-{name}"),
@@ -40,6 +40,7 @@ pub(crate) fn machine(state: MachineState) -> Machine {
         name: "default".to_owned(),
         state,
         message: String::new(),
+        fix: None,
         accelerator: "uml".to_owned(),
         accelerator_reason: String::new(),
         cpus: 1,

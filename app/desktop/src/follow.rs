@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rorqual_engine::backend::{
+use rorqual_backend::{
     contract::{Container, EngineEvent, ListEvent, MachinesEvent},
     stream::{OpenStream, Output},
 };
@@ -18,11 +18,11 @@ use crate::{
     tray, window,
 };
 
-/// After a stream of a running engine has ended, before it is opened again: the daemon tells of the engine's end a moment
+/// Pause before reopening a stream of a running engine that has ended. The daemon reports the engine's end a moment
 /// later, and until then every attempt would fail at once.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
-/// Follows for as long as the application lives.
+/// Follows the engine for as long as the application lives.
 pub(crate) async fn follow(app: AppHandle) {
     let desktop = app.state::<Desktop>();
     let mut notices = Notices::default();
@@ -41,7 +41,7 @@ pub(crate) async fn follow(app: AppHandle) {
                     Engine::Machine(machine) => Some(machine.as_ref()),
                     Engine::Unknown | Engine::Unreachable => None,
                 };
-                tell(&app, notices.take_machine(machine));
+                notify(&app, notices.take_machine(machine));
                 match (overview.is_running(), &engine) {
                     (true, None) => engine = Some(OfEngine::open(&desktop)),
                     (false, Some(_)) => engine = None,
@@ -50,7 +50,7 @@ pub(crate) async fn follow(app: AppHandle) {
             }
             news = next_of(&mut engine) => match news {
                 News::Containers(event) => drop(learn(&app, |overview| overview.take_containers(event))),
-                News::Event(event) => tell(&app, notices.take_event(&event)),
+                News::Event(event) => notify(&app, notices.take_event(&event)),
                 News::End => {
                     tokio::time::sleep(REOPEN_AFTER).await;
                     engine = desktop.overview().is_running().then(|| OfEngine::open(&desktop));
@@ -60,7 +60,7 @@ pub(crate) async fn follow(app: AppHandle) {
     }
 }
 
-/// The streams there are while the engine runs.
+/// The streams open while the engine runs.
 struct OfEngine {
     containers: OpenStream,
     events: OpenStream,
@@ -89,7 +89,7 @@ async fn next_of(engine: &mut Option<OfEngine>) -> News {
     }
 }
 
-/// The next event; none when the stream has ended, however.
+/// The next event; `None` when the stream has ended, for whatever reason.
 async fn next<T: DeserializeOwned>(stream: &mut OpenStream) -> Option<T> {
     match stream.output.recv().await? {
         Output::Event(event) => serde_json::from_value(event).ok(),
@@ -103,7 +103,7 @@ fn learn(app: &AppHandle, take: impl FnOnce(&mut Overview)) -> Overview {
     overview
 }
 
-fn tell(app: &AppHandle, notice: Option<crate::notices::Notice>) {
+fn notify(app: &AppHandle, notice: Option<crate::notices::Notice>) {
     if let Some(notice) = notice.filter(|_| !window::is_in_front(app)) {
         notification::notice(app, notice);
     }

@@ -1,10 +1,10 @@
-//! The commands the window's pages may call: the backend's calls and streams by Tauri's IPC, as `ui/src/lib/backend/tauri.ts`
-//! speaks it, and the switch for opening at login.
+//! The commands the window's pages may call: the backend's calls and streams over Tauri's IPC, as in
+//! `ui/src/lib/backend/tauri.ts`, and the switch for opening at login.
 //!
-//! Each stream is one task. It sends as many events and pieces of bytes as it has credit for, 64 at first, then what the
-//! page grants as it takes them, so that a fast log waits for a slow page and nothing piles up between them. The page
-//! numbers its streams; they end when it closes them, and all of them when it is loaded anew. The page sends a stream's
-//! inputs one after the other, each when the one before was taken.
+//! Each stream is one task. It sends as many events and pieces of bytes as it has credit for: 64 at first, then what
+//! the page grants as it consumes them. A fast log therefore waits for a slow page, and nothing piles up between them.
+//! The page numbers its streams. They end when it closes them, and all of them end when it reloads. The page sends a
+//! stream's inputs one after the other, each when the previous one was taken.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rorqual_engine::backend::{
+use rorqual_backend::{
     contract::{BuildEvent, Failure},
     stream::{Input, OpenStream, Output},
 };
@@ -29,14 +29,14 @@ use tokio::{
 use crate::{desktop::Desktop, login, notices, notification, window};
 
 const INITIAL_CREDIT: usize = 64;
-/// More credit than this at once is a mistake of the page.
+/// Most credit a stream may hold; more is a mistake of the page.
 const MOST_CREDIT: usize = 1 << 16;
-/// Streams of the page at once.
+/// Most streams of the page at once.
 const MOST_STREAMS: usize = 256;
-/// The header that says of which stream raw bytes are.
+/// The header with the number of the stream that raw bytes belong to.
 const STREAM_HEADER: &str = "stream";
 
-/// What the window may call.
+/// The commands the window may call.
 pub(crate) fn commands() -> impl Fn(tauri::ipc::Invoke<Wry>) -> bool + Send + Sync + 'static {
     tauri::generate_handler![call, stream_open, stream_input, stream_bytes, stream_credit, stream_close, open_at_login]
 }
@@ -45,7 +45,7 @@ pub(crate) fn commands() -> impl Fn(tauri::ipc::Invoke<Wry>) -> bool + Send + Sy
 #[derive(Default)]
 pub(crate) struct Streams(Mutex<HashMap<u32, Carried>>);
 
-/// One of them: where its inputs go, what it may send, and its task.
+/// An open stream: its input, its credit and its task.
 struct Carried {
     input: mpsc::Sender<Input>,
     credit: Arc<Semaphore>,
@@ -59,7 +59,7 @@ impl Drop for Carried {
 }
 
 impl Streams {
-    /// Carries `stream` to `receiver`; `false` if there are too many.
+    /// Carries `stream` to `receiver`; returns `false` if too many are open.
     fn open(&self, id: u32, stream: OpenStream, receiver: impl Receiver) -> bool {
         let mut streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         streams.retain(|_, stream| !stream.task.is_finished());
@@ -95,9 +95,9 @@ impl Streams {
     }
 }
 
-/// Where a stream's outputs go.
+/// Receives a stream's outputs.
 trait Receiver: Send + 'static {
-    /// Sends a frame; `false` when nobody is there any more.
+    /// Sends a frame; returns `false` if the receiver is gone.
     fn send(&self, frame: InvokeResponseBody) -> bool;
     /// Sees an event before it is sent.
     fn see(&self, event: &Value);
@@ -128,7 +128,7 @@ impl Receiver for Page {
     }
 }
 
-/// Sends what a stream gives, as far as its credit goes.
+/// Sends a stream's output as far as its credit allows.
 async fn carry(mut stream: OpenStream, credit: Arc<Semaphore>, receiver: impl Receiver) {
     let json = |frame: &Value| InvokeResponseBody::Json(frame.to_string());
     while let Some(output) = stream.output.recv().await {
@@ -175,7 +175,7 @@ async fn stream_open(
     Err(Failure {
         code: "too-many-streams".to_owned(),
         message: "This page has too many streams open.".to_owned(),
-        hint: Some("Close some of its terminals and logs.".to_owned()),
+        fix: Some("Close some of its terminals or logs.".to_owned()),
     })
 }
 
@@ -185,22 +185,22 @@ async fn stream_input(desktop: State<'_, Desktop>, id: u32, input: Value) -> Res
     Ok(())
 }
 
-/// Raw bytes are the whole body, so the stream's number is in a header.
+/// The body consists of the raw bytes, so a header carries the stream's number.
 #[tauri::command]
 async fn stream_bytes(desktop: State<'_, Desktop>, request: Request<'_>) -> Result<(), Failure> {
     let id = request.headers().get(STREAM_HEADER).and_then(|id| id.to_str().ok()?.parse().ok());
     let (Some(id), InvokeBody::Raw(bytes)) = (id, request.body()) else {
         return Err(Failure {
             code: "bad-request".to_owned(),
-            message: "Bytes for a stream came without its number.".to_owned(),
-            hint: None,
+            message: "Bytes for a stream arrived without its number.".to_owned(),
+            fix: None,
         });
     };
     give(&desktop, id, Input::Bytes(Bytes::copy_from_slice(bytes))).await;
     Ok(())
 }
 
-/// Waits until the stream takes it, which keeps an upload from piling up; one that has ended takes nothing more.
+/// Waits until the stream takes the input, so that an upload does not pile up. A stream that has ended ignores it.
 async fn give(desktop: &Desktop, id: u32, input: Input) {
     if let Some(inputs) = desktop.streams.input(id) {
         inputs.send(input).await.ok();
@@ -219,14 +219,14 @@ async fn stream_close(desktop: State<'_, Desktop>, id: u32) -> Result<(), Failur
     Ok(())
 }
 
-/// Says whether Rorqual opens at login, after switching it if `on` is given.
+/// Returns whether Rorqual opens at login, after changing it if `on` is given.
 #[tauri::command]
 async fn open_at_login(app: AppHandle, on: Option<bool>) -> Result<bool, Failure> {
     if let Some(on) = on {
         login::set(&app, on).map_err(|error| Failure {
             code: "login-unchanged".to_owned(),
-            message: format!("Opening at login could not be switched: {error}."),
-            hint: None,
+            message: format!("Could not change opening at login: {error}."),
+            fix: None,
         })?;
     }
     Ok(login::is_on(&app))

@@ -1,12 +1,12 @@
-//! Addresses that come from outside or lead there, each accepted only in the narrowest form that works: deep links
+//! Addresses from outside or leading outside, each accepted only in the narrowest form that works: deep links
 //! (`rorqual://container/<id>`, `rorqual://image/<reference>`) and pages of published ports.
 
 use std::net::IpAddr;
 
-use rorqual_engine::backend::contract::Container;
+use rorqual_backend::contract::Container;
 use tauri::Url;
 
-/// What a deep link shows. It only ever shows: no link starts, stops or changes anything.
+/// The object a deep link shows. A link only shows: it never starts, stops or changes anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     /// A container, by identifier or name.
@@ -15,11 +15,11 @@ pub(crate) enum Target {
     Image(String),
 }
 
-/// Longer ones are nobody's: docker's names and references end before.
+/// Longest accepted name, in bytes; docker's names and references are shorter.
 const MOST: usize = 255;
 
 impl Target {
-    /// Reads a deep link; `None` for anything that is not exactly one.
+    /// Parses a deep link; returns `None` for anything else.
     pub(crate) fn parse(link: &str) -> Option<Self> {
         let (kind, name) = link.strip_prefix("rorqual://")?.split_once('/')?;
         if name.is_empty() || name.len() > MOST || !name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
@@ -36,7 +36,7 @@ impl Target {
     }
 }
 
-/// Where a published TCP port answers, for a browser on this computer.
+/// The address of a published TCP port, for a browser on this computer.
 pub(crate) fn port_url(address: &str, port: u16) -> String {
     match address.parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() || address.is_loopback() => format!("http://localhost:{port}/"),
@@ -46,7 +46,7 @@ pub(crate) fn port_url(address: &str, port: u16) -> String {
     }
 }
 
-/// Whether `url` is a page of a port that one of `containers` publishes: the only pages that are opened outside.
+/// Whether `url` is a page of a port that one of `containers` publishes; only these open outside.
 pub(crate) fn is_published(url: &Url, containers: &[Container]) -> bool {
     let Some(port) = url.port_or_known_default() else { return false };
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {

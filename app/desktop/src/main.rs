@@ -1,5 +1,5 @@
-//! `rorqual-desktop`: the window, the tray and notifications, around the pages of `ui/`. What is done and shown comes from
-//! [`rorqual_engine::backend`]; here is only what a desktop needs besides.
+//! `rorqual-desktop`: the window, the tray and notifications around the pages of `ui/`. The backend
+//! ([`rorqual_backend`]) provides data and actions; this crate adds only what a desktop needs.
 //!
 //! Tauri's main thread owns the window and the tray. One task follows the engine for the tray and the notifications
 //! ([`follow`]); each stream the page opens is one task ([`ipc`]).
@@ -25,11 +25,8 @@ mod window;
 
 use std::{error::Error, process::ExitCode};
 
-use rorqual_engine::{
-    backend::{Backend, contract::Platform},
-    client,
-    home::Home,
-};
+use rorqual_backend::{Backend, contract::Platform};
+use rorqual_engine::{client, home::Home};
 use tauri::{AppHandle, Manager, RunEvent};
 use tauri_plugin_deep_link::DeepLinkExt;
 
@@ -42,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => return cannot_open(&error),
     };
     let built = tauri::Builder::default()
-        // First: a second start ends here, before it has opened anything.
+        // Registered first, so that a second start ends here before it has opened anything.
         .plugin(tauri_plugin_single_instance::init(|app, arguments, _| started_again(app, &arguments)))
         .plugin(tauri_plugin_deep_link::init())
         .plugin(window::state_plugin())
@@ -53,7 +50,7 @@ fn main() -> ExitCode {
     match built {
         Ok(app) => {
             app.run(|_, event| {
-                // Without a window there is still the tray; only a request to end (with a status) ends.
+                // Without a window the tray remains; only an explicit exit (with a status) ends the application.
                 if let RunEvent::ExitRequested { code: None, api, .. } = event {
                     api.prevent_exit();
                 }
@@ -64,11 +61,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says why there is no window, where somebody who clicked an icon sees it.
+/// Reports why the window did not open, where a user who clicked an icon sees it.
 fn cannot_open(error: &dyn Error) -> ExitCode {
-    let title = "Rorqual's window cannot be opened";
+    let title = "Could not open the Rorqual window";
     eprintln!("{title}: {error}");
-    // Without a desktop that shows it, the line above is all there is.
+    // On a desktop without notifications, the line above is the only report.
     notify_rust::Notification::new().appname("Rorqual").summary(title).body(&error.to_string()).show().ok();
     ExitCode::FAILURE
 }
@@ -87,22 +84,22 @@ fn set_up(app: &AppHandle, home: Home) -> tauri::Result<()> {
     if !std::env::args().any(|argument| argument == login::HIDDEN) {
         window::show(app);
     }
-    // The link this start was for came before anybody listened.
+    // The link that caused this start arrived before the listener existed.
     for url in app.deep_link().get_current().ok().flatten().unwrap_or_default() {
         follow_link(app, url.as_str());
     }
     Ok(())
 }
 
-/// Starts the daemon if none runs: the page tells its machine's state and starts that. If it cannot be started the page shows
-/// so, as it does when it ends later; the user's own `rorqual quit` is not undone.
+/// Starts the daemon if none runs. The page shows the machine's state and can start it. It also shows that the daemon
+/// could not be started or has ended later; the application does not undo the user's own `rorqual quit`.
 async fn start_daemon(home: Home) {
     if let Err(error) = client::connect_or_start(&home, engine::daemon_command()).await {
         eprintln!("{error}");
     }
 }
 
-/// A second start shows the window of the first; a link among its arguments has gone to the plugin for links.
+/// A second start shows the window of the first. The plugin for links handles a link among its arguments.
 fn started_again(app: &AppHandle, arguments: &[String]) {
     if !arguments.iter().any(|argument| argument == login::HIDDEN) {
         window::show(app);
@@ -112,6 +109,6 @@ fn started_again(app: &AppHandle, arguments: &[String]) {
 fn follow_link(app: &AppHandle, link: &str) {
     match Target::parse(link) {
         Some(target) => window::show_target(app, target),
-        None => eprintln!("not a link of Rorqual: {}", link.escape_debug()),
+        None => eprintln!("not a Rorqual link: {}", link.escape_debug()),
     }
 }

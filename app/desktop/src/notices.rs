@@ -1,9 +1,9 @@
-//! Which events are worth a notification: few. A container that ended by itself and badly, a machine that failed, a build
-//! that is over. None while the window is in front, where all of it is seen.
+//! Chooses the few events worth a notification: a container that exited with an error by itself, a machine that failed,
+//! a finished build. The window shows all of them, so none is sent while it is in front.
 
 use std::collections::{HashMap, HashSet};
 
-use rorqual_engine::backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
+use rorqual_backend::contract::{BuildOutcome, BuildRecord, EngineEvent, Machine, MachineState, Timestamp};
 
 use crate::links::Target;
 
@@ -12,17 +12,17 @@ use crate::links::Target;
 pub(crate) struct Notice {
     pub(crate) title: String,
     pub(crate) body: String,
-    /// What a click on it shows; the window as it is without one.
+    /// The object a click shows; without one, a click shows the window as it is.
     pub(crate) target: Option<Target>,
 }
 
-/// A container that dies again and again is told of once in this time, in milliseconds.
+/// Milliseconds in which a container that keeps dying causes one notification.
 const ONCE_IN: i64 = 10 * 60 * 1000;
 
-/// Signals that ask a container to end, as the engine writes them: SIGINT, SIGQUIT, SIGKILL, SIGTERM.
+/// Signals that request a container's end, as the engine formats them: SIGINT, SIGQUIT, SIGKILL, SIGTERM.
 const ENDING_SIGNALS: [&str; 4] = ["2", "3", "9", "15"];
 
-/// What must be remembered to tell an unexpected end from one that was asked for.
+/// State needed to distinguish an unexpected end from a requested one.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     machine: Option<MachineState>,
@@ -32,21 +32,25 @@ pub(crate) struct Notices {
 }
 
 impl Notices {
-    /// Takes the machine as it is now, or `None` while that is not known.
+    /// Takes the machine's current state; `None` while it is unknown.
     pub(crate) fn take_machine(&mut self, machine: Option<&Machine>) -> Option<Notice> {
         let state = machine.map(|machine| machine.state);
         let before = std::mem::replace(&mut self.machine, state);
         let machine = machine?;
-        // One that had failed before the window was opened is no news.
+        // A machine that had failed before the application started is no news.
         let news = machine.state == MachineState::Failed && before.is_some_and(|before| before != MachineState::Failed);
         news.then(|| Notice {
             title: "The machine failed".to_owned(),
-            body: if machine.message.is_empty() { "Its log says why.".to_owned() } else { machine.message.clone() },
+            body: if machine.message.is_empty() {
+                "See its log for the reason.".to_owned()
+            } else {
+                machine.message.clone()
+            },
             target: None,
         })
     }
 
-    /// Takes something that happened in the engine.
+    /// Takes an event of the engine.
     pub(crate) fn take_event(&mut self, event: &EngineEvent) -> Option<Notice> {
         if event.subject != "container" {
             return None;
@@ -95,11 +99,11 @@ impl Notices {
     }
 }
 
-/// A build that is over; one that was cancelled is no news to whoever cancelled it.
+/// The notice of a finished build; none if the user cancelled it.
 pub(crate) fn build(record: &BuildRecord) -> Option<Notice> {
     let name = record.request.tags.first().unwrap_or(&record.request.folder);
     let (title, body) = match &record.outcome {
-        BuildOutcome::Succeeded { .. } => (format!("{name} is built"), format!("It took {}.", span(record.took.0))),
+        BuildOutcome::Succeeded { .. } => (format!("Built {name}"), format!("It took {}.", span(record.took.0))),
         BuildOutcome::Failed { message, .. } => (format!("Building {name} failed"), message.clone()),
         BuildOutcome::Canceled => return None,
     };
@@ -115,7 +119,7 @@ fn span(milliseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rorqual_engine::backend::contract::NameValue;
+    use rorqual_backend::contract::NameValue;
 
     use super::*;
     use crate::fixtures::machine;
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_ends_badly_by_itself_is_told_of() {
+    fn a_container_that_exits_with_an_error_by_itself_causes_a_notice() {
         let notice = Notices::default().take_event(&died(0, "1")).unwrap();
         assert_eq!(notice.title, "web stopped unexpectedly");
         assert_eq!(notice.body, "Exit status 1.");
@@ -144,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_was_stopped_or_is_done_is_not() {
+    fn a_container_that_was_stopped_or_is_done_causes_none() {
         let mut notices = Notices::default();
         assert_eq!(notices.take_event(&died(0, "0")), None);
         notices.take_event(&event("kill", 1, &[("signal", "15")]));
@@ -159,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn running_out_of_memory_is_said() {
+    fn running_out_of_memory_is_reported() {
         let mut notices = Notices::default();
         notices.take_event(&event("oom", 1, &[]));
         assert_eq!(notices.take_event(&died(2, "137")).unwrap().body, "It ran out of memory. Exit status 137.");
     }
 
     #[test]
-    fn one_that_dies_again_and_again_is_told_of_once_in_a_while() {
+    fn a_container_that_keeps_dying_causes_one_notice_per_interval() {
         let mut notices = Notices::default();
         assert!(notices.take_event(&died(0, "1")).is_some());
         assert_eq!(notices.take_event(&died(5000, "1")), None);
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_fails_is_told_of_once_and_one_found_failed_is_not() {
+    fn a_machine_that_fails_causes_one_notice_and_one_found_failed_none() {
         let mut notices = Notices::default();
         let (running, failed) = (machine(MachineState::Running), machine(MachineState::Failed));
         assert_eq!(notices.take_machine(Some(&failed)), None);

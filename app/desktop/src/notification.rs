@@ -1,7 +1,7 @@
-//! Notifications of the desktop. A click on one shows the window, at what it is about.
+//! Desktop notifications. A click shows the window, at the object of the notification.
 
 use notify_rust::{Notification, NotificationResponse, Timeout};
-use rorqual_engine::backend::contract::Failure;
+use rorqual_backend::contract::Failure;
 use tauri::AppHandle;
 
 use crate::{links::Target, notices::Notice, window};
@@ -27,27 +27,27 @@ pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Targ
                 };
                 shown.wait_for_action_async(answer).await;
             }
-            // A desktop without notifications: the log has it.
+            // On a desktop without notifications, the log has it.
             Err(error) => eprintln!("{title} (not shown: {error})"),
         }
     });
 }
 
-/// Shows what [`crate::notices`] found worth it.
+/// Shows a notice from [`crate::notices`].
 pub(crate) fn notice(app: &AppHandle, notice: Notice) {
     show(app, &notice.title, &notice.body, notice.target);
 }
 
-/// Shows why something asked of the tray failed.
+/// Shows why an action of the tray failed.
 pub(crate) fn failure(app: &AppHandle, title: &str, failure: &Failure) {
-    let body = match &failure.hint {
-        Some(hint) => format!("{}\n{hint}", failure.message),
+    let body = match &failure.fix {
+        Some(fix) => format!("{}\n{fix}", failure.message),
         None => failure.message.clone(),
     };
     show(app, title, &body, None);
 }
 
-/// Bodies are markup to most desktops: a container's name or an error must not be.
+/// Escapes a body: most desktops treat it as markup, which a container's name or an error must not be.
 fn plain(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,21 +1,19 @@
-//! What the tray and the notifications know of the world: the machine and its containers, as the backend's streams tell.
+//! The state the tray and the notifications know: the machine and its containers, from the backend's streams.
 
 use std::collections::BTreeMap;
 
-use rorqual_engine::{
-    backend::contract::{Container, ContainerState, ListEvent, Machine, MachineState, MachinesEvent},
-    home::DEFAULT_MACHINE,
-};
+use rorqual_backend::contract::{Container, ContainerState, ListEvent, Machine, MachineState, MachinesEvent};
+use rorqual_engine::home::DEFAULT_MACHINE;
 
-/// What is known of the daemon and its machine.
+/// The state of the daemon and its machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Engine {
-    /// Nothing was heard yet.
+    /// No event has arrived yet.
     #[default]
     Unknown,
     /// The daemon does not answer.
     Unreachable,
-    /// It does.
+    /// The daemon answers.
     Machine(Box<Machine>),
 }
 
@@ -27,7 +25,7 @@ pub(crate) struct Overview {
 }
 
 impl Overview {
-    /// Takes what the stream `machines` tells.
+    /// Takes an event of the stream `machines`.
     pub(crate) fn take_machines(&mut self, event: MachinesEvent) {
         self.engine = match event {
             MachinesEvent::Unreachable { .. } => Engine::Unreachable,
@@ -41,7 +39,7 @@ impl Overview {
         }
     }
 
-    /// Takes what the stream `containers` tells.
+    /// Takes an event of the stream `containers`.
     pub(crate) fn take_containers(&mut self, event: ListEvent<Container>) {
         let changed = match event {
             ListEvent::All { items } => {
@@ -58,7 +56,7 @@ impl Overview {
         self.containers.extend(changed.into_iter().map(|container| (container.id.clone(), container)));
     }
 
-    /// What the machine does, if the daemon tells.
+    /// The machine's state, if the daemon reports one.
     pub(crate) fn state(&self) -> Option<MachineState> {
         match &self.engine {
             Engine::Machine(machine) => Some(machine.state),
@@ -66,12 +64,12 @@ impl Overview {
         }
     }
 
-    /// Whether containers can be asked for.
+    /// Whether the engine can list containers.
     pub(crate) fn is_running(&self) -> bool {
         self.state() == Some(MachineState::Running)
     }
 
-    /// All running containers by name.
+    /// All running containers, by name.
     pub(crate) fn running(&self) -> Vec<Container> {
         let running = self.containers.values().filter(|container| container.state == ContainerState::Running);
         let mut running: Vec<_> = running.cloned().collect();
@@ -90,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn running_containers_follow_what_is_told() {
+    fn running_containers_follow_the_events() {
         let mut overview = Overview::default();
         overview.take_machines(MachinesEvent::Machines { machines: vec![machine(MachineState::Running)] });
         let mut stopped = container("old", []);

@@ -5,7 +5,7 @@ use zbus::{Connection, fdo::DBusProxy, names::BusName};
 
 const WATCHER: &str = "org.kde.StatusNotifierWatcher";
 
-/// Whether an icon in the tray is seen.
+/// Whether a tray icon is visible.
 pub(crate) async fn has_host() -> bool {
     asked().await.unwrap_or(false)
 }

@@ -1,4 +1,4 @@
-//! The window: made when it is first shown, hidden when it is closed, and kept to its own pages.
+//! The window: created when first shown, hidden when closed, and kept on its own pages.
 
 use tauri::{
     AppHandle, Manager, Url, WebviewUrl, WebviewWindow, WebviewWindowBuilder, WindowEvent,
@@ -8,10 +8,10 @@ use tauri_plugin_window_state::StateFlags;
 
 use crate::{desktop::Desktop, links::Target, status_notifier};
 
-/// Its label, which capabilities/main.json names.
+/// Its label, as in capabilities/main.json.
 pub(crate) const LABEL: &str = "main";
 
-/// Keeps size, place and whether it fills the screen; not whether it is seen, which each start decides.
+/// Saves size, position, maximized and full-screen state, but not visibility, which each start decides.
 pub(crate) fn state_plugin() -> tauri::plugin::TauriPlugin<tauri::Wry> {
     let kept = StateFlags::SIZE | StateFlags::POSITION | StateFlags::MAXIMIZED | StateFlags::FULLSCREEN;
     tauri_plugin_window_state::Builder::new().with_state_flags(kept).build()
@@ -24,25 +24,25 @@ pub(crate) fn show(app: &AppHandle) {
         None => build(app).and_then(|window| raise(&window)),
     };
     if let Err(error) = shown {
-        eprintln!("the window cannot be shown: {error}");
+        eprintln!("could not show the window: {error}");
     }
 }
 
-/// Shows the window at what a link or a notification is about.
+/// Shows the window at the target of a link or a notification.
 pub(crate) fn show_target(app: &AppHandle, target: Target) {
     show(app);
     let app = app.clone();
     tauri::async_runtime::spawn(async move {
         let place = app.state::<Desktop>().place_of(target).await;
         let Some(window) = app.get_webview_window(LABEL) else { return };
-        // The page's own address after the number sign; a page that is still loading takes it when it is there.
+        // The page's address after the number sign. A page that is still loading reads it when it starts.
         if let Err(error) = window.eval(format!("location.hash = {}", serde_json::Value::from(place))) {
-            eprintln!("the page cannot be turned: {error}");
+            eprintln!("could not show the linked page: {error}");
         }
     });
 }
 
-/// Whether somebody looks at the window.
+/// Whether the window is visible and focused.
 pub(crate) fn is_in_front(app: &AppHandle) -> bool {
     app.get_webview_window(LABEL)
         .is_some_and(|window| window.is_visible().unwrap_or(false) && window.is_focused().unwrap_or(false))
@@ -61,7 +61,7 @@ fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
         .inner_size(1280.0, 800.0)
         .min_inner_size(900.0, 600.0)
         .visible(false)
-        // Files are dropped on the page, which uploads them.
+        // The page itself handles dropped files and uploads them.
         .disable_drag_drop_handler()
         .on_navigation(is_own_page)
         .on_new_window(move |url, _| {
@@ -69,7 +69,7 @@ fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
             NewWindowResponse::Deny
         })
         .on_page_load(|window, load| {
-            // The page begins anew and knows nothing of streams it had.
+            // A reloaded page does not know the streams it had.
             if load.event() == PageLoadEvent::Started {
                 window.state::<Desktop>().streams.close_all();
             }
@@ -86,7 +86,7 @@ fn build(app: &AppHandle) -> tauri::Result<WebviewWindow> {
     Ok(window)
 }
 
-/// Hides the window in the tray; where there is no tray nothing would bring it back, and the application ends.
+/// Hides the window in the tray. Without a tray nothing could bring it back, so the application exits.
 fn close(app: &AppHandle) {
     let app = app.clone();
     tauri::async_runtime::spawn(async move {
@@ -95,16 +95,16 @@ fn close(app: &AppHandle) {
             _ => return app.exit(0),
         };
         if let Err(error) = hidden {
-            eprintln!("the window cannot be hidden: {error}");
+            eprintln!("could not hide the window: {error}");
         }
     });
 }
 
-/// The window shows what it was built with and nothing else.
+/// Whether `url` is part of the pages the window was built with.
 fn is_own_page(url: &Url) -> bool {
     match url.scheme() {
         "tauri" => url.host_str() == Some("localhost"),
-        // A download of what the page has made.
+        // A download created by the page.
         "blob" => url.path().starts_with("tauri://localhost/"),
         _ => false,
     }

@@ -10,14 +10,14 @@
 pub mod api {
     tonic::include_proto!("rorqual.engine.v1");
 }
-pub mod backend;
 pub mod client;
 pub mod config;
 pub mod daemon;
 mod detached;
 pub mod disk;
+pub mod docker;
 pub mod docker_socket;
-mod doctor;
+pub mod doctor;
 pub mod error;
 mod follow;
 pub mod home;

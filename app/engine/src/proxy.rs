@@ -115,6 +115,15 @@ impl Choice {
             address => ProxyUrl::parse(address).map(Self::Proxy),
         }
     }
+
+    /// The key's text, password and all.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Environment => String::new(),
+            Self::Direct => "direct".to_owned(),
+            Self::Proxy(url) => url.written(&url.scheme, &url.login, &url.host),
+        }
+    }
 }
 
 /// `[proxy]` of the settings.

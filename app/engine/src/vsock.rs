@@ -1,4 +1,4 @@
-//! Streams into a guest: the hybrid vsock convention of rorqual-vmm (docs/architecture.md, "State directory").
+//! Streams into a guest: the hybrid vsock convention of rorqual-vmm (docs/contracts.md, "State directory").
 
 use std::{io, os::fd::AsRawFd, path::Path};
 

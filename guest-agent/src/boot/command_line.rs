@@ -1,4 +1,4 @@
-//! What the daemon says to the agent on the kernel's command line (docs/architecture.md, "Kernel command line").
+//! What the daemon says to the agent on the kernel's command line (docs/contracts.md, "Kernel command line").
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Where the program is loaded: the usual address of x86-64 programs that are not position-independent.
+/// Load address: the usual one of x86-64 programs that are not position-independent.
 pub(crate) const LOAD_ADDRESS: u64 = 0x40_0000;
 
 const ET_EXEC: u16 = 2;
@@ -37,7 +37,7 @@ const R_JUMP_SLOT: u64 = 7;
 const R_RELATIVE: u64 = 8;
 const R_TPOFF64: u64 = 18;
 
-/// Why a program is left alone.
+/// Why a program is left unchanged.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum ElfError {
     #[error("it is not a position-independent x86-64 program")]
@@ -54,7 +54,7 @@ struct Program<'a> {
     segments: Vec<(u64, u64, u64)>,
 }
 
-/// Links `bytes` to `base`; returns how many addresses were written.
+/// Links `bytes` to `base` and returns the number of addresses written.
 pub(crate) fn fix_address(bytes: &mut [u8], base: u64) -> Result<usize, ElfError> {
     let mut program = Program { bytes, segments: Vec::new() };
     if program.bytes.get(..6) != Some(b"\x7fELF\x02\x01") || program.u16(16)? != ET_DYN || program.u16(18)? != EM_X86_64
@@ -104,7 +104,7 @@ impl Program<'_> {
                 self.add(header + 24, base)?;
             }
         }
-        // A library has none; it must stay where it can be put anywhere.
+        // A library has no interpreter; it must stay relocatable.
         if interpreter { Ok(()) } else { Err(ElfError::NotPie) }
     }
 
@@ -126,7 +126,7 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// Writes what relative relocations would and drops them, and moves the others.
+    /// Writes the values of relative relocations and drops these, and moves the others.
     fn relocate(&mut self, dynamic: &Section, base: u64) -> Result<usize, ElfError> {
         let value = |program: &Self, wanted: u64| -> Result<Option<u64>, ElfError> {
             for entry in dynamic.records(16) {
@@ -180,7 +180,7 @@ impl Program<'_> {
         for symbol in symbols.records(SYMBOL_BYTES) {
             let kind = self.bytes.get(index(symbol) + 4).copied().ok_or(ElfError::Outside(symbol))? & 0xf;
             let section = self.u16(symbol + 6)?;
-            // Undefined, absolute and thread-local ones are no addresses.
+            // Undefined, absolute and thread-local symbols are no addresses.
             if section != 0 && section < 0xff00 && kind != STT_TLS {
                 self.add(symbol + 8, base)?;
             }
@@ -202,7 +202,7 @@ impl Program<'_> {
         Ok(())
     }
 
-    /// Where the byte at an address (of before the move) lies in the file.
+    /// Offset in the file of the byte at an address (before the move).
     fn offset(&self, address: u64) -> Result<u64, ElfError> {
         self.segments
             .iter()
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_moved_program_does_what_it_did() {
-        // The test itself is position-independent, with the standard library's thousands of addresses.
+        // The test executable itself is position-independent and has the standard library's thousands of addresses.
         let original = std::env::current_exe().unwrap();
         let mut program = std::fs::read(&original).unwrap();
         let written = fix_address(&mut program, LOAD_ADDRESS).unwrap();

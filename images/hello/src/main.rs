@@ -1,7 +1,7 @@
-//! The web server of the image `rorqual/hello`: one static page that says where it runs.
+//! The web server of the image `rorqual/hello`: one static page that shows where it runs.
 //!
-//! One thread per connection, HTTP/1.1 with keep-alive, standard library only: it is the first thing a newcomer runs, and
-//! the smallest program that can be measured behind a published port.
+//! One thread per connection, HTTP/1.1 with keep-alive, standard library only. It is the first thing a newcomer runs,
+//! and the smallest program to measure behind a published port.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
@@ -27,7 +27,7 @@ fn main() -> io::Result<()> {
             }
         };
         let spawned = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
-            // A client that leaves early is its own affair.
+            // A client that leaves early needs no answer.
             let _left_early = serve(&stream, &page);
         });
         if let Err(error) = spawned {
@@ -37,12 +37,12 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Ends the program at SIGTERM and SIGINT. The first process of a container gets none it does not ask for.
+/// Ends the program on SIGTERM and SIGINT. The first process of a container receives only the signals it handles.
 fn end_when_stopped() -> io::Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    // Before any other thread starts: they inherit it, and the one below alone receives.
+    // Blocked before any other thread starts: they inherit the mask, and only the thread below receives the signals.
     signals.thread_block()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || match signals.wait() {
         Ok(_) => std::process::exit(0),
@@ -57,13 +57,17 @@ fn read_line(path: &str) -> String {
 
 fn page(container: &str, kernel: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
          <title>Hello from Rorqual</title>\n\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:12vh auto;padding:0 1em;color-scheme:light dark}}\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;\
+         margin:12vh auto;padding:0 1em;color-scheme:light dark}}\
          code{{font-size:.95em}}</style>\n\
          <h1>Hello from a container</h1>\n\
-         <p>This page is served by container <code>{container}</code> on Linux <code>{kernel}</code>, in a machine run by Rorqual.</p>\n\
-         <p>The port was published with <code>docker run -p</code> and reached you on localhost by itself.</p>\n</html>\n"
+         <p>This page is served by container <code>{container}</code> on Linux <code>{kernel}</code>, \
+         in a machine run by Rorqual.</p>\n\
+         <p>The port was published with <code>docker run -p</code> and reached you on localhost by itself.</p>\n\
+         </html>\n"
     )
 }
 

@@ -1,10 +1,11 @@
 //! `ptrace` for the User Mode Linux kernel, found before the C library's.
 //!
-//! Linux 6.12 as User Mode Linux keeps the extended registers of its processes in 2,696 bytes, which is all there was up to AVX-512 and
-//! protection keys. On a processor with more (AMX: 11,008 bytes) the host takes registers only as the whole of that larger state
-//! (`xstateregs_set` of the host's kernel answers `EFAULT` to anything else), and the first process of the guest dies. Here what the kernel
-//! knows is completed: the components it does not know are in their initial state, which is where its processes have them, since
-//! the host gives them to nobody who has not asked (`arch_prctl` with `ARCH_REQ_XCOMP_PERM`), and the guest cannot ask.
+//! Linux 6.12 as User Mode Linux keeps the extended registers of its processes in 2,696 bytes, enough up to AVX-512 and
+//! protection keys. A processor with more (AMX: 11,008 bytes) makes the host accept registers only as the whole larger
+//! state: `xstateregs_set` of the host's kernel returns `EFAULT` for anything else, and the guest's first process dies.
+//! This library therefore completes the state. The components unknown to the kernel are in their initial state, which
+//! is also their state in its processes: the host enables them only on request (`arch_prctl` with
+//! `ARCH_REQ_XCOMP_PERM`), and the guest cannot request them.
 //!
 //! Everything else passes as it is. The layout is that of XSAVE's standard form: Intel's manual, volume 1, §13.4.
 #![no_std]
@@ -21,11 +22,11 @@ const PTRACE_GETREGSET: c_long = 0x4204;
 const PTRACE_SETREGSET: c_long = 0x4205;
 const NT_X86_XSTATE: c_long = 0x202;
 const EFAULT: c_long = 14;
-/// The host's largest state today is a sixth of this.
+/// Bytes; the largest state of today's hosts is a sixth of this.
 const LARGEST: usize = 64 << 10;
-/// Where the header is, whose first 64 bits say which components are not in their initial state.
+/// Offset of the header, whose first 64 bits flag the components that are not in their initial state.
 const HEADER: usize = 512;
-/// Components up to protection keys (bit 9), all of which lie in what the kernel keeps.
+/// Components up to protection keys (bit 9), all of which the kernel keeps.
 const KNOWN: u64 = (1 << 10) - 1;
 
 #[repr(C)]
@@ -37,20 +38,20 @@ struct IoVector {
 #[repr(C, align(64))]
 struct Buffer([u8; LARGEST]);
 
-/// The state as the host takes it. What the kernel does not know stays zero.
+/// The state in the form the host accepts. Components unknown to the kernel stay zero.
 static mut WHOLE: Buffer = Buffer([0; LARGEST]);
-/// How much of it the host takes; 0 as long as it takes what the kernel gives.
+/// Bytes of it that the host requires; 0 while it accepts the kernel's own state.
 static mut LENGTH: usize = 0;
 
 unsafe extern "C" {
     fn __errno_location() -> *mut c_int;
 }
 
-/// The system call itself: its result, or an error's number below zero.
+/// Makes the system call; returns its result, or a negative error number.
 ///
 /// # Safety
 ///
-/// As `ptrace` (2): what `data` points to must be what `request` takes.
+/// As for `ptrace` (2): `data` must point to what `request` expects.
 unsafe fn system_call(request: c_long, process: c_long, address: c_long, data: *mut c_void) -> c_long {
     let result: c_long;
     // SAFETY: the system call touches no memory of this process but what the caller vouches for.
@@ -66,21 +67,21 @@ unsafe fn system_call(request: c_long, process: c_long, address: c_long, data: *
     result
 }
 
-/// `ptrace` (2), as the C library has it.
+/// `ptrace` (2), with the C library's interface.
 ///
 /// # Safety
 ///
-/// As the C library's. One thread at a time sets registers: Linux 6.12 as User Mode Linux has one processor.
+/// As for the C library's. Only one thread at a time sets registers: Linux 6.12 as User Mode Linux has one processor.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ptrace(request: c_long, process: c_long, address: c_long, data: *mut c_void) -> c_long {
     let mut word: c_long = 0;
     let peeks = (PTRACE_PEEKTEXT..=PTRACE_PEEKUSR).contains(&request);
-    // The system call writes the word it peeked at; the function returns it.
+    // The system call writes the word it peeks at to memory; the function returns it.
     let data = if peeks { (&raw mut word).cast() } else { data };
     let sets = request == PTRACE_SETREGSET && address == NT_X86_XSTATE;
     // SAFETY: one thread at a time sets registers, by the caller's promise.
     let known = sets && unsafe { LENGTH } > 0;
-    // What the host has refused once it will refuse again, and this is done at each switch to a process of the guest.
+    // The host would refuse again, and this runs at each switch to a process of the guest.
     // SAFETY: the caller's promise, and `word` lives.
     let mut result = if known { -EFAULT } else { unsafe { system_call(request, process, address, data) } };
     if result == -EFAULT && sets {
@@ -106,14 +107,14 @@ pub unsafe extern "C" fn ptrace(request: c_long, process: c_long, address: c_lon
 ///
 /// # Safety
 ///
-/// `part` must point to as many bytes as it says, and no other thread may be here.
+/// `part` must point to as many bytes as it states, and no other thread may be in this function.
 unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
     let whole = (&raw mut WHOLE).cast::<u8>();
     let mut vector = IoVector { base: whole, length: LARGEST };
     // SAFETY: no other thread is here.
     if unsafe { LENGTH } == 0 {
-        // How large the state is, is what the host fills of more than enough.
-        // SAFETY: the buffer is as large as the vector says, and this thread's.
+        // The host fills as much of a large enough buffer as the state needs, which yields its size.
+        // SAFETY: the buffer is as large as the vector states, and this thread's.
         let got = unsafe { system_call(PTRACE_GETREGSET, process, NT_X86_XSTATE, (&raw mut vector).cast()) };
         if got < 0 {
             return got;
@@ -139,8 +140,8 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
     unsafe { system_call(PTRACE_SETREGSET, process, NT_X86_XSTATE, (&raw mut vector).cast()) }
 }
 
-// The C library's own memcpy and memset are chosen by the processor when it is loaded, which is after this library: neither may be
-// called from here, not even by the compiler.
+// The C library's own memcpy and memset are chosen by the processor when it is loaded, which is after this library:
+// neither may be called from here, not even by the compiler.
 
 /// # Safety
 ///
@@ -148,7 +149,13 @@ unsafe fn set_whole(process: c_long, part: &IoVector) -> c_long {
 unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
     // SAFETY: the caller's promise; the direction flag is clear by the calling convention.
     unsafe {
-        asm!("rep movsb", inout("rsi") from => _, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
+        asm!(
+            "rep movsb",
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            inout("rcx") length => _,
+            options(nostack, preserves_flags)
+        );
     };
 }
 
@@ -158,7 +165,13 @@ unsafe fn copy(from: *const u8, to: *mut u8, length: usize) {
 unsafe fn clear(to: *mut u8, length: usize) {
     // SAFETY: as above.
     unsafe {
-        asm!("rep stosb", in("al") 0u8, inout("rdi") to => _, inout("rcx") length => _, options(nostack, preserves_flags));
+        asm!(
+            "rep stosb",
+            in("al") 0u8,
+            inout("rdi") to => _,
+            inout("rcx") length => _,
+            options(nostack, preserves_flags)
+        );
     };
 }
 

@@ -1,8 +1,8 @@
-//! The first part of Rorqual's AppImage (type 2): this program, static, with a SquashFS file system behind it.
+//! The first part of Rorqual's AppImage (type 2): this static program, followed by a SquashFS file system.
 //!
-//! AppImages usually mount what they carry for as long as the program runs. Rorqual's machines outlive its window, and their programs
-//! must not vanish under them: what is carried is unpacked once for each build, below the user's cache, and run from there. So
-//! it needs no FUSE either. Builds nobody runs any more are removed when a newer one is unpacked.
+//! AppImages usually mount their payload while the program runs. Rorqual's machines outlive its window, and their
+//! programs must not vanish. The payload is therefore unpacked once for each build, below the user's cache, and run
+//! from there, which also avoids FUSE. Unpacking a newer build removes older ones that nobody runs.
 
 mod payload;
 mod unpack;
@@ -56,12 +56,12 @@ fn run() -> Result<()> {
     }
 }
 
-/// The directory this build is unpacked in, unpacked now if it was not.
+/// Returns the directory of this build, and unpacks the build if necessary.
 fn unpacked(image: &Path, offset: u64) -> Result<PathBuf> {
     let builds = cache()?.join("rorqual/appimage");
     fs::create_dir_all(&builds).with_context(|| format!("making {}", builds.display()))?;
     let directory = builds.join(payload::build(&File::open(image)?, offset)?);
-    // Two starts at once unpack once.
+    // Two concurrent starts unpack only once.
     let lock = File::create(builds.join("lock"))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
     if !directory.is_dir() {
@@ -103,5 +103,5 @@ fn cache() -> Result<PathBuf> {
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".cache")))
-        .context("neither XDG_CACHE_HOME nor HOME says where to unpack it")
+        .context("neither XDG_CACHE_HOME nor HOME is set, so there is no place to unpack it")
 }

@@ -1,14 +1,15 @@
-//! Where in the file the SquashFS begins, and which build it is.
+//! Finds the SquashFS in the file and identifies the build.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use anyhow::{Result, bail};
 
-/// Of the SquashFS superblock: magic, and enough to tell builds apart (it has the time it was made and its size).
+/// Bytes of the SquashFS superblock: the magic, and enough to distinguish builds (it contains the creation time and the
+/// size).
 const MAGIC: &[u8; 4] = b"hsqs";
 const SUPERBLOCK: usize = 96;
 
-/// The end of the ELF file at the beginning: of its section header table, which linkers write last.
+/// The end of the ELF file at the beginning: the end of its section header table, which linkers write last.
 pub(crate) fn offset(file: &File) -> Result<u64> {
     let mut header = [0; 64];
     read(file, &mut header, 0)?;
@@ -27,11 +28,11 @@ pub(crate) fn offset(file: &File) -> Result<u64> {
     }
 }
 
-/// A name for what is packed at `offset`; another build has another.
+/// A name for the payload at `offset`, different for each build.
 pub(crate) fn build(file: &File, offset: u64) -> io::Result<String> {
     let mut superblock = [0; SUPERBLOCK];
     read(file, &mut superblock, offset)?;
-    // FNV-1a, 64 bits: only to tell builds apart.
+    // FNV-1a, 64 bits, only to distinguish builds.
     let hash = superblock
         .iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
@@ -48,7 +49,7 @@ mod tests {
 
     use super::*;
 
-    /// An ELF header whose section table ends at 80, and something behind.
+    /// An ELF header whose section table ends at 80, followed by a payload.
     fn image(behind: &[u8]) -> File {
         let mut header = [0_u8; 80];
         header[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -1,4 +1,4 @@
-//! Unpacks a SquashFS: directories, files, symbolic links; an AppImage has nothing else.
+//! Unpacks a SquashFS with directories, files and symbolic links; an AppImage contains nothing else.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use backhand::{FilesystemReader, InnerNode};
 
-/// Unpacks what is at `offset` of `image` into the new directory `target`.
+/// Unpacks the payload at `offset` of `image` into the new directory `target`.
 pub(crate) fn unpack(image: &Path, offset: u64, target: &Path) -> Result<()> {
     let packed = FilesystemReader::from_reader_with_offset(BufReader::new(File::open(image)?), offset)
         .context("what is packed cannot be read")?;

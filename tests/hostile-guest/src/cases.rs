@@ -1,4 +1,4 @@
-//! What the guest does wrong, case by case.
+//! The cases: what the guest does wrong.
 
 use crate::script::{BUFFER, INDIRECT, NEEDS_RESET, NEXT, NOTIFY, Rings, STATUS, Script, WRITE, device};
 
@@ -6,20 +6,20 @@ use crate::script::{BUFFER, INDIRECT, NEEDS_RESET, NEXT, NOTIFY, Rings, STATUS, 
 pub(crate) const BAD: u32 = 0;
 pub(crate) const GOOD: u32 = 1;
 pub(crate) const VSOCK: u32 = 2;
-/// What the two disks begin with.
+/// First word of each disk.
 pub(crate) const BAD_WORD: u32 = 0x2144_4142;
 pub(crate) const GOOD_WORD: u32 = 0x444f_4f47;
 
 /// How the machine must end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Ending {
-    /// By the guest's own power switch, after the good disk answered.
+    /// It powers off itself, after the good disk has answered.
     PowerOff,
     /// It resets.
     Reset,
-    /// It crashes, with this in the log.
+    /// It crashes, with this text in the log.
     Crash(&'static str),
-    /// Never: it is killed by request.
+    /// It does not end; it is killed by request.
     Killed,
 }
 
@@ -27,7 +27,7 @@ pub(crate) enum Ending {
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) misbehave: fn(&mut Script),
-    /// The device that must stop, with its name in the log.
+    /// The device that must stop, and its name in the log.
     pub(crate) stops: Option<(u32, &'static str)>,
     pub(crate) ending: Ending,
 }
@@ -44,7 +44,7 @@ const fn ends(name: &'static str, misbehave: fn(&mut Script), ending: Ending) ->
     Case { name, misbehave, stops: None, ending }
 }
 
-/// All of them.
+/// All cases.
 pub(crate) const CASES: [Case; 22] = [
     case("nothing", |_| {}, None),
     case("descriptor-loop", descriptor_loop, STOPS_BAD),
@@ -89,7 +89,7 @@ pub(crate) const CASES: [Case; 22] = [
 ];
 
 impl Case {
-    /// The script: first everything works, then the misbehaviour, then everything works again.
+    /// The script: everything works, then the misbehaviour, then everything works again.
     pub(crate) fn script(&self) -> Vec<u8> {
         let mut script = Script::default();
         script.read_disk(GOOD, GOOD_WORD);
@@ -99,7 +99,7 @@ impl Case {
             script.wait(device(number) + STATUS, NEEDS_RESET, NEEDS_RESET).say("STOPPED");
         }
         script.read_disk(GOOD, GOOD_WORD).say("GOOD DISK ANSWERS");
-        // A reset is all a broken device needs.
+        // A reset must be enough to recover a broken device.
         script.read_disk(BAD, BAD_WORD).say("BAD DISK ANSWERS").say("SURVIVED");
         script.finish()
     }
@@ -114,7 +114,7 @@ fn descriptor_loop(script: &mut Script) {
 
 fn descriptor_outside_memory(script: &mut Script) {
     script.start(BAD, 1);
-    // Even the place for the answer.
+    // Including the space for the answer.
     script.descriptor(RINGS.descriptors(), 0, (0xb000_0000, 16, NEXT, 1));
     script.descriptor(RINGS.descriptors(), 1, (0xd000_0000, 513, WRITE, 0));
     script.offer(RINGS, 0, 0);
@@ -192,7 +192,7 @@ fn queue_withdrawn(script: &mut Script) {
     for queue in 0..3 {
         script.write(at + NOTIFY, queue).write(at + 0x30, queue).write(at + 0x44, 0).write(at + NOTIFY, queue);
     }
-    // Another size and place, while the device is running.
+    // Another size and address while the device is running.
     script.place(Rings { device: VSOCK, queue: 1, size: 2 }, 0x50_0000, 0x50_1000, 0x50_2000).write(at + NOTIFY, 1);
 }
 

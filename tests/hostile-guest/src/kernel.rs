@@ -1,13 +1,15 @@
-//! The kernel: a few instructions of 32-bit code that carry out a script. The script is the machine's initial file system.
+//! The kernel: a few instructions of 32-bit code that execute a script. The script is the machine's initial file
+//! system.
 //!
-//! It starts by the PVH protocol, in flat protected mode without paging or interrupts, and uses nothing of a processor that is younger than
-//! a 386. A script is a list of operations of four words: what, then three arguments (see [`Operation`](crate::script)).
+//! It starts by the PVH protocol, in flat protected mode without paging or interrupts, and needs no more than a 386. A
+//! script is a list of operations of four words each: the operation and three arguments (see
+//! [`Operation`](crate::script)).
 
 use std::arch::global_asm;
 
-/// Where the code is in the guest's memory, and its entry.
+/// Address of the code in the guest's memory, and of its entry.
 const CODE: u32 = 0x10_0000;
-/// Where the script is copied, so that its own words have known addresses.
+/// Address to which the script is copied, so that its own words have known addresses.
 pub(crate) const SCRIPT: u32 = 0x30_0000;
 const PHYS32_ENTRY: u32 = 18;
 
@@ -85,7 +87,7 @@ global_asm!(
     "in ax, dx",
     "in eax, dx",
     "jmp 20b",
-    // 7: waits until the word, masked, is as it should be.
+    // 7: waits until the masked word has the expected value.
     "37: mov ebp, {patience}",
     "50: mov edx, dword ptr [edi]",
     "and edx, eax",
@@ -95,7 +97,7 @@ global_asm!(
     "dec ebp",
     "jnz 50b",
     "jmp 80f",
-    // 8: says something.
+    // 8: prints text.
     "38: push esi",
     "mov esi, edi",
     "mov ecx, eax",
@@ -106,7 +108,7 @@ global_asm!(
     "jnz 51b",
     "pop esi",
     "jmp 20b",
-    // 9: goes back, as often as is said.
+    // 9: jumps back the given number of times.
     "39: dec dword ptr [esi - 4]",
     "jz 20b",
     "mov esi, edi",
@@ -129,7 +131,7 @@ global_asm!(
     "rep outsb",
     "pop esi",
     "jmp 20b",
-    // What was waited for did not come: says at which operation.
+    // The wait timed out: prints the operation.
     "80: mov dx, 0x3f8",
     "mov al, 0x21",
     "out dx, al",
@@ -167,7 +169,7 @@ fn code() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
 }
 
-/// The kernel as an ELF file of 64 bits: its code, and the note that names its entry.
+/// The kernel as a 64-bit ELF file: its code, and the note that names its entry.
 pub(crate) fn vmlinux() -> Vec<u8> {
     const HEADER: u64 = 64;
     const SEGMENT: u64 = 56;

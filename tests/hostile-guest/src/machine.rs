@@ -1,4 +1,4 @@
-//! A machine for one case: its files, its monitor, and what is left of both at the end.
+//! A machine for one case: its files, its monitor, and their remains at the end.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use crate::cases::{BAD_WORD, Case, Ending, GOOD_WORD};
 use crate::kernel::vmlinux;
 
-/// No case takes longer, on the slowest of processors.
+/// Deadline of a case, on the slowest processor.
 const PATIENCE: Duration = Duration::from_mins(3);
-/// The most the console may take on the host: the log and the one before it, 16 MiB each.
+/// Most bytes the console may take on the host: the log and its predecessor, 16 MiB each.
 const CONSOLE_BYTES_MAX: u64 = 32 << 20;
 
 struct Machine {
@@ -74,7 +74,7 @@ impl Machine {
             .map_or_else(|_| String::new(), |text| String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Waits until the monitor has ended or `done`.
+    /// Waits until the monitor has ended or `done` returns true.
     fn wait(&mut self, mut done: impl FnMut(&Self) -> bool) -> Result<Option<ExitStatus>, String> {
         let begun = Instant::now();
         loop {
@@ -130,7 +130,10 @@ fn judge(machine: &mut Machine, case: &Case) -> Result<(), String> {
     must(!log.contains("panicked"), "the monitor panicked")?;
     let stopped: Vec<&str> = log.lines().filter(|line| line.contains("the device has stopped")).collect();
     if let Some((_, name)) = case.stops {
-        must(stopped.len() == 1 && stopped[0].contains(name), "the log does not say that the one device has stopped")?;
+        must(
+            stopped.len() == 1 && stopped[0].contains(name),
+            "the log does not report that the one device has stopped",
+        )?;
         must(console.contains("STOPPED"), "the guest did not see that the device has stopped")?;
     } else if case.name != "rings-over-each-other" {
         must(stopped.is_empty(), "a device has stopped")?;
@@ -145,7 +148,7 @@ fn judge(machine: &mut Machine, case: &Case) -> Result<(), String> {
         Ending::Killed => ("Killed", 0),
         Ending::Crash(word) => (word, 1),
     };
-    must(log.contains(expected.0), &format!("the log does not say {:?}", expected.0))?;
+    must(log.contains(expected.0), &format!("the log lacks {:?}", expected.0))?;
     must(status.code() == Some(expected.1), &format!("the monitor ended with {status}, not {}", expected.1))?;
     must(machine.console_bytes() <= CONSOLE_BYTES_MAX, "the console's log is too long")?;
     for name in ["control.sock", "vsock.sock"] {

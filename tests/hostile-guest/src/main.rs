@@ -1,4 +1,4 @@
-//! Runs a misbehaving guest: `hostile-guest MONITOR [CASE…]`, all cases when none is named.
+//! Runs a misbehaving guest: `hostile-guest MONITOR [CASE…]`; without a case, runs all.
 
 use std::path::Path;
 use std::process::ExitCode;

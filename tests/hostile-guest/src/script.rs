@@ -1,4 +1,4 @@
-//! Scripts for the [`kernel`](crate::kernel), and what a driver of virtio does, as one.
+//! Scripts for the [`kernel`](crate::kernel), and the steps of a virtio driver as script operations.
 
 use crate::kernel::SCRIPT;
 
@@ -17,7 +17,7 @@ pub(crate) const NEXT: u32 = 1;
 pub(crate) const WRITE: u32 = 2;
 pub(crate) const INDIRECT: u32 = 4;
 
-/// A queue's place in memory; the rings of each queue are apart.
+/// Address of a queue in memory; the rings of different queues do not overlap.
 #[derive(Clone, Copy)]
 pub(crate) struct Rings {
     pub(crate) device: u32,
@@ -39,14 +39,14 @@ impl Rings {
     }
 }
 
-/// Buffers are here and above.
+/// Buffers are at this address and above.
 pub(crate) const BUFFER: u32 = 0x80_0000;
 
 /// A script under construction.
 #[derive(Default)]
 pub(crate) struct Script {
     operations: Vec<[u32; 4]>,
-    /// What is said: the operation that says it, and the text.
+    /// The printed texts: the operation that prints each, and the text.
     texts: Vec<(usize, Vec<u8>)>,
 }
 
@@ -84,7 +84,7 @@ impl Script {
         self.push([6, port.into(), 0, 0])
     }
 
-    /// Waits until the word at `address`, masked, is `value`; a wait in vain ends the script.
+    /// Waits until the masked word at `address` is `value`; a timeout ends the script.
     pub(crate) fn wait(&mut self, address: u32, mask: u32, value: u32) -> &mut Self {
         self.push([7, address, mask, value])
     }
@@ -101,14 +101,14 @@ impl Script {
         self.push([13, port.into(), address, bytes])
     }
 
-    /// The operations that `body` adds, so many times; not within another.
+    /// Repeats the operations that `body` adds; cannot be nested.
     pub(crate) fn repeat(&mut self, times: u32, body: impl FnOnce(&mut Self)) -> &mut Self {
         let start = self.here();
         body(self);
         self.push([9, start, 0, times])
     }
 
-    /// The address the next operation will have.
+    /// The address of the next operation.
     pub(crate) fn here(&self) -> u32 {
         SCRIPT + self.operations.len() as u32 * 16
     }
@@ -125,16 +125,16 @@ impl Script {
         self.push([12, 0, 0, 0])
     }
 
-    /// Takes every feature that is offered.
+    /// Accepts every offered feature.
     pub(crate) fn negotiate(&mut self, number: u32) -> &mut Self {
         let at = device(number);
         self.write(at + STATUS, 0).write(at + STATUS, 1).write(at + STATUS, 3);
-        // VERSION_1 and nothing else: event indexes would only make kicks be missed.
+        // VERSION_1 only: with event indexes, kicks could be missed.
         self.write(at + 0x24, 0).write(at + 0x20, 0).write(at + 0x24, 1).write(at + 0x20, 1);
         self.write(at + STATUS, 11).wait(at + STATUS, 8, 8)
     }
 
-    /// Sets a queue's place; does not look whether the device takes it.
+    /// Sets a queue's address without checking that the device accepts it.
     pub(crate) fn place(&mut self, rings: Rings, descriptors: u32, available: u32, used: u32) -> &mut Self {
         let at = device(rings.device);
         self.write(at + 0x30, rings.queue).write(at + 0x38, rings.size);
@@ -144,7 +144,7 @@ impl Script {
         self.write(at + 0x44, 1)
     }
 
-    /// Sets a queue up, empty, as a driver does.
+    /// Sets up an empty queue, as a driver does.
     pub(crate) fn set_up(&mut self, rings: Rings) -> &mut Self {
         self.write(rings.available(), 0).write(rings.used(), 0);
         self.place(rings, rings.descriptors(), rings.available(), rings.used());
@@ -155,7 +155,7 @@ impl Script {
         self.write(device(number) + STATUS, 15)
     }
 
-    /// A device with its first `queues` queues, ready.
+    /// Prepares a device with its first `queues` queues.
     pub(crate) fn start(&mut self, number: u32, queues: u32) -> &mut Self {
         self.negotiate(number);
         for queue in 0..queues {
@@ -170,14 +170,14 @@ impl Script {
         self.write(at, address).write(at + 4, 0).write(at + 8, length).write(at + 12, flags | next << 16)
     }
 
-    /// Makes the chain at `head` the one with this number (from 0) and kicks.
+    /// Makes the chain at `head` available as number `number` (from 0) and kicks.
     pub(crate) fn offer(&mut self, rings: Rings, number: u32, head: u32) -> &mut Self {
         self.write16(rings.available() + 4 + number % rings.size * 2, head);
         self.write16(rings.available() + 2, number + 1);
         self.write(device(rings.device) + NOTIFY, rings.queue)
     }
 
-    /// Reads the first sector of the disk with this number, which begins with `word`.
+    /// Reads the first sector of a disk and checks its first word.
     pub(crate) fn read_disk(&mut self, number: u32, word: u32) -> &mut Self {
         let rings = Rings { device: number, queue: 0, size: 64 };
         let table = rings.descriptors();
@@ -192,7 +192,7 @@ impl Script {
         self.wait(BUFFER + 0x2000, 0xff, 0).wait(BUFFER + 0x1000, u32::MAX, word)
     }
 
-    /// The script's bytes; it ends in a power-off.
+    /// The script's bytes; it ends with a power-off.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.push([0; 4]);
         let mut at = self.here();

@@ -1,10 +1,11 @@
-//! The client of `make bench`, and a server of many bytes for it: one static program for the host and for containers.
+//! The client of `make bench`, and its server of many bytes: one static program for the host and for containers.
 //!
-//! - `bench-client serve PORT`: a connection that says `send COUNT\n` gets that many bytes and then the end.
-//! - `bench-client download ADDRESS CONNECTIONS BYTES`: fetches `BYTES` altogether from such a server, over that many
-//!   connections at once. Prints `{"seconds":…,"count":<bytes>}`.
-//! - `bench-client requests ADDRESS CONNECTIONS SECONDS keep-alive|close`: asks an HTTP server for `/` as often as it
-//!   can over that many connections at once, each kept or new for each request. Prints `{"seconds":…,"count":<requests>}`.
+//! - `bench-client serve PORT`: a connection that sends `send COUNT\n` receives that many bytes and then the end.
+//! - `bench-client download ADDRESS CONNECTIONS BYTES`: fetches a total of `BYTES` from such a server, over that many
+//!   parallel connections. Prints `{"seconds":…,"count":<bytes>}`.
+//! - `bench-client requests ADDRESS CONNECTIONS SECONDS keep-alive|close`: requests `/` from an HTTP server as often as
+//!   it can over that many parallel connections, each kept or new for each request. Prints
+//!   `{"seconds":…,"count":<requests>}`.
 
 use std::{
     env,
@@ -16,10 +17,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// Of one read or write: large, that the system calls do not measure themselves.
+/// Bytes of one read or write: large, so that system calls do not dominate.
 const PIECE: usize = 256 * 1024;
 
-/// No read may wait longer.
+/// Deadline of a read.
 const STALL: Duration = Duration::from_mins(1);
 
 fn main() -> Result<()> {
@@ -46,7 +47,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Runs `work` in `connections` threads; the sum of what they return.
+/// Runs `work` in `connections` threads and returns the sum of their results.
 fn at_once<Work>(connections: u64, work: Work, address: &str) -> Result<u64>
 where
     Work: Fn(String) -> Result<u64> + Clone + Send + 'static,
@@ -129,7 +130,7 @@ fn requests(address: &str, keep: bool, end: Instant) -> Result<u64> {
     Ok(count)
 }
 
-/// Reads one answer whose length is told.
+/// Reads one answer with a content length.
 fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
@@ -146,7 +147,7 @@ fn read_answer(stream: &mut BufReader<TcpStream>) -> Result<()> {
             length = Some(value.trim().parse()?);
         }
     }
-    let mut body = vec![0; length.context("the answer does not tell its length")?];
+    let mut body = vec![0; length.context("the answer has no content length")?];
     stream.read_exact(&mut body)?;
     Ok(())
 }

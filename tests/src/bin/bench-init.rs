@@ -1,8 +1,9 @@
-//! The first process of a guest of `make bench-kvm`, in the place of the agent (`rdinit=/bench-init`): the same for every monitor.
+//! The first process of a guest of `make bench-kvm`, in place of the agent (`rdinit=/bench-init`): the same for every
+//! monitor.
 //!
-//! It says `bench-init` on the console, which is when "init" is reached. With `bench=fio` on the kernel's command line it then loads the
-//! modules of the boot, as the agent does, mounts the disk `fio` and measures the disk `data`; it prints fio's report as one
-//! line. bench-init never ends: the benchmark ends the monitor.
+//! It prints `bench-init` on the console, which marks "init". With `bench=fio` on the kernel's command line it then
+//! loads the boot modules, as the agent does, mounts the disk `fio` and measures the disk `data`; it prints fio's
+//! report as one line. bench-init never ends: the benchmark ends the monitor.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,9 +24,10 @@ use rorqual_tests::{
     wait::within,
 };
 
-/// Requests that bypass the guest's page cache, on the whole disk. A fixed seed: every run asks for the same blocks.
-const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\ntime_based=1\nruntime=2\n\
-    ramp_time=500ms\nstonewall\n";
+/// Requests that bypass the guest's page cache, on the whole disk. The fixed seed makes every run request the same
+/// blocks.
+const GLOBAL: &str = "[global]\nfilename=/dev/DISK\ndirect=1\nioengine=libaio\nthread=1\nnorandommap=1\nrandseed=1\n\
+    time_based=1\nruntime=2\nramp_time=500ms\nstonewall\n";
 const JOBS: &str = "[read 4k]\nrw=randread\nbs=4k\niodepth=16\n[write 4k]\nrw=randwrite\nbs=4k\niodepth=16\n\
     [read 1m]\nrw=read\nbs=1m\niodepth=4\n[write 1m]\nrw=write\nbs=1m\niodepth=4\n";
 
@@ -42,7 +44,7 @@ fn main() {
                 writeln!(console, "bench-init failed: {error:#}").ok();
             }
         }
-        // There is no console to say it on; the benchmark sees that nothing comes.
+        // Without a console there is nowhere to report this; the benchmark times out.
         Err(error) => drop(error),
     }
     loop {

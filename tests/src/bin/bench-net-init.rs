@@ -1,8 +1,10 @@
-//! The first process of a guest of `make bench-net`: the same for every network that is compared.
+//! The first process of a guest of `make bench-net`: the same for every product.
 //!
-//! The kernel's command line says what it needs: `bench.link=eth0 bench.mtu=1500 bench.address=10.0.0.2/24 bench.gateway=10.0.0.1
-//! bench.control=10.0.0.254:4000`. It configures the link, connects to the host at `bench.control`, and performs the tasks that come
-//! there, a line of JSON each; each is answered by a line, `{"Ok":[figure,…]}` or `{"Err":"reason"}`. It ends with the benchmark, which ends its kernel.
+//! The kernel's command line has its settings:
+//! `bench.link=eth0 bench.mtu=1500 bench.address=10.0.0.2/24 bench.gateway=10.0.0.1 bench.control=10.0.0.254:4000`. It
+//! configures the link, connects to the host at `bench.control`, and performs the tasks it receives there as lines of
+//! JSON. It answers each with a line, `{"Ok":[figure,…]}` or `{"Err":"reason"}`. It ends with the benchmark, which ends
+//! its kernel.
 
 use std::{
     collections::HashMap,
@@ -24,7 +26,7 @@ use rorqual_tests::{
 
 /// A descriptor for each connection that is held.
 const DESCRIPTORS: u64 = 65_536;
-/// The link's driver and the host's end may be a little later than this.
+/// Time the link's driver and the host's end may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() {

@@ -1,4 +1,4 @@
-//! What is asked of servers, and what comes of it.
+//! Requests to servers, and their results.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -10,16 +10,16 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::serve::{COUNT, FLOOD, HOW_MANY};
-use super::{CONNECTING, DATAGRAM_BYTES, REQUEST_BYTES};
+use super::task::{CONNECTING, DATAGRAM_BYTES, REQUEST_BYTES};
 
-/// No single answer may take longer.
+/// Deadline of a single answer.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Requests before those that count.
+/// Warm-up requests, which do not count.
 const WARM_UP: usize = 50;
-/// A datagram that asks for something may be lost: how long its answer is waited for, and how often it is asked.
+/// A datagram with a request may be lost: the wait for its answer, and the number of attempts.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const ATTEMPTS: usize = 20;
-/// A sender looks at its clock after so many datagrams.
+/// Datagrams between two looks at the sender's clock.
 const BETWEEN_LOOKS: u32 = 64;
 
 fn connect(to: SocketAddr) -> Result<TcpStream> {
@@ -87,7 +87,7 @@ fn datagram_socket(to: SocketAddr) -> Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Waits for a datagram; None when none comes in time.
+/// Waits for a datagram; `None` after a timeout.
 fn receive(socket: &UdpSocket, bytes: &mut [u8]) -> Result<Option<usize>> {
     match socket.recv(bytes) {
         Ok(length) => Ok(Some(length)),
@@ -96,7 +96,7 @@ fn receive(socket: &UdpSocket, bytes: &mut [u8]) -> Result<Option<usize>> {
     }
 }
 
-/// What the server has counted.
+/// The server's count.
 fn counted(socket: &UdpSocket) -> Result<u64> {
     for _ in 0..ATTEMPTS {
         socket.send(&[HOW_MANY])?;
@@ -105,7 +105,7 @@ fn counted(socket: &UdpSocket) -> Result<u64> {
             return Ok(u64::from_be_bytes(answer));
         }
     }
-    bail!("the server of datagrams does not tell its count")
+    bail!("the server of datagrams did not report its count")
 }
 
 pub(super) fn send_datagrams(to: SocketAddr, seconds: u32) -> Result<f64> {
@@ -118,7 +118,7 @@ pub(super) fn send_datagrams(to: SocketAddr, seconds: u32) -> Result<f64> {
         }
     }
     let took = begun.elapsed();
-    // A new socket: this one may have answers to earlier questions.
+    // A new socket, because the old one may hold answers to earlier requests.
     let arrived = counted(&datagram_socket(to)?)? - before;
     Ok(rate(arrived, took))
 }
@@ -131,7 +131,7 @@ pub(super) fn fetch_datagrams(to: SocketAddr, seconds: u32) -> Result<f64> {
         Some(_) => Ok(false),
         None if asked < ATTEMPTS => {
             asked += 1;
-            // One more than is counted: the server's clock began before the first arrived.
+            // One more than counted, because the server's clock started before the first arrived.
             socket.send(&[FLOOD, u8::try_from(seconds + 1)?])?;
             Ok(true)
         }

@@ -1,4 +1,4 @@
-//! Servers: a thread each, that ends with the process.
+//! Servers, each in a thread that ends with the process.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,17 +9,17 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{DATAGRAM_BYTES, REQUEST_BYTES, Service};
+use super::task::{DATAGRAM_BYTES, REQUEST_BYTES, Service};
 
 /// First byte of a datagram that is only counted.
 pub(super) const COUNT: u8 = b'c';
-/// Of one that asks for the count so far, eight bytes.
+/// First byte of a request for the count so far, which is eight bytes.
 pub(super) const HOW_MANY: u8 = b'?';
-/// Of one that asks for datagrams for as many seconds as the second byte says.
+/// First byte of a request to send datagrams; the second byte is the number of seconds.
 pub(super) const FLOOD: u8 = b'f';
-/// The flood looks at its clock after so many.
+/// Datagrams between two looks at the flood's clock.
 const BETWEEN_LOOKS: u32 = 64;
-/// Connections that are kept are looked through for closed ones after so many.
+/// Number of new connections between two scans for closed ones.
 const KEPT_BETWEEN_LOOKS: usize = 1000;
 
 /// Listens, and serves in a thread.
@@ -39,7 +39,7 @@ pub(super) fn serve(service: Service, at: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Whoever asks sees that nobody answers; this is why.
+/// The client only sees that nobody answers; this is the reason.
 fn report(ended: Result<()>) {
     if let Err(error) = ended {
         eprintln!("bench-net: a server has ended: {error:#}");
@@ -65,12 +65,12 @@ fn send_back(mut stream: TcpStream) -> Result<()> {
     }
 }
 
-/// Says one byte to each, and closes it first: what waits after a connection's end waits here.
+/// Sends one byte on each connection and closes it first, so that the TIME-WAIT state stays on this side.
 fn greet(listener: &TcpListener, keep: bool) -> Result<()> {
     let mut kept = Vec::new();
     loop {
         let (mut stream, _) = listener.accept()?;
-        // One that is gone already is none to greet.
+        // A connection that is already gone needs no greeting.
         if stream.write_all(b"!").is_ok() && keep {
             kept.push(stream);
             if kept.len().is_multiple_of(KEPT_BETWEEN_LOOKS) {
@@ -80,7 +80,7 @@ fn greet(listener: &TcpListener, keep: bool) -> Result<()> {
     }
 }
 
-/// Whether the other end has not closed it.
+/// Whether the other end is still open.
 fn is_open(stream: &TcpStream) -> bool {
     let nothing = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
     nothing.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)

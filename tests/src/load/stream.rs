@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::wait::within;
 
-/// A server is done with a client within this.
+/// Time within which a server finishes with a client.
 const DONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Starts a server, which listens when this returns.
@@ -26,7 +26,7 @@ pub(super) fn serve(at: SocketAddr) -> Result<Child> {
     let mut lines = BufReader::new(child.stdout.take().context("iperf3 has no output")?).lines();
     for line in lines.by_ref() {
         if line?.contains("Server listening") {
-            // Its reports of connections are read, so that it never waits for a reader.
+            // Its reports are read so that it never blocks on them.
             thread::spawn(move || lines.for_each(drop));
             return Ok(child);
         }
@@ -34,7 +34,8 @@ pub(super) fn serve(at: SocketAddr) -> Result<Child> {
     bail!("iperf3 does not listen on {at}: {}", child.wait()?)
 }
 
-/// Sends for so long; bits per second that the server got. A server that is not done with its last client yet is waited for.
+/// Sends for the given time; returns the bits per second the server received. Waits for a server that has not finished
+/// with its last client.
 pub(super) fn send(to: SocketAddr, streams: u32, seconds: u32) -> Result<f64> {
     let sent = within(DONE_WITHIN, || match attempt(to, streams, seconds) {
         Err(error) if error.to_string().contains("server is busy") => None,
@@ -51,7 +52,7 @@ fn attempt(to: SocketAddr, streams: u32, seconds: u32) -> Result<f64> {
         .output()
         .context("cannot start iperf3")?;
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("iperf3 said {}", String::from_utf8_lossy(&output.stderr)))?;
+        .with_context(|| format!("iperf3 reported {}", String::from_utf8_lossy(&output.stderr)))?;
     if let Some(error) = report["error"].as_str() {
         bail!("iperf3 to {to}: {error}");
     }

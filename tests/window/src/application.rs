@@ -1,4 +1,4 @@
-//! The application, started through tauri-driver as a user starts it otherwise.
+//! The application, started through tauri-driver.
 
 use std::{
     env, fs,
@@ -18,10 +18,10 @@ use crate::{screen::Screen, tray, webdriver::Session};
 
 /// The title of its window.
 pub const TITLE: &str = "Rorqual";
-/// The name its first process has on the session bus.
+/// The bus name of its first process.
 const INSTANCE: &str = "dev.rorqual.Rorqual.SingleInstance";
 
-/// The running application of a test. It ends with it; the machine goes on.
+/// The running application of a test. It ends with the test; the machine keeps running.
 #[derive(Debug)]
 pub struct Application {
     /// Its pages.
@@ -36,8 +36,8 @@ pub struct Application {
 }
 
 impl Application {
-    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page. What the page
-    /// shows at the end, however the test ends, is kept as `pictures/<picture>.png` beside the application.
+    /// Starts it on the state directory of `machine`, for a user who has never had it, and waits for its page. What the
+    /// page shows at the end, however the test ends, is kept as `pictures/<picture>.png` beside the application.
     pub fn start(machine: &Machine, picture: &'static str) -> Result<Self> {
         let user = tempfile::tempdir()?;
         let program = PathBuf::from(env::var_os("RORQUAL_DESKTOP").context("RORQUAL_DESKTOP is not set")?);
@@ -59,25 +59,25 @@ impl Application {
         tray::owner_process(INSTANCE)?.context("the application has ended")
     }
 
-    /// Goes to the list of containers, past what greets a new user.
+    /// Opens the list of containers, past the first run.
     pub fn containers(&self) -> Result<()> {
         eventually_ok("the list of containers", || {
             if let Ok(welcome) = self.page.find_now("//button[normalize-space()='Go to my containers']") {
-                // It moves while the page is laid out, and a click beside it does nothing.
+                // The button moves during layout, and a click that misses it does nothing.
                 welcome.click()?;
             }
-            // Nothing chosen, so that rows have all their columns.
+            // Nothing is selected, so that rows show all their columns.
             self.page.script("location.hash = '/containers'")?;
             self.page.find_now("//input[starts-with(@aria-label,'Select ')]").map(drop)
         })
     }
 
-    /// Whether its window is on the screen.
+    /// Whether its window is visible.
     pub fn is_shown(&self) -> Result<bool> {
         self.screen.shows(TITLE)
     }
 
-    /// Waits until its window is on the screen, or is not.
+    /// Waits until its window is visible or hidden.
     pub fn becomes_shown(&self, shown: bool) -> Result<()> {
         let what = if shown { "the window is shown" } else { "the window is hidden" };
         eventually(what, || self.is_shown().ok().filter(|now| *now == shown)).map(drop)
@@ -88,14 +88,14 @@ impl Application {
         eventually("the application ends", || tray::owner_process(INSTANCE).ok().filter(Option::is_none)).map(drop)
     }
 
-    /// A second start, with arguments; it is expected to leave it to the first and end well.
+    /// Starts it again with arguments; the second process must hand over to the first and exit successfully.
     pub fn start_again(&self, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.args(arguments).envs(self.variables.clone());
         command.run()?.success().map(drop)
     }
 
-    /// Keeps a picture of the page in `pictures` beside the application, to be looked at.
+    /// Saves a picture of the page in `pictures` beside the application.
     pub fn keep_picture(&self, name: &str) -> Result<()> {
         let directory = self.program.parent().context("the application's path has no directory")?.join("pictures");
         fs::create_dir_all(&directory)?;
@@ -106,9 +106,9 @@ impl Application {
 
 impl Drop for Application {
     fn drop(&mut self) {
-        // A page that is gone has no picture.
+        // A closed page has no picture.
         self.keep_picture(self.picture).ok();
-        // It may have ended, which a test may have wanted. With a tray it outlives its window, and so the session.
+        // It may have ended on purpose. With a tray it outlives its window, and so the session.
         self.page.end().ok();
         self.driver.kill().and_then(|()| self.driver.wait().map(drop)).ok();
         if let Ok(Some(process)) = tray::owner_process(INSTANCE) {
@@ -120,7 +120,7 @@ impl Drop for Application {
     }
 }
 
-/// The environment of a user of their own, with the state directory of `machine`.
+/// The environment of a separate user, with the state directory of `machine`.
 fn variables(machine: &Machine, user: &TempDir) -> Vec<(String, String)> {
     let home = user.path().display().to_string();
     let mut variables: Vec<(String, String)> = machine

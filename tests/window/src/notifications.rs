@@ -1,4 +1,4 @@
-//! The desktop's side of notifications: takes them, and clicks on them (the Desktop Notifications specification).
+//! The desktop's side of notifications: receives and clicks them (the Desktop Notifications specification).
 
 #![expect(
     clippy::unused_self,
@@ -19,13 +19,13 @@ use zbus::{Connection, OwnedVariant, connection, interface};
 const PATH: &str = "/org/freedesktop/Notifications";
 const INTERFACE: &str = "org.freedesktop.Notifications";
 
-/// The titles of what was shown; the number of each is its place, from 1.
+/// The titles shown; a notification's number is its position, from 1.
 type Shown = Arc<Mutex<Vec<String>>>;
 
-/// Shows notifications, for as long as it lives.
+/// Receives notifications until dropped.
 #[derive(Debug)]
 pub struct Notifications {
-    // What serves the bus while a test does something else.
+    // Serves the bus while a test does something else.
     runtime: Runtime,
     connection: Connection,
     shown: Shown,
@@ -64,7 +64,7 @@ impl Server {
 }
 
 impl Notifications {
-    /// Begins to show them.
+    /// Starts receiving notifications.
     pub fn open() -> Result<Self> {
         let shown = Shown::default();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

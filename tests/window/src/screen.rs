@@ -1,4 +1,4 @@
-//! The window as the X server has it: whether it is shown, and the request to close it that a title bar's button sends.
+//! The window as the X server sees it: whether it is visible, and the close request of a title bar's button.
 
 use anyhow::{Context, Result};
 use x11rb::{
@@ -15,21 +15,21 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Of `DISPLAY`.
+    /// Connects to `DISPLAY`.
     pub fn open() -> Result<Self> {
         let (connection, number) = x11rb::connect(None).context("no display: run this by make test-window")?;
         let root = connection.setup().roots[number].root;
         Ok(Self { connection, root })
     }
 
-    /// Whether a window titled `title` is shown.
+    /// Whether a window titled `title` is visible.
     pub fn shows(&self, title: &str) -> Result<bool> {
         let Some(window) = self.window(title)? else { return Ok(false) };
         let attributes = self.connection.get_window_attributes(window)?.reply()?;
         Ok(attributes.map_state == MapState::VIEWABLE)
     }
 
-    /// Asks the window to close, as the button in its title bar does.
+    /// Asks the window to close, like the button in its title bar.
     pub fn close(&self, title: &str) -> Result<()> {
         let window = self.window(title)?.with_context(|| format!("there is no window {title:?}"))?;
         let protocols = self.atom("WM_PROTOCOLS")?;
@@ -39,13 +39,13 @@ impl Screen {
         Ok(())
     }
 
-    /// The window with that title that knows how to close: toolkits keep others that are never shown.
+    /// The window with that title that supports closing; toolkits keep others that are never shown.
     fn window(&self, title: &str) -> Result<Option<Window>> {
         let protocols = self.atom("WM_PROTOCOLS")?;
         for window in self.connection.query_tree(self.root)?.reply()?.children {
             let name = self.property(window, AtomEnum::WM_NAME.into(), AtomEnum::ANY.into());
             let closes = self.property(window, protocols, AtomEnum::ATOM.into());
-            // One that has just gone is not it.
+            // Skip a window that has just disappeared.
             if name.is_ok_and(|name| name == title.as_bytes()) && closes.is_ok_and(|atoms| !atoms.is_empty()) {
                 return Ok(Some(window));
             }

@@ -25,13 +25,13 @@ use zbus::{
 
 const WATCHER: &str = "org.kde.StatusNotifierWatcher";
 
-/// An icon: whose it is, and where on its connection.
+/// An icon: its owner and its path.
 type Icon = (String, String);
 
-/// A place for tray icons, for as long as it lives.
+/// A host for tray icons until dropped.
 #[derive(Debug)]
 pub struct Tray {
-    // What serves the bus while a test does something else.
+    // Serves the bus while a test does something else.
     runtime: Runtime,
     connection: Connection,
     icons: Arc<Mutex<Vec<Icon>>>,
@@ -60,16 +60,16 @@ impl Watcher {
     }
 }
 
-/// A line of a menu.
+/// A menu item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     id: i32,
-    /// The texts that lead to it, the outermost first.
+    /// The labels leading to it, outermost first.
     pub path: Vec<String>,
 }
 
 impl Tray {
-    /// Offers a place for icons.
+    /// Starts hosting icons.
     pub fn open() -> Result<Self> {
         let icons = Arc::<Mutex<Vec<Icon>>>::default();
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;

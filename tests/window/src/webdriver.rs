@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// No answer takes longer; the driver starts the application within it.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// tauri-driver hangs up without an answer when it has sent a request on a connection to WebKit's driver that this was just
-/// closing; the request was not carried out then.
+/// tauri-driver hangs up without an answer when it has sent a request on a connection to WebKit's driver that this was
+/// just closing; the request was not carried out then.
 const ATTEMPTS: usize = 3;
 
 /// A session: one window of the application.

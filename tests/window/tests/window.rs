@@ -16,12 +16,12 @@ fn main() -> ExitCode {
             a_terminal_takes_what_is_typed,
             a_fast_log_leaves_the_window_usable,
             a_file_arrives_whole,
-            a_daemon_that_ends_and_comes_back_is_survived,
+            the_window_survives_a_daemon_that_ends_and_returns,
             closing_the_window_leaves_the_tray,
             the_tray_shows_and_stops_containers,
             without_a_tray_closing_the_window_ends_the_application,
             quitting_works_without_a_daemon,
-            a_container_that_dies_is_told_of_and_one_that_is_stopped_is_not,
+            only_a_container_that_dies_unexpectedly_is_notified,
             a_second_start_shows_the_window_and_follows_its_link,
             the_page_can_do_no_more_than_it_is_given,
         ],
@@ -56,7 +56,7 @@ fn a_running_container_is_shown_stopped_and_started(machine: &Machine) -> Result
     application.page.find("//button[@aria-label='Stop web' and not(@disabled)]").map(drop)
 }
 
-/// Opens a tab of a container's detail.
+/// Opens a tab of a container's details.
 fn open(application: &Application, container: &str, tab: &str) -> Result<()> {
     application.containers()?;
     application.page.click(&format!("//button[span[normalize-space()='{container}']]"))?;
@@ -67,11 +67,11 @@ fn a_terminal_takes_what_is_typed(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "a-terminal-takes-what-is-typed")?;
     open(&application, "shell", "terminal")?;
     let keyboard = application.page.find("//textarea[contains(@class,'xterm-helper-textarea')]")?;
-    // A prompt: the shell runs.
+    // A prompt: the shell is running.
     application.page.reads(".xterm-rows", "#")?;
     keyboard.type_text("echo from-$((6*7))\u{e007}")?;
     application.page.reads(".xterm-rows", "from-42")?;
-    // Many pieces, one after the other: none may overtake another.
+    // Many pieces in sequence: none may overtake another.
     keyboard.type_text("echo abcdefghijklmnopqrstuvwxyz0123456789 > /tmp/typed\u{e007}")?;
     eventually_ok("what was typed arrived in order", || {
         let typed = machine.run("exec shell cat /tmp/typed")?;
@@ -89,13 +89,14 @@ fn a_fast_log_leaves_the_window_usable(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "a-fast-log-leaves-the-window-usable")?;
     open(&application, "fast", "logs")?;
     application.page.reads("[role=tabpanel]", "a-line-of-a-log")?;
-    // The page still answers while it comes.
+    // The page still responds while the log streams.
     application.page.click("//button[@aria-label='Stop fast' or @aria-label='Stop']")?;
     becomes_running(machine, "fast", false)?;
     machine.run("rm -f fast").map(drop)
 }
 
-/// Bytes both ways, more than a frame and more than the credit: a file is written and read again by the page's own commands.
+/// Sends bytes both ways, more than a frame and more than the credit: the page's own commands write a file and read it
+/// back.
 fn a_file_arrives_whole(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "a-file-arrives-whole")?;
     application.containers()?;
@@ -110,13 +111,14 @@ fn a_file_arrives_whole(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Speaks the protocol of `ui/src/lib/backend/tauri.ts` by itself: 9 MB up in pieces, then down, compared byte by byte.
+/// Speaks the protocol of `ui/src/lib/backend/tauri.ts`: uploads 9 MB in pieces, downloads them, and compares every
+/// byte.
 const WRITE_AND_READ: &str = r"
 const { invoke, transformCallback } = window.__TAURI_INTERNALS__;
 const place = { kind: 'container', id: 'shell' };
 const size = 9_000_000, piece = 65_536;
 const sent = new Uint8Array(size).map((_, at) => (at * 31 + (at >> 8)) & 255);
-// What comes may come out of order; each message says where it belongs.
+// Messages may arrive out of order; each carries its position.
 function receive(onFrame) {
   let next = 0; const early = new Map();
   const id = transformCallback((message) => {
@@ -142,25 +144,28 @@ function stream(id, name, params, onBytes) {
 (async () => {
   stream.opened = async (id) => {
     stream.opened = undefined;
-    for (let at = 0; at < size; at += piece) await invoke('stream_bytes', sent.slice(at, at + piece), { headers: { stream: String(id) } });
+    const headers = { stream: String(id) };
+    for (let at = 0; at < size; at += piece) await invoke('stream_bytes', sent.slice(at, at + piece), { headers });
     await invoke('stream_input', { id, input: { kind: 'finish' } });
   };
   await stream(900001, 'files.write', { target: { place, path: '/tmp/written' }, size, mode: null });
   let at = 0, same = true;
-  await stream(900002, 'files.read', { place, path: '/tmp/written' }, (bytes) => { for (const byte of bytes) same &&= byte === sent[at++]; });
+  await stream(900002, 'files.read', { place, path: '/tmp/written' }, (bytes) => {
+    for (const byte of bytes) same &&= byte === sent[at++];
+  });
   window.outcome = same && at === size ? 'same' : `different: ${at} bytes`;
 })().catch((error) => { window.outcome = 'failed: ' + (error.message ?? JSON.stringify(error)); });
 ";
 
-fn a_daemon_that_ends_and_comes_back_is_survived(machine: &Machine) -> Result<()> {
-    let application = Application::start(machine, "a-daemon-that-ends-and-comes-back-is-survived")?;
+fn the_window_survives_a_daemon_that_ends_and_returns(machine: &Machine) -> Result<()> {
+    let application = Application::start(machine, "the-window-survives-a-daemon-that-ends-and-returns")?;
     application.containers()?;
     machine.rorqual(["quit", "-q"]).run()?.success()?;
     application.keep_picture("without-daemon")?;
     application.page.click("//button[normalize-space()='Start Rorqual']")?;
     application.containers()?;
     ensure!(machine.daemon_process()?.is_some(), "the window started no daemon");
-    ensure!(is_running(machine, "web")?, "the machine did not go on");
+    ensure!(is_running(machine, "web")?, "the machine did not keep running");
     application.page.click("//button[@aria-label='Stop web']")?;
     becomes_running(machine, "web", false)?;
     application.page.click("//button[@aria-label='Start web']")?;
@@ -174,7 +179,7 @@ fn closing_the_window_leaves_the_tray(machine: &Machine) -> Result<()> {
     tray.line(&["Open Rorqual"])?;
     application.screen.close("Rorqual")?;
     application.becomes_shown(false)?;
-    // A hidden page knows that nobody looks, and ends its streams.
+    // A hidden page ends its streams.
     eventually_ok("the page is hidden", || {
         let state = application.page.script("return document.visibilityState")?;
         ensure!(state == "hidden", "it is {state}");
@@ -210,14 +215,14 @@ fn quitting_works_without_a_daemon(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "quitting-works-without-a-daemon")?;
     tray.line(&["Machine running, 2 containers"])?;
     machine.rorqual(["quit", "-q"]).run()?.success()?;
-    tray.line(&["The daemon does not answer"])?;
+    tray.line(&["The daemon is not responding"])?;
     tray.click(&["Quit Rorqual"])?;
     application.ends()
 }
 
-fn a_container_that_dies_is_told_of_and_one_that_is_stopped_is_not(machine: &Machine) -> Result<()> {
+fn only_a_container_that_dies_unexpectedly_is_notified(machine: &Machine) -> Result<()> {
     let (tray, notifications) = (Tray::open()?, Notifications::open()?);
-    let application = Application::start(machine, "a-container-that-dies-is-told-of-and-one-that-is-stopped-is-not")?;
+    let application = Application::start(machine, "only-a-container-that-dies-unexpectedly-is-notified")?;
     application.containers()?;
     tray.line(&["Machine running, 2 containers"])?;
     application.screen.close("Rorqual")?;
@@ -262,7 +267,7 @@ fn a_second_start_shows_the_window_and_follows_its_link(machine: &Machine) -> Re
     application.page.find("//nav").map(drop)
 }
 
-/// Nothing of Tauri's own, no script from elsewhere, no other page.
+/// No Tauri API, no foreign script, no other page.
 fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
     let application = Application::start(machine, "the-page-can-do-no-more-than-it-is-given")?;
     let attempts = [
@@ -273,14 +278,16 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
         ),
         (
             "events",
-            "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', { event: 'x', target: { kind: 'Any' }, handler: 0 })",
+            "await window.__TAURI_INTERNALS__.invoke('plugin:event|listen', \
+             { event: 'x', target: { kind: 'Any' }, handler: 0 })",
         ),
         ("text as a script", "new Function('return 1')()"),
         ("requests elsewhere", "await fetch('http://127.0.0.1:18080/')"),
     ];
     for (what, attempt) in attempts {
         application.page.script(&format!(
-            "window.outcome = undefined; (async () => {{ {attempt} }})().then(() => window.outcome = 'done', () => window.outcome = 'refused')"
+            "window.outcome = undefined; (async () => {{ {attempt} }})() \
+             .then(() => window.outcome = 'done', () => window.outcome = 'refused')"
         ))?;
         let outcome =
             eventually(what, || application.page.script("return window.outcome").ok()?.as_str().map(str::to_owned))?;
@@ -288,7 +295,7 @@ fn the_page_can_do_no_more_than_it_is_given(machine: &Machine) -> Result<()> {
     }
     ensure!(application.page.script("return typeof window.__TAURI__")? == "undefined", "Tauri's API is global");
     application.page.script("location.href = 'http://localhost:18080/'")?;
-    // It is still there and still ours.
+    // The page is still there and still ours.
     application.page.find("//nav")?;
     let place = application.page.script("return location.href")?;
     ensure!(place.as_str().is_some_and(|place| place.starts_with("tauri://localhost")), "the window went to {place}");

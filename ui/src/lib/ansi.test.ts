@@ -5,9 +5,10 @@ import { plain, spans } from "./ansi";
 const ESC = "\x1b";
 
 describe("spans", () => {
-  it("leaves plain text alone", () => expect(spans("a line\twith a tab")).toEqual([{ text: "a line\twith a tab", style: "" }]));
+  it("leaves plain text alone", () =>
+    expect(spans("a line\twith a tab")).toEqual([{ text: "a line\twith a tab", style: "" }]));
 
-  it("keeps a colour until it is taken back", () => {
+  it("keeps a colour until it is reset", () => {
     expect(spans(`${ESC}[31mred ${ESC}[1mbold${ESC}[0m plain`)).toEqual([
       { text: "red ", style: "ansi-red" },
       { text: "bold", style: "ansi-red ansi-bold" },
@@ -15,7 +16,7 @@ describe("spans", () => {
     ]);
   });
 
-  it("knows bright colours, those of 256, and an empty reset", () => {
+  it("handles bright colours, 256 colours and an empty reset", () => {
     expect(spans(`${ESC}[92ma${ESC}[mb${ESC}[38;5;12mc${ESC}[38;5;200md`)).toEqual([
       { text: "a", style: "ansi-bright-green" },
       { text: "b", style: "" },
@@ -24,17 +25,20 @@ describe("spans", () => {
     ]);
   });
 
-  it("does not take the parts of a true colour for colours of their own", () => {
+  it("does not mistake the parts of a true colour for colours", () => {
     expect(spans(`${ESC}[38;2;31;32;33mx`)).toEqual([{ text: "x", style: "" }]);
     expect(spans(`${ESC}[48;5;31mx`)).toEqual([{ text: "x", style: "" }]);
   });
 
-  it("does not take a semicolon for a colour of the background", () => expect(spans(`${ESC}[2;41mx`)).toEqual([{ text: "x", style: "ansi-dim" }]));
+  it("does not mistake a semicolon for a background colour", () =>
+    expect(spans(`${ESC}[2;41mx`)).toEqual([{ text: "x", style: "ansi-dim" }]));
 });
 
 describe("plain", () => {
-  it("leaves out movements, titles, links and control characters", () => {
-    expect(plain(`${ESC}[2K${ESC}[1Gdone${ESC}]0;title\x07 ${ESC}]8;;http://x${ESC}\\link${ESC}]8;;${ESC}\\\r\x00`)).toBe("done link");
+  it("drops movements, titles, links and control characters", () => {
+    expect(
+      plain(`${ESC}[2K${ESC}[1Gdone${ESC}]0;title\x07 ${ESC}]8;;http://x${ESC}\\link${ESC}]8;;${ESC}\\\r\x00`),
+    ).toBe("done link");
   });
 
   it("keeps a tab", () => expect(plain("a\tb\x07")).toBe("a\tb"));

@@ -1,4 +1,4 @@
-// Colours of terminals in log lines. Everything but colours and weights is left out.
+// Terminal colours in log lines. Drops every escape sequence except colours and weights.
 export interface Span {
   text: string;
   /** CSS classes, such as `ansi-red ansi-bold`; empty for plain text. */
@@ -6,7 +6,7 @@ export interface Span {
 }
 
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
-// CSI sequences, OSC sequences to their end, other escapes of two characters, and lone control characters.
+// CSI sequences, whole OSC sequences, other two-character escapes, and lone control characters.
 // eslint-disable-next-line no-control-regex
 const ESCAPES = /\x1b\[([0-9;:]*)([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f]/g;
 
@@ -16,8 +16,9 @@ interface Style {
   dim: boolean;
 }
 
-/** Text without any escape sequence. */
+/** Returns the text without escape sequences. */
 export function plain(text: string): string {
+  // eslint-disable-next-line no-control-regex -- the expression looks for control characters
   return text.includes("\x1b") || /[\x00-\x08\x0b-\x1f\x7f]/.test(text) ? text.replace(ESCAPES, "") : text;
 }
 
@@ -49,10 +50,11 @@ function apply(style: Style, parameters: string): void {
     else if (code >= 90 && code <= 97) style.colour = `bright-${COLOURS[code - 90] as string}`;
     else if (code === 39) style.colour = "";
     else if (code === 38 || code === 48) {
-      // 256 colours and true colours: the nearest of the sixteen for 0 to 15, else left plain.
+      // Of 256 colours, 0 to 15 map to the sixteen named ones; others and true colours stay plain.
       if (codes[index + 1] === 5) {
         const number = codes[index + 2] ?? -1;
-        if (code === 38 && number >= 0 && number < 16) style.colour = number < 8 ? (COLOURS[number] as string) : `bright-${COLOURS[number - 8] as string}`;
+        if (code === 38 && number >= 0 && number < 16)
+          style.colour = number < 8 ? (COLOURS[number] as string) : `bright-${COLOURS[number - 8] as string}`;
         index += 2;
       } else if (codes[index + 1] === 2) index += 4;
     }

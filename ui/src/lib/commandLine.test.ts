@@ -3,21 +3,46 @@ import { describe, expect, it } from "vitest";
 import type { ContainerRun } from "./backend";
 import { commandLine, dockerRun, quote, splitWords } from "./commandLine";
 
-const NOTHING: ContainerRun = { image: "nginx", name: null, ports: [], volumes: [], environment: [], command: [], restart: null, network: null, remove: false, interactive: false, platform: null };
+const NOTHING: ContainerRun = {
+  image: "nginx",
+  name: null,
+  ports: [],
+  volumes: [],
+  environment: [],
+  command: [],
+  restart: null,
+  network: null,
+  remove: false,
+  interactive: false,
+  platform: null,
+};
 const line = (more: Partial<ContainerRun>) => commandLine(dockerRun({ ...NOTHING, ...more }));
 
 describe("the docker run of a form", () => {
-  it("says no more than was filled in", () => expect(line({})).toBe("docker run -d nginx"));
+  it("contains only what was filled in", () => expect(line({})).toBe("docker run -d nginx"));
 
-  it("says everything that was", () => {
+  it("contains everything that was filled in", () => {
     expect(
-      line({ name: "web", ports: ["8080:80", "127.0.0.1:53:53/udp"], volumes: ["data:/data"], environment: [{ name: "GREETING", value: "it's here" }], command: ["sh", "-c", "echo $GREETING"], restart: "always", network: "shop_default", platform: "linux/arm64" }),
-    ).toBe(`docker run -d --name web --restart always --network shop_default --platform linux/arm64 -p 8080:80 -p 127.0.0.1:53:53/udp -v data:/data -e 'GREETING=it'\\''s here' nginx sh -c 'echo $GREETING'`);
+      line({
+        name: "web",
+        ports: ["8080:80", "127.0.0.1:53:53/udp"],
+        volumes: ["data:/data"],
+        environment: [{ name: "GREETING", value: "it's here" }],
+        command: ["sh", "-c", "echo $GREETING"],
+        restart: "always",
+        network: "shop_default",
+        platform: "linux/arm64",
+      }),
+    ).toBe(
+      "docker run -d --name web --restart always --network shop_default --platform linux/arm64 -p 8080:80 " +
+        `-p 127.0.0.1:53:53/udp -v data:/data -e 'GREETING=it'\\''s here' nginx sh -c 'echo $GREETING'`,
+    );
   });
 
-  it("keeps a terminal and cleans up", () => expect(line({ interactive: true, remove: true })).toBe("docker run -dit --rm nginx"));
-  it("leaves a place for the image", () => expect(line({ image: "" })).toBe("docker run -d IMAGE"));
-  it("does not say the policy that is docker's own", () => expect(line({ restart: "no" })).toBe("docker run -d nginx"));
+  it("keeps a terminal and cleans up", () =>
+    expect(line({ interactive: true, remove: true })).toBe("docker run -dit --rm nginx"));
+  it("has a placeholder for the image", () => expect(line({ image: "" })).toBe("docker run -d IMAGE"));
+  it("omits docker's default policy", () => expect(line({ restart: "no" })).toBe("docker run -d nginx"));
 });
 
 describe("words of a shell", () => {
@@ -33,7 +58,7 @@ describe("words of a shell", () => {
     expect(splitWords("")).toEqual([]);
   });
 
-  it("waits for a quote to be closed", () => {
+  it("returns null while a quote is open", () => {
     expect(splitWords("echo 'a")).toBeNull();
     expect(splitWords('echo "a\\"')).toBeNull();
   });

@@ -1,9 +1,9 @@
-// The `docker run` that does what the run form says.
+// The `docker run` command equivalent to the run form.
 import type { ContainerRun } from "./backend";
 
 const PLAIN = /^[A-Za-z0-9_@%+=:,./-]+$/;
 
-/** Quotes a word for a shell, only if it must be. */
+/** Quotes a word for a shell if needed. */
 export function quote(word: string): string {
   if (PLAIN.test(word)) return word;
   return `'${word.replaceAll("'", `'\\''`)}'`;
@@ -27,7 +27,7 @@ export function commandLine(words: string[]): string {
   return words.map(quote).join(" ");
 }
 
-/** Splits what was typed as a shell would: quotes and backslashes, nothing else. Null while a quote is open. */
+/** Splits text into words as a shell does, with quotes and backslashes only. Returns null while a quote is open. */
 export function splitWords(text: string): string[] | null {
   const words: string[] = [];
   let word = "";

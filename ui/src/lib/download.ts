@@ -1,4 +1,4 @@
-// Files that leave the page: text, or the bytes of a stream once all of them came.
+// Files that leave the page: text, or the bytes of a complete stream.
 import { BackendError, type Download, type StreamName, type Streams } from "./backend";
 import { backend } from "./stores/page.svelte";
 
@@ -12,7 +12,7 @@ export function save({ name, blob }: Downloaded): void {
   anchor.href = url;
   anchor.download = name;
   anchor.click();
-  // The browser has taken it by the next turn of the loop at the latest.
+  // By then the browser has read it.
   setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
@@ -23,8 +23,12 @@ export interface Downloaded {
   blob: Blob;
 }
 
-/** All bytes of a download; `onProgress` is told how many came. */
-export function fetchStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<Downloaded> {
+/** Returns all bytes of a download; calls `onProgress` with the number received so far. */
+export function fetchStream<S extends DownloadStream>(
+  stream: S,
+  params: Streams[S]["params"],
+  onProgress?: (bytes: number) => void,
+): Promise<Downloaded> {
   return new Promise((resolve, reject) => {
     const parts: Uint8Array<ArrayBuffer>[] = [];
     let name = "download";
@@ -38,18 +42,22 @@ export function fetchStream<S extends DownloadStream>(stream: S, params: Streams
         size += bytes.length;
         onProgress?.(size);
       },
-      // With a type: a browser that guesses one changes the name to fit.
+      // An explicit type, because a browser that guesses one changes the file name to match.
       onEnd: () => resolve({ name, blob: new Blob(parts, { type: "application/octet-stream" }) }),
       onError: reject,
     });
   });
 }
 
-export async function downloadStream<S extends DownloadStream>(stream: S, params: Streams[S]["params"], onProgress?: (bytes: number) => void): Promise<void> {
+export async function downloadStream<S extends DownloadStream>(
+  stream: S,
+  params: Streams[S]["params"],
+  onProgress?: (bytes: number) => void,
+): Promise<void> {
   save(await fetchStream(stream, params, onProgress));
 }
 
-/** The text of a blob, or null when it is not text that could be edited and written back unchanged. */
+/** Returns the text of a blob, or null if editing and saving it as text would corrupt it. */
 export async function textOf(blob: Blob): Promise<string | null> {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(await blob.arrayBuffer());
@@ -61,8 +69,12 @@ export async function textOf(blob: Blob): Promise<string | null> {
 
 const CHUNK = 64 * 1024;
 
-/** Sends a blob up a stream; resolves when the other side has all of it. */
-export async function uploadStream<S extends "files.write" | "image.load">(name: S, params: Streams[S]["params"], blob: Blob): Promise<Streams[S]["event"] | null> {
+/** Uploads a blob through a stream; resolves when the other side has received all of it. */
+export async function uploadStream<S extends "files.write" | "image.load">(
+  name: S,
+  params: Streams[S]["params"],
+  blob: Blob,
+): Promise<Streams[S]["event"] | null> {
   let answer: Streams[S]["event"] | null = null;
   return new Promise((resolve, reject) => {
     const stream = backend().open(name, params, {
@@ -74,7 +86,8 @@ export async function uploadStream<S extends "files.write" | "image.load">(name:
     });
     void (async () => {
       try {
-        for (let from = 0; from < blob.size; from += CHUNK) stream.sendBytes(new Uint8Array(await blob.slice(from, from + CHUNK).arrayBuffer()));
+        for (let from = 0; from < blob.size; from += CHUNK)
+          stream.sendBytes(new Uint8Array(await blob.slice(from, from + CHUNK).arrayBuffer()));
         stream.send({ kind: "finish" });
       } catch (error) {
         stream.close();

@@ -26,7 +26,7 @@ describe("amounts", () => {
     expect([0, 0.04, 9.94, 9.95, 250.4].map(percent)).toEqual(["0.0%", "0.0%", "9.9%", "10%", "250%"]);
   });
 
-  it("writes one and many", () => {
+  it("handles singular and plural", () => {
     expect(count(1, "image")).toBe("1 image");
     expect(count(5000, "image")).toBe("5,000 images");
     expect(count(2, "is", "are")).toBe("2 are");
@@ -61,7 +61,8 @@ describe("names", () => {
   it("shortens identifiers as docker does", () => expect(short(`sha256:${"ab".repeat(32)}`)).toBe("abababababab"));
 
   it("opens every address of this computer on localhost", () => {
-    for (const address of [null, "0.0.0.0", "::", "127.0.0.1", "::1"]) expect(portUrl(address, 8080)).toBe("http://localhost:8080");
+    for (const address of [null, "0.0.0.0", "::", "127.0.0.1", "::1"])
+      expect(portUrl(address, 8080)).toBe("http://localhost:8080");
     expect(portUrl("fd00::2", 8443)).toBe("https://[fd00::2]:8443");
     expect(portUrl("192.0.2.7", 443)).toBe("https://192.0.2.7:443");
   });

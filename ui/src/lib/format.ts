@@ -1,7 +1,7 @@
-// How amounts, times and names are written.
+// Formats amounts, times and names.
 const UNITS = ["B", "kB", "MB", "GB", "TB"];
 
-/** Decimal units, as docker writes them: 1.2 GB. */
+/** In decimal units, as docker formats them: 1.2 GB. */
 export function bytes(count: number): string {
   let value = count;
   let unit = 0;
@@ -15,7 +15,7 @@ export function bytes(count: number): string {
 
 const MEMORY_UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-/** Binary units, as memory is counted and docker stats writes it: 512 MiB. */
+/** In binary units, as `docker stats` formats memory: 512 MiB. */
 export function memory(count: number): string {
   let value = count;
   let unit = 0;
@@ -72,12 +72,12 @@ export function span(milliseconds: number): string {
   return `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-/** Date and time in the reader's own way. */
+/** Date and time in the user's locale. */
 export function moment(milliseconds: number): string {
   return new Date(milliseconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** The same to the minute, for columns. */
+/** Date and time to the minute in the user's locale, for columns. */
 export function minute(milliseconds: number): string {
   return new Date(milliseconds).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
@@ -91,8 +91,13 @@ export function count(number: number, one: string, many = `${one}s`): string {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
-/** Where a published port is opened: every address of this computer is localhost to its user. */
+/** The address that opens a published port; unspecified and loopback addresses become localhost. */
 export function portUrl(address: string | null, port: number): string {
-  const host = !address || ["0.0.0.0", "::", "127.0.0.1", "::1"].includes(address) ? "localhost" : address.includes(":") ? `[${address}]` : address;
+  const host =
+    !address || ["0.0.0.0", "::", "127.0.0.1", "::1"].includes(address)
+      ? "localhost"
+      : address.includes(":")
+        ? `[${address}]`
+        : address;
   return `${port === 443 || port === 8443 ? "https" : "http"}://${host}:${port}`;
 }

@@ -1,9 +1,9 @@
-// Looking for text in a ring of log lines: numbers of the lines that have it.
+// Searches a ring of log lines and returns the numbers of matching lines.
 import { plain } from "./ansi";
 import type { LogLine } from "./backend";
 import type { Ring } from "./ring";
 
-/** A line with its text as it is searched: taking the colours out once, as it comes, makes a search of 100,000 lines quick. */
+/** A line with its text without colours, stripped once on arrival so that searching 100,000 lines is fast. */
 export interface KeptLine extends LogLine {
   bare: string;
 }
@@ -12,14 +12,14 @@ export function kept(line: LogLine): KeptLine {
   return { ...line, bare: plain(line.text) };
 }
 
-/** Whether a line has the text, whatever its case and colours. */
+/** Returns a predicate that finds the text, ignoring case and colours. */
 export function contains(text: string): (line: KeptLine) => boolean {
-  // An expression without case needs no copy of each line in small letters.
+  // A case-insensitive expression avoids a lower-case copy of each line.
   const wanted = new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "i");
   return (line) => wanted.test(line.bare);
 }
 
-/** Numbers of the lines of a ring that fit; a line is looked at once, however often one asks. */
+/** Numbers of the matching lines of a ring. Each line is examined once. */
 export class Chosen {
   #numbers: number[] = [];
   #end: number;
@@ -40,12 +40,12 @@ export class Chosen {
       if (line && this.fits(line)) this.#numbers.push(number);
     }
     this.#end = lines.end;
-    // A new array: whoever draws it sees that it is another.
+    // A new array, so that a comparison notices the change.
     return [...this.#numbers];
   }
 }
 
-/** Cuts plain text where `wanted` is found: every second piece is a hit. */
+/** Splits plain text around `wanted`: every second piece is a match. */
 export function pieces(text: string, wanted: string): string[] {
   if (wanted === "") return [text];
   const result: string[] = [];

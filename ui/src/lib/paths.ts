@@ -1,4 +1,4 @@
-// Paths of the guest: always from the top, parted by slashes.
+// Absolute paths of the guest, separated by slashes.
 export function join(folder: string, name: string): string {
   return folder === "/" ? `/${name}` : `${folder}/${name}`;
 }

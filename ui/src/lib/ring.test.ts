@@ -10,20 +10,20 @@ function ring(capacity: number, count: number): Ring<number> {
 }
 
 describe("a ring", () => {
-  it("keeps the last ones under the numbers they always had", () => {
+  it("keeps the latest items under their original numbers", () => {
     const kept = ring(3, 8);
     expect([kept.first, kept.end, kept.length]).toEqual([5, 8, 3]);
     expect([4, 5, 6, 7, 8].map((number) => kept.get(number))).toEqual([undefined, 5, 6, 7, undefined]);
   });
 
-  it("goes on counting after it was cleared", () => {
+  it("keeps counting after it was cleared", () => {
     const kept = ring(3, 4);
     kept.clear();
     kept.push(40);
     expect([kept.first, kept.end, kept.get(4)]).toEqual([4, 5, 40]);
   });
 
-  it("fills up again after it was cleared in the middle of its round", () => {
+  it("refills after it was cleared in mid-round", () => {
     const kept = ring(3, 5);
     kept.clear();
     for (const item of [10, 11, 12, 13]) kept.push(item);
@@ -31,21 +31,21 @@ describe("a ring", () => {
   });
 });
 
-describe("looking in a log", () => {
+describe("searching a log", () => {
   const line = (text: string) => kept({ at: null, error: false, text });
 
-  it("finds what colours cut in two, whatever its case", () => {
+  it("finds text that colours split, ignoring case", () => {
     const lines = new Ring<KeptLine>(2);
     for (const text of ["needle (gone by now)", "a NEE\x1b[31mdle", "hay"]) lines.push(line(text));
     expect(new Chosen(lines, contains("Needle")).numbers()).toEqual([1]);
   });
 
-  it("takes signs of expressions for what they are", () => {
+  it("treats characters of expressions literally", () => {
     expect(contains("a.b (c)*")(line("see a.b (c)*"))).toBe(true);
     expect(contains("a.b")(line("aXb"))).toBe(false);
   });
 
-  it("looks at a line once, forgets those that are gone, and finds those that come", () => {
+  it("examines each line once, forgets dropped lines, and finds new ones", () => {
     const lines = new Ring<KeptLine>(3);
     const asked: string[] = [];
     const chosen = new Chosen(lines, ({ text }) => asked.push(text) > 0 && text.startsWith("x"));
@@ -60,7 +60,7 @@ describe("looking in a log", () => {
     expect(chosen.numbers()).toEqual([4]);
   });
 
-  it("cuts a line so that every second piece is a hit", () => {
+  it("splits a line so that every second piece is a match", () => {
     expect(pieces("aXbxc", "x")).toEqual(["a", "X", "b", "x", "c"]);
     expect(pieces("xx", "x")).toEqual(["", "x", "", "x", ""]);
     expect(pieces("abc", "x")).toEqual(["abc"]);

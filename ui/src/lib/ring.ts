@@ -1,4 +1,4 @@
-// The last so many of something, by a number that never changes while it is kept.
+// A ring that keeps the latest items. An item's number stays the same while it is kept.
 export class Ring<T> {
   #items: T[] = [];
   #start = 0;
@@ -6,12 +6,12 @@ export class Ring<T> {
 
   constructor(readonly capacity: number) {}
 
-  /** Number of the oldest that is kept. */
+  /** Number of the oldest kept item. */
   get first(): number {
     return this.#first;
   }
 
-  /** Number the next one gets. */
+  /** Number of the next item. */
   get end(): number {
     return this.#first + this.#items.length;
   }

@@ -6,12 +6,16 @@ const letters = (text: string) => [...text];
 
 /** Slots with elements, as a list has them: what is new is put at the end. */
 class List {
-  readonly slots = new Slots<string>((item) => item, (item) => (item === item.toUpperCase() ? "heading" : "row"));
+  readonly slots = new Slots<string>(
+    (item) => item,
+    (item) => (item === item.toUpperCase() ? "heading" : "row"),
+  );
   readonly place = document.createElement("div");
 
   fill(items: string, from: number, to: number, held: Slot<string> | null = null) {
     this.slots.fill(letters(items), { from, to }, held);
-    for (const element of [...this.place.children]) if (!this.slots.all.some((slot) => slot.element === element)) element.remove();
+    for (const element of [...this.place.children])
+      if (!this.slots.all.some((slot) => slot.element === element)) element.remove();
     for (const slot of this.slots.all) {
       if (slot.element) continue;
       slot.element = document.createElement("button");
@@ -30,7 +34,10 @@ class List {
 
   /** What one meets who goes through the elements. */
   get met() {
-    return [...this.place.children].map((element) => this.slots.holding(element)).map((slot) => (slot && !slot.hidden ? slot.item : "")).join("");
+    return [...this.place.children]
+      .map((element) => this.slots.holding(element))
+      .map((slot) => (slot && !slot.hidden ? slot.item : ""))
+      .join("");
   }
 
   at(item: string): Slot<string> {
@@ -41,7 +48,7 @@ class List {
 }
 
 describe("slots of a list", () => {
-  it("uses the elements of what left for what came, and keeps the others", () => {
+  it("reuses the elements of items that left for items that arrived, and keeps the others", () => {
     const list = new List();
     list.fill("abcdefgh", 0, 4);
     const before = list.slots.all;
@@ -53,11 +60,28 @@ describe("slots of a list", () => {
     expect(list.at("e")).toBe(a);
   });
 
-  it("keeps an item's element when the item moves, and shows what the item has become", () => {
-    const slots = new Slots<{ id: string; state: string }>((item) => item.id, () => "");
-    slots.fill([{ id: "a", state: "running" }, { id: "b", state: "running" }], { from: 0, to: 2 }, null);
+  it("keeps an item's element when the item moves, and shows its new state", () => {
+    const slots = new Slots<{ id: string; state: string }>(
+      (item) => item.id,
+      () => "",
+    );
+    slots.fill(
+      [
+        { id: "a", state: "running" },
+        { id: "b", state: "running" },
+      ],
+      { from: 0, to: 2 },
+      null,
+    );
     const [a, b] = slots.all;
-    slots.fill([{ id: "b", state: "exited" }, { id: "a", state: "running" }], { from: 0, to: 2 }, null);
+    slots.fill(
+      [
+        { id: "b", state: "exited" },
+        { id: "a", state: "running" },
+      ],
+      { from: 0, to: 2 },
+      null,
+    );
     expect([a?.item.id, a?.index, b?.item.id, b?.index]).toEqual(["a", 1, "b", 0]);
     expect(b?.item.state).toBe("exited");
   });
@@ -73,7 +97,7 @@ describe("slots of a list", () => {
     expect(list.text).toBe("ef");
   });
 
-  it("leaves what has the keyboard in its element, however far it is out of sight", () => {
+  it("keeps the focused item in its element, however far it is out of view", () => {
     const list = new List();
     list.fill("abcdefgh", 0, 3);
     const held = list.at("b");
@@ -84,7 +108,7 @@ describe("slots of a list", () => {
     expect(list.text).toBe("fgh");
   });
 
-  it("takes the element away when what has the keyboard in it is gone", () => {
+  it("removes the element when the focused item is gone", () => {
     const list = new List();
     list.fill("abcdef", 0, 3);
     const held = list.at("b");
@@ -93,7 +117,7 @@ describe("slots of a list", () => {
     expect(held.element?.isConnected).toBe(false);
   });
 
-  it("shows fewer and then more again without making elements", () => {
+  it("shows fewer and then more items without creating elements", () => {
     const list = new List();
     list.fill("abcdef", 0, 5);
     const before = list.slots.all;
@@ -106,16 +130,22 @@ describe("slots of a list", () => {
     expect(list.slots.all.some((slot) => slot.hidden)).toBe(false);
   });
 
-  it("puts the elements in order at rest", () => {
+  it("puts the elements in order when scrolling stops", () => {
     const list = new List();
-    for (const [from, to] of [[0, 5], [2, 7], [1, 6], [9, 14], [4, 9]] as const) {
+    for (const [from, to] of [
+      [0, 5],
+      [2, 7],
+      [1, 6],
+      [9, 14],
+      [4, 9],
+    ] as const) {
       list.fill("abcdefghijklmn", from, to);
       list.slots.settle(null);
       expect(list.met).toBe("abcdefghijklmn".slice(from, to));
     }
   });
 
-  it("moves only what is new when the list went on a little", () => {
+  it("moves only new elements after a short scroll", () => {
     const list = new List();
     const moved = (from: number) => {
       list.fill("abcdefghijklmn", from, from + 8);
@@ -128,7 +158,7 @@ describe("slots of a list", () => {
     expect([moved(2), moved(0)]).toEqual([2, 2]);
   });
 
-  it("does not take the keyboard from an element when it puts them in order", () => {
+  it("keeps the focus when it reorders the elements", () => {
     const list = new List();
     document.body.append(list.place);
     list.fill("abcdefghijkl", 0, 4);

@@ -1,16 +1,20 @@
-// Which element of a long list shows which item. An element whose item went out of sight shows the next item that comes in sight, so that
-// scrolling makes and removes none. An item keeps its element for as long as it is in sight or has the keyboard in it, also where its place changes.
+// Assigns the elements of a long list to items. An element whose item leaves the view shows the next item that enters
+// it, so scrolling creates and removes no elements. An item keeps its element while it is visible or focused, even if
+// its position changes.
 
-/** An element of the list and what it shows. */
+/** An element of the list and the item it shows. */
 export class Slot<T> {
   item: T;
-  /** Place of its item among all. */
+  /** Index of its item in the list. */
   index: number;
-  /** Kept for later, out of sight. */
+  /** Unused and out of view, kept for later. */
   idle: boolean;
-  /** Nothing in it can be reached. An idle one becomes so at rest only: each change is paid for with the style of all that is in it. */
+  /**
+   * Unreachable by keyboard and screen readers. Idle slots become hidden only when scrolling stops, because each change
+   * recalculates the style of the slot's whole content.
+   */
   hidden: boolean;
-  /** Of its item. */
+  /** Key of its item. */
   key: string;
   element: HTMLElement | undefined;
 
@@ -38,25 +42,25 @@ export class Slot<T> {
 }
 
 export interface Range {
-  /** The first and the one after the last. */
+  /** First index, and the index after the last. */
   from: number;
   to: number;
 }
 
 export class Slots<T> {
-  /** In the order they were made. */
+  /** In order of creation. */
   all = $state.raw<Slot<T>[]>([]);
   #next = 0;
 
   constructor(
     readonly keyOf: (item: T) => string,
-    /** Items of different kinds look too different for one element to change from one to the other. */
+    /** Items of different kinds are too different to share an element. */
     readonly kindOf: (item: T) => string,
   ) {}
 
   /**
-   * Shows the items of `range`, and that of `held` (the slot with the keyboard in it) wherever it is. If that item is gone, so is its element:
-   * the next key would otherwise meet another item.
+   * Shows the items of `range`, and the item of `held` (the focused slot) wherever it is. If that item is gone, its
+   * element is removed, because the next key press would otherwise reach another item.
    */
   fill(items: readonly T[], range: Range, held: Slot<T> | null): void {
     const wanted = new Map<string, number>();
@@ -77,7 +81,7 @@ export class Slots<T> {
       } else {
         const same = free.get(slot.kind);
         if (!same) free.set(slot.kind, [slot]);
-        // A hidden one costs more to show: it is taken last.
+        // Showing a hidden slot costs more, so it is taken last.
         else if (slot.hidden) same.unshift(slot);
         else same.push(slot);
       }
@@ -94,19 +98,19 @@ export class Slots<T> {
     if (made.length || gone) this.all = [...this.all.filter((slot) => slot !== gone), ...made];
   }
 
-  /** The slot that has `node` in its element. */
+  /** Returns the slot whose element contains `node`. */
   holding(node: Node | null): Slot<T> | null {
     return this.all.find((slot) => slot.element?.contains(node)) ?? null;
   }
 
   /**
-   * For who goes through them by keyboard or screen reader: hides the idle and puts the others' elements in the order of their items. That of
-   * `held` stays where it is: moved, it would lose the keyboard.
+   * For keyboard and screen reader users: hides idle slots and puts the other elements in the order of their items. The
+   * element of `held` does not move, because moving it would lose the focus.
    */
   settle(held: Slot<T> | null): void {
     for (const slot of this.all) slot.hidden = slot.idle;
     const shown = this.all.filter((slot) => !slot.idle).sort((one, other) => one.index - other.index);
-    // Without one, that in the middle: after a short way up or down it is among the many that are in order already.
+    // Without `held`, the middle one is fixed: after a short scroll it is among the many that are already in order.
     const fixed = held ? shown.indexOf(held) : shown.length >> 1;
     const elements = shown.map((slot) => slot.element);
     for (let at = fixed; at + 1 < elements.length; at += 1) {

@@ -1,4 +1,4 @@
-// xterm with this page's colours, tied to a stream of bytes.
+// xterm in the page's colours, connected to a byte stream.
 import { FitAddon } from "@xterm/addon-fit";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
@@ -20,16 +20,32 @@ export interface TerminalNews {
 function colours() {
   const style = getComputedStyle(document.documentElement);
   const of = (name: string) => style.getPropertyValue(name).trim();
-  return { background: of("--code"), foreground: of("--ink"), cursor: of("--accent"), selectionBackground: of("--line-strong"), red: of("--bad"), green: of("--good"), yellow: of("--warn"), blue: of("--accent") };
+  return {
+    background: of("--code"),
+    foreground: of("--ink"),
+    cursor: of("--accent"),
+    selectionBackground: of("--line-strong"),
+    red: of("--bad"),
+    green: of("--good"),
+    yellow: of("--warn"),
+    blue: of("--accent"),
+  };
 }
 
-/** Opens a terminal in `element`; `open` makes its stream once the size is known. */
+/** Opens a terminal in `element`; `open` opens its stream once the size is known. */
 export function openTerminal(
   element: HTMLElement,
   open: (size: TerminalSize, handlers: StreamHandlers<TerminalStream>) => Stream<TerminalStream>,
   news: TerminalNews,
 ): TerminalSession {
-  const terminal = new Terminal({ fontFamily: "ui-monospace, 'SF Mono', 'DejaVu Sans Mono', monospace", fontSize: 12, cursorBlink: true, scrollback: 10_000, theme: colours(), screenReaderMode: true });
+  const terminal = new Terminal({
+    fontFamily: "ui-monospace, 'SF Mono', 'DejaVu Sans Mono', monospace",
+    fontSize: 12,
+    cursorBlink: true,
+    scrollback: 10_000,
+    theme: colours(),
+    screenReaderMode: true,
+  });
   const fit = new FitAddon();
   terminal.loadAddon(fit);
   terminal.open(element);
@@ -58,10 +74,10 @@ export function openTerminal(
   scheme.addEventListener("change", recolour);
   const chosen = new MutationObserver(recolour);
   chosen.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  // The keys of views work in a terminal too: with Tab and Esc going to the shell, they are the way out of it.
+  // The shortcuts for views also work in a terminal. Tab and Esc go to the shell, so these are the way out.
   terminal.attachCustomKeyEventHandler((event) => !(event.ctrlKey && /^[1-9]$/.test(event.key)));
   const focus = () => {
-    // Whoever goes through the tabs by keyboard is to get past this one.
+    // Do not take the focus from a user who moves through the tabs by keyboard.
     if (!document.activeElement?.matches("[role=tab]:focus-visible")) terminal.focus();
   };
   focus();

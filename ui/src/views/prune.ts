@@ -1,4 +1,4 @@
-// Deleting what nothing uses: of each kind it says first what would go, and afterwards what it gave back.
+// Deletes unused objects of one kind: lists them first, and reports the reclaimed space afterwards.
 import { bytes, count } from "../lib/format";
 import { notices } from "../lib/stores/actions.svelte";
 import { dialogs } from "../lib/stores/dialogs.svelte";
@@ -9,12 +9,12 @@ import { title } from "./images/actions";
 import { label } from "./volumes/label";
 
 interface Plan {
-  /** One of them: `image`. */
+  /** Singular: `image`. */
   noun: string;
   question: string;
-  /** What is lost with them. */
+  /** What deleting them loses. */
   loss: string;
-  /** Said in its place when there is none. */
+  /** Shown if there is nothing to delete. */
   nothing: string;
   items: string[];
   carryOut: () => Promise<{ removed: string[]; reclaimed: number }>;
@@ -25,11 +25,20 @@ async function prune({ noun, question, loss, nothing, items, carryOut }: Plan): 
     notices.done(nothing);
     return;
   }
-  const answer = await dialogs.confirm({ title: question, text: loss, items, action: `Delete ${count(items.length, noun)}`, dangerous: true });
+  const answer = await dialogs.confirm({
+    title: question,
+    text: loss,
+    items,
+    action: `Delete ${count(items.length, noun)}`,
+    dangerous: true,
+  });
   if (!answer) return;
   try {
     const pruned = await carryOut();
-    notices.done(`Deleted ${count(pruned.removed.length, noun)}${pruned.reclaimed > 0 ? `, ${bytes(pruned.reclaimed)} given back` : ""}`);
+    notices.done(
+      `Deleted ${count(pruned.removed.length, noun)}` +
+        (pruned.reclaimed > 0 ? `, reclaimed ${bytes(pruned.reclaimed)}` : ""),
+    );
   } catch (error) {
     notices.failed(`Could not delete the ${noun}s`, error);
   }
@@ -38,9 +47,9 @@ async function prune({ noun, question, loss, nothing, items, carryOut }: Plan): 
 export const pruneContainers = () =>
   prune({
     noun: "container",
-    question: "Delete all containers that do not run?",
-    loss: "What was written in them outside of volumes is lost.",
-    nothing: "Every container runs: there is nothing to delete.",
+    question: "Delete all stopped containers?",
+    loss: "Data written outside volumes is lost.",
+    nothing: "Every container is running: nothing to delete.",
     items: containers.items.filter((container) => can("start", container)).map((container) => container.name),
     carryOut: () => backend().call("containers.prune", {}),
   });
@@ -49,9 +58,9 @@ export function pruneImages(): Promise<void> {
   const unused = images.items.filter((image) => image.usedBy.length === 0);
   return prune({
     noun: "image",
-    question: "Delete images that no container uses?",
-    loss: `This gives back up to ${bytes(unused.reduce((sum, image) => sum + image.size - (image.shared ?? 0), 0))}.`,
-    nothing: "Every image is used by a container: there is nothing to delete.",
+    question: "Delete unused images?",
+    loss: `This reclaims up to ${bytes(unused.reduce((sum, image) => sum + image.size - (image.shared ?? 0), 0))}.`,
+    nothing: "Every image is in use: nothing to delete.",
     items: unused.map(title),
     carryOut: () => backend().call("images.prune", { all: true }),
   });
@@ -60,28 +69,32 @@ export function pruneImages(): Promise<void> {
 export const pruneVolumes = () =>
   prune({
     noun: "volume",
-    question: "Delete volumes that no container uses?",
+    question: "Delete unused volumes?",
     loss: "Everything in them is lost. This cannot be undone.",
-    nothing: "Every volume is used by a container: there is nothing to delete.",
-    items: volumes.items.filter((volume) => volume.usedBy.length === 0).map((volume) => `${label(volume)}${volume.size === null ? "" : ` (${bytes(volume.size)})`}`),
+    nothing: "Every volume is in use: nothing to delete.",
+    items: volumes.items
+      .filter((volume) => volume.usedBy.length === 0)
+      .map((volume) => `${label(volume)}${volume.size === null ? "" : ` (${bytes(volume.size)})`}`),
     carryOut: () => backend().call("volumes.prune", { all: true }),
   });
 
 export const pruneNetworks = () =>
   prune({
     noun: "network",
-    question: "Delete networks that no container is in?",
-    loss: "Containers that expect them cannot start until they are made again.",
-    nothing: "Every network has containers: there is nothing to delete.",
-    items: networks.items.filter((network) => !network.builtIn && network.members.length === 0).map((network) => network.name),
+    question: "Delete unused networks?",
+    loss: "Containers that need them cannot start until you create them again.",
+    nothing: "Every network is in use: nothing to delete.",
+    items: networks.items
+      .filter((network) => !network.builtIn && network.members.length === 0)
+      .map((network) => network.name),
     carryOut: () => backend().call("networks.prune", {}),
   });
 
-/** Nothing is lost with it that a build does not make again, so it does not ask. */
+/** Does not ask first, because a build recreates everything in the cache. */
 export async function pruneBuildCache(): Promise<void> {
   try {
     const pruned = await backend().call("builds.pruneCache", {});
-    notices.done(`${bytes(pruned.reclaimed)} of build cache given back`);
+    notices.done(`Reclaimed ${bytes(pruned.reclaimed)} of build cache`);
   } catch (error) {
     notices.failed("Could not delete the build cache", error);
   }

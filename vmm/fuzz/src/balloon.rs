@@ -1,5 +1,5 @@
-//! The balloon: numbers of pages and free pages, which the host takes away. Pages that were taken read as zeroes, so only panics and
-//! endless loops are looked for, and that the guest's numbers never become a size the host shows as larger than it can be.
+//! The balloon: numbers of pages and free pages, which the host takes away. Pages that were taken read as zeroes, so
+//! only panics, endless loops and an impossible size reported to the host are findings.
 
 use std::sync::Arc;
 

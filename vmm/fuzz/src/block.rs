@@ -1,4 +1,5 @@
-//! The block device over a file that is no whole number of sectors: the guest must never see or change its end, nor its size.
+//! The block device over a file that is not a whole number of sectors: the guest must never read or change its end, nor
+//! change its size.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -8,8 +9,8 @@ use rorqual_vmm::devices::VirtioDevice;
 use rorqual_vmm::devices::block::{BlockDevice, Disk};
 
 use crate::guest::{Guest, Subject, attack};
-use crate::in_memory;
 use crate::program::Program;
+use crate::scratch::in_memory;
 
 const SECTORS: u64 = 64;
 const END: [u8; 100] = [0xa5; 100];
@@ -26,7 +27,7 @@ struct Image {
     read_only: Arc<Disk>,
 }
 
-/// One file for all runs: a program that finds something in what another left does so by this one's bytes too.
+/// One file for all runs: the checks hold whatever earlier runs left in it.
 fn image() -> &'static Image {
     static IMAGE: OnceLock<Image> = OnceLock::new();
     IMAGE.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! Queries and answers of the domain name system: an answer of ours repeats the question, and no answer is taken for one to another query.
+//! Queries and answers of the domain name system: our answers repeat the question, and no answer matches another query.
 
 use rorqual_vmm::fuzzing::{dns_answer, dns_is_answer};
 

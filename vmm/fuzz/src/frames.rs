@@ -1,5 +1,5 @@
-//! What is read of a frame, without a gateway: Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP. Headers' checksums are made right, or nothing
-//! would come past them.
+//! Parsing a frame without a gateway: Ethernet, ARP, NDP, IPv4, IPv6, ICMP, UDP. The target corrects the checksums of
+//! headers, which would otherwise stop every frame.
 
 use rorqual_vmm::fuzzing::read_frame;
 

@@ -1,5 +1,5 @@
-//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest, whatever came. All packets go to addresses
-//! of the machine's own network, of which none leads out; names nobody here has are asked of an address of the loopback network.
+//! The gateway as a whole against the frames of a guest: every answer is a sound frame to that guest. All packets go to
+//! addresses of the machine's own network, none of which leads out; unknown names are resolved at a loopback address.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rorqual_vmm::devices::net::backend::{Accepts, Backend, Offload, Segmentation, Transmit};
+use rorqual_vmm::devices::span::{Slice, Span};
 use rorqual_vmm::fuzzing::read_frame;
 use rorqual_vmm::net::gateway::Gateway;
 use rorqual_vmm::net::network::{Network, Subnet4};
-use rorqual_vmm::net::tcp::{Slice, Span};
 
 use crate::frames::right_checksum;
 use crate::program::Program;
@@ -18,7 +18,7 @@ use crate::program::Program;
 const GUEST: [u8; 6] = [0x52, 0x72, 0x71, 0, 0, 2];
 const ROUTER: [u8; 6] = [0x52, 0x72, 0x71, 0, 0, 1];
 /// Longest frame.
-const FRAME_BYTES_MAX: usize = 14 + 65_535;
+const MAX_FRAME_BYTES: usize = 14 + 65_535;
 
 /// The network of the targets. Nothing in it leads out: the host is closed.
 pub(crate) fn network() -> Network {
@@ -29,7 +29,7 @@ pub(crate) fn network() -> Network {
 fn resolv_conf() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {
-        let path = crate::in_memory().join(format!("rorqual-fuzz-resolv-{}", std::process::id()));
+        let path = crate::scratch::in_memory().join(format!("rorqual-fuzz-resolv-{}", std::process::id()));
         fs::write(&path, "nameserver 127.53.53.53\n").unwrap();
         path
     })
@@ -41,7 +41,7 @@ pub(crate) fn run(program: &[u8]) {
     let all = program.flag();
     gateway.accepts(Accepts { checksum: all, tcp4: all, tcp6: all, udp: all });
     let mut now = Instant::now();
-    let mut room = vec![0; FRAME_BYTES_MAX];
+    let mut room = vec![0; MAX_FRAME_BYTES];
     while !program.ended() {
         let mut frame = frame(&mut program);
         let slices = [Slice::from(frame.as_mut_slice())];
@@ -118,7 +118,7 @@ fn frame(program: &mut Program) -> Vec<u8> {
                 0,
             ]);
             frame.extend([198, 19, 64, 2, 198, 19, 64, destination]);
-            // The resolver, DHCP, or as the bytes say.
+            // The resolver, a port where nothing listens, or any port.
             let begin = [vec![0x10, 0, 0, 53], vec![0, 68, 0, 67], Vec::new()];
             let begin = &begin[usize::from(kind >> 6) % 3];
             frame.extend(begin);
@@ -134,7 +134,7 @@ fn frame(program: &mut Program) -> Vec<u8> {
     frame
 }
 
-/// Whatever the bytes say, the destination is of the machine's own network.
+/// Makes the destination an address of the machine's own network.
 fn stay_here(frame: &mut [u8]) {
     match frame {
         [_, _, _, _, _, _, _, _, _, _, _, _, 8, 0, rest @ ..] if rest.len() >= 20 => {

@@ -1,9 +1,9 @@
 //! A guest as a device sees it: memory, queues, and the rules a device must keep whatever the guest does.
 //!
-//! Before each call of the device the chains it may take are walked here, by code of our own. After the call:
-//! no more buffers are used than were available; each used element names one of them and no more bytes than it can
-//! be written; and no byte of the guest's memory has changed but in those buffers and the used rings. A guest whose buffers
-//! or rings overlap undermines its own queues: then only panics and endless loops count.
+//! Before each call of the device, independent code here walks the chains that the device may take. After the call, no
+//! more buffers are used than were available; each used element names one of them and at most as many bytes as are
+//! writable; and no byte of the guest's memory has changed outside those buffers and the used rings. A guest whose
+//! buffers or rings overlap undermines its own queues: then only panics and endless loops are findings.
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
@@ -27,7 +27,7 @@ const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 /// Operations of one program.
 const OPERATIONS_MAX: usize = 256;
-/// A device that calls itself again so often without a word from the guest will do so for ever.
+/// A device that asks to be called more often than this without the guest loops forever.
 const CALLS_MAX: usize = 4096;
 
 /// A device under attack.
@@ -215,7 +215,7 @@ impl Guest {
         }
     }
 
-    /// Walks the chain with this head as virtio 1.3 §2.7 says. None: the device must refuse it.
+    /// Walks the chain with this head (virtio 1.3 §2.7). None: the device must refuse it.
     fn walk(&self, index: usize, head: u16) -> Option<Expected> {
         let queue = &self.queues[index];
         let (mut table, mut entries, mut left) = (queue.desc_table(), u64::from(queue.size()), u32::from(queue.size()));
@@ -358,7 +358,7 @@ impl Guest {
         subject.check();
     }
 
-    /// Lets the device have its own calls until it wants no more.
+    /// Calls the device as long as it asks for it.
     fn settle(&mut self, subject: &mut dyn Subject) {
         for _ in 0..CALLS_MAX {
             if self.broken || !subject.device().host_event_fd().is_some_and(readable) {
@@ -397,7 +397,7 @@ fn step(guest: &mut Guest, subject: &mut dyn Subject, program: &mut Program) {
         4 => guest.settle(subject),
         5 => subject.host(program),
         6 => {
-            // A chain of descriptors as the program says.
+            // A chain of descriptors from the program.
             let count = 1 + program.below(4);
             let lengths: Vec<_> = (0..count).map(|_| (program.length(), program.flag())).collect();
             guest.offer(index, &lengths, &[]);
@@ -463,7 +463,7 @@ fn step(guest: &mut Guest, subject: &mut dyn Subject, program: &mut Program) {
             guest.broken = false;
         }
         14 => {
-            // As vhost-user sets it up: nobody has looked whether it lies in memory.
+            // As vhost-user sets it up, without a check that it lies in memory.
             let (descriptors, available, used) =
                 (Guest::address(program), Guest::address(program), Guest::address(program));
             let queue = &mut guest.queues[index];

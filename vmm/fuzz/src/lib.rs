@@ -1,18 +1,16 @@
-//! Fuzz targets of the machine monitor. Each takes bytes for a small program: what a hostile guest writes to its memory,
-//! queues and registers, and what programs on the host do meanwhile. A panic is a finding; so are the rules of [`guest`].
+//! Fuzz targets of the machine monitor. Each reads bytes as a small program: what a hostile guest writes to its memory,
+//! queues and registers, and what programs on the host do meanwhile. A panic is a finding, and so is a breach of the
+//! rules of [`guest`].
 //!
-//! `make fuzz` drives them by libFuzzer, with coverage. The test of this crate only replays `seeds/`: small programs that
-//! reach far, and each input that once found a defect.
+//! `make fuzz` drives them with libFuzzer and coverage. The test of this crate only replays `seeds/`: small programs
+//! that reach far, and each input that once found a defect.
 
-// Here a panic is a finding, or says that the host cannot run the target.
+// Here a panic is a finding, or means that the host cannot run the target.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
-
-use std::path::{Path, PathBuf};
 
 mod balloon;
 mod block;
 mod console;
-mod dhcp;
 mod dns;
 mod frames;
 mod gateway;
@@ -23,6 +21,7 @@ mod parsers;
 pub mod program;
 mod relay;
 mod rng;
+mod scratch;
 mod tcp;
 mod vsock;
 
@@ -30,11 +29,10 @@ mod vsock;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("balloon", balloon::run),
     ("block", block::run),
     ("console", console::run),
-    ("dhcp", dhcp::run),
     ("dns", dns::run),
     ("frames", frames::run),
     ("gateway", gateway::run),
@@ -52,15 +50,10 @@ pub fn target(name: &str) -> Option<Target> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, target)| *target)
 }
 
-/// A directory for files and sockets, in memory where there is one: a disk flushed a thousand times a second is itself what is tested.
-fn in_memory() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! libFuzzer on one target, the one named in `RORQUAL_FUZZ_TARGET`; its arguments are libFuzzer's.
+//! Runs libFuzzer on the target that `RORQUAL_FUZZ_TARGET` names, with libFuzzer's arguments.
 
 #![no_main]
 

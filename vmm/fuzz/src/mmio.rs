@@ -1,4 +1,5 @@
-//! The registers of virtio-mmio, written by one processor in a given order, or by two at once while the device's thread runs.
+//! The registers of virtio-mmio, written by one processor in a given order, or by two at once while the device's thread
+//! runs.
 
 use std::io;
 use std::sync::Arc;

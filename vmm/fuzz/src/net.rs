@@ -1,5 +1,5 @@
-//! The network card: frames of the guest arrive as they were, frames for it lie whole in its buffers. Behind it is an echo, so nothing
-//! leaves this process.
+//! The network card: the guest's frames arrive unchanged, and frames for the guest lie whole in its buffers. An echo is
+//! behind the card, so nothing leaves this process.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,8 +9,8 @@ use std::time::Instant;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use rorqual_vmm::devices::VirtioDevice;
 use rorqual_vmm::devices::net::backend::{Accepts, Backend, Offload, Transmit};
-use rorqual_vmm::devices::net::{FRAME_BYTES_MAX, NetDevice, PAIRS_MAX, Settings};
-use rorqual_vmm::net::tcp::Span;
+use rorqual_vmm::devices::net::{MAX_FRAME_BYTES, MAX_PAIRS, NetDevice, Settings};
+use rorqual_vmm::devices::span::Span;
 
 use crate::guest::{Guest, Subject, attack};
 use crate::program::Program;
@@ -38,7 +38,7 @@ impl Backend for Echo {
     }
 
     fn receive(&mut self, frame: Span<'_, '_>, offload: &Offload, _now: Instant) {
-        assert!(frame.len() <= FRAME_BYTES_MAX, "a frame of {} bytes came through", frame.len());
+        assert!(frame.len() <= MAX_FRAME_BYTES, "a frame of {} bytes came through", frame.len());
         let mut bytes = vec![0; frame.len()];
         assert_eq!(frame.copy_to(&mut bytes), bytes.len());
         if self.frames.len() < KEPT {
@@ -47,7 +47,7 @@ impl Backend for Echo {
     }
 
     fn set_pair(&mut self, number: usize) {
-        assert!(number < PAIRS_MAX);
+        assert!(number < MAX_PAIRS);
         self.pair = number;
     }
 
@@ -89,13 +89,13 @@ impl Subject for Net {
     }
 
     fn request(&mut self, program: &mut Program, guest: &mut Guest) {
-        let pair = program.below(PAIRS_MAX);
+        let pair = program.below(MAX_PAIRS);
         if program.below(8) == 0 {
             // How many pairs it uses, or anything.
             let mut command = if program.flag() { vec![4, 0] } else { program.bytes(2).to_vec() };
             command.extend([program.below(4) as u8, 0]);
             let lengths = [(4, false), (1, true), (program.length() % 64, program.flag())];
-            guest.offer(2 * PAIRS_MAX, &lengths[..=program.below(3)], &command);
+            guest.offer(2 * MAX_PAIRS, &lengths[..=program.below(3)], &command);
         } else if program.flag() {
             let length = if program.flag() { program.length() } else { 1514 + 12 };
             guest.offer(2 * pair, &[(length, true), (program.short().into(), true)][..=program.below(2)], &[]);
@@ -119,7 +119,7 @@ impl Subject for Net {
 
 pub(crate) fn run(program: &[u8]) {
     let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).unwrap();
-    let settings = Settings { mac: [0x52, 0x54, 0, 0, 0, 1], mtu: 65_520, pairs: PAIRS_MAX };
+    let settings = Settings { mac: [0x52, 0x54, 0, 0, 0, 1], mtu: 65_520, pairs: MAX_PAIRS };
     let device = NetDevice::new(settings, Box::new(Echo { event, frames: VecDeque::new(), pair: 0 }), None);
     attack(&mut Net(device), &mut Program::new(program));
 }

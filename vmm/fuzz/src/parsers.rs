@@ -1,5 +1,5 @@
-//! What is parsed without a device: the configuration, the control socket's requests, the first line of a stream from the
-//! host, the header of a vsock packet.
+//! What is parsed without a device: the configuration, the control socket's requests, the first line of a stream from
+//! the host, the header of a vsock packet.
 
 use rorqual_vmm::fuzzing::{configuration_is_valid, connect_line, header_round_trip, is_control_request};
 

@@ -1,5 +1,6 @@
-//! TCP in simulated time: segments of a guest that keeps one rule only, hosts that do as the program says. The byte of a sequence number is always
-//! the same, so each side can tell whether what it got is what the other sent, from the beginning and without a gap.
+//! TCP in simulated time: segments of a guest that keeps one rule only, and hosts that follow the program. Each
+//! sequence number always has the same byte, so each side can check that it received what the other sent, from the
+//! beginning and without a gap.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use rorqual_vmm::devices::span::{Slice, Span};
 use rorqual_vmm::net::tcp::{
     self, Checksum, Connector, Destination, Destinations, FlowId, HostSocket, Offloads, Peeked, Readiness, Segment,
-    Settings, Slice, Span, Splice,
+    Settings, Splice,
 };
 
 use crate::program::Program;
@@ -21,10 +23,10 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 /// Ports of the guest, more than there may be flows.
 const PORTS: usize = 5;
-const FLOWS_MAX: usize = 3;
-const BUFFERED_MAX: usize = 20_000;
+const MAX_FLOWS: usize = 3;
+const MAX_BUFFERED: usize = 20_000;
 /// Most a host has waiting.
-const SENDS_MAX: usize = 20_000;
+const MAX_SENDS: usize = 20_000;
 
 fn guest_byte(sequence: u32) -> u8 {
     (sequence.wrapping_mul(167) >> 3) as u8
@@ -111,7 +113,7 @@ fn lock(host: &Mutex<Host>) -> MutexGuard<'_, Host> {
     host.lock().unwrap()
 }
 
-/// What the next host says, and the one that was asked last.
+/// The answer of the next host, and the host that was asked last.
 #[derive(Default)]
 struct Script {
     outcome: Option<Result<(), Errno>>,
@@ -163,10 +165,10 @@ pub(crate) fn run(program: &[u8]) {
     let settings = Settings {
         mtu: 1500,
         window: 64 << 10,
-        flows_max: FLOWS_MAX,
-        half_open_max: 2,
-        buffered_max: BUFFERED_MAX,
-        awake_max: 1,
+        max_flows: MAX_FLOWS,
+        max_half_open: 2,
+        max_buffered: MAX_BUFFERED,
+        max_awake: 1,
     };
     let now = Instant::now();
     let splice = Splice::new(now, &settings, *b"sixteen bytes ok", Box::new(Hosts(script.clone())));
@@ -176,8 +178,8 @@ pub(crate) fn run(program: &[u8]) {
     world.splice.set_offloads(Offloads { checksum: all, tso4: all, tso6: all });
     while !program.ended() {
         world.step(&mut program);
-        assert!(world.splice.flows() <= FLOWS_MAX);
-        assert!(world.splice.buffered() <= BUFFERED_MAX);
+        assert!(world.splice.flows() <= MAX_FLOWS);
+        assert!(world.splice.buffered() <= MAX_BUFFERED);
     }
     for port in &world.ports {
         port.check();
@@ -293,7 +295,7 @@ impl World {
             }
             _ => {
                 let more = usize::from(program.short()) % 5000;
-                if !found.ends && found.sent - found.consumed + more <= SENDS_MAX {
+                if !found.ends && found.sent - found.consumed + more <= MAX_SENDS {
                     found.sent += more;
                 }
             }

@@ -1,5 +1,4 @@
-//! What a machine of each processor architecture looks like to its guest.
+//! What a machine of each processor architecture looks like to its guest, one folder each.
 
-pub mod aarch64;
 #[cfg(target_arch = "x86_64")]
 pub mod x86_64;

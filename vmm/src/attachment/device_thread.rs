@@ -1,4 +1,4 @@
-//! How a thread that serves a device begins.
+//! The beginning of a thread that serves a device.
 
 use std::cell::Cell;
 use std::io;
@@ -9,43 +9,43 @@ use tracing::debug;
 
 use crate::confinement::{self, Thread};
 
-/// The shortest turn Linux gives, in nanoseconds.
-const TURN: u64 = 100_000;
+/// The shortest time slice that Linux gives, in nanoseconds.
+const TIME_SLICE: u64 = 100_000;
 
 thread_local! {
     static BEGUN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// To be called before a thread serves a device of this type, each time: all calls but a thread's first do nothing.
+/// Prepares the calling thread to serve a device of this type. All calls but a thread's first do nothing.
 pub(super) fn begin(device_type: u32) {
     if BEGUN.replace(true) {
         return;
     }
-    // Without it the guest waits longer at times, no more.
-    if let Err(error) = take_short_turns() {
-        debug!(%error, "a device's thread has turns as long as any other");
+    // Without short time slices the guest only waits longer at times.
+    if let Err(error) = take_short_time_slices() {
+        debug!(%error, "a device's thread keeps the usual time slice");
     }
     confinement::enter(Thread::Device(device_type));
 }
 
-/// Asks the scheduler for turns as short as it gives.
+/// Asks the scheduler for the shortest time slices.
 ///
-/// A device has little to do and much depends on when: the guest waits. A thread that is woken on the processor where the guest's kernel runs
-/// otherwise waits for the end of that one's turn, 4 ms on usual systems; one with shorter turns does not (Linux 6.12, `PREEMPT_SHORT`). Older
-/// systems accept the request and do not heed it.
-fn take_short_turns() -> io::Result<()> {
+/// A device has little to do, but the guest waits for it. A thread that wakes on the processor where the guest's kernel
+/// runs would wait for the end of the kernel's time slice, 4 ms on usual systems. A thread with shorter slices preempts
+/// it (Linux 6.12, `PREEMPT_SHORT`). Older systems accept the request without effect.
+fn take_short_time_slices() -> io::Result<()> {
     // SAFETY: sched_attr is plain data of which all zeroes is a valid value.
     let mut attributes: libc::sched_attr = unsafe { zeroed() };
     let size = size_of::<libc::sched_attr>() as u32;
-    // SAFETY: `attributes` is as long as said; 0 is the calling thread.
+    // SAFETY: `attributes` has `size` bytes; 0 is the calling thread.
     Errno::result(unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) })?;
     if attributes.sched_policy != libc::SCHED_OTHER as u32 {
-        // Somebody has decided otherwise.
+        // The user chose another policy.
         return Ok(());
     }
     attributes.size = size;
-    attributes.sched_runtime = TURN;
-    // SAFETY: `attributes` is as long as it says; 0 is the calling thread.
+    attributes.sched_runtime = TIME_SLICE;
+    // SAFETY: `attributes` has the size it declares; 0 is the calling thread.
     Errno::result(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })?;
     Ok(())
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_turns_are_taken_and_nothing_else_changes() {
+    fn short_time_slices_are_taken_and_nothing_else_changes() {
         let attributes = || {
             // SAFETY: as above.
             let mut attributes: libc::sched_attr = unsafe { zeroed() };
@@ -65,16 +65,16 @@ mod tests {
             assert_eq!(result, 0);
             (attributes.sched_policy, attributes.sched_nice, attributes.sched_flags, attributes.sched_runtime)
         };
-        // A thread of its own: this one is the harness's.
+        // In a thread of its own, since this one is the harness's.
         let (before, after) = std::thread::spawn(move || {
             let before = attributes();
-            take_short_turns().unwrap();
+            take_short_time_slices().unwrap();
             (before, attributes())
         })
         .join()
         .unwrap();
         assert_eq!((after.0, after.1, after.2), (before.0, before.1, before.2));
-        // Before Linux 6.12 it is not told, and zero.
-        assert!(after.3 == TURN || before.3 == 0, "{before:?} {after:?}");
+        // Linux before 6.12 reports zero.
+        assert!(after.3 == TIME_SLICE || before.3 == 0, "{before:?} {after:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Attachments: what carries a device's queues to the guest.
+//! Attachments: what carries a device's queues to the guest. [`mmio`] does so in the monitor's process, [`vhost_user`]
+//! between processes, with a [`relay`] for User Mode Linux. Each notifies its driver through a [`notice`].
 
 mod device_thread;
 pub mod mmio;

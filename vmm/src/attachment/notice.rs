@@ -1,4 +1,4 @@
-//! Telling the driver of a device that its configuration space changed, whatever attaches the device.
+//! Notifying the driver of a device that its configuration space changed, whatever attaches the device.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 type Way = Box<dyn FnMut() -> io::Result<()> + Send>;
 
-/// The way to a device's driver; there is none until the attachment has set it.
+/// The way to a device's driver. The attachment sets it.
 #[derive(Default)]
 pub struct ConfigurationNotice(Mutex<Option<Way>>);
 
@@ -17,7 +17,7 @@ impl fmt::Debug for ConfigurationNotice {
 }
 
 impl ConfigurationNotice {
-    /// Tells the guest that the device's configuration space changed. False when there is no way to tell it.
+    /// Notifies the guest that the device's configuration space changed. False if no way was set.
     pub fn configuration_changed(&self) -> io::Result<bool> {
         match self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(way) => way().map(|()| true),
@@ -25,7 +25,7 @@ impl ConfigurationNotice {
         }
     }
 
-    /// From now on `way` tells it.
+    /// Sets the way: `way` notifies the guest from now on.
     pub fn set(&self, way: impl FnMut() -> io::Result<()> + Send + 'static) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(way));
     }

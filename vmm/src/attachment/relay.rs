@@ -1,12 +1,13 @@
 //! The relay between User Mode Linux and a vhost-user backend.
 //!
-//! UML's driver sends `SET_MEM_TABLE` with room for two regions whatever their number; backends that check lengths refuse
-//! it. The relay cuts that message to its `8 + 32 * regions` bytes and passes everything else on, descriptors included.
-//! It also keeps a duplicate of the backend request channel, by which the guest is told that a configuration changed, and
-//! makes the call descriptors non-blocking, so that a guest that takes no interrupts cannot hold a device's thread.
+//! UML's driver sends `SET_MEM_TABLE` with room for two regions whatever their number; backends that check lengths
+//! refuse it. The relay cuts that message to its `8 + 32 * regions` bytes and passes everything else on, descriptors
+//! included. It keeps a duplicate of the backend request channel, which notifies the guest that a configuration
+//! changed. It makes the call descriptors non-blocking, so that a guest that takes no interrupts cannot hold a device's
+//! thread.
 //!
-//! A backend of somebody else's may have no such channel, without which UML has no interrupt for the device: [`relay_foreign`] offers one in its
-//! place and lets nothing through it.
+//! Another program's backend may lack that channel, without which UML has no interrupt for the device.
+//! [`relay_foreign`] offers a channel in its place that carries nothing.
 //!
 //! One thread per device runs [`relay`] until one side hangs up.
 
@@ -26,10 +27,10 @@ use crate::descriptors;
 
 /// Header of every message: request, flags and payload size, 32 bits each (vhost-user, "Message format").
 const HEADER_BYTES: usize = 12;
-/// No message of the protocol is larger; what says so is not one.
-const PAYLOAD_BYTES_MAX: usize = 4096;
+/// Longest payload in bytes; the protocol has no longer message.
+const MAX_PAYLOAD_BYTES: usize = 4096;
 /// Most descriptors one message may carry (`VHOST_MEMORY_BASELINE_NREGIONS`).
-const DESCRIPTORS_MAX: usize = 8;
+const MAX_DESCRIPTORS: usize = 8;
 const SET_MEM_TABLE: u32 = 5;
 const GET_PROTOCOL_FEATURES: u32 = 15;
 const SET_PROTOCOL_FEATURES: u32 = 16;
@@ -39,7 +40,7 @@ const SET_VRING_CALL: u32 = 13;
 const SET_BACKEND_REQ_FD: u32 = 21;
 /// Version 1, no reply asked for.
 const FLAGS_VERSION_1: u32 = 1;
-/// The sender wants an answer (bit 3); this is one (bit 2).
+/// The sender wants an answer (bit 3); this message is one (bit 2).
 const FLAG_NEED_REPLY: u32 = 1 << 3;
 const FLAG_REPLY: u32 = 1 << 2;
 const BACKEND_CONFIG_CHANGE: u32 = 2;
@@ -55,7 +56,7 @@ pub enum RelayError {
     Socket(#[from] io::Error),
 }
 
-/// Keeps a duplicate of the backend request channel as the way to tell the guest of a changed configuration.
+/// Keeps a duplicate of the backend request channel as the way to notify the guest of a changed configuration.
 fn keep(notice: &ConfigurationNotice, descriptor: &OwnedFd) -> io::Result<()> {
     let mut channel = UnixStream::from(descriptor.try_clone()?);
     notice.set(move || channel.write_all(&header(BACKEND_CONFIG_CHANGE, FLAGS_VERSION_1, 0)));
@@ -67,16 +68,18 @@ pub fn relay(frontend: &UnixStream, backend: &UnixStream, channel: &Configuratio
     carry(frontend, backend, &mut Requests::WithChannel(channel))
 }
 
-/// The same for a `backend` that need not have a backend request channel. Nothing can be told of a changed configuration then.
+/// The same for a `backend` that may lack a backend request channel. The guest cannot be notified of a changed
+/// configuration.
 pub fn relay_foreign(frontend: &UnixStream, backend: &UnixStream) -> Result<(), RelayError> {
     carry(frontend, backend, &mut Requests::OfForeign { channel_offered: false, channel: Vec::new() })
 }
 
-/// What becomes of the backend request channel.
+/// What happens to the backend request channel.
 enum Requests<'a> {
     /// The backend has it, and we keep a duplicate.
     WithChannel(&'a ConfigurationNotice),
-    /// The backend may lack it; then we offer it, and keep what we are given: the frontend takes a closed channel for a lost device.
+    /// The backend may lack it. Then the relay offers it and keeps the frontend's descriptors: the frontend takes a
+    /// closed channel for a lost device.
     OfForeign { channel_offered: bool, channel: Vec<OwnedFd> },
 }
 
@@ -109,14 +112,14 @@ fn read_message(from: &UnixStream) -> Result<Option<Message>, RelayError> {
         return Ok(None);
     }
     let size = word(&message, 8) as usize;
-    if size > PAYLOAD_BYTES_MAX {
+    if size > MAX_PAYLOAD_BYTES {
         return Err(RelayError::Invalid("its payload is too long"));
     }
     message.resize(HEADER_BYTES + size, 0);
     if size > 0 && !fill(from, &mut message[HEADER_BYTES..], &mut descriptors)? {
         return Err(RelayError::Invalid("it ends in the middle"));
     }
-    if descriptors.len() > DESCRIPTORS_MAX {
+    if descriptors.len() > MAX_DESCRIPTORS {
         return Err(RelayError::Invalid("it carries too many descriptors"));
     }
     Ok(Some((message, descriptors)))
@@ -157,7 +160,7 @@ fn pass_request(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>)
     Ok(true)
 }
 
-/// Passes on what the backend says; false at its end. Its bytes need no understanding, unless it lacks something.
+/// Passes on what the backend sends; false at its end. The bytes are only parsed if the backend may lack the channel.
 fn pass_answer(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) -> Result<bool, RelayError> {
     if let Requests::OfForeign { channel_offered, .. } = requests {
         let Some((mut message, descriptors)) = read_message(from)? else { return Ok(false) };
@@ -169,7 +172,7 @@ fn pass_answer(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) 
         send(to, &message, &descriptors)?;
         return Ok(true);
     }
-    let mut bytes = [0; PAYLOAD_BYTES_MAX];
+    let mut bytes = [0; MAX_PAYLOAD_BYTES];
     let mut descriptors = Vec::new();
     let length = receive(from, &mut bytes, &mut descriptors)?;
     if length > 0 {
@@ -179,7 +182,7 @@ fn pass_answer(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) 
 }
 
 impl Requests<'_> {
-    /// Whether the channel the frontend gives leads nowhere.
+    /// Whether the relay stands in for the backend's channel.
     fn stand_in(&self) -> bool {
         matches!(self, Self::OfForeign { channel_offered: true, .. })
     }
@@ -197,8 +200,8 @@ fn cut_memory_table(message: &mut Vec<u8>, flags: u32) -> Result<(), RelayError>
         return Err(RelayError::Invalid("its memory table has no count"));
     }
     let regions = word(message, HEADER_BYTES) as usize;
-    if regions > DESCRIPTORS_MAX || payload < 8 + 32 * regions {
-        return Err(RelayError::Invalid("its memory table is shorter than it says"));
+    if regions > MAX_DESCRIPTORS || payload < 8 + 32 * regions {
+        return Err(RelayError::Invalid("its memory table is shorter than its count"));
     }
     let exact = 8 + 32 * regions;
     message.truncate(HEADER_BYTES + exact);
@@ -240,14 +243,14 @@ fn fill(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> 
 }
 
 fn receive(from: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
-    match descriptors::receive::<DESCRIPTORS_MAX>(from, bytes, descriptors) {
+    match descriptors::receive::<MAX_DESCRIPTORS>(from, bytes, descriptors) {
         Ok(received) => {
             if received.truncated {
                 warn!("a vhost-user message carried more descriptors than the protocol allows");
             }
             Ok(received.bytes)
         }
-        // The guest kernel was killed with bytes of ours unread.
+        // The guest kernel was killed before it read all our bytes.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(0),
         Err(error) => Err(error),
     }
@@ -277,7 +280,7 @@ mod tests {
 
     use super::*;
 
-    /// A relay between two socket pairs: the guest kernel's end, the backend's end, the channel it keeps.
+    /// A relay between two socket pairs: the guest kernel's end, the backend's end, the channel that it keeps.
     fn relayed()
     -> (UnixStream, UnixStream, std::sync::Arc<ConfigurationNotice>, std::thread::JoinHandle<Result<(), RelayError>>)
     {
@@ -348,7 +351,7 @@ mod tests {
     fn other_messages_and_answers_pass_unchanged() {
         let (guest, device, _, thread) = relayed();
         let sent = message(1, &[1, 2, 3, 4, 5, 6, 7, 8]);
-        // In pieces, as a stream socket may deliver it.
+        // In pieces, as a stream socket may deliver the message.
         send(&guest, &sent[..5], &[]).unwrap();
         send(&guest, &sent[5..], &[]).unwrap();
         let mut received = vec![0; sent.len()];

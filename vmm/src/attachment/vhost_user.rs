@@ -1,7 +1,8 @@
 //! The vhost-user attachment: a [`VirtioDevice`] served to another process that runs the guest's processor.
 //!
-//! Threads: one reads the frontend's messages, one (the ring thread) waits for kicks and for the device's own descriptor
-//! and is the only one that calls the device's queues. The device is behind a mutex both take; a ring's mutex is taken after it.
+//! Threads: one reads the frontend's messages; another, the ring thread, waits for kicks and for the device's own
+//! descriptor, and is the only one that calls the device's queues. Both lock the device's mutex, and a ring's mutex
+//! after it.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -35,7 +36,7 @@ pub enum AttachmentError {
     Serve {
         /// Identity of the device, for the log.
         device: String,
-        /// What the library said.
+        /// The library's reason.
         reason: String,
     },
     /// The system refused.
@@ -57,7 +58,7 @@ pub struct VhostUserAttachment {
 }
 
 impl VhostUserAttachment {
-    /// Prepares `device`; `name` is its identity in the log.
+    /// Prepares `device`. `name` is its identity in the log.
     pub fn new(name: &str, device: Box<dyn VirtioDevice>) -> Result<Self, AttachmentError> {
         let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
         let host_event = device.host_event_fd().map(|fd| fd.as_raw_fd());
@@ -107,7 +108,7 @@ impl VhostUserAttachment {
 
 struct Serving {
     device: Box<dyn VirtioDevice>,
-    /// Set by the first error of the device: it is not called for its queues again until the driver resets it.
+    /// Set by the device's first error. Its queues are not served until the driver resets it.
     broken: bool,
 }
 
@@ -126,21 +127,21 @@ impl Backend {
         self.serving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tokens up to and with the number of queues are the library's.
+    /// The first token beyond the library's, which go up to the number of queues.
     fn host_event_token(&self) -> u64 {
         self.queue_sizes.len() as u64 + 1
     }
 
-    /// The device stays, silent; the guest sees requests that are not answered, the log why.
+    /// Silences the device. The guest sees unanswered requests; the log has the reason.
     fn break_device(&self, serving: &mut Serving, reason: &DeviceError) {
         serving.broken = true;
         error!(device = %self.name, "the device has stopped: {reason}");
         if let Some((thread, fd)) = self.host_event.get()
             && let Some(thread) = thread.upgrade()
         {
-            // A readable descriptor nobody reads would keep the ring thread busy for ever.
+            // A readable descriptor that nobody reads would keep the ring thread busy forever.
             if let Err(error) = thread.unregister_listener(*fd, EventSet::IN, self.host_event_token()) {
-                debug!(device = %self.name, "its host events were not being waited for: {error}");
+                debug!(device = %self.name, "the device's host events were not waited for: {error}");
             }
         }
     }
@@ -166,13 +167,13 @@ impl VhostUserBackend for Backend {
     }
 
     fn acked_features(&self, features: u64) {
-        // The library's thread for messages; nothing of ours runs in it before this, and no memory is mapped yet.
+        // The library's thread for messages: our first code in it, before any memory is mapped.
         confinement::enter(Thread::VhostMessages);
         self.serving().device.acknowledge_features(features & self.features);
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        // BACKEND_REQ although nothing here sends by it: the UML driver of Linux 6.12 has no interrupt without.
+        // BACKEND_REQ, although nothing here uses it: the UML driver of Linux 6.12 has no interrupt without it.
         VhostUserProtocolFeatures::CONFIG
             | VhostUserProtocolFeatures::MQ
             | VhostUserProtocolFeatures::REPLY_ACK
@@ -190,7 +191,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
-        // Exactly as many bytes as were asked for: User Mode Linux accepts no other answer.
+        // User Mode Linux accepts only an answer of exactly the requested size.
         let mut data = vec![0; size as usize];
         self.serving().device.read_config(u64::from(offset), &mut data);
         data
@@ -202,7 +203,7 @@ impl VhostUserBackend for Backend {
     }
 
     fn update_memory(&self, _memory: Memory) -> io::Result<()> {
-        // It is the memory this backend was made with, its regions exchanged.
+        // The backend has this memory already; only its regions changed.
         Ok(())
     }
 
@@ -210,7 +211,7 @@ impl VhostUserBackend for Backend {
         match new_event_consumer_and_notifier(EventFlag::NONBLOCK | EventFlag::CLOEXEC) {
             Ok(pair) => Some(pair),
             Err(error) => {
-                error!(device = %self.name, "no event descriptor for the end of its thread: {error}");
+                error!(device = %self.name, "cannot create an event for the end of the device's thread: {error}");
                 None
             }
         }
@@ -218,7 +219,7 @@ impl VhostUserBackend for Backend {
 
     fn handle_event(&self, token: u16, _events: EventSet, vrings: &[Vring], _thread: usize) -> io::Result<()> {
         let mut serving = self.serving();
-        // The library's thread for rings; this is all it calls.
+        // The library's thread for rings, which calls only this.
         device_thread::begin(serving.device.device_type());
         if serving.broken {
             return Ok(());
@@ -236,12 +237,12 @@ impl VhostUserBackend for Backend {
         if let Err(reason) = answer {
             self.break_device(&mut serving, &reason);
         }
-        // An error here would end the library's thread; a broken device is no reason for that.
+        // An error would end the library's thread, which a broken device does not justify.
         Ok(())
     }
 }
 
-/// The rings of one device, locked for the length of one call.
+/// The rings of one device, locked during one call.
 struct Rings<'a> {
     memory: &'a GuestMemoryMmap,
     rings: Vec<MutexGuard<'a, VringState<Memory>>>,
@@ -260,7 +261,7 @@ impl DeviceQueues for Rings<'_> {
         let ring = &mut self.rings[index];
         // A ring the frontend disabled must not be served (vhost-user, "Ring states").
         if !ring.is_enabled() && ring.get_queue().ready() {
-            debug!(index, "a disabled ring was asked for");
+            debug!(index, "the device uses a disabled ring");
         }
         ring.get_queue_mut()
     }
@@ -268,10 +269,10 @@ impl DeviceQueues for Rings<'_> {
     fn signal(&mut self, index: usize) {
         match self.rings[index].signal_used_queue() {
             Ok(()) => {}
-            // Full: an interrupt the guest has not taken yet is already there.
+            // Full: the guest has an interrupt to take already.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // The guest is gone; its end is reported elsewhere.
-            Err(error) => debug!(index, "the guest could not be interrupted: {error}"),
+            // The guest has ended, which is reported elsewhere.
+            Err(error) => debug!(index, "cannot interrupt the guest: {error}"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Capabilities: a monitor started by root keeps none. What it has opened stays open; files of other users it could not open any more.
+//! Capabilities: a monitor started by root keeps none. Open files stay open; it cannot open other users' files any
+//! more.
 
 use std::io;
 
@@ -19,7 +20,7 @@ struct Sets {
     inheritable: u32,
 }
 
-/// Drops every capability of the calling thread; ambient ones go with them. With no new privileges an exec brings none back.
+/// Drops every capability of the calling thread, ambient ones included. Without new privileges an exec restores none.
 pub(super) fn drop_all() -> io::Result<()> {
     let header = Header { version: VERSION, process: 0 };
     let sets = [Sets::default(); 2];

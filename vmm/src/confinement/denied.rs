@@ -1,13 +1,13 @@
 //! What happens to a system call that a filter does not allow.
 //!
-//! The filters trap: the call is not made, and the thread gets SIGSYS, whose handler here says on standard error which thread made which
-//! call, and ends the process. Killing the process in the kernel would leave nothing but an audit record, which only root can read and which
-//! does not name the thread; the next bug report would have nothing in it. The trap is no weaker: no filter allows a thread
-//! to change the handler, and one that blocks the signal is killed by the kernel.
+//! The filters trap: the call is not made, and the thread gets SIGSYS. The handler here writes to standard error which
+//! thread made which call, and ends the process. Had the kernel killed the process, only an audit record would remain,
+//! which only root can read and which does not name the thread, so a bug report would have nothing in it. The trap is
+//! no weaker: no filter allows a thread to change the handler, and the kernel kills a thread that blocks the signal.
 
 use std::io;
 
-/// Exit status of a monitor that ended because a thread made a system call it must not make, or could not be confined.
+/// Exit status of a monitor that ended because a thread made a denied system call, or could not be confined.
 pub const DENIED_STATUS: i32 = 3;
 
 /// Linux's `siginfo_t` of a SIGSYS (`_sigsys`), on 64 bits.
@@ -27,8 +27,8 @@ pub(super) fn report_denied_calls() -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handle as *const () as libc::sighandler_t;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: the handler has the signature SA_SIGINFO asks for and makes only async-signal-safe calls. Nothing else in the process handles
-    // the signal.
+    // SAFETY: the handler has the signature that SA_SIGINFO demands and makes only async-signal-safe calls. Nothing
+    // else in the process handles the signal.
     match unsafe { libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -37,8 +37,8 @@ pub(super) fn report_denied_calls() -> io::Result<()> {
 
 extern "C" fn handle(_signal: libc::c_int, information: *const libc::siginfo_t, _context: *mut libc::c_void) {
     let mut name = [0u8; 16];
-    // SAFETY: the kernel passes a siginfo of a SIGSYS, whose layout `DeniedCall` has. prctl writes 16 bytes at most, with a closing zero. Every
-    // filter allows this prctl, write and exit_group.
+    // SAFETY: the kernel passes a siginfo of a SIGSYS, which has the layout of `DeniedCall`. prctl writes 16 bytes at
+    // most, with a closing zero. Every filter allows this prctl, write and exit_group.
     let number = unsafe {
         libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr());
         (*information.cast::<DeniedCall>()).number
@@ -56,7 +56,7 @@ extern "C" fn handle(_signal: libc::c_int, information: *const libc::siginfo_t, 
     }
 }
 
-/// A line built without memory of the heap.
+/// A line of text that needs no heap.
 struct Line {
     bytes: [u8; 256],
     length: usize,

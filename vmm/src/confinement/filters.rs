@@ -1,15 +1,17 @@
-//! The filters: which system calls each kind of thread may make. One function per kind; [`common`] is part of every one.
+//! The filters: which system calls each kind of thread may make. One function per kind; [`common`] is part of every
+//! one.
 //!
-//! No filter allows to execute programs, to map executable memory, to trace, or to change signal handlers. An `ioctl` is allowed by its
-//! request only, a socket by its family only. Where a call says more than its number, its arguments are checked.
+//! No filter allows a thread to execute programs, map executable memory, trace, or change signal handlers. Requests of
+//! `ioctl` and families of sockets are allowed one by one. Where the arguments of a call matter, the filter checks
+//! them.
 //!
-//! The C library picks some calls by itself: memory and arenas (`mmap`, `brk`, `madvise`, `sched_getaffinity`), locks (`futex`), ends of threads.
+//! The C library makes some calls by itself: for memory and arenas (`mmap`, `brk`, `madvise`, `sched_getaffinity`),
+//! locks (`futex`) and ends of threads.
 
 use libc::c_long;
 
 use super::rules::Allowed;
 use super::rules::Argument::{Bits, Is, Without};
-use crate::config::Accelerator;
 
 /// The kinds of threads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,11 +20,11 @@ pub enum Thread {
     Processor,
     /// Serves the queues of a device of this virtio type (virtio 1.3 §5), whatever carries them.
     Device(u32),
-    /// Speaks vhost-user with User Mode Linux for a device, and maps the guest's memory.
+    /// Handles vhost-user messages of User Mode Linux for a device, and maps the guest's memory.
     VhostMessages,
     /// Waits for User Mode Linux to connect to a device, and carries its vhost-user messages.
     Relay,
-    /// Copies the guest's console to its log, and turns that over.
+    /// Copies the guest's console to its log, and rotates the log.
     Console,
     /// Accepts connections of the control socket and serves them.
     Control,
@@ -30,22 +32,31 @@ pub enum Thread {
     Signals,
     /// Waits for the guest's end and ends its threads.
     GuestEnd,
-    /// The main thread once the machine runs: waits for events, tells the end, cleans up.
+    /// The main thread once the machine runs: waits for events, reports the end, cleans up.
     Main,
 }
 
-/// What `thread` may do with `accelerator`.
-pub fn of(thread: Thread, accelerator: Accelerator) -> Allowed {
+/// How the guest runs, which decides the calls of threads that control it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum GuestKind {
+    /// Its processors are threads of the monitor.
+    Threads,
+    /// Its kernel is a process beside the monitor, controlled over a socket.
+    Process,
+}
+
+/// What `thread` may do in the monitor of such a guest.
+pub fn of(thread: Thread, guest: GuestKind) -> Allowed {
     match thread {
         Thread::Processor => processor(),
         Thread::Device(kind) => device(kind),
         Thread::VhostMessages => vhost_messages(),
         Thread::Relay => relay(),
         Thread::Console => console(),
-        Thread::Control => control(accelerator),
-        Thread::Signals => signals(accelerator),
+        Thread::Control => control(guest),
+        Thread::Signals => signals(guest),
         Thread::GuestEnd => guest_end(),
-        Thread::Main => main(accelerator),
+        Thread::Main => main(guest),
     }
 }
 
@@ -56,7 +67,8 @@ pub(super) fn available() -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) == 0 }
 }
 
-/// The second byte of the requests of KVM's ioctls. They act on this machine only; which of them does not matter to a thread that is lost.
+/// The second byte of the requests of KVM's ioctls. They act on this machine only, so a lost thread may make any of
+/// them.
 const KVM_REQUEST: (u32, u32) = (0xff00, 0xae00);
 const EXECUTE: u32 = libc::PROT_EXEC.cast_unsigned();
 const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
@@ -77,10 +89,10 @@ mod older {
     pub(super) const MAKE: &[libc::c_long] = &[];
 }
 
-/// What every thread does: memory, locks, time, the log, descriptors it has, its own end.
+/// The calls of every thread: memory, locks, time, the log, open descriptors, its own end.
 fn common() -> Allowed {
     const CALLS: &[c_long] = &[
-        // Memory; see below for what maps it.
+        // Memory; mappings follow below.
         libc::SYS_munmap,
         libc::SYS_mremap,
         libc::SYS_madvise,
@@ -104,7 +116,7 @@ fn common() -> Allowed {
         libc::SYS_gettid,
         libc::SYS_exit,
         libc::SYS_exit_group,
-        // What is open: the log, events, connections.
+        // Open descriptors: the log, events, connections.
         libc::SYS_read,
         libc::SYS_readv,
         libc::SYS_write,
@@ -115,12 +127,13 @@ fn common() -> Allowed {
         .calls(CALLS)
         .call_with(libc::SYS_mmap, &[Without(2, EXECUTE)])
         .call_with(libc::SYS_mprotect, &[Without(2, EXECUTE)])
-        // A panic's end.
+        // The end of a panic.
         .call_with(libc::SYS_tgkill, &[Is(0, std::process::id()), Is(2, libc::SIGABRT.cast_unsigned())]);
     for name in [libc::PR_SET_NAME, libc::PR_GET_NAME] {
         allowed = allowed.call_with(libc::SYS_prctl, &[Is(0, name.cast_unsigned())]);
     }
-    // The flags of descriptors, and copies. Debug builds of the standard library look whether a descriptor is open before they close it.
+    // Flags and copies of descriptors. Debug builds of the standard library check that a descriptor is open before they
+    // close it.
     for command in [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC] {
         allowed = allowed.call_with(libc::SYS_fcntl, &[Is(1, command.cast_unsigned())]);
     }
@@ -139,7 +152,7 @@ fn waiting() -> Allowed {
 
 fn processor() -> Allowed {
     let (mask, request) = KVM_REQUEST;
-    // Its register writes reset devices, which then close and unwatch what they have.
+    // A register write may reset a device, which closes its descriptors.
     common().and(waiting()).call_with(libc::SYS_ioctl, &[Bits(1, mask, request)]).calls(&[
         libc::SYS_shutdown,
         libc::SYS_setsockopt,
@@ -159,14 +172,14 @@ fn device(kind: u32) -> Allowed {
         BLOCK => block(),
         BALLOON => balloon(),
         VSOCK => vsock(),
-        // Entropy and console need no more than every thread.
+        // Entropy and console make only the calls of every thread.
         _ => Allowed::default(),
     };
     common().and(waiting()).and(device)
 }
 
-/// What a ring of `io_uring` does passes no filter. So the ring is made and bound to its operations (`IORING_REGISTER_RESTRICTIONS`) before
-/// the thread enters its filter, and making or changing one is not allowed here.
+/// The operations of an `io_uring` pass no filter. So the ring is created and restricted to its operations
+/// (`IORING_REGISTER_RESTRICTIONS`) before the thread enters its filter, which does not allow creating or changing one.
 fn block() -> Allowed {
     Allowed::default().calls(&[
         libc::SYS_pread64,
@@ -182,12 +195,13 @@ fn block() -> Allowed {
     ])
 }
 
-/// Pages go back to the host by `madvise`, or as holes of the memory's file.
+/// `madvise` or holes in the memory's file give pages back to the host.
 fn balloon() -> Allowed {
     Allowed::default().calls(&[libc::SYS_fallocate])
 }
 
-/// The gateway makes ordinary sockets on behalf of the guest, and follows the host's resolv.conf, which Landlock leaves it.
+/// The gateway opens ordinary sockets on behalf of the guest, and follows the host's resolv.conf, which Landlock
+/// allows.
 fn net() -> Allowed {
     let mut allowed = sockets().and(inspecting()).calls(&[
         libc::SYS_connect,
@@ -204,7 +218,7 @@ fn net() -> Allowed {
     for family in [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
         allowed = allowed.call_with(libc::SYS_socket, &[Is(0, family.cast_unsigned())]);
     }
-    // The number of a named network interface, for a resolver's address with a scope; and whether a socket blocks.
+    // The number of a named network interface, for a resolver's address with a scope; and non-blocking mode.
     for request in [libc::SIOCGIFINDEX as u32, libc::FIONBIO as u32] {
         allowed = allowed.call_with(libc::SYS_ioctl, &[Is(1, request)]);
     }
@@ -215,7 +229,7 @@ fn vsock() -> Allowed {
     sockets().calls(&[libc::SYS_accept4, libc::SYS_connect]).call_with(libc::SYS_socket, &[Is(0, UNIX)])
 }
 
-/// Moving bytes over connections there are.
+/// Moving bytes over existing connections.
 fn sockets() -> Allowed {
     Allowed::default().calls(&[
         libc::SYS_sendto,
@@ -227,7 +241,7 @@ fn sockets() -> Allowed {
 }
 
 fn vhost_messages() -> Allowed {
-    // The size of the memory file, to map no more than there is.
+    // `lseek` finds the size of the memory file, so that no more than it has is mapped.
     common().and(waiting()).and(sockets()).and(inspecting()).calls(&[libc::SYS_lseek])
 }
 
@@ -239,10 +253,10 @@ fn console() -> Allowed {
     common().and(changing_files())
 }
 
-fn control(accelerator: Accelerator) -> Allowed {
+fn control(guest: GuestKind) -> Allowed {
     let (mask, request) = KVM_REQUEST;
-    // A disk's size is read again; a snapshot is written to files of the machine's directory, with the state of processors and devices, and
-    // waits for what disks have begun.
+    // The thread reads the size of a disk again. It writes a snapshot with the state of processors and devices to files
+    // of the machine's directory, and waits for requests in flight.
     let allowed = common()
         .and(waiting())
         .and(sockets())
@@ -250,22 +264,22 @@ fn control(accelerator: Accelerator) -> Allowed {
         .and(changing_files())
         .calls(&[libc::SYS_accept4, libc::SYS_io_uring_enter])
         .call_with(libc::SYS_ioctl, &[Bits(1, mask, request)]);
-    match accelerator {
-        Accelerator::Kvm => allowed.and(interrupting_threads()),
-        Accelerator::Uml => allowed.and(asking_the_kernel()),
+    match guest {
+        GuestKind::Threads => allowed.and(interrupting_threads()),
+        GuestKind::Process => allowed.and(asking_the_kernel()),
     }
 }
 
-fn signals(accelerator: Accelerator) -> Allowed {
+fn signals(guest: GuestKind) -> Allowed {
     let allowed = common().calls(&[libc::SYS_rt_sigtimedwait]);
-    match accelerator {
-        Accelerator::Kvm => allowed,
-        Accelerator::Uml => allowed.and(asking_the_kernel()),
+    match guest {
+        GuestKind::Threads => allowed,
+        GuestKind::Process => allowed.and(asking_the_kernel()),
     }
 }
 
 fn guest_end() -> Allowed {
-    // User Mode Linux's supervisor is waited for.
+    // Waits for the supervisor of User Mode Linux.
     common()
         .and(waiting())
         .and(sockets())
@@ -274,12 +288,12 @@ fn guest_end() -> Allowed {
         .calls(&[libc::SYS_wait4, libc::SYS_waitid])
 }
 
-fn main(accelerator: Accelerator) -> Allowed {
+fn main(guest: GuestKind) -> Allowed {
     let allowed = common().and(sockets()).and(inspecting()).and(removing()).calls(&[libc::SYS_flock]);
-    match accelerator {
-        Accelerator::Kvm => allowed,
-        // It kills the kernel's supervisor; the runtime directory is emptied.
-        Accelerator::Uml => allowed.calls(&[libc::SYS_kill, libc::SYS_openat, libc::SYS_getdents64]),
+    match guest {
+        GuestKind::Threads => allowed,
+        // Kills the kernel's supervisor and empties the runtime directory.
+        GuestKind::Process => allowed.calls(&[libc::SYS_kill, libc::SYS_openat, libc::SYS_getdents64]),
     }
 }
 
@@ -288,12 +302,12 @@ fn starting_threads() -> Allowed {
     Allowed::default().calls(&[libc::SYS_clone3, libc::SYS_clone])
 }
 
-/// Kicks of processors out of the guest.
+/// Kicking processors out of the guest.
 fn interrupting_threads() -> Allowed {
     Allowed::default().call_with(libc::SYS_tgkill, &[Is(0, std::process::id()), Is(2, libc::SIGUSR1.cast_unsigned())])
 }
 
-/// Letting go of devices: what they have begun is waited for, the files of their sockets are removed.
+/// Dropping devices: waiting for their requests in flight, removing the files of their sockets.
 fn dropping_devices() -> Allowed {
     inspecting().and(removing()).calls(&[libc::SYS_setsockopt, libc::SYS_io_uring_enter])
 }
@@ -307,7 +321,7 @@ fn removing() -> Allowed {
     Allowed::default().calls(older::REMOVE).calls(&[libc::SYS_unlinkat])
 }
 
-/// Making, writing and renaming files; Landlock says which.
+/// Creating, writing and renaming files; Landlock limits which.
 fn changing_files() -> Allowed {
     removing().and(inspecting()).calls(older::RENAME).calls(older::MAKE).calls(&[
         libc::SYS_openat,

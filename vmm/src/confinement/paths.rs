@@ -1,7 +1,8 @@
-//! The files left to the monitor, by Landlock.
+//! The files that Landlock leaves to the monitor.
 //!
-//! Rules are of whole directories and files, by what they are now: a disk or kernel opened before needs none. Newer kernels hold more: devices'
-//! ioctls (ABI 5), signals to and abstract sockets of other programs (ABI 6), sockets in the file system (ABI 9). Each takes what it has.
+//! A rule applies to a directory or file as it is now; a disk or kernel that was opened before needs none. Newer
+//! kernels restrict more: devices' ioctls (ABI 5), signals to and abstract sockets of other programs (ABI 6), sockets
+//! in the file system (ABI 9). Each kernel applies what it has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,35 +12,36 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
 
-use crate::config::Config;
-use crate::error::Failure;
+use rorqual_vmm_protocol::Config;
+use rorqual_vmm_protocol::Failure;
 
-/// The newest interface whose restrictions are asked for; an older kernel holds those it knows.
+/// The newest interface whose restrictions are requested; an older kernel applies those it knows.
 const NEWEST: ABI = ABI::V9;
 
-/// Names the host's resolvers.
+/// The file that names the host's resolvers.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// What Landlock holds.
+/// What Landlock restricts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Landlock {
-    /// The version of its interface.
+    /// As far as this version of its interface.
     Abi(u32),
-    /// Nothing: the kernel does not have it, or it is turned off.
+    /// Nothing: the kernel lacks it, or it is turned off.
     Absent,
 }
 
 /// Whether sockets of the host's network may be used.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Network {
-    /// No TCP connection and no TCP listener (ABI 4). No other thread filter than that of a network card allows network sockets, either.
+    /// No TCP connection and no TCP listener (ABI 4). Only the filter of a network card's thread allows network
+    /// sockets.
     #[default]
     Denied,
-    /// For a monitor whose network card makes connections on behalf of the guest.
+    /// For a monitor whose network card connects on behalf of the guest.
     Allowed,
 }
 
-/// What of the file system and the network is left.
+/// The part of the file system and the network that is left.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     own: Vec<PathBuf>,
@@ -50,7 +52,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The directories in which a running machine makes files: logs, sockets, snapshots. They are one directory, usually.
+    /// The directories in which a running machine creates files: logs, sockets, snapshots. Usually one directory.
     pub fn of(config: &Config) -> Self {
         let beside = |file: &Path| match file.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -58,7 +60,8 @@ impl Paths {
         };
         let mut paths = Self::none().own(config.directory()).own(beside(&config.console_log));
         if config.net.is_some() {
-            // The file is replaced when the host's network changes, by another of its directory; often its name is a link to elsewhere.
+            // The name is often a link to a file elsewhere, which is replaced in its directory when the host's network
+            // changes.
             let resolvers = fs::canonicalize(RESOLV_CONF).unwrap_or_else(|_| PathBuf::from(RESOLV_CONF));
             paths = paths.network(Network::Allowed).readable(beside(&resolvers));
         }
@@ -68,41 +71,42 @@ impl Paths {
         }
     }
 
-    /// Nothing at all.
+    /// No path, and no network.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// A directory in which files, directories and sockets are made and removed, and renamed within their directory (from one to another
-    /// would need what Linux 5.13 to 5.18 does not have, which would cost them all of Landlock).
+    /// Adds a directory in which files, directories and sockets are created and removed, and renamed within their
+    /// directory. Renaming between directories would need more than Linux 5.13 to 5.18 has, and they would lose
+    /// Landlock.
     #[must_use]
     pub fn own(mut self, directory: impl Into<PathBuf>) -> Self {
         self.own.push(directory.into());
         self
     }
 
-    /// A file, or the files in a directory, to read and to write, none to make or to remove.
+    /// Adds a file, or the files in a directory, to read and write, but not to create or remove.
     #[must_use]
     pub fn writable(mut self, path: impl Into<PathBuf>) -> Self {
         self.writable.push(path.into());
         self
     }
 
-    /// A file or a directory to read.
+    /// Adds a file or a directory to read.
     #[must_use]
     pub fn readable(mut self, path: impl Into<PathBuf>) -> Self {
         self.readable.push(path.into());
         self
     }
 
-    /// A program or a library, or a directory with such.
+    /// Adds a program or a library, or a directory of these.
     #[must_use]
     pub fn executable(mut self, path: impl Into<PathBuf>) -> Self {
         self.executable.push(path.into());
         self
     }
 
-    /// The files this program consists of, so that it can be executed again: itself, the loader, the libraries.
+    /// Adds this program, its loader and its libraries, so that it can be executed again.
     #[must_use]
     pub fn executable_itself(mut self) -> Self {
         let mapped = fs::read_to_string("/proc/self/maps").unwrap_or_default();
@@ -114,14 +118,14 @@ impl Paths {
         self.readable("/etc/ld.so.cache")
     }
 
-    /// Whether the network may be used.
+    /// Sets whether the network may be used.
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
         self
     }
 
-    /// Leaves the calling thread, and those it will start, nothing else. A path that is not there is left out: nothing can be done to it anyway.
+    /// Restricts the calling thread, and those it will start, to these paths. Skips a path that does not exist.
     pub fn restrict(&self) -> Result<Landlock, Failure> {
         self.apply().map_err(|error| Failure::internal("confine the monitor by Landlock", error))
     }
@@ -159,7 +163,7 @@ impl Paths {
     }
 }
 
-/// A rule for `path`. What is for directories only is not asked for a file.
+/// A rule for `path`, without accesses that only directories have if it is a file.
 fn rule(path: &Path, access: BitFlags<AccessFs>) -> Option<PathBeneath<PathFd>> {
     let directory = fs::metadata(path).ok()?.is_dir();
     let access = if directory { access } else { access & AccessFs::from_file(NEWEST) };

@@ -16,9 +16,9 @@ const ARCHITECTURE: TargetArch = TargetArch::x86_64;
 /// A condition on one argument of a call, counted from zero.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Argument {
-    /// Its low 32 bits are this value. What is wider in C has no such condition here.
+    /// Its low 32 bits are this value. Arguments that are wider in C have no such condition.
     Is(u8, u32),
-    /// None of these bits is set in it.
+    /// None of these bits is set.
     Without(u8, u32),
     /// Of the bits of the first value, those of the second are set.
     Bits(u8, u32, u32),
@@ -35,40 +35,40 @@ impl Argument {
     }
 }
 
-/// The system calls a thread may make. Every other one is trapped.
+/// The system calls that a thread may make. Every other call traps.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
     calls: Vec<(libc::c_long, Vec<Argument>)>,
 }
 
 impl Allowed {
-    /// These calls, with any arguments.
+    /// Adds these calls, with any arguments.
     pub(super) fn calls(mut self, numbers: &[libc::c_long]) -> Self {
         self.calls.extend(numbers.iter().map(|number| (*number, Vec::new())));
         self
     }
 
-    /// This call, when all of `arguments` hold. Given more than once, one of them must.
+    /// Adds this call if all of `arguments` hold. A call that is added more than once needs one of its lists to hold.
     pub(super) fn call_with(mut self, number: libc::c_long, arguments: &[Argument]) -> Self {
         self.calls.push((number, arguments.to_vec()));
         self
     }
 
-    /// All that `other` allows, too.
+    /// Adds everything that `other` allows.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.calls.extend(other.calls);
         self
     }
 
-    /// Translates to the kernel's form.
+    /// Translates the list to the kernel's form.
     ///
     /// # Errors
-    /// Those of the translation; a list that fails once fails always.
+    /// The translation's; a list that fails once fails always.
     pub fn compile(&self) -> Result<BpfProgram, BackendError> {
         let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
         for (number, arguments) in &self.calls {
             if arguments.is_empty() {
-                // To the library no rules means whatever the arguments: that includes all conditions.
+                // To the library, no rules allow any arguments, which includes all conditions.
                 rules.insert(*number, Vec::new());
                 continue;
             }

@@ -1,23 +1,24 @@
-//! Filters and Landlock cannot be taken off again, so each case runs in a process of its own: this test program, started again.
+//! Filters and Landlock cannot be removed again, so each case runs in a process of its own: this test program, started
+//! again.
 
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{self, Command, Output};
 use std::{env, io, ptr, thread};
 
-use super::paths::Network;
+use super::paths::{Landlock, Network, Paths};
 use super::*;
 use crate::devices::VirtioDevice;
 use crate::devices::console::ConsoleDevice;
 use crate::devices::rng::RngDevice;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::tests::queues::{Descriptor, TestQueues};
 
-/// Names the case to the process that runs it.
+/// Variable that names the case to the process that runs it.
 const CASE: &str = "RORQUAL_CONFINEMENT_CASE";
-/// Set: the tests of devices call them on threads with the device's filter.
+/// Variable that makes the tests of devices call them on threads with the device's filter.
 const DEVICES: &str = "RORQUAL_CONFINEMENT_DEVICES";
 
 const KINDS: [(&str, Thread); 12] = [
@@ -37,12 +38,12 @@ const KINDS: [(&str, Thread); 12] = [
 
 static BEGUN: std::sync::Once = std::sync::Once::new();
 
-/// For tests of devices: calls `call` as the thread of a device of this type does.
+/// For tests of devices: calls `call` as the thread of a device of this type would.
 pub(crate) fn as_device<T: Send>(device_type: u32, call: impl FnOnce() -> T + Send) -> T {
     if env::var_os(DEVICES).is_none() {
         return call();
     }
-    BEGUN.call_once(|| begin(Accelerator::Kvm).unwrap());
+    BEGUN.call_once(|| begin(GuestKind::Threads).unwrap());
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             enter(Thread::Device(device_type));
@@ -55,7 +56,7 @@ pub(crate) fn as_device<T: Send>(device_type: u32, call: impl FnOnce() -> T + Se
 fn run(filter: &[&str], variable: &str, value: &str) -> Output {
     Command::new(env::current_exe().unwrap())
         .args(filter)
-        // `begin` sees to this in the monitor, which has one thread then; a test program has more.
+        // `begin` does this in the monitor, which has one thread then; a test program has more.
         .env("MALLOC_ARENA_MAX", "1")
         .env(variable, value)
         .output()
@@ -105,8 +106,8 @@ fn make(call: &str) {
     let path = CString::new("/etc/passwd").unwrap();
     let none: *const libc::c_void = ptr::null();
     let number = number_of(call);
-    // SAFETY: every call fails or does nothing to this process's memory: the path is one, the other pointers are null, the new mapping
-    // is of fresh pages.
+    // SAFETY: every call fails or leaves this process's memory alone: the path is valid, the other pointers are null,
+    // and the new mapping has fresh pages.
     unsafe {
         match call {
             "openat" => libc::syscall(number, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY),
@@ -143,7 +144,7 @@ fn a_case_in_a_process_of_its_own() {
         case => {
             let (kind, call) = case.split_once('/').unwrap();
             let thread = KINDS.into_iter().find(|(name, _)| *name == kind).unwrap().1;
-            begin(Accelerator::Kvm).unwrap();
+            begin(GuestKind::Threads).unwrap();
             let call = call.to_owned();
             let body = move || {
                 enter(thread);
@@ -196,7 +197,8 @@ fn landlock_leaves_the_machines_own_files_and_nothing_else() {
     passes("others");
 }
 
-/// The tests of the devices, again, with each call of a device on a thread with that device's filter: all they do is permitted.
+/// Runs the tests of the devices again, each call of a device on a thread with that device's filter, which must permit
+/// it.
 #[test]
 fn the_devices_do_all_their_tests_ask_with_their_filters_on() {
     if env::var_os(DEVICES).is_some() || env::var_os(CASE).is_some() {
@@ -211,9 +213,9 @@ fn the_devices_do_all_their_tests_ask_with_their_filters_on() {
     );
 }
 
-/// Landlock's version here; cases of what this kernel does not have pass without it.
+/// Landlock's version here; cases pass that need a newer one than this kernel has.
 fn restricted(paths: &Paths) -> u32 {
-    begin(Accelerator::Kvm).unwrap();
+    begin(GuestKind::Threads).unwrap();
     match paths.restrict().unwrap() {
         Landlock::Abi(version) => version,
         Landlock::Absent => 0,
@@ -239,7 +241,7 @@ fn only_own_files() {
     let _listener = UnixListener::bind(&socket).unwrap();
     UnixStream::connect(&socket).unwrap();
     fs::remove_file(&socket).unwrap();
-    // What was open stays open.
+    // Open descriptors stay usable.
     assert_eq!(io::read_to_string(&mut open).unwrap(), "not ours");
     if version > 0 {
         assert!(denied(File::open(&foreign)));
@@ -248,10 +250,10 @@ fn only_own_files() {
         assert!(denied(fs::remove_file(&foreign)));
         assert!(denied(fs::read_dir("/")));
         assert!(denied(Command::new("/bin/true").status()));
-        // Neither do threads started from here on have more.
+        // Threads started from here on have no more.
         thread::spawn(move || assert!(denied(File::open(&foreign)))).join().unwrap();
     }
-    // There would be no removing of these from here.
+    // Nothing could remove these from here.
     directory.close().unwrap_err();
     drop(outside.keep());
 }
@@ -268,7 +270,7 @@ fn network(network: Network) {
     }
 }
 
-/// Signals and abstract sockets end at the monitor's edge.
+/// Signals and abstract sockets do not leave the monitor.
 fn no_other_programs() {
     use std::os::linux::net::SocketAddrExt;
     let name = format!("rorqual-test-{}", process::id());
@@ -285,11 +287,11 @@ fn no_other_programs() {
     drop(outside);
 }
 
-/// Threads started by a control thread have its filter; both do what serving connections and a snapshot ask.
+/// Threads started by a control thread have its filter, which permits serving connections and writing a snapshot.
 fn control_works() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_owned();
-    begin(Accelerator::Kvm).unwrap();
+    begin(GuestKind::Threads).unwrap();
     let listener = UnixListener::bind(path.join("control.sock")).unwrap();
     let client = UnixStream::connect(path.join("control.sock")).unwrap();
     let control = move || {
@@ -324,9 +326,9 @@ fn write_file(directory: &Path) {
     fs::remove_dir_all(&snapshot).unwrap();
 }
 
-/// The devices whose tests do not call them by [`as_device`].
+/// The devices whose tests do not use [`as_device`].
 fn devices_work() {
-    begin(Accelerator::Kvm).unwrap();
+    begin(GuestKind::Threads).unwrap();
     let log = tempfile::tempfile().unwrap();
     let (input, mut keyboard) = io::pipe().unwrap();
     io::Write::write_all(&mut keyboard, b"typed").unwrap();

@@ -1,5 +1,5 @@
-//! The console device (virtio 1.3 §5.3), one port: what the guest writes goes to a writer, what a descriptor of the
-//! host delivers goes to the guest.
+//! The console device (virtio 1.3 §5.3) with one port. The guest's output goes to a writer; its input comes from a
+//! descriptor of the host.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -12,26 +12,29 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::QueueT;
-use vm_memory::{Bytes, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
+use super::chain::{Direction, Malformed, pieces};
 use super::counters::Counters;
-use super::queue::{Direction, Malformed, broken, interrupt, pieces, pop};
+use super::queue::{ServedQueue, interrupt};
+use super::span::Span;
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
-/// Queue of the guest's input.
+/// The receive queue: input for the guest.
 const RX: usize = 0;
-/// Queue of the guest's output.
+/// The transmit queue: output of the guest.
 const TX: usize = 1;
 const QUEUE_SIZES: [u16; 2] = [64, 64];
-/// Bytes of output taken in one call; the rest comes in the next, so that a noisy guest cannot hold the thread.
-const CALL_BYTES_MAX: usize = 256 * 1024;
-/// Bytes moved between guest memory and the host at once.
+/// Most bytes of output taken in one call. The next call takes the rest, so that a noisy guest cannot occupy the
+/// thread.
+const MAX_CALL_BYTES: usize = 256 * 1024;
+/// Bytes copied between guest memory and the host at once.
 const COPY_BYTES: usize = 4096;
 
 const INPUT: u64 = 0;
 const AGAIN: u64 = 1;
 
-/// What the console device has carried.
+/// Counters of a console device.
 #[derive(Debug, Default)]
 pub struct ConsoleStatistics {
     output: AtomicU64,
@@ -51,12 +54,12 @@ impl Counters for ConsoleStatistics {
 /// A console with one port.
 pub struct ConsoleDevice {
     output: Box<dyn Write + Send>,
-    /// The last write failed; the log says so once.
+    /// The last write failed. Only the first failure in a row is logged.
     output_failed: bool,
     input: Option<OwnedFd>,
-    /// Watches the input, one event at a time: it is armed only while the guest has a buffer for what comes.
+    /// Watches the input, one event at a time: it is armed only while the guest has a buffer for input.
     epoll: Epoll,
-    /// Readable while output waits that one call was too short for.
+    /// Readable while output is left over from a call that took [`MAX_CALL_BYTES`].
     again: EventFd,
     statistics: Arc<ConsoleStatistics>,
 }
@@ -69,16 +72,16 @@ impl fmt::Debug for ConsoleDevice {
 
 impl ConsoleDevice {
     /// A console that writes to `output`, which should not block for long, and reads from `input`: a terminal, pipe
-    /// or socket. The input may be blocking; it is read only when it has something. Its end is the end of input, not
-    /// of the console.
+    /// or socket. The input may be blocking; it is read only when it is readable. When it ends, the console lives on.
     ///
-    /// Fails if `input` cannot be waited for, as a regular file cannot, or if descriptors run out.
+    /// # Errors
+    /// epoll cannot wait for `input`, as for a regular file, or the system has no descriptor left.
     pub fn new(output: Box<dyn Write + Send>, input: Option<OwnedFd>) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let again = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         epoll.add(&again, EpollEvent::new(EpollFlags::EPOLLIN, AGAIN))?;
         if let Some(input) = &input {
-            // Armed by the first kick of the rx queue.
+            // The first notification of the receive queue arms it.
             epoll.add(input, EpollEvent::new(EpollFlags::EPOLLONESHOT, INPUT))?;
         }
         Ok(Self { output, output_failed: false, input, epoll, again, statistics: Arc::default() })
@@ -104,67 +107,49 @@ impl ConsoleDevice {
             return Ok(());
         }
         let memory = queues.memory().clone();
-        let queue = queues.queue(TX);
+        let mut queue = ServedQueue::of(TX, queues, &memory);
         let (mut taken, mut buffer, mut used) = (0, Vec::new(), false);
-        queue.disable_notification(&memory).map_err(|error| broken(TX, &error))?;
+        queue.stop_notifications()?;
         loop {
-            if taken >= CALL_BYTES_MAX {
-                // Fails only if the counter is full, and then it is readable anyway.
+            if taken >= MAX_CALL_BYTES {
+                // Fails only if the counter is full; the descriptor is readable then.
                 let _ = self.again.write(1);
                 break;
             }
-            let Some(chain) = pop(TX, queue, &memory)? else {
-                if queue.enable_notification(&memory).map_err(|error| broken(TX, &error))? {
-                    queue.disable_notification(&memory).map_err(|error| broken(TX, &error))?;
-                    continue;
-                }
-                break;
-            };
+            let Some(chain) = queue.next()? else { break };
             let head = chain.head_index();
             buffer.clear();
             let bytes = pieces(&memory, chain, Direction::FromGuest, &mut buffer).map_err(|error| error.on(TX))?;
-            if bytes > CALL_BYTES_MAX {
-                let reason = format!("{bytes} bytes of console output at once");
-                return Err(DeviceError::Guest { queue: TX, reason });
+            if bytes > MAX_CALL_BYTES {
+                return Err(Malformed(format!("{bytes} bytes of console output at once")).on(TX));
             }
-            for piece in &buffer {
-                let mut copy = [0; COPY_BYTES];
-                let mut offset = 0;
-                while offset < piece.len() {
-                    let part = COPY_BYTES.min(piece.len() - offset);
-                    piece
-                        .read_slice(&mut copy[..part], offset)
-                        .map_err(|error| DeviceError::Guest { queue: TX, reason: error.to_string() })?;
-                    write_out(&mut *self.output, &mut self.output_failed, &self.statistics, &copy[..part]);
-                    offset += part;
-                }
-            }
-            queue.add_used(&memory, head, 0).map_err(|error| broken(TX, &error))?;
+            self.write_out(Span::new(&buffer));
+            queue.add_used(head, 0)?;
             taken += bytes.max(1);
             used = true;
         }
         if used {
-            // A log is looked at while the guest runs; an error is that of the next write as well.
+            // People read the log while the guest runs. An error here will be the error of the next write as well.
             let _ = self.output.flush();
             interrupt(TX, queues, &memory)?;
         }
         Ok(())
     }
 
-    /// Gives the guest one buffer of input, if there are both.
+    /// Fills one buffer of the guest with input, if there is a buffer.
     fn serve_input(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         let Some(input) = &self.input else { return Ok(()) };
         if !queues.queue(RX).ready() {
             return Ok(());
         }
         let memory: GuestMemoryMmap = queues.memory().clone();
-        let queue = queues.queue(RX);
-        let Some(chain) = pop(RX, queue, &memory)? else {
-            if queue.enable_notification(&memory).map_err(|error| broken(RX, &error))? {
-                // A buffer has just come: the input is still readable and will say so again.
+        let mut queue = ServedQueue::of(RX, queues, &memory);
+        let Some(chain) = queue.pop()? else {
+            if queue.await_notification()? {
+                // A buffer has arrived: the input is still readable and will be reported again.
                 self.arm()?;
             }
-            // Otherwise the next kick arms.
+            // Otherwise the driver's next notification arms it.
             return Ok(());
         };
         let head = chain.head_index();
@@ -174,54 +159,49 @@ impl ConsoleDevice {
             return Err(Malformed("an input buffer of no bytes".into()).on(RX));
         }
         let mut copy = [0; COPY_BYTES];
-        // Readable, so this does not block, whatever the descriptor's mode.
+        // The input is readable, so this does not block, whatever the descriptor's mode.
         match nix::unistd::read(input, &mut copy[..room.min(COPY_BYTES)]) {
             Ok(0) => {
-                queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+                queue.put_back(1);
                 tracing::debug!(descriptor = input.as_raw_fd(), "the console's input has ended");
                 self.input = None;
             }
             Ok(bytes) => {
-                let mut written = 0;
-                for piece in &buffer {
-                    let part = piece.len().min(bytes - written);
-                    piece
-                        .write_slice(&copy[written..written + part], 0)
-                        .map_err(|error| DeviceError::Guest { queue: RX, reason: error.to_string() })?;
-                    written += part;
-                }
-                queue.add_used(&memory, head, bytes as u32).map_err(|error| broken(RX, &error))?;
+                Span::new(&buffer).copy_from(&copy[..bytes]);
+                queue.add_used(head, bytes as u32)?;
                 self.statistics.input.fetch_add(bytes as u64, Ordering::Relaxed);
                 interrupt(RX, queues, &memory)?;
                 self.arm()?;
             }
             Err(Errno::EAGAIN | Errno::EINTR) => {
-                queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+                queue.put_back(1);
                 self.arm()?;
             }
             Err(error) => {
-                queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+                queue.put_back(1);
                 tracing::warn!(%error, "the console's input cannot be read; the guest gets no more of it");
                 self.input = None;
             }
         }
         Ok(())
     }
-}
 
-/// Writes to the host. Output that cannot be written is lost: a full disk must not stop the guest.
-fn write_out(output: &mut dyn Write, failed: &mut bool, statistics: &ConsoleStatistics, bytes: &[u8]) {
-    match output.write_all(bytes) {
-        Ok(()) => {
-            *failed = false;
-            statistics.output.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
-        Err(error) => {
-            statistics.lost.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            if !*failed {
+    /// Writes `output` of the guest to the host. Output that cannot be written is lost: a full disk must not stop the
+    /// guest.
+    fn write_out(&mut self, mut output: Span<'_, '_>) {
+        let mut copy = [0; COPY_BYTES];
+        while !output.is_empty() {
+            let bytes = output.copy_to(&mut copy);
+            output = output.after(bytes);
+            let result = self.output.write_all(&copy[..bytes]);
+            let counter = if result.is_ok() { &self.statistics.output } else { &self.statistics.lost };
+            counter.fetch_add(bytes as u64, Ordering::Relaxed);
+            if let Err(error) = &result
+                && !self.output_failed
+            {
                 tracing::warn!(%error, "console output of the guest is being lost");
             }
-            *failed = true;
+            self.output_failed = result.is_err();
         }
     }
 }
@@ -266,7 +246,7 @@ impl VirtioDevice for ConsoleDevice {
         };
         for event in &space[..count] {
             if event.data() == AGAIN {
-                // Fails only if it was read already.
+                // Fails only if an earlier call has read it.
                 let _ = self.again.read();
                 self.serve_output(queues)?;
             } else {
@@ -277,7 +257,7 @@ impl VirtioDevice for ConsoleDevice {
     }
 
     fn reset(&mut self) {
-        // The input stays disarmed or fires once without a queue; the next driver's first kick arms it.
+        // The input stays disarmed, or fires once without a queue; the next driver's first notification arms it.
         let _ = self.again.read();
     }
 }
@@ -290,7 +270,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
-    use crate::devices::test_queues::{Descriptor, TestQueues};
+    use crate::devices::tests::queues::{Descriptor, TestQueues};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);

@@ -1,8 +1,8 @@
-//! What a device counts, for the `stats` command of the control socket.
+//! Counters of devices, for the `stats` command of the control socket.
 
-/// Counters of one device. They only grow while the device lives, but for the present sizes of a balloon, and are read without
-/// stopping it.
+/// Counters of one device, readable while it runs. They only grow as long as the device lives, except for levels, such
+/// as the sizes of a balloon.
 pub trait Counters: Send + Sync {
-    /// Every counter with its name, in a fixed order. Names are in snake case; sizes are in bytes and say so.
+    /// Every counter with its name, in a fixed order. Names are in snake case; the name of a size ends in `bytes`.
     fn snapshot(&self) -> Vec<(&'static str, u64)>;
 }

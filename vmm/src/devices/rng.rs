@@ -1,4 +1,4 @@
-//! The entropy device (virtio 1.3 §5.4): fills the guest's buffers from the host's random generator.
+//! The entropy device (virtio 1.3 §5.4): fills the guest's buffers from the host's random number generator.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,17 +10,19 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_queue::QueueT;
 
+use super::chain::{Direction, Malformed, pieces};
 use super::counters::Counters;
-use super::queue::{Direction, Malformed, Slice, broken, interrupt, pieces, pop};
+use super::queue::{ServedQueue, interrupt};
+use super::span::Slice;
 use super::{DeviceError, DeviceQueues, VirtioDevice};
 
 const QUEUE_SIZES: [u16; 1] = [64];
-/// Bytes given for one buffer, however large it is: the guest takes what it gets and asks again.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Bytes given in one call; the rest comes in the next, so that a greedy guest cannot hold the thread.
-const CALL_BYTES_MAX: usize = 256 * 1024;
+/// Most bytes written to one buffer, however large it is: the driver asks again for more.
+const MAX_BUFFER_BYTES: usize = 64 * 1024;
+/// Most bytes written in one call. The next call writes the rest, so that a greedy guest cannot occupy the thread.
+const MAX_CALL_BYTES: usize = 256 * 1024;
 
-/// What the entropy device has done.
+/// Counters of an entropy device.
 #[derive(Debug, Default)]
 pub struct RngStatistics {
     bytes: AtomicU64,
@@ -36,13 +38,16 @@ impl Counters for RngStatistics {
 /// An entropy device.
 #[derive(Debug)]
 pub struct RngDevice {
-    /// Readable while buffers wait that one call was too short for.
+    /// Readable while buffers are left over from a call that wrote [`MAX_CALL_BYTES`].
     again: EventFd,
     statistics: Arc<RngStatistics>,
 }
 
 impl RngDevice {
-    /// An entropy device. Fails if the system has no descriptor left.
+    /// An entropy device.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
     pub fn new() -> io::Result<Self> {
         let again = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         Ok(Self { again, statistics: Arc::default() })
@@ -58,32 +63,26 @@ impl RngDevice {
             return Ok(());
         }
         let memory = queues.memory().clone();
-        let queue = queues.queue(0);
+        let mut queue = ServedQueue::of(0, queues, &memory);
         let (mut given, mut buffer) = (0, Vec::new());
         let mut used = false;
-        queue.disable_notification(&memory).map_err(|error| broken(0, &error))?;
+        queue.stop_notifications()?;
         loop {
-            if given >= CALL_BYTES_MAX {
-                // Fails only if the counter is full, and then it is readable anyway.
+            if given >= MAX_CALL_BYTES {
+                // Fails only if the counter is full; the descriptor is readable then.
                 let _ = self.again.write(1);
                 break;
             }
-            let Some(chain) = pop(0, queue, &memory)? else {
-                if queue.enable_notification(&memory).map_err(|error| broken(0, &error))? {
-                    queue.disable_notification(&memory).map_err(|error| broken(0, &error))?;
-                    continue;
-                }
-                break;
-            };
+            let Some(chain) = queue.next()? else { break };
             let head = chain.head_index();
             buffer.clear();
             let room = pieces(&memory, chain, Direction::ToGuest, &mut buffer).map_err(|error| error.on(0))?;
             if room == 0 {
                 return Err(Malformed("an entropy buffer of no bytes".into()).on(0));
             }
-            let written = fill(&buffer, room.min(BUFFER_BYTES_MAX))
+            let written = fill(&buffer, room.min(MAX_BUFFER_BYTES))
                 .map_err(|source| DeviceError::Host { action: "getrandom for the guest".into(), source })?;
-            queue.add_used(&memory, head, written as u32).map_err(|error| broken(0, &error))?;
+            queue.add_used(head, written as u32)?;
             self.statistics.bytes.fetch_add(written as u64, Ordering::Relaxed);
             self.statistics.buffers.fetch_add(1, Ordering::Relaxed);
             given += written;
@@ -96,7 +95,7 @@ impl RngDevice {
     }
 }
 
-/// Writes `limit` random bytes into the first of `pieces`.
+/// Writes up to `limit` random bytes to `pieces`; returns how many it wrote.
 fn fill(pieces: &[Slice<'_>], limit: usize) -> io::Result<usize> {
     let mut left = limit;
     for piece in pieces {
@@ -104,7 +103,7 @@ fn fill(pieces: &[Slice<'_>], limit: usize) -> io::Result<usize> {
         let wanted = piece.len().min(left);
         while done < wanted {
             // SAFETY: `done..wanted` lies within the piece, guest memory that is mapped for as long as `piece` lives.
-            // The guest may look at it meanwhile; the kernel writes, and no reference is made.
+            // The kernel writes it and no reference to it exists; the guest may read it at the same time.
             let got = unsafe {
                 let start = piece.ptr_guard_mut().as_ptr().add(done);
                 libc::getrandom(start.cast(), wanted - done, 0)
@@ -152,7 +151,7 @@ impl VirtioDevice for RngDevice {
     }
 
     fn host_event(&mut self, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
-        // Fails only if it was read already.
+        // Fails only if an earlier call has read it.
         let _ = self.again.read();
         self.serve(queues)
     }
@@ -167,7 +166,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     use super::*;
-    use crate::devices::test_queues::{Descriptor, TestQueues};
+    use crate::devices::tests::queues::{Descriptor, TestQueues};
 
     fn counter(device: &RngDevice, name: &str) -> u64 {
         device.statistics().snapshot().into_iter().find(|(key, _)| *key == name).unwrap().1

@@ -1,12 +1,12 @@
-//! When the entries of a bounded table end of themselves. Each entry keeps its own deadline beside what else it is.
+//! When the entries of a bounded table expire. Each entry also keeps its own deadline.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// The end of an entry is put off in steps of at least this, so that a busy one does not move at each datagram.
+/// Least postponement of a deadline, so that the entry of a busy flow does not move with every datagram.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Entries by when they end.
+/// Entries in the order of their deadlines.
 #[derive(Debug)]
 pub(super) struct Deadlines<K>(BTreeSet<(Instant, K)>);
 
@@ -25,7 +25,7 @@ impl<K: Copy + Ord> Deadlines<K> {
         self.0.remove(&(deadline, key));
     }
 
-    /// Puts the end of `key`, which is at `deadline`, off to `later`.
+    /// Postpones the deadline of `key` to `later`.
     pub(super) fn put_off(&mut self, key: K, deadline: &mut Instant, later: Instant) {
         if later >= *deadline + STEP {
             self.remove(*deadline, key);
@@ -34,17 +34,17 @@ impl<K: Copy + Ord> Deadlines<K> {
         }
     }
 
-    /// The entry that ends first.
+    /// The entry that expires first.
     pub(super) fn first(&self) -> Option<K> {
         self.0.first().map(|(_, key)| *key)
     }
 
-    /// When that is.
+    /// When the first entry expires.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The entry that ends first, if its time is over.
+    /// The entry that expires first, if its deadline has passed.
     pub(super) fn over(&self, now: Instant) -> Option<K> {
         self.0.first().filter(|(deadline, _)| *deadline <= now).map(|(_, key)| *key)
     }

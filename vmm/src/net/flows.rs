@@ -1,7 +1,7 @@
-//! Flows of datagrams: UDP, and echoes of ICMP. Each has a socket of the host, connected to its other end.
+//! Flows of datagrams: UDP, and ICMP echoes. Each has a socket of the host, connected to its remote end.
 //!
-//! The table is bounded; a new flow takes the place of the one that is next to end of itself. A connected socket tells of ports
-//! nobody has, and lets nobody else answer.
+//! The table is bounded; a new flow evicts the one that would expire first. A connected socket reports closed ports,
+//! and accepts datagrams from its remote end only.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,19 +15,19 @@ use super::sockets::{SocketId, Sockets};
 use super::turns::Turns;
 use super::wire::Unreachable;
 
-/// A flow nobody has answered yet ends after this without a datagram.
+/// A flow without an answer expires after this long without a datagram.
 const UNANSWERED: Duration = Duration::from_secs(30);
-/// One that was answered lives as long as home routers let it (RFC 4787, section 4.3).
+/// A flow with an answer lives as long as in home routers (RFC 4787, section 4.3).
 const ANSWERED: Duration = Duration::from_mins(2);
-/// Longest datagram.
-const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Longest datagram, in bytes.
+const MAX_DATAGRAM_BYTES: usize = 65_535;
 
-/// What the datagrams of a flow are.
+/// The protocol of a flow.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Kind {
-    /// Of UDP.
+    /// UDP.
     Udp,
-    /// Echo requests; the guest's port is their identifier, the remote one 0.
+    /// ICMP echo requests. The guest's port is their identifier, the remote port 0.
     Ping,
 }
 
@@ -47,7 +47,7 @@ struct Open {
     deadline: Instant,
 }
 
-/// What came for the guest.
+/// What arrived for the guest.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Arrival<'a> {
     Datagram(Flow, &'a [u8]),
@@ -63,7 +63,7 @@ pub(crate) struct Flows {
     turns: Turns,
     max: usize,
     buffer: Vec<u8>,
-    /// Flows that ended early for others.
+    /// Flows that were evicted.
     pub(crate) evicted: u64,
 }
 
@@ -76,7 +76,7 @@ impl Flows {
             deadlines: Deadlines::default(),
             turns: Turns::default(),
             max,
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            buffer: vec![0; MAX_DATAGRAM_BYTES],
             evicted: 0,
         }
     }
@@ -85,7 +85,7 @@ impl Flows {
         self.open.len()
     }
 
-    /// Sends a datagram on `flow`, whose other end on the host is `target`. True when the flow is new.
+    /// Sends a datagram on `flow`, whose remote end is `target` on the host. Returns whether the flow is new.
     pub(crate) fn send(
         &mut self,
         flow: Flow,
@@ -102,9 +102,9 @@ impl Flows {
         let Some(open) = self.open.get(&id) else { return Ok(new) };
         match open.socket.send(datagram) {
             Ok(_) => Ok(new),
-            // The host's queue is full: a datagram may be lost.
+            // The host's queue is full, and a datagram may be lost.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => Ok(new),
-            // It was the answer to an earlier one; this one was not sent.
+            // The error belongs to an earlier datagram; this one was not sent.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => open.socket.send(datagram).map(|_| new),
             Err(error) => Err(error),
         }
@@ -140,7 +140,7 @@ impl Flows {
         self.deadlines.put_off(id, &mut open.deadline, deadline);
     }
 
-    /// The socket `id` has become readable. False when it is none of these.
+    /// Handles readiness of the socket `id`. False if the socket belongs to no flow.
     pub(crate) fn readable(&mut self, id: SocketId) -> bool {
         let known = self.open.contains_key(&id);
         if known {
@@ -149,12 +149,12 @@ impl Flows {
         known
     }
 
-    /// Whether something may have come for the guest.
+    /// Whether something may have arrived for the guest.
     pub(crate) fn has_arrivals(&self) -> bool {
         !self.turns.is_empty()
     }
 
-    /// What came next for the guest.
+    /// The next arrival for the guest.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Arrival<'_>> {
         while let Some(id) = self.turns.next() {
             let Some(open) = self.open.get_mut(&id) else {
@@ -169,7 +169,7 @@ impl Flows {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turns.end_turn(),
-                // An error of the network on an earlier datagram; it is taken with being told.
+                // A network error of an earlier datagram, which this call has cleared.
                 Err(error) => {
                     if let Some(reason) = unreachable_by(&error) {
                         return Some(Arrival::Unreachable(flow, reason));
@@ -180,7 +180,7 @@ impl Flows {
         None
     }
 
-    /// Ends flows whose time is over, and returns when the next one's is.
+    /// Ends expired flows, and returns when the next one expires.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
         while let Some(id) = self.deadlines.over(now) {
             self.end(id);
@@ -188,7 +188,7 @@ impl Flows {
         self.deadlines.next()
     }
 
-    /// Ends all.
+    /// Ends all flows.
     pub(crate) fn clear(&mut self) {
         self.ids.clear();
         self.open.clear();
@@ -208,7 +208,7 @@ fn open_socket(kind: Kind, target: IpAddr) -> io::Result<UdpSocket> {
             socket.set_nonblocking(true)?;
             Ok(socket)
         }
-        // A ping socket (icmp(7)): the host gives it an identifier of its own and takes only echoes.
+        // A ping socket (icmp(7)): the host chooses its identifier, and delivers only echo replies to it.
         Kind::Ping => {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             Ok(UdpSocket::from(socket(family, SockType::Datagram, flags, protocol)?))
@@ -216,7 +216,7 @@ fn open_socket(kind: Kind, target: IpAddr) -> io::Result<UdpSocket> {
     }
 }
 
-/// What the guest is told of an error of a socket of the host; None when it is nothing of the network.
+/// What the guest is told about an error of a host's socket; None if the network did not cause it.
 pub(crate) fn unreachable_by(error: &io::Error) -> Option<Unreachable> {
     match error.raw_os_error()? {
         libc::ECONNREFUSED => Some(Unreachable::Port),

@@ -1,4 +1,4 @@
-//! Packets that came in parts, put together again; bounded in number, size and time.
+//! Reassembly of packets that arrive in fragments, bounded in number, size and time.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::wire::{Fragment, Ip};
 
-/// Packets under way; a new one takes the place of the oldest.
-const PACKETS_MAX: usize = 16;
-/// Parts of one packet: what a link of 1280 bytes makes of the longest, and some.
-const PARTS_MAX: usize = 64;
-const PAYLOAD_BYTES_MAX: usize = 65_535;
-/// After this the rest is not waited for.
+/// Most packets under reassembly. A new one evicts the oldest.
+const MAX_PACKETS: usize = 16;
+/// Most fragments of one packet: more than a link of 1280 bytes makes of the longest packet.
+const MAX_PARTS: usize = 64;
+const MAX_PAYLOAD_BYTES: usize = 65_535;
+/// Time after which an incomplete packet is dropped.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -25,20 +25,21 @@ struct Key {
 #[derive(Debug)]
 struct Packet {
     begun: Instant,
-    /// Begin and bytes of each part.
+    /// Offset and bytes of each fragment.
     parts: Vec<(usize, Vec<u8>)>,
-    /// Known with the last part.
+    /// Known once the last fragment has arrived.
     length: Option<usize>,
 }
 
-/// Packets whose parts are not all there.
+/// Packets under reassembly.
 #[derive(Debug, Default)]
 pub(crate) struct Fragments {
     packets: HashMap<Key, Packet>,
 }
 
 impl Fragments {
-    /// Takes a part; the whole payload when it was the last one missing. A packet whose parts overlap is given up (RFC 5722).
+    /// Adds a fragment. Returns the whole payload if it was the last one missing. A packet whose fragments overlap is
+    /// dropped (RFC 5722).
     pub(crate) fn add(&mut self, packet: &Ip<'_>, fragment: Fragment, now: Instant) -> Option<Vec<u8>> {
         self.packets.retain(|_, packet| now.saturating_duration_since(packet.begun) < PATIENCE);
         let key = Key {
@@ -47,7 +48,7 @@ impl Fragments {
             protocol: packet.protocol,
             identification: fragment.identification,
         };
-        if !self.packets.contains_key(&key) && self.packets.len() >= PACKETS_MAX {
+        if !self.packets.contains_key(&key) && self.packets.len() >= MAX_PACKETS {
             let oldest = self.packets.iter().min_by_key(|(_, packet)| packet.begun).map(|(key, _)| *key)?;
             self.packets.remove(&oldest);
         }
@@ -66,7 +67,7 @@ impl Fragments {
         }
     }
 
-    /// Bytes of parts that are held.
+    /// Bytes of all fragments that are held.
     pub(crate) fn bytes(&self) -> usize {
         self.packets.values().flat_map(|packet| &packet.parts).map(|(_, part)| part.len()).sum()
     }
@@ -80,7 +81,7 @@ impl Packet {
     fn add(&mut self, fragment: Fragment, bytes: &[u8]) -> Result<Option<Vec<u8>>, ()> {
         let end = fragment.offset + bytes.len();
         let uneven = fragment.more && !bytes.len().is_multiple_of(8);
-        if bytes.is_empty() || uneven || end > PAYLOAD_BYTES_MAX || self.parts.len() >= PARTS_MAX {
+        if bytes.is_empty() || uneven || end > MAX_PAYLOAD_BYTES || self.parts.len() >= MAX_PARTS {
             return Err(());
         }
         if !fragment.more && self.length.replace(end).is_some_and(|length| length != end) {
@@ -101,7 +102,7 @@ impl Packet {
         }
         self.parts.sort_by_key(|(begin, _)| *begin);
         let whole: Vec<u8> = self.parts.drain(..).flat_map(|(_, part)| part).collect();
-        // A part behind the last one.
+        // A fragment lies behind the last one.
         if whole.len() == length { Ok(Some(whole)) } else { Err(()) }
     }
 }
@@ -163,11 +164,11 @@ mod tests {
         for identification in 0..1000 {
             add(&mut fragments, identification, 8, true, b"12345678", now);
         }
-        assert_eq!(fragments.packets.len(), PACKETS_MAX);
+        assert_eq!(fragments.packets.len(), MAX_PACKETS);
         for part in 0..1000 {
             add(&mut fragments, 5000, part * 16, true, b"12345678", now);
         }
-        assert!(fragments.packets.values().all(|packet| packet.parts.len() <= PARTS_MAX));
+        assert!(fragments.packets.values().all(|packet| packet.parts.len() <= MAX_PARTS));
         add(&mut fragments, 6000, 8, true, b"12345678", now + PATIENCE);
         assert_eq!(fragments.packets.len(), 1);
     }

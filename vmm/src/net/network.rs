@@ -6,37 +6,39 @@ use super::wire::{Mac, Unreachable};
 
 /// Hardware address of the gateway: locally administered.
 pub(crate) const GATEWAY_MAC: Mac = [0x52, 0x72, 0x71, 0, 0, 1];
-/// Hardware address of the guest. Each machine has a link of its own, so all are alike.
+/// Hardware address of the guest, the same on every machine, as each has a link of its own.
 pub const GUEST_MAC: Mac = [0x52, 0x72, 0x71, 0, 0, 2];
-/// Longest packet of the link. What leaves the host is cut by the host; on the way here nothing is.
+/// Hardware addresses of the sender and the receiver of a frame, for each direction.
+pub(crate) const TO_GUEST: (Mac, Mac) = (GATEWAY_MAC, GUEST_MAC);
+pub(crate) const FROM_GUEST: (Mac, Mac) = (GUEST_MAC, GATEWAY_MAC);
+/// Longest IP packet of the link, in bytes. The host cuts packets that leave it; nothing is cut on the way to the
+/// guest.
 pub const MTU: u16 = 65_520;
-/// The gateway's own address on the link, from which a router must speak.
-pub(crate) const GATEWAY_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
-/// Addresses at which clouds tell a machine its secrets and that are not link-local.
+/// Metadata services of clouds, which hand out a machine's secrets, at addresses that are not link-local.
 const METADATA: [IpAddr; 3] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// A network of IPv4: an address whose host bits are zero, and the number of the others.
+/// An IPv4 network: its first address, whose host bits are zero, and its prefix.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Subnet4 {
     /// First address.
     pub address: Ipv4Addr,
-    /// Bits all its addresses share.
+    /// Length of the prefix, in bits.
     pub prefix: u8,
 }
 
 impl Subnet4 {
-    /// A network of at least 16 addresses, as its guest needs.
+    /// A network of at least 16 addresses, or None.
     pub fn new(address: Ipv4Addr, prefix: u8) -> Option<Self> {
         let subnet = Self { address, prefix };
         ((8..=28).contains(&prefix) && address.to_bits() & !subnet.mask() == 0).then_some(subnet)
     }
 
-    /// Reads `198.19.64.0/24`.
+    /// Parses text such as `198.19.64.0/24`.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         Self::new(address.parse().ok()?, prefix.parse().ok()?)
@@ -46,7 +48,7 @@ impl Subnet4 {
         u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
     }
 
-    /// Whether `address` is one of its own.
+    /// Whether `address` belongs to the network.
     pub fn contains(self, address: Ipv4Addr) -> bool {
         (address.to_bits() ^ self.address.to_bits()) & self.mask() == 0
     }
@@ -60,16 +62,16 @@ impl Subnet4 {
     }
 }
 
-/// The three addresses of one version that mean something, and their network.
+/// The three special addresses of one IP version, and their network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Addresses<A> {
     /// The gateway: routes, resolves names, answers pings.
     pub gateway: A,
     /// The guest.
     pub guest: A,
-    /// Stands for the loopback address of the host.
+    /// The address that stands for the host's loopback address.
     pub host: A,
-    /// Bits of the network.
+    /// Length of the network's prefix, in bits.
     pub prefix: u8,
 }
 
@@ -86,24 +88,24 @@ pub struct Network {
     block_link_local: bool,
 }
 
-/// Where a packet goes.
+/// Where a packet of the guest goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Destination {
     /// To the gateway itself.
     Gateway,
-    /// Out by a socket of the host to this address.
+    /// To this address, by a socket of the host.
     Socket(IpAddr),
-    /// Nowhere; the guest is told why.
+    /// Nowhere; the guest is told the reason.
     Refused(Unreachable),
-    /// Nowhere, without a word: to many, or not an address to answer from.
+    /// Nowhere, silently: it goes to many, or has no address that could reply.
     Dropped,
 }
 
 impl Network {
-    /// The network with these subnets. `prefix6` has 64 bits.
+    /// The network with these subnets. `prefix6` is 64 bits long.
     pub fn new(subnet: Subnet4, prefix6: Ipv6Addr, host_access: bool, block_link_local: bool) -> Self {
         let nth6 = |number: u128| Ipv6Addr::from_bits(prefix6.to_bits() | number);
-        // The last but one of the first 256, or of a smaller network.
+        // The last but one of the first 256 addresses, or of a smaller network.
         let host = (subnet.broadcast().to_bits() - subnet.address.to_bits()).min(255) - 1;
         Self {
             subnet,
@@ -141,7 +143,7 @@ impl Network {
         if self.subnet.contains(address) {
             return Destination::Refused(Unreachable::Host);
         }
-        // 0.0.0.0 is the host itself to its system, and so is the network 0; 240.0.0.0/4 is nowhere.
+        // To its own system, network 0 is the host itself; 240.0.0.0/4 is reserved.
         let nowhere = address.octets()[0] == 0 || address.is_loopback() || address.octets()[0] >= 240;
         if nowhere || (self.block_link_local && (address.is_link_local() || METADATA.contains(&address.into()))) {
             return Destination::Refused(Unreachable::Prohibited);
@@ -150,7 +152,7 @@ impl Network {
     }
 
     fn destination6(&self, address: Ipv6Addr) -> Destination {
-        if address == self.v6.gateway || address == GATEWAY_LINK_LOCAL {
+        if address == self.v6.gateway {
             return Destination::Gateway;
         }
         if address == self.v6.host {
@@ -162,9 +164,9 @@ impl Network {
         if self.in_prefix6(address) {
             return Destination::Refused(Unreachable::Host);
         }
-        // Addresses of IPv4 in those of IPv6 (mapped, compatible, ::, ::1) would reach the host's loopback.
+        // IPv6 addresses that embed IPv4 ones (mapped, compatible, ::, ::1) would reach the host's loopback.
         let embedded = address.segments()[..5] == [0; 5];
-        // Link-local addresses of the host's links have no meaning on this one.
+        // The host's link-local addresses mean nothing on this link.
         if embedded || address.is_unicast_link_local() || (self.block_link_local && METADATA.contains(&address.into()))
         {
             return Destination::Refused(Unreachable::Prohibited);
@@ -180,7 +182,7 @@ impl Network {
         address.segments()[..4] == self.prefix6.segments()[..4]
     }
 
-    /// Whether the guest may send from `address`: one of its own network that is not the gateway's.
+    /// Whether the guest may send from `address`: it belongs to its network and not to the gateway.
     pub(crate) fn may_send_from(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => {
@@ -199,7 +201,7 @@ impl Network {
         }
     }
 
-    /// The gateway's address of the version of `other`, to send errors from.
+    /// The gateway's address in the same IP version as `other`, to send errors from.
     pub(crate) fn gateway_beside(&self, other: IpAddr) -> IpAddr {
         match other {
             IpAddr::V4(_) => self.v4.gateway.into(),
@@ -207,18 +209,13 @@ impl Network {
         }
     }
 
-    /// What the guest finds on its command line (docs/architecture.md, "Kernel command line").
+    /// The part of the kernel command line that the guest reads (docs/contracts.md, "Kernel command line").
     pub fn command_line(&self) -> String {
         let Self { v4, v6, .. } = self;
         format!(
             "rorqual.net={}/{},{},{} rorqual.net6={}/{},{},{}",
             v4.guest, v4.prefix, v4.gateway, v4.host, v6.guest, v6.prefix, v6.gateway, v6.host
         )
-    }
-
-    /// The network of IPv6.
-    pub(crate) fn prefix6(&self) -> Ipv6Addr {
-        self.prefix6
     }
 }
 

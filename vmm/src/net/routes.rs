@@ -1,11 +1,12 @@
-//! Choosing a network that the host has no other way to: looked at in the host's own routes.
+//! Chooses a network that clashes with none of the host's routes.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::network::Subnet4;
 
-/// Networks of benchmarks (RFC 2544), which nobody routes and neither docker nor VPNs take; after them some that are seldom used.
+/// Networks for benchmarks (RFC 2544), which nobody routes and neither Docker nor VPNs use, and after them some that
+/// are seldom used.
 const CANDIDATES: [(Ipv4Addr, u8); 6] = [
     (Ipv4Addr::new(198, 19, 64, 0), 24),
     (Ipv4Addr::new(198, 19, 65, 0), 24),
@@ -14,12 +15,12 @@ const CANDIDATES: [(Ipv4Addr, u8); 6] = [
     (Ipv4Addr::new(10, 213, 77, 0), 24),
     (Ipv4Addr::new(10, 66, 177, 0), 24),
 ];
-/// Unique local addresses (RFC 4193); the fourth group is the number of the candidate.
+/// A unique local network (RFC 4193). Its fourth group is the number of the candidate.
 const CANDIDATE6: Ipv6Addr = Ipv6Addr::new(0xfd72, 0x6f72, 0x7175, 0x40, 0, 0, 0, 0);
-/// Routes to half of all addresses or so are default routes cut in two.
+/// Routes with shorter prefixes are default routes, perhaps cut in two.
 const DEFAULT_ROUTE_BITS: u8 = 4;
 
-/// The host's routes, without those to everywhere.
+/// The host's routes, without default routes.
 #[derive(Debug, Default)]
 pub struct Routes {
     v4: Vec<(Ipv4Addr, u8)>,
@@ -27,7 +28,7 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// The host's routes now. Of what cannot be read nothing is known, and nothing clashes.
+    /// The host's present routes. A table that cannot be read counts as empty.
     pub fn of_host() -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self::parse(&read("/proc/net/route"), &read("/proc/net/ipv6_route"))
@@ -36,7 +37,7 @@ impl Routes {
     fn parse(v4: &str, v6: &str) -> Self {
         let v4 = v4.lines().skip(1).filter_map(|line| {
             let words: Vec<_> = line.split_whitespace().collect();
-            // The kernel prints what it has in memory: network byte order, read as the processor reads it.
+            // The kernel prints its memory: network byte order, read in the processor's order.
             let number = |at: usize| u32::from_str_radix(words.get(at)?, 16).ok();
             let mask = number(7)?.swap_bytes();
             Some((Ipv4Addr::from_bits(number(1)?.swap_bytes()), mask.leading_ones() as u8))
@@ -48,12 +49,12 @@ impl Routes {
         });
         Self {
             v4: v4.filter(|(_, bits)| *bits > DEFAULT_ROUTE_BITS).collect(),
-            // The routes of multicast are nobody's network.
+            // Multicast routes belong to no network.
             v6: v6.filter(|(to, bits)| *bits > DEFAULT_ROUTE_BITS && !to.is_multicast()).collect(),
         }
     }
 
-    /// The route that `subnet` has an address in common with.
+    /// A route that has an address in common with `subnet`.
     pub fn clash(&self, subnet: Subnet4) -> Option<(Ipv4Addr, u8)> {
         let overlaps = |&&(to, bits): &&(Ipv4Addr, u8)| {
             let shared = u32::MAX.checked_shl(32 - u32::from(bits.min(subnet.prefix))).unwrap_or(0);
@@ -62,7 +63,7 @@ impl Routes {
         self.v4.iter().find(overlaps).copied()
     }
 
-    /// The first candidate that does not clash, else the first of all.
+    /// The first candidate that does not clash, otherwise the first of all.
     pub fn choose(&self) -> Subnet4 {
         let candidates = CANDIDATES.map(|(address, prefix)| Subnet4 { address, prefix });
         candidates.into_iter().find(|subnet| self.clash(*subnet).is_none()).unwrap_or(candidates[0])

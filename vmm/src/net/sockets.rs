@@ -1,4 +1,4 @@
-//! What the gateway waits for: its sockets, its timer and itself, in one epoll instance.
+//! What the gateway waits for, in one epoll instance: its sockets, its timer, and calls by other threads.
 //!
 //! Sockets are registered once, edge triggered: their owners remember that one was readable until a call would block.
 
@@ -13,16 +13,16 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-/// Names a socket; never used twice.
+/// Identifies a socket; never reused.
 pub(crate) type SocketId = u64;
 
 const TIMER: SocketId = 0;
 const AGAIN: SocketId = 1;
 const FIRST: SocketId = 16;
-/// Events taken with one call.
+/// Most events taken with one call.
 pub(crate) const EVENTS: usize = 128;
 
-/// The epoll instance and what wakes it besides sockets.
+/// The epoll instance, and what wakes it besides sockets.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     epoll: Arc<Epoll>,
@@ -47,12 +47,12 @@ impl Sockets {
         self.epoll.0.as_fd()
     }
 
-    /// The instance itself, for the sockets of TCP, whose tokens are their own.
+    /// The instance itself, for the sockets of TCP, which have tokens of their own.
     pub(crate) fn epoll(&self) -> Arc<Epoll> {
         Arc::clone(&self.epoll)
     }
 
-    /// Watches a socket for being readable until it is closed.
+    /// Watches a socket for readability until it is closed.
     pub(crate) fn watch(&mut self, socket: &impl AsFd) -> io::Result<SocketId> {
         let id = self.next;
         self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, id))?;
@@ -60,7 +60,7 @@ impl Sockets {
         Ok(id)
     }
 
-    /// Watches a stream for all that it has to report.
+    /// Watches a stream for everything it may report.
     pub(crate) fn watch_stream(&mut self, socket: &impl AsFd) -> io::Result<SocketId> {
         let id = self.next;
         let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
@@ -69,18 +69,18 @@ impl Sockets {
         Ok(id)
     }
 
-    /// Sockets that have something to report and what, at most [`EVENTS`].
+    /// Sockets with their events, at most [`EVENTS`].
     pub(crate) fn ready(&mut self, ids: &mut Vec<(SocketId, EpollFlags)>) -> io::Result<()> {
         let mut space = [EpollEvent::empty(); EVENTS];
         let count = match self.epoll.wait(&mut space, EpollTimeout::ZERO) {
             Ok(count) => count,
-            // Nothing is lost: what epoll has it reports at the next wait.
+            // Nothing is lost: epoll reports it at the next wait.
             Err(Errno::EINTR) => 0,
             Err(error) => return Err(error.into()),
         };
         for event in &space[..count] {
             match event.data() {
-                // Level triggered both, and of no more meaning than to have been called.
+                // Both are level triggered, and only wake the device.
                 TIMER => {
                     let _ = self.timer.wait();
                     self.armed = None;
@@ -94,25 +94,25 @@ impl Sockets {
         Ok(())
     }
 
-    /// Makes the instance readable now.
+    /// Makes the instance readable immediately.
     pub(crate) fn call_again(&self) {
-        // Fails only if the counter is full, and then it is readable anyway.
+        // Fails only if the counter is full; the descriptor is readable then.
         let _ = self.again.write(1);
     }
 
-    /// Makes the instance readable when written to, from any thread.
+    /// Makes the instance readable when written to, on any thread.
     pub(crate) fn waker(&self) -> Arc<EventFd> {
         Arc::clone(&self.again)
     }
 
-    /// Makes the instance readable at `deadline`. It may become so earlier once: deadlines are put off with nearly each frame, and setting
+    /// Makes the instance readable at `deadline`, or once earlier: nearly every frame postpones deadlines, and setting
     /// the timer each time would cost a system call.
     pub(crate) fn wake_at(&mut self, deadline: Option<Instant>, now: Instant) {
         let Some(deadline) = deadline else { return };
         if self.armed.is_some_and(|armed| armed <= deadline) {
             return;
         }
-        // Zero would disarm it.
+        // Zero would disarm the timer.
         let after = deadline.saturating_duration_since(now).max(Duration::from_micros(1));
         match self.timer.set(Expiration::OneShot(TimeSpec::from_duration(after)), TimerSetTimeFlags::empty()) {
             Ok(()) => self.armed = Some(deadline),

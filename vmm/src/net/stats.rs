@@ -1,11 +1,11 @@
-//! What the gateway has done, for the control socket.
+//! Counters of the gateway, for the control socket.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::tcp::Statistics;
 use crate::devices::counters::Counters;
 
-/// Counters of a gateway. `…_open`, `…_held` and `…_buffered` are levels, the others only grow.
+/// Counters of a gateway. `…_open`, `…_held` and `…_buffered` are levels; the others only grow.
 #[derive(Debug, Default)]
 pub struct GatewayStatistics {
     pub(super) spoofed: AtomicU64,
@@ -31,7 +31,7 @@ pub struct GatewayStatistics {
 }
 
 impl GatewayStatistics {
-    /// Takes over what the splice counts.
+    /// Copies the totals of the splice.
     pub(super) fn tcp(&self, open: usize, buffered: usize, statistics: &Statistics) {
         let values = [
             (&self.tcp_flows, statistics.asked + statistics.offered),

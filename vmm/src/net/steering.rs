@@ -1,19 +1,20 @@
-//! By which of the driver's pairs of queues a flow is served: the one the guest sends on, so that each of its processors works on its own flows.
+//! Which of the driver's pairs of queues serves a flow: the one on which the guest sends, so that each of its
+//! processors works on its own flows.
 
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
 
-/// Flows that fall on one place share its pair, and change it together: that costs no more than a little order.
+/// Places in the table. Flows that share a place share and change its pair, which costs only a little order.
 const PLACES: usize = 256;
 
 /// The pair of each flow.
 #[derive(Debug)]
 pub(super) struct Steering {
-    /// The pair of the frames that come from the guest now.
+    /// The pair on which the guest is sending.
     current: u8,
-    /// Several were ever used. Until then nothing is looked up.
+    /// Whether the guest has ever used several pairs. Until then nothing is looked up.
     several: bool,
     places: Box<[u8; PLACES]>,
 }
@@ -25,31 +26,31 @@ impl Default for Steering {
 }
 
 impl Steering {
-    /// What the guest sends comes by the pair of this number now.
+    /// The guest's next frames come from the pair of this number.
     pub(super) fn set_current(&mut self, pair: usize) {
         self.current = pair as u8;
         self.several |= pair > 0;
     }
 
-    /// The pair of the frames that come from the guest now.
+    /// The pair on which the guest is sending.
     pub(super) fn current(&self) -> usize {
         self.current.into()
     }
 
-    /// The guest has sent from one of the two ends to the other.
+    /// The guest has sent a frame from one of the two ends to the other.
     pub(super) fn sent(&mut self, guest: SocketAddr, remote: SocketAddr) {
         if self.several {
             self.places[place(guest, remote)] = self.current;
         }
     }
 
-    /// The pair for what `remote` sends to `guest`.
+    /// The pair for a frame from `remote` to `guest`.
     pub(super) fn pair(&self, guest: SocketAddr, remote: SocketAddr) -> usize {
         if self.several { self.places[place(guest, remote)].into() } else { 0 }
     }
 }
 
-/// A guest that makes its flows collide makes itself slower and nobody else: the hash needs no key.
+/// The place of a flow. A guest that makes flows collide slows down only itself, so the hash needs no key.
 fn place(guest: SocketAddr, remote: SocketAddr) -> usize {
     let mut hasher = SipHasher13::new();
     (guest.ip(), guest.port(), remote.ip(), remote.port()).hash(&mut hasher);

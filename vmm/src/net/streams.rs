@@ -1,43 +1,44 @@
-//! Where the guest's TCP flows go: to the host's sockets, or to the resolver here.
+//! Where the guest's TCP flows go: to sockets of the host, or to the gateway's resolver.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::dns;
 use super::network::{self, Network};
-use super::tcp::{Destination, Destinations, FlowId, HostSocket, Peeked, Span, Unreachable};
+use super::tcp::{Destination, Destinations, FlowId, HostSocket, Peeked, Unreachable};
 use super::wire;
+use crate::devices::span::Span;
 
-/// Streams to the resolver at once.
-const STREAMS_MAX: usize = 64;
-/// Queries of one stream that are worked on at once; the others wait in it.
-const QUERIES_MAX: usize = 16;
-/// Longest query with its length.
-const RECEIVED_BYTES_MAX: usize = 65_537;
+/// Most streams to the resolver at once.
+const MAX_STREAMS: usize = 64;
+/// Most queries of one stream under way; further ones wait in the stream.
+const MAX_QUERIES: usize = 16;
+/// Longest query with its length field, in bytes.
+const MAX_RECEIVED_BYTES: usize = 65_537;
 
-/// The gateway's streams.
+/// The streams to the resolver.
 pub(super) struct Streams {
     network: Network,
     open: HashMap<u64, Shared>,
-    /// Streams the guest has written to or ended.
+    /// Streams that the guest has written to or ended.
     touched: Arc<Mutex<Vec<u64>>>,
 }
 
 type Shared = Arc<Mutex<Stream>>;
 
-/// A guest's connection to the resolver.
+/// A stream of the guest to the resolver.
 #[derive(Debug, Default)]
 struct Stream {
     received: Vec<u8>,
     answers: Vec<u8>,
     working: usize,
-    /// The guest has written all it will.
+    /// The guest has finished writing.
     ended: bool,
-    /// There was no room for all that the guest wrote.
+    /// The guest's last write did not fit.
     full: bool,
-    /// The flow is no more.
+    /// The flow is gone.
     closed: bool,
 }
 
@@ -47,7 +48,7 @@ impl Streams {
     }
 
     fn resolver(&mut self, flow: FlowId) -> Destination {
-        if self.open.len() >= STREAMS_MAX {
+        if self.open.len() >= MAX_STREAMS {
             return Destination::Refused;
         }
         let stream = Shared::default();
@@ -55,7 +56,7 @@ impl Streams {
         Destination::Gateway(Box::new(Socket { token: flow.token(), stream, touched: self.touched.clone() }))
     }
 
-    /// The next query of a guest, with its stream; None when nothing waits.
+    /// The next query and its stream; None if no query waits.
     pub(super) fn next_query(&mut self) -> Option<(u64, Vec<u8>)> {
         loop {
             let token = lock(&self.touched).last().copied()?;
@@ -70,7 +71,7 @@ impl Streams {
         }
     }
 
-    /// Takes the answer for a stream. The flow that has it now; None when it is no more.
+    /// Adds the answer to a stream. Returns its flow; None if it is gone.
     pub(super) fn answer(&mut self, token: u64, message: &[u8]) -> Option<FlowId> {
         let mut stream = lock(self.open.get(&token)?);
         stream.working = stream.working.saturating_sub(1);
@@ -80,17 +81,17 @@ impl Streams {
         FlowId::from_token(token)
     }
 
-    /// Whether a flow's writer waits for room that is there again.
+    /// Whether the writer of a flow waits for room that has become free.
     pub(super) fn has_room_again(&mut self, token: u64) -> bool {
         self.open.get(&token).is_some_and(|stream| {
             let mut stream = lock(stream);
-            let again = stream.full && stream.received.len() < RECEIVED_BYTES_MAX;
+            let again = stream.full && stream.received.len() < MAX_RECEIVED_BYTES;
             stream.full &= !again;
             again
         })
     }
 
-    /// Forgets all.
+    /// Forgets all streams.
     pub(super) fn clear(&mut self) {
         self.open.clear();
         lock(&self.touched).clear();
@@ -112,7 +113,7 @@ impl Destinations for Streams {
     }
 }
 
-/// The reason a flow was refused with, as a packet's is.
+/// The reason for a refused flow, as the reason for a refused packet.
 pub(super) fn reason_of(reason: Unreachable) -> wire::Unreachable {
     match reason {
         Unreachable::Network => wire::Unreachable::Network,
@@ -121,27 +122,9 @@ pub(super) fn reason_of(reason: Unreachable) -> wire::Unreachable {
     }
 }
 
-/// The bytes of a SYN's packet that an error quotes: IP header, ports, sequence number, all behind an Ethernet header.
-pub(super) fn quoted_syn(
-    guest: SocketAddr,
-    remote: SocketAddr,
-    sequence: u32,
-    macs: (wire::Mac, wire::Mac),
-) -> Vec<u8> {
-    let mut quoted = Vec::new();
-    let (from, to): (IpAddr, IpAddr) = (guest.ip(), remote.ip());
-    wire::write_ip(&mut quoted, macs, from, to, wire::TCP, 20);
-    quoted.extend(guest.port().to_be_bytes());
-    quoted.extend(remote.port().to_be_bytes());
-    quoted.extend(sequence.to_be_bytes());
-    // No acknowledgment, five words of header, SYN.
-    quoted.extend([0, 0, 0, 0, 0x50, 2, 0, 0, 0, 0, 0, 0]);
-    quoted
-}
-
 impl Stream {
     fn next_query(&mut self) -> Option<Vec<u8>> {
-        if self.working >= QUERIES_MAX {
+        if self.working >= MAX_QUERIES {
             return None;
         }
         let length = usize::from(wire::word(&self.received, 0)?);
@@ -152,7 +135,7 @@ impl Stream {
     }
 }
 
-/// The gateway's end of a flow to the resolver.
+/// The gateway's end of a stream to the resolver.
 struct Socket {
     token: u64,
     stream: Shared,
@@ -188,7 +171,7 @@ impl HostSocket for Socket {
 
     fn write(&mut self, data: Span<'_, '_>) -> io::Result<usize> {
         let mut stream = lock(&self.stream);
-        let room = RECEIVED_BYTES_MAX - stream.received.len().min(RECEIVED_BYTES_MAX);
+        let room = MAX_RECEIVED_BYTES - stream.received.len().min(MAX_RECEIVED_BYTES);
         let data_bytes = data.len();
         let (begin, length) = (stream.received.len(), data_bytes.min(room));
         stream.received.resize(begin + length, 0);

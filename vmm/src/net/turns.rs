@@ -1,10 +1,10 @@
-//! Whose turn it is among sockets that are readable, so that a busy one does not keep the others from theirs.
+//! The order in which readable sockets are served, so that a busy one does not starve the others.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::sockets::SocketId;
 
-/// Datagrams taken from one socket before the next has its turn.
+/// Datagrams taken from one socket before the next one has its turn.
 const TURN: u32 = 16;
 
 /// Readable sockets in the order of their turns.
@@ -12,12 +12,12 @@ const TURN: u32 = 16;
 pub(super) struct Turns {
     order: VecDeque<SocketId>,
     queued: HashSet<SocketId>,
-    /// Datagrams the first has had since its turn began.
+    /// Datagrams taken in the present turn, that of the first socket.
     taken: u32,
 }
 
 impl Turns {
-    /// A socket has become readable.
+    /// Queues a socket that has become readable.
     pub(super) fn queue(&mut self, id: SocketId) {
         if self.queued.insert(id) {
             self.order.push_back(id);
@@ -32,7 +32,7 @@ impl Turns {
     pub(super) fn next(&mut self) -> Option<SocketId> {
         if self.taken == TURN {
             self.taken = 0;
-            // There is a first: it had its whole turn.
+            // There is a first socket: it has had its whole turn.
             self.order.rotate_left(1);
         }
         let id = self.order.front().copied()?;
@@ -40,7 +40,7 @@ impl Turns {
         Some(id)
     }
 
-    /// The socket whose turn it is has nothing more, or is gone.
+    /// Ends the turn of the first socket, which has nothing more or is gone.
     pub(super) fn end_turn(&mut self) {
         if let Some(id) = self.order.pop_front() {
             self.queued.remove(&id);

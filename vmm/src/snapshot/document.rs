@@ -1,20 +1,20 @@
-//! The document of a snapshot: a line that says what follows, with its checksum, and the state as JSON.
+//! The document of a snapshot: a line that describes what follows, with its checksum, and the state as JSON.
 //!
-//! `{"rorqual_snapshot":1,"bytes":N,"sha256":"…"}\n{…}`. A reader of another format refuses it by the first line alone.
+//! `{"rorqual_snapshot":1,"bytes":N,"sha256":"…"}\n{…}`. A reader of another format refuses it by the first
+//! line alone.
 
-use std::fs::Metadata;
-use std::net::Ipv6Addr;
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
+use rorqual_vmm_protocol::{Block, Config};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-#[cfg(target_arch = "x86_64")]
-use crate::arch::x86_64::FeatureLeaf;
-use crate::config::Config;
 use crate::hypervisor::SavedState;
+use crate::net::record::NetworkRecord;
 
-/// The format this monitor writes and reads. A change of any structure below is a new one.
+/// The format this monitor writes and reads. A change of any structure below needs a new one.
 pub const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
@@ -47,15 +47,6 @@ impl FileIdentity {
     }
 }
 
-/// The addresses of a machine's network, which its guest has been told.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct NetworkRecord {
-    /// That of IPv4, as `198.19.64.0/24`.
-    pub subnet: String,
-    /// The first 64 bits of IPv6.
-    pub prefix6: Ipv6Addr,
-}
-
 /// What must be the same in the machine a snapshot is restored into.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Shape {
@@ -72,36 +63,37 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape of a machine with this configuration. Looks at its disk images.
-    pub fn of(config: &Config) -> std::io::Result<Self> {
-        let disk =
-            |block: &crate::config::Block| Ok((block.id.clone(), FileIdentity::of(&std::fs::metadata(&block.path)?)));
+    /// The shape of a machine with this configuration and network. Reads the metadata of its disk images.
+    pub fn of(config: &Config, network: Option<&NetworkRecord>) -> io::Result<Self> {
+        let disk = |block: &Block| Ok((block.id.clone(), FileIdentity::of(&fs::metadata(&block.path)?)));
         Ok(Self {
             cpus: config.cpus,
             memory_mib: config.memory_mib,
             guest_cid: config.vsock.as_ref().map(|vsock| vsock.guest_cid),
-            network: config.network.clone(),
-            disks: config.block.iter().map(disk).collect::<std::io::Result<_>>()?,
+            network: network.cloned(),
+            disks: config.block.iter().map(disk).collect::<io::Result<_>>()?,
         })
     }
 
     /// Why a snapshot of this shape cannot be restored into a machine of shape `other`; nothing if it can.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let changed = |what: &str, then: u64, now: u64| {
-            (then != now).then(|| format!("the machine had {then} {what} when it was saved and is to have {now}"))
+            (then != now).then(|| format!("the machine had {then} {what} when it was saved and has {now} now"))
         };
         changed("processors", self.cpus.into(), other.cpus.into())
             .or_else(|| changed("MiB of memory", self.memory_mib, other.memory_mib))
-            .or_else(|| (self.guest_cid != other.guest_cid).then(|| "its vsock device is another one".to_owned()))
-            .or_else(|| (self.network != other.network).then(|| "its network is another one".to_owned()))
+            .or_else(|| {
+                (self.guest_cid != other.guest_cid).then(|| "its vsock device differs from the machine's".to_owned())
+            })
+            .or_else(|| (self.network != other.network).then(|| "its network differs from the machine's".to_owned()))
             .or_else(|| {
                 let names = |shape: &Self| shape.disks.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
-                (names(self) != names(other)).then(|| "its disks are others".to_owned())
+                (names(self) != names(other)).then(|| "its disks differ from the machine's".to_owned())
             })
             .or_else(|| {
                 let mut pairs = self.disks.iter().zip(&other.disks);
                 let (id, _) = pairs.find(|((_, then), (_, now))| then != now)?.0;
-                Some(format!("the image of disk {id} has changed since"))
+                Some(format!("the image of disk {id} has changed since the machine was saved"))
             })
     }
 }
@@ -122,19 +114,18 @@ pub struct MemoryRecord {
 /// One processor.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ProcessorRecord {
-    /// What the guest found of its features (CPUID).
-    #[cfg(target_arch = "x86_64")]
-    pub features: Vec<FeatureLeaf>,
+    /// The features that the guest found, in the form of its architecture.
+    pub features: SavedState,
     /// Everything else.
     pub state: SavedState,
 }
 
-/// A whole machine, less its memory.
+/// A whole machine without its memory.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Document {
     /// Version of the monitor that wrote it, for people.
     pub monitor: String,
-    /// What must still be so.
+    /// What must still be the same.
     pub shape: Shape,
     /// The memory beside it.
     pub memory: MemoryRecord,
@@ -142,7 +133,7 @@ pub struct Document {
     pub processors: Vec<ProcessorRecord>,
     /// Interrupt controllers and clock.
     pub machine: SavedState,
-    /// What is neither processor nor virtio device.
+    /// Everything that is neither processor nor virtio device.
     pub board: SavedState,
     /// The virtio devices in their order.
     pub devices: Vec<SavedState>,
@@ -158,7 +149,7 @@ fn checksum(bytes: &[u8]) -> String {
 }
 
 impl Document {
-    /// The document as it lies in its file.
+    /// The contents of the document's file.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         let state = serde_json::to_vec(self)?;
         let introduction = Introduction { rorqual_snapshot: FORMAT, bytes: state.len(), sha256: checksum(&state) };
@@ -168,14 +159,14 @@ impl Document {
         Ok(bytes)
     }
 
-    /// Reads a document. The error says what is wrong with it.
+    /// Reads a document. The error names what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("its document is cut off")?;
-        // Of another format only the number is known to be there.
+        // A document of another format is only known to have the number.
         let format = serde_json::from_slice::<serde_json::Value>(&bytes[..end])
             .ok()
             .and_then(|line| line.get("rorqual_snapshot").and_then(serde_json::Value::as_u64))
-            .ok_or("its document is damaged: the first line is not one of a snapshot's")?;
+            .ok_or("its document is damaged: the first line is not that of a snapshot")?;
         if format != u64::from(FORMAT) {
             return Err(format!("it has format {format}; this version of Rorqual reads format {FORMAT}"));
         }
@@ -183,12 +174,12 @@ impl Document {
             serde_json::from_slice(&bytes[..end]).map_err(|error| format!("its document is damaged: {error}"))?;
         let state = &bytes[end + 1..];
         if state.len() != introduction.bytes {
-            return Err(format!("its document has {} bytes in place of {}", state.len(), introduction.bytes));
+            return Err(format!("its document has {} bytes instead of {}", state.len(), introduction.bytes));
         }
         if checksum(state) != introduction.sha256 {
-            return Err("its document is damaged: the checksum does not fit".to_owned());
+            return Err("its document is damaged: the checksum does not match".to_owned());
         }
-        serde_json::from_slice(state).map_err(|error| format!("its document makes no sense: {error}"))
+        serde_json::from_slice(state).map_err(|error| format!("its document is invalid: {error}"))
     }
 }
 
@@ -196,7 +187,7 @@ impl Document {
 mod tests {
     use super::*;
 
-    pub(super) fn example() -> Document {
+    fn example() -> Document {
         let file = FileIdentity { device: 1, inode: 2, bytes: 3, modified: (4, 5) };
         Document {
             monitor: "0.1.0".to_owned(),
@@ -245,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_of_another_shape_is_told_apart() {
+    fn a_machine_of_another_shape_is_refused() {
         let then = example().shape;
         assert_eq!(then.difference(&then), None);
         let mut now = then.clone();
@@ -256,9 +247,9 @@ mod tests {
         assert!(then.difference(&now).unwrap().contains("disk data has changed"));
         let mut now = then.clone();
         now.network = None;
-        assert!(then.difference(&now).unwrap().contains("network is another"));
+        assert!(then.difference(&now).unwrap().contains("network differs"));
         let mut now = then.clone();
         now.disks.pop();
-        assert!(then.difference(&now).unwrap().contains("disks are others"));
+        assert!(then.difference(&now).unwrap().contains("disks differ"));
     }
 }

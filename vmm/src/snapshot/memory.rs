@@ -11,19 +11,19 @@ use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, M
 
 use super::document::{FileIdentity, MemoryRecord};
 
-/// Memory is looked at, summed and told of in pieces of this size.
+/// Memory is checked, summed and reported in pieces of this many bytes.
 pub const PIECE_BYTES: usize = 2 << 20;
 const PAGE_BYTES: usize = 4096;
 /// Bytes of an entry of `/proc/<pid>/pagemap`, and its bits for a page that is in memory or swapped out.
 const PAGEMAP_ENTRY_BYTES: usize = 8;
 const PAGEMAP_POPULATED: u64 = 0b11 << 62;
 
-/// Told after each piece how many bytes of how many are done; an error ends the writing.
+/// Called after each piece with the bytes done and the total; an error ends the writing.
 pub type Progress<'a> = dyn FnMut(u64, u64) -> io::Result<()> + 'a;
 
-/// Writes all of `memory`, which nobody may write to meanwhile. Everything is on the disk when this returns.
+/// Writes all of `memory`, which must not change meanwhile. Everything is on the disk when this returns.
 ///
-/// `pagemap` is `/proc/self/pagemap`: pages of a private mapping are in no file before they are touched.
+/// `pagemap` is `/proc/self/pagemap`, which lists pages of a private mapping that were touched and are in no file.
 pub fn write(
     memory: &GuestMemoryMmap,
     pagemap: &File,
@@ -61,7 +61,7 @@ pub fn write(
     })
 }
 
-/// Writes the pages of a piece that are not zero; returns the checksum of the piece, or nothing when all are.
+/// Writes the pages of a piece that are not zero; returns the checksum of the piece, or nothing if all are.
 fn write_piece(piece: &[u8], file: &File, offset: u64) -> io::Result<Option<u32>> {
     let is_zero = |page: &[u8]| page.iter().all(|byte| *byte == 0);
     let mut written = false;
@@ -84,7 +84,7 @@ fn write_piece(piece: &[u8], file: &File, offset: u64) -> io::Result<Option<u32>
     Ok(written.then(|| crc32fast::hash(piece)))
 }
 
-/// False only when the piece is certainly zero: neither its file nor its mapping has a page there.
+/// False only if the piece is certainly zero: neither its file nor its mapping has a page there.
 fn may_have_data(region: &vm_memory::GuestRegionMmap, at: u64, bytes: usize, pagemap: &File) -> io::Result<bool> {
     if let Some(backing) = region.file_offset()
         && has_data(backing.file(), backing.start() + at, bytes as u64)?
@@ -104,22 +104,22 @@ fn has_data(file: &File, start: u64, bytes: u64) -> io::Result<bool> {
     let offset = i64::try_from(start).map_err(io::Error::other)?;
     match lseek(file.as_fd(), offset, Whence::SeekData) {
         Ok(data) => Ok(data.cast_unsigned() < start + bytes),
-        // Nothing from there to the end.
+        // A hole from there to the end.
         Err(Errno::ENXIO) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Checks the memory file against its record: by its identity when nobody touched it since, else by reading all of it.
-/// The error says what is wrong.
+/// Checks the memory file against its record: by its identity if the file was not touched since, else by reading all of
+/// it. The error names what is wrong.
 pub fn check(file: &File, record: &MemoryRecord) -> Result<(), String> {
     let failed = |error: io::Error| format!("its memory cannot be read: {error}");
     let metadata = file.metadata().map_err(failed)?;
     if metadata.len() != record.bytes {
-        return Err(format!("its memory has {} bytes in place of {}", metadata.len(), record.bytes));
+        return Err(format!("its memory has {} bytes instead of {}", metadata.len(), record.bytes));
     }
     if record.pieces.len() as u64 != record.bytes.div_ceil(PIECE_BYTES as u64) {
-        return Err("its memory has another number of pieces than its document says".to_owned());
+        return Err("the number of pieces of its memory differs from its document".to_owned());
     }
     let untouched =
         FileIdentity::of(&metadata) == record.file && (metadata.ctime(), metadata.ctime_nsec()) == record.changed;
@@ -213,11 +213,11 @@ mod tests {
         file.write_all_at(&[1], 20 << 20).unwrap();
         assert!(check(&file, &record).unwrap_err().contains("damaged at byte 20971520"));
         file.set_len(1 << 20).unwrap();
-        assert!(check(&file, &record).unwrap_err().contains("in place of"));
+        assert!(check(&file, &record).unwrap_err().contains("instead of"));
     }
 
     #[test]
-    fn writing_ends_when_it_is_told_to() {
+    fn writing_ends_when_it_is_cancelled() {
         let file = tempfile::tempfile().unwrap();
         let pagemap = File::open("/proc/self/pagemap").unwrap();
         let mut cancelled = |_done: u64, _total: u64| Err(io::ErrorKind::Interrupted.into());

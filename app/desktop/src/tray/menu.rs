@@ -1,6 +1,6 @@
-//! What stands in the tray's menu, as data.
+//! The tray's menu, as data.
 
-use rorqual_engine::backend::contract::{Container, MachineState};
+use rorqual_backend::contract::{Container, MachineState};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -8,8 +8,8 @@ use crate::{
     overview::{Engine, Overview},
 };
 
-/// What an entry does. It travels as the entry's identifier, so that a click on a menu that is being replaced still does
-/// what was read.
+/// The action of an entry. It travels as the entry's identifier, so that a click on a menu that is being replaced still
+/// does what the user read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase")]
 pub(crate) enum Action {
@@ -25,31 +25,31 @@ pub(crate) enum Action {
     StopContainer { id: String },
     /// Opens a published port in the browser.
     OpenPort { url: String },
-    /// Opens Rorqual at login, or no longer.
+    /// Toggles opening at login.
     OpenAtLogin,
-    /// Ends the application; the machine goes on.
+    /// Ends the application; the machine keeps running.
     Quit,
 }
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// Tells something and does nothing.
+    /// Shows text and has no action.
     Text(String),
     /// Does something when it is clicked.
     Item(String, Action),
-    /// Does something, and is on or off.
+    /// Has an action, and is checked or not.
     Check(String, bool, Action),
-    /// Opens more.
+    /// Opens a submenu.
     Submenu(String, Vec<Entry>),
-    /// A line.
+    /// A separator.
     Line,
 }
 
-/// More would not fit a small screen; the window has them all.
+/// Most containers listed; more would not fit a small screen, and the window shows all.
 const MOST_CONTAINERS: usize = 12;
 
-/// The menu for what is known.
+/// The menu for the known state.
 pub(crate) fn menu(overview: &Overview, opens_at_login: bool) -> Vec<Entry> {
     let mut entries = vec![Entry::Text(state(overview))];
     let item = |text: &str, action| Entry::Item(text.to_owned(), action);
@@ -77,18 +77,18 @@ pub(crate) fn menu(overview: &Overview, opens_at_login: bool) -> Vec<Entry> {
     entries
 }
 
-/// The state in a few words: the menu's first line and the icon's tooltip.
+/// A short text for the state: the menu's first line and the icon's tooltip.
 pub(crate) fn state(overview: &Overview) -> String {
     let words = match (&overview.engine, overview.state()) {
-        (Engine::Unreachable, _) => "The daemon does not answer",
-        (Engine::Unknown, _) | (_, None) => "Looking for the daemon…",
+        (Engine::Unreachable, _) => "The daemon is not responding",
+        (Engine::Unknown, _) | (_, None) => "Connecting to the daemon…",
         (_, Some(MachineState::Stopped)) => "Machine stopped",
         (_, Some(MachineState::Starting)) => "Machine starting…",
-        (_, Some(MachineState::Degraded)) => "The engine does not answer",
+        (_, Some(MachineState::Degraded)) => "The Docker Engine is not responding",
         (_, Some(MachineState::Stopping)) => "Machine stopping…",
         (_, Some(MachineState::Failed)) => "Machine failed",
-        (_, Some(MachineState::Suspending)) => "Machine being saved…",
-        (_, Some(MachineState::Suspended)) => "Machine saved",
+        (_, Some(MachineState::Suspending)) => "Machine suspending…",
+        (_, Some(MachineState::Suspended)) => "Machine suspended",
         (_, Some(MachineState::Running)) => match overview.running().len() {
             0 => "Machine running, no containers",
             1 => "Machine running, 1 container",
@@ -123,7 +123,7 @@ fn container(container: &Container) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use rorqual_engine::backend::contract::{Failure, ListEvent, MachinesEvent};
+    use rorqual_backend::contract::{Failure, ListEvent, MachinesEvent};
 
     use super::*;
     use crate::fixtures::{container, machine, published};
@@ -166,9 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn quitting_is_there_whatever_happened() {
+    fn quitting_is_always_offered() {
         let mut unreachable = Overview::default();
-        let failure = Failure { code: String::new(), message: String::new(), hint: None };
+        let failure = Failure { code: String::new(), message: String::new(), fix: None };
         unreachable.take_machines(MachinesEvent::Unreachable { failure });
         let states = [Overview::default(), unreachable, overview(MachineState::Stopping, vec![])];
         for overview in states {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn many_containers_end_in_a_way_to_all_of_them() {
+    fn a_long_list_ends_with_a_link_to_all_containers() {
         let many = (0..20).map(|number| container(&format!("c{number:02}"), [])).collect();
         let entries = menu(&overview(MachineState::Running, many), false);
         let submenus = entries.iter().filter(|entry| matches!(entry, Entry::Submenu(..))).count();

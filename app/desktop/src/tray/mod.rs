@@ -1,4 +1,4 @@
-//! The tray: the machine's state, its start and stop, running containers, the window, the end.
+//! The tray icon: the machine's state, starting and stopping it, running containers, opening the window, quitting.
 
 mod menu;
 
@@ -17,7 +17,7 @@ use menu::{Action, Entry};
 const ID: &str = "rorqual";
 const ICON: &[u8] = include_bytes!("../../icons/tray.png");
 
-/// The entries shown, so that the same ones are not laid out again under a hand that is about to click.
+/// The entries shown, so that an unchanged menu is not rebuilt while the user is about to click.
 #[derive(Default)]
 pub(crate) struct Shown(Mutex<Vec<Entry>>);
 
@@ -35,18 +35,18 @@ pub(crate) fn build(app: &AppHandle) -> tauri::Result<()> {
     Ok(())
 }
 
-/// Shows what is known now.
+/// Shows the known state.
 pub(crate) fn show(app: &AppHandle, overview: &Overview) {
     let entries = menu::menu(overview, login::is_on(app));
     let state = menu::state(overview);
     let handle = app.clone();
     let laid_out = app.run_on_main_thread(move || {
         if let Err(error) = lay_out(&handle, entries, &state) {
-            eprintln!("the tray cannot be shown: {error}");
+            eprintln!("could not show the tray: {error}");
         }
     });
     if let Err(error) = laid_out {
-        eprintln!("the tray cannot be shown: {error}");
+        eprintln!("could not show the tray: {error}");
     }
 }
 
@@ -79,7 +79,7 @@ fn item(app: &AppHandle, entry: &Entry) -> tauri::Result<Box<dyn IsMenuItem<Wry>
     })
 }
 
-/// An ampersand would mark the next letter as a key.
+/// Escapes ampersands, which would mark the next letter as an access key.
 fn literal(text: &str) -> String {
     text.replace('&', "&&")
 }

@@ -1,12 +1,23 @@
-//! What the guest's dockerd gets in its environment: the agent asks at each start of dockerd, and hears what the settings
-//! say then.
+//! The environment of the guest's dockerd. The agent asks for it at each start of dockerd, and gets what the settings
+//! hold at that time.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use rorqual_protocol::environment;
 use tokio::{io::AsyncWriteExt, task::JoinHandle};
 
-use crate::{config::Config, home::Home, proxy::Proxies, vsock};
+use crate::{
+    config::{Config, InEffect, keys},
+    home::Home,
+    proxy::Proxies,
+    vsock,
+};
+
+/// The settings that the answer is made of.
+const SETTINGS: [&str; 3] = ["proxy.http", "proxy.https", "proxy.no_proxy"];
 
 /// A listener that answers until dropped.
 pub(crate) struct Environment(JoinHandle<()>);
@@ -18,32 +29,42 @@ impl Drop for Environment {
 }
 
 impl Environment {
-    /// Answers on `path`. A socket file left over from a daemon that was killed is replaced.
+    /// Answers on `path`, and records in `in_effect` which settings the answer was made of. A socket file left over
+    /// from a daemon that was killed is replaced. Must be called in a runtime.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made; must be called in a runtime.
-    pub(crate) fn serve(path: &Path, home: Home) -> io::Result<Self> {
+    /// The socket cannot be made.
+    pub(crate) fn serve(path: &Path, home: Home, in_effect: PathBuf) -> io::Result<Self> {
         let listener = vsock::listen(path)?;
         Ok(Self(tokio::spawn(async move {
             loop {
                 let answered = match listener.accept().await {
-                    // The guest reads it at once, and all of it fits the socket: nobody can hold this up.
-                    Ok((mut guest, _)) => guest.write_all(text(&home).as_bytes()).await,
+                    Ok((mut guest, _)) => {
+                        // Damaged settings are reported where the user reads them.
+                        let config = Config::load(&home).unwrap_or_default();
+                        // The guest reads it at once, and all of it fits the socket, so the write does not block.
+                        let written = guest.write_all(text(&config).as_bytes()).await;
+                        written.map(|()| config)
+                    }
                     Err(error) => Err(error),
                 };
-                if let Err(error) = answered {
-                    tracing::warn!("the guest cannot be told of proxies: {error}");
-                    return;
+                match answered {
+                    Ok(config) => InEffect::update(&in_effect, |record| {
+                        record.record(&keys::CONFIG, &config, |name, _| SETTINGS.contains(&name));
+                    }),
+                    Err(error) => {
+                        tracing::warn!("cannot send the guest its proxies: {error}");
+                        return;
+                    }
                 }
             }
         })))
     }
 }
 
-/// What counts now. Damaged settings are told of where they are read for the user.
-fn text(home: &Home) -> String {
-    let config = Config::load(home).unwrap_or_default();
+/// The environment as the guest reads it; empty without a proxy.
+fn text(config: &Config) -> String {
     let variables = Proxies::of_user(&config.proxy).for_guest();
     let text = environment::text(variables.iter().map(|(name, value)| (*name, value.as_str())));
     if text.len() > environment::MAX_TEXT {

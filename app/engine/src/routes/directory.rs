@@ -7,18 +7,14 @@ use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
 use super::table::Table;
-use crate::backend::{
-    contract::Failure,
-    docker::{Docker, JsonLines, Query, model::ContainerSummary},
-    failure,
-};
+use crate::docker::{Docker, DockerError, JsonLines, Query, model::ContainerSummary};
 
 /// Questions that may wait.
 const QUESTIONS: usize = 64;
 /// What changes a container's name, state or address; all else stays with the engine.
 const CHANGES: [&str; 9] = ["create", "start", "die", "destroy", "rename", "pause", "unpause", "connect", "disconnect"];
 
-type Answer = Result<Arc<Table>, Failure>;
+type Answer = Result<Arc<Table>, DockerError>;
 
 /// What somebody wants to know.
 struct Question {
@@ -50,7 +46,7 @@ impl Directory {
     }
 
     async fn ask(&self, not_before: Option<Instant>) -> Answer {
-        let ended = || failure::unexpected("the list of containers is no longer kept");
+        let ended = || DockerError::Unexpected("the list of containers is no longer kept".to_owned());
         let (reply, answer) = oneshot::channel();
         self.0.send(Question { not_before, reply }).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
@@ -104,7 +100,7 @@ impl Keeper {
 }
 
 /// The next event; never, while none are watched.
-async fn next(events: &mut Option<JsonLines>) -> Result<Option<serde_json::Value>, Failure> {
+async fn next(events: &mut Option<JsonLines>) -> Result<Option<serde_json::Value>, DockerError> {
     match events {
         Some(events) => events.next().await,
         None => std::future::pending().await,

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
-use crate::backend::docker::model::ContainerSummary;
+use crate::docker::model::ContainerSummary;
 
 /// The label that says where a container speaks HTTP.
 pub(super) const PORT_LABEL: &str = "dev.rorqual.http-port";

@@ -1,4 +1,4 @@
-//! Waiting for a line of a guest's console.
+//! Waits for a line on a guest's console.
 
 use std::{
     os::fd::AsFd,
@@ -13,7 +13,7 @@ use nix::{
 
 use crate::monitor::Running;
 
-/// A watch on a guest's console, made before the guest can have written.
+/// A watch on a guest's console, created before the guest can have written.
 pub(crate) struct ConsoleWatch(Inotify);
 
 impl ConsoleWatch {
@@ -23,12 +23,12 @@ impl ConsoleWatch {
         Ok(Self(watch))
     }
 
-    /// Waits for a line that begins with `start`; when it was seen, and its rest.
+    /// Waits for a line that begins with `start`; returns when it was seen, and its rest.
     pub(crate) fn line(&self, running: &mut Running, start: &str, patience: Duration) -> Result<(Instant, String)> {
         loop {
             let text = running.console();
             let now = Instant::now();
-            // The last piece is a line that is not whole yet, or nothing.
+            // The last piece is an incomplete line or empty.
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             if let Some(rest) = whole.lines().find_map(|line| line.strip_prefix(start)) {
                 return Ok((now, rest.trim().to_owned()));

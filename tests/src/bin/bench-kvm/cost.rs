@@ -1,4 +1,4 @@
-//! What a monitor costs: exits, from KVM's own counters, and memory, from the kernel's account of its mappings.
+//! The cost of a monitor: exits, from KVM's counters, and memory, from the kernel's account of its mappings.
 
 use std::fs;
 
@@ -11,9 +11,9 @@ const COUNTERS: &str = "/sys/kernel/debug/kvm";
 /// Exits so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exits {
-    /// Those the guest caused: all but the host's own interrupts, which are as many as the time is long.
+    /// Exits caused by the guest: all but those for the host's own interrupts, which only reflect the elapsed time.
     pub(crate) guest: u64,
-    /// Of these, the ones that went to the monitor's process: port and device accesses.
+    /// Of these, exits to the monitor's process: port and device accesses.
     pub(crate) to_monitor: u64,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn overhead(process: u32) -> Result<u64> {
     Ok(own_resident(&fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?))
 }
 
-/// The guest's memory is the mapping, or the mappings of a memfd, that are as large as it.
+/// Guest memory is the mapping, or the mappings of a memfd, of the guest's size.
 fn own_resident(smaps: &str) -> u64 {
     let (mut sum, mut guest) = (0, false);
     for line in smaps.lines() {

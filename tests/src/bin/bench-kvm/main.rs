@@ -1,9 +1,9 @@
-//! `make bench-kvm`: our monitor against QEMU's on the same KVM, with the same guest. docs/benchmarks.md says how each figure is measured; the
-//! figures there are written by this program.
+//! `make bench-kvm`: our monitor against QEMU's on the same KVM, with the same guest. docs/benchmarks.md explains how
+//! each figure is measured; this program writes the figures there.
 //!
-//! It has two halves. `measure` runs where KVM is, mostly in an emulated machine (`tests/nested/run`): [`monitor`] starts guests,
-//! [`console`] waits for what they say, [`cost`] reads what they took, [`measure`] does the rounds and [`restore`] the suspended machine.
-//! `publish` runs on the computer itself, on the [`report`] of the first.
+//! It has two halves. `measure` runs where KVM is, usually in an emulated machine (`tests/nested/run`): [`monitor`]
+//! starts guests, [`console`] waits for their output, [`cost`] reads their cost, [`measure`] runs the rounds and
+//! [`restore`] the suspended machine. `publish` runs on the computer itself, on the [`report`] of the first half.
 
 mod console;
 mod cost;
@@ -13,7 +13,7 @@ mod options;
 mod report;
 mod restore;
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use rorqual_tests::{Run, document};
@@ -29,10 +29,6 @@ fn main() -> Result<()> {
         Task::Measure(options) => measure(&options),
         Task::Publish(report, load) => publish(&report, load),
     }
-}
-
-pub(crate) fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
 
 fn measure(options: &Options) -> Result<()> {
@@ -53,7 +49,7 @@ fn measure(options: &Options) -> Result<()> {
     if options.wants("boot") || options.wants("disk") {
         let directory = std::env::temp_dir().join("bench");
         report.monitors = measure::Bench::prepare(&options.image, &options.files, &directory)?.measure(options)?;
-        // Its memory is wanted for the machine that follows.
+        // The next machine needs its memory.
         fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     }
     if options.wants("restore") {

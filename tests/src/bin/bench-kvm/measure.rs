@@ -1,5 +1,4 @@
-//! The measurements, in rounds: in each, every monitor does everything once, so that what changes on the computer meanwhile meets
-//! all of them.
+//! The measurements, in rounds: each round runs every monitor once, so that changes on the computer affect all of them.
 
 use std::{
     fs::{self, File},
@@ -19,16 +18,15 @@ use crate::{
     monitor::{Disk, Guest, Monitor, Running},
     options::Options,
     report::{DiskFigures, Figures},
-    seconds,
 };
 
-/// No guest takes longer to its agent.
+/// Deadline for a guest to reach its agent.
 const BOOT_PATIENCE: Duration = Duration::from_mins(8);
-/// Nor fio with its four jobs of 2.5 s, where it works at all.
+/// Deadline for fio with its four jobs of 2.5 s.
 const FIO_PATIENCE: Duration = Duration::from_secs(100);
-/// How often a guest that dies of its disk is started again. QEMU's guests die now and then where virtualization is emulated.
+/// Restarts of a guest that dies while using its disk. QEMU's guests occasionally die where virtualization is emulated.
 const FIO_ATTEMPTS: usize = 6;
-/// Of the data disk.
+/// Size of the data disk.
 const DISK_BYTES: u64 = 256 << 20;
 const AGENT_COMMAND_LINE: &str = "rorqual.machine=bench rorqual.log=info";
 
@@ -39,7 +37,7 @@ pub(crate) struct Bench {
     directory: PathBuf,
 }
 
-/// What is gathered of one monitor.
+/// Figures gathered of one monitor.
 #[derive(Default)]
 struct Gathered {
     init: Vec<f64>,
@@ -61,7 +59,7 @@ struct Job {
 }
 
 impl Bench {
-    /// Makes the disk of the boots: formatted and in order.
+    /// Creates the disk of the boots: formatted and clean.
     pub(crate) fn prepare(image: &Path, files: &Path, directory: &Path) -> Result<Self> {
         let bench = Self { image: image.to_owned(), files: files.to_owned(), directory: directory.to_owned() };
         fs::create_dir_all(directory)?;
@@ -85,10 +83,10 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The product's, and `/bench-init` beside it.
+    /// The product's initial file system, with `/bench-init` appended.
     fn make_initramfs(&self) -> Result<()> {
         let mut all = fs::read(self.image.join("kvm/initramfs.img"))?;
-        // An archive that is not compressed begins at a multiple of four.
+        // An uncompressed archive must start at a multiple of four.
         all.resize(all.len().next_multiple_of(4), 0);
         all.extend(fs::read(self.files.join("bench-init.cpio"))?);
         Ok(fs::write(self.directory.join("bench-initramfs.img"), all)?)
@@ -112,7 +110,7 @@ impl Bench {
         }
     }
 
-    /// A data disk as it was after the first boot.
+    /// A copy of the data disk as it was after the first boot.
     fn data(&self) -> Result<Disk> {
         let path = self.directory.join("data.img");
         fs::copy(self.pristine(), &path).context("cannot copy the data disk")?;
@@ -123,7 +121,7 @@ impl Bench {
         Running::start(monitor, guest, &self.directory.join("guest"))
     }
 
-    /// Everything, `runs` times; one more boot of each monitor before is not counted.
+    /// Measures everything, `runs` times, after one boot of each monitor that does not count.
     pub(crate) fn measure(&self, options: &Options) -> Result<Vec<Figures>> {
         let mut all: Vec<(Monitor, Gathered)> = Monitor::ALL.map(|monitor| (monitor, Gathered::default())).into();
         if options.wants("boot") {
@@ -161,7 +159,7 @@ impl Bench {
         let (reached, _) = watch.line(&mut running, "bench-init", BOOT_PATIENCE)?;
         let exits = Exits::of(running.process())?;
         if let Some(gathered) = gathered {
-            gathered.init.push(seconds(reached - running.begun));
+            gathered.init.push((reached - running.begun).as_secs_f64());
             gathered.init_exits.push(precise(exits.guest));
         }
         Ok(())
@@ -172,14 +170,14 @@ impl Bench {
         let mut running = self.start(monitor, &guest)?;
         let time = running.wait_for_agent(BOOT_PATIENCE)?;
         let exits = Exits::of(running.process())?;
-        gathered.agent.push(seconds(time));
+        gathered.agent.push(time.as_secs_f64());
         gathered.agent_exits.push(precise(exits.guest));
         gathered.agent_exits_to_monitor.push(precise(exits.to_monitor));
         gathered.overhead.push(precise(cost::overhead(running.process())?) / f64::from(1 << 20));
         Ok(())
     }
 
-    /// The figures of the first attempt that gives some, and how many guests died before.
+    /// The figures of the first attempt that succeeds, and how many guests died before.
     fn fio_that_lives(&self, monitor: Monitor) -> Result<(Vec<Job>, usize)> {
         let mut deaths = 0;
         loop {
@@ -201,7 +199,7 @@ impl Bench {
         let mut running = self.start(monitor, &guest)?;
         let watch = ConsoleWatch::new(&running)?;
         let (_, line) = watch.line(&mut running, "bench-fio ", FIO_PATIENCE)?;
-        serde_json::from_str(&line).with_context(|| format!("bench-init said {line:?}"))
+        serde_json::from_str(&line).with_context(|| format!("bench-init printed {line:?}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The monitors that are compared, and one guest of one of them.
+//! The compared monitors, and one guest of one of them.
 
 use std::{
     fs::{self, File},
@@ -14,15 +14,15 @@ use nix::{
     sys::socket::{AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, listen, socket},
 };
 
-/// Of each guest, in MiB.
+/// Memory of each guest, in MiB.
 pub(crate) const MEMORY_MIB: u64 = 1024;
-/// Where the agent calls the host.
+/// The port of the host that the agent calls.
 const NOTICE_PORT: u32 = 1024;
 const GUEST: u32 = 3;
-/// What every guest's kernel is told besides: as `rorqual-vmm` does, so far as the machine has such devices.
+/// Further kernel parameters of every guest: those of `rorqual-vmm`, as far as the machine has such devices.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=1";
 
-/// Who runs the guest.
+/// The monitor that runs the guest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Monitor {
     Rorqual,
@@ -58,7 +58,7 @@ pub(crate) struct Disk {
     pub(crate) read_only: bool,
 }
 
-/// What a guest is made of.
+/// The files of a guest.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
     pub(crate) kernel: PathBuf,
@@ -67,13 +67,13 @@ pub(crate) struct Guest {
     pub(crate) disks: Vec<Disk>,
 }
 
-/// Where the agent's call arrives.
+/// The socket at which the agent's call arrives.
 enum Notices {
     Unix(UnixListener),
     Vsock(std::os::fd::OwnedFd),
 }
 
-/// A guest that runs; its monitor is killed when it is dropped.
+/// A running guest; dropping it kills its monitor.
 pub(crate) struct Running {
     child: Child,
     directory: PathBuf,
@@ -115,7 +115,7 @@ impl Running {
         String::from_utf8_lossy(&fs::read(self.directory.join("console/console.log")).unwrap_or_default()).into_owned()
     }
 
-    /// The folder that has the console's file and nothing else.
+    /// The folder that contains only the console's file.
     pub(crate) fn console_folder(&self) -> PathBuf {
         self.directory.join("console")
     }
@@ -125,7 +125,7 @@ impl Running {
         self.directory.join("control.sock")
     }
 
-    /// Waits for the agent's call; the time since the monitor's start.
+    /// Waits for the agent's call; returns the time since the monitor's start.
     pub(crate) fn wait_for_agent(&mut self, patience: Duration) -> Result<Duration> {
         let descriptor = match &self.notices {
             Notices::Unix(listener) => listener.as_fd().try_clone_to_owned()?,
@@ -135,7 +135,7 @@ impl Running {
         Ok(self.begun.elapsed())
     }
 
-    /// Waits until a descriptor is readable, as long as the monitor runs.
+    /// Waits until a descriptor is readable, while the monitor runs.
     pub(crate) fn wait_readable(&mut self, descriptor: &impl AsFd, patience: Duration) -> Result<()> {
         loop {
             if poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PollTimeout::from(500u16))? > 0 {
@@ -162,7 +162,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -191,7 +191,7 @@ fn rorqual(command: &mut Command, guest: &Guest, directory: &Path) -> Result<()>
     Ok(())
 }
 
-/// What both machines of QEMU have; `bus` is how their virtio devices attach.
+/// Arguments of both QEMU machines; `bus` is how their virtio devices attach.
 fn qemu(command: &mut Command, guest: &Guest, directory: &Path, bus: &str) {
     let console = directory.join("console/console.log");
     command
@@ -201,7 +201,7 @@ fn qemu(command: &mut Command, guest: &Guest, directory: &Path, bus: &str) {
         .arg(&guest.kernel)
         .arg("-initrd")
         .arg(&guest.initramfs)
-        // As each of our devices has: a thread of its own.
+        // A thread of its own, as each of our devices has.
         .args(["-object", "iothread,id=io"])
         .args(["-device", &format!("vhost-vsock-{bus},guest-cid={GUEST}")]);
     for Disk { serial, path, read_only } in &guest.disks {
@@ -213,8 +213,8 @@ fn qemu(command: &mut Command, guest: &Guest, directory: &Path, bus: &str) {
     }
 }
 
-/// As little as it can be: no timer or interrupt controller of a PC's, and the firmware that is fastest. ACPI stays on, since Debian's kernel
-/// finds devices no other way; so does the clock, for which that kernel waits 20,000 reads long when it is not there.
+/// As little as possible: no timer or interrupt controller of a PC, and the fastest firmware. ACPI stays on, since
+/// Debian's kernel finds devices no other way; so does the clock, without which that kernel waits for 20,000 reads.
 fn microvm(command: &mut Command, guest: &Guest, directory: &Path) {
     command.args(["-M", "microvm,accel=kvm,acpi=on,pit=off,pic=off,rtc=on,x-option-roms=off", "-bios", "qboot.rom"]);
     command.args(["-global", "virtio-mmio.force-legacy=false"]);

@@ -1,10 +1,11 @@
-//! What the command line can ask.
+//! The command line's options.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: bench-kvm measure [--runs N] [--only boot,disk,restore] --image DIR --files DIR --report FILE\n       \
+const USAGE: &str = "usage: bench-kvm measure [--runs N] [--only boot,disk,restore] --image DIR --files DIR \
+    --report FILE\n       \
     bench-kvm publish REPORT LOAD-BEFORE";
 
 /// The parts of a run.
@@ -24,10 +25,10 @@ pub(crate) struct Options {
     only: Vec<String>,
 }
 
-/// What is to be done.
+/// The command to run.
 pub(crate) enum Task {
     Measure(Options),
-    /// Shows a report and writes it into the documentation; the load of the computer before the run.
+    /// Prints a report and writes it into the documentation; with the load of the computer before the run.
     Publish(PathBuf, f64),
 }
 
@@ -71,12 +72,12 @@ impl Options {
         Ok(Self { runs, image, files, report, only })
     }
 
-    /// Whether `part` is to be done.
+    /// Whether to measure `part`.
     pub(crate) fn wants(&self, part: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|wanted| wanted == part)
     }
 
-    /// Whether every part is done: only such a run is written into the documentation.
+    /// Whether every part is measured: only such a run is written into the documentation.
     pub(crate) fn is_complete(&self) -> bool {
         PARTS.iter().all(|part| self.wants(part))
     }

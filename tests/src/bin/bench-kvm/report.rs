@@ -5,7 +5,7 @@ use std::fmt::Write;
 use rorqual_tests::{Series, document::table};
 use serde::{Deserialize, Serialize};
 
-/// Everything a run found.
+/// All results of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// Measurements of each thing.
@@ -22,25 +22,25 @@ pub(crate) struct Report {
     pub(crate) load_before: Option<f64>,
     /// The monitors; Rorqual's first.
     pub(crate) monitors: Vec<Figures>,
-    /// The way back of a suspended machine.
+    /// The return of a suspended machine.
     pub(crate) restore: Option<Restore>,
-    /// What could not be measured, and why.
+    /// Parts that could not be measured, and why.
     pub(crate) not_measured: Vec<String>,
 }
 
-/// What was found of one monitor; nothing of a part that was not asked for.
+/// Results of one monitor; empty for parts that were not requested.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) monitor: String,
     /// Seconds from its start to the guest's first process.
     pub(crate) init: Option<Series>,
-    /// Exits up to there, the host's interrupts left out.
+    /// Exits until then, without those for the host's interrupts.
     pub(crate) init_exits: Option<Series>,
     /// Seconds from its start to the agent's first answer.
     pub(crate) agent: Option<Series>,
-    /// Exits up to there, the host's interrupts left out.
+    /// Exits until then, without those for the host's interrupts.
     pub(crate) agent_exits: Option<Series>,
-    /// Of these, the ones that went to its process.
+    /// Of these, exits to its process.
     pub(crate) agent_exits_to_monitor: Option<Series>,
     /// Its resident memory without the guest's, MiB, when the agent answers.
     pub(crate) overhead_mib: Option<Series>,
@@ -58,7 +58,7 @@ pub(crate) struct DiskFigures {
     pub(crate) mib_per_second: Series,
 }
 
-/// Seconds from `rorqual start` to the first answer to what `docker ps` asks.
+/// Seconds from `rorqual start` to the first answer to the request of `docker ps`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Restore {
     pub(crate) cold: Series,
@@ -67,13 +67,13 @@ pub(crate) struct Restore {
 
 /// Most memory of the monitor beyond the guest's, in MiB.
 const OVERHEAD_GOAL: f64 = 5.0;
-/// How many times faster than a cold start a restore is to be.
+/// Required ratio of a cold start to a restore.
 const RESTORE_GOAL: f64 = 20.0;
 
 type Pick = fn(&Figures) -> Option<&Series>;
 type Show = fn(f64) -> String;
 
-/// What is compared, how it is written, and what it is.
+/// A row: its title, its figure, and its format.
 const ROWS: [(&str, Pick, Show); 6] = [
     ("start to init", |figures| figures.init.as_ref(), |value| format!("{value:.2} s")),
     ("start to the agent's first answer", |figures| figures.agent.as_ref(), |value| format!("{value:.2} s")),
@@ -88,7 +88,7 @@ impl Report {
         self.monitors.iter().find(|figures| figures.monitor == monitor)
     }
 
-    /// How many times the other's figure is of ours.
+    /// Ratio of the other's figure to ours.
     fn ratio(&self, other: &str, pick: Pick) -> Option<f64> {
         Some(pick(self.of(other)?)?.median / pick(self.of("rorqual")?)?.median)
     }
@@ -105,7 +105,7 @@ impl Report {
             self.kernel, self.processor, self.qemu
         );
         for missing in &self.not_measured {
-            // Writing to a String does not fail.
+            // Writing to a `String` cannot fail.
             writeln!(text, "\nNot measured: {missing}").ok();
         }
         text += &self.boots();

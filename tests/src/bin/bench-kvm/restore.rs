@@ -1,4 +1,5 @@
-//! A suspended machine's way back against a cold start, as a user has them: `rorqual start` to the first answer to what `docker ps` asks.
+//! The return of a suspended machine against a cold start, as a user has them: from `rorqual start` to the first answer
+//! to the request of `docker ps`.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -11,17 +12,17 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use rorqual_tests::Series;
 
-use crate::{report::Restore, seconds};
+use crate::report::Restore;
 
-/// Nothing here takes longer.
+/// Deadline of every step.
 const PATIENCE: Duration = Duration::from_mins(4);
 
-/// The state directory of the machine; made by the script that runs the benchmark.
+/// The state directory of the machine, created by the script that runs the benchmark.
 fn home() -> Result<PathBuf> {
     Ok(std::env::var_os("RORQUAL_HOME").context("RORQUAL_HOME is not set")?.into())
 }
 
-/// Measures, `runs` times each; the first start is not counted.
+/// Measures `runs` times each; the first start does not count.
 pub(crate) fn measure(runs: usize) -> Result<Restore> {
     if rorqual(&["suspend", "--help"]).is_err() {
         bail!("this `rorqual` has no `suspend`");
@@ -43,7 +44,7 @@ fn start() -> Result<f64> {
     let begun = Instant::now();
     rorqual(&["start"])?;
     list_containers()?;
-    Ok(seconds(begun.elapsed()))
+    Ok(begun.elapsed().as_secs_f64())
 }
 
 fn rorqual(arguments: &[&str]) -> Result<()> {

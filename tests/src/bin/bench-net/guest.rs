@@ -1,4 +1,4 @@
-//! A guest behind a product, as the benchmark drives it: over one connection that the guest opens to the host.
+//! A guest behind a product, driven over one connection that the guest opens to the host.
 
 use std::{
     fs,
@@ -13,12 +13,13 @@ use rorqual_tests::{load::Task, wait::within};
 
 use crate::{
     options::Options,
-    product::{Product, Running, WayIn},
+    product::Product,
+    running::{Running, WayIn},
 };
 
-/// From the start of a kernel to its guest's call.
+/// Deadline from the start of a kernel to its guest's call.
 const START_PATIENCE: Duration = Duration::from_mins(1);
-/// No task takes longer.
+/// Deadline of a task.
 const TASK_PATIENCE: Duration = Duration::from_mins(3);
 
 /// A guest that waits for tasks.
@@ -72,10 +73,10 @@ impl Guest {
     }
 }
 
-/// The product's, and the benchmark's files beside it.
+/// The product's initial file system, with the benchmark's files appended.
 fn make_initramfs(options: &Options, path: &Path) -> Result<()> {
     let mut all = fs::read(options.image.join("uml/initramfs.img"))?;
-    // An archive that is not compressed begins at a multiple of four.
+    // An uncompressed archive must start at a multiple of four.
     all.resize(all.len().next_multiple_of(4), 0);
     all.extend(fs::read(&options.guest)?);
     Ok(fs::write(path, all)?)

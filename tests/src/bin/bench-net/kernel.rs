@@ -1,5 +1,5 @@
-//! The kernel of User Mode Linux for products that are no monitors: started by the monitor's own supervisor, with the arguments, the library and
-//! the processor that the monitor gives it (`vmm/src/uml`).
+//! The User Mode Linux kernel for products that are not monitors: started by the monitor's own supervisor, with the
+//! arguments, the library and the processor that the monitor gives it (`vmm/src/guest/uml`).
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,9 +14,9 @@ use rorqual_tests::child::OwnChild;
 
 use crate::options::Options;
 
-/// Of each guest.
+/// Memory of each guest.
 pub(crate) const MEMORY_MIB: u64 = 768;
-/// What every guest's kernel is told besides what is its own.
+/// Further kernel parameters of every guest.
 const ARGUMENTS: [&str; 6] = [
     "umid=m",
     "con=null",
@@ -31,28 +31,28 @@ pub(crate) fn program(options: &Options) -> PathBuf {
     options.image.join("uml/linux")
 }
 
-/// A kernel that runs, and ends when dropped.
+/// A running kernel; dropping it ends it.
 pub(crate) struct Kernel {
     child: OwnChild,
-    /// What the supervisor says further is not read, but it must be able to say it.
+    /// The supervisor's further output is not read, but it must be able to write it.
     _reports: BufReader<UnixStream>,
 }
 
 impl Kernel {
-    /// Fails when it has ended.
+    /// Fails if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         self.child.check()
     }
 }
 
-/// Starts it with the network card `cards` describe. Its console is `kernel.log` in `directory`.
+/// Starts it with the network card described by `cards`. Its console is `kernel.log` in `directory`.
 pub(crate) fn start(options: &Options, directory: &Path, cards: &[String], command_line: &str) -> Result<Kernel> {
     let (ours, theirs) = UnixStream::pair()?;
     let kernel = program(options);
     let log = directory.join("kernel.log");
     let input = Stdio::from(OwnedFd::from(theirs));
     let child = OwnChild::start_with_input("the kernel", Path::new("unshare"), &log, input, |command| {
-        // As the monitor makes them: what is left of the guest ends with the first process of its namespace.
+        // As the monitor does: the rest of the guest ends with the first process of its namespace.
         command.args(["--pid", "--fork", "--kill-child"]);
         if !getuid().is_root() {
             command.args(["--user", "--map-current-user"]);
@@ -65,10 +65,10 @@ pub(crate) fn start(options: &Options, directory: &Path, cards: &[String], comma
         command.env_clear().envs([("TMPDIR", "/dev/shm"), ("PATH", "/usr/sbin:/usr/bin:/bin"), ("HOME", "/")]);
     })?;
     let mut reports = BufReader::new(ours);
-    // See `vmm/src/uml/supervisor.rs`.
+    // See `vmm/src/guest/uml/supervisor.rs`.
     reports.get_mut().write_all(b"g")?;
     let mut report = String::new();
-    reports.read_line(&mut report).context("the kernel's supervisor says nothing")?;
+    reports.read_line(&mut report).context("the kernel's supervisor reported nothing")?;
     ensure!(report.contains("started"), "the kernel is not started: {report}");
     Ok(Kernel { child, _reports: reports })
 }

@@ -1,8 +1,9 @@
-//! `make bench-net`: Rorqual's gateway against passt and gvproxy, each behind the network card of the same kernel and guest, and against the
-//! host's own loopback. docs/benchmarks.md says how each figure is measured; the figures there are written by this program.
+//! `make bench-net`: Rorqual's gateway against passt and gvproxy, each behind the network card of the same kernel and
+//! guest, and against the host's own loopback. docs/benchmarks.md explains how each figure is measured; this program
+//! writes the figures there.
 //!
-//! [`product`] starts what is compared, [`kernel`] the guest behind it, [`guest`] is the guest as the benchmark drives it; [`measure`] does the
-//! rounds, [`rows`] says what is compared, [`report`] writes it.
+//! [`product`] starts the compared products, [`kernel`] the guest behind each, [`guest`] drives the guest; [`measure`]
+//! runs the rounds, [`rows`] lists the comparisons, [`report`] writes them.
 
 mod guest;
 mod kernel;
@@ -11,6 +12,7 @@ mod options;
 mod product;
 mod report;
 mod rows;
+mod running;
 
 use std::{fs, path::Path, process::Command};
 
@@ -23,7 +25,7 @@ use report::Report;
 
 const BEGIN: &str = "<!-- net figures: begin, written by `make bench-net` -->";
 const END: &str = "<!-- net figures: end -->";
-/// A run that begins with a higher load says so.
+/// A run that begins with a higher load reports it.
 const IDLE_LOAD: f64 = 0.5;
 
 fn main() -> Result<()> {

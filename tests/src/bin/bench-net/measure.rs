@@ -1,4 +1,4 @@
-//! The measurements, in rounds: in each, every product does everything once, so that what changes on the computer meanwhile meets all of them.
+//! The measurements, in rounds: each round runs every product once, so that changes on the computer affect all of them.
 
 use std::{
     collections::BTreeMap,
@@ -13,29 +13,23 @@ use rorqual_tests::{
     wait::within,
 };
 
-use crate::{
-    guest::Guest,
-    options::Options,
-    product::{Product, WayIn},
-    report::Figures,
-    rows::ROWS,
-};
+use crate::{guest::Guest, options::Options, product::Product, report::Figures, rows::ROWS, running::WayIn};
 
-/// What is served at either end.
+/// The services at either end.
 const SERVICES: [Service; 5] = [Service::Stream, Service::Echo, Service::Greet, Service::Datagrams, Service::Keep];
 /// The first port of the guest's services, in this order.
 const GUEST_PORT: u16 = 5201;
 
-/// A load that failed is tried again for so long: a server may first have to see that its client is gone.
+/// Time for retrying a failed load: a server may first have to notice that its client is gone.
 const RETRY_WITHIN: Duration = Duration::from_secs(40);
-/// Keys of the loads that failed: each time, and those that were given up.
+/// Keys of failed loads: every failure, and those given up.
 const FAILURES: &str = "failures";
 const GIVEN_UP: &str = "given up";
 
-/// Figures by the keys of [`ROWS`], and [`FAILURES`], and [`GIVEN_UP`].
+/// Figures by the keys of [`ROWS`], [`FAILURES`] and [`GIVEN_UP`].
 type Gathered = BTreeMap<&'static str, Vec<f64>>;
 
-/// Everything, `options.runs` times.
+/// Measures everything, `options.runs` times.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Figures>> {
     let directory = tempfile::tempdir()?;
     let mut bench = Bench { options, host: Node::default(), ports: [0; SERVICES.len()], directory: directory.path() };
@@ -67,12 +61,12 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Figures>> {
 struct Bench<'a> {
     options: &'a Options,
     host: Node,
-    /// Of the host's services.
+    /// Addresses of the host's services.
     ports: [u16; SERVICES.len()],
     directory: &'a std::path::Path,
 }
 
-/// One end that asks, and where it finds the other's services.
+/// The end that sends requests, and the addresses of the other's services.
 struct Asking<'a> {
     perform: &'a mut dyn FnMut(&Task) -> Result<Vec<f64>>,
     host: Ipv4Addr,
@@ -104,7 +98,7 @@ impl Asking<'_> {
         for (task, keys) in tasks {
             let figures = match self.attempt(&task, gathered) {
                 Ok(figures) => figures,
-                // Ours is not to fail.
+                // Rorqual's gateway must not fail.
                 Err(error) if self.product == Product::Rorqual => return Err(error.context(format!("{task:?}"))),
                 Err(error) => {
                     eprintln!("bench-net: {task:?} behind {} is given up: {error:#}", self.product.name());
@@ -119,7 +113,7 @@ impl Asking<'_> {
         Ok(())
     }
 
-    /// A product may lose a connection under load. Then the task is done again, and the loss is told.
+    /// A product may lose a connection under load. The task is then repeated, and the loss is counted.
     fn attempt(&mut self, task: &Task, gathered: &mut Gathered) -> Result<Vec<f64>> {
         let mut last = None;
         let figures = within(RETRY_WITHIN, || match (self.perform)(task) {
@@ -135,7 +129,7 @@ impl Asking<'_> {
     }
 }
 
-/// Where the figures of one direction go.
+/// Keys of the figures of one direction.
 struct Keys {
     stream_1: &'static str,
     stream_8: &'static str,
@@ -145,7 +139,7 @@ struct Keys {
     datagrams: Option<(&'static str, &'static str)>,
 }
 
-/// The guest asks. Datagrams go both ways on flows that it began.
+/// Loads from the guest. Datagrams travel both ways on flows begun by the guest.
 const OUT: Keys = Keys {
     stream_1: "out_1",
     stream_8: "out_8",
@@ -154,7 +148,7 @@ const OUT: Keys = Keys {
     connect: "connect_out",
     datagrams: Some(("datagram_out", "datagram_in")),
 };
-/// The host asks.
+/// Loads from the host.
 const IN: Keys = Keys {
     stream_1: "in_1",
     stream_8: "in_8",
@@ -204,7 +198,7 @@ impl Bench<'_> {
         asking.all(&IN, gathered)
     }
 
-    /// A guest of its own: what a load has left in an allocator would hide what flows cost.
+    /// A new guest, because memory an earlier load left in an allocator would hide the cost of flows.
     fn memory(&mut self, product: Product, gathered: &mut Gathered) -> Result<()> {
         const FIRST: u32 = 1000;
         let mut guest = Guest::start(product, self.options, &self.directory.join("guest"), &[])?;

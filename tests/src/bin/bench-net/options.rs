@@ -1,4 +1,4 @@
-//! What the command line can ask.
+//! The command line's options.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::product::Product;
 
-const USAGE: &str = "usage: bench-net [--runs N] [--seconds N] [--flows N] [--only rorqual,passt,gvproxy,loopback] --monitor FILE \
-    --image DIR --material DIR --guest FILE --report FILE\n  \
+const USAGE: &str = "usage: bench-net [--runs N] [--seconds N] [--flows N] [--only rorqual,passt,gvproxy,loopback] \
+    --monitor FILE --image DIR --material DIR --guest FILE --report FILE\n  \
     --runs N        rounds; the medians count (default 5)\n  \
     --seconds N     how long each load lasts (default 3)\n  \
     --flows N       connections held for the memory of flows, 1000 or more (default 8000)\n  \
@@ -24,15 +24,15 @@ pub(crate) struct Options {
     pub(crate) runs: usize,
     /// Seconds of each load; 1 to 60.
     pub(crate) seconds: u32,
-    /// Connections held when memory is measured; at least 1,000.
+    /// Connections held while memory is measured; at least 1,000.
     pub(crate) flows: u32,
     /// `rorqual-vmm`.
     pub(crate) monitor: PathBuf,
     /// The guest image.
     pub(crate) image: PathBuf,
-    /// What `make-material` made.
+    /// The directory created by `make-material`.
     pub(crate) material: PathBuf,
-    /// The guest's own files, an archive to append to the image's initial file system.
+    /// The guest's own files: an archive to append to the image's initial file system.
     pub(crate) guest: PathBuf,
     /// Written at the end.
     pub(crate) report: PathBuf,
@@ -67,18 +67,18 @@ impl Options {
             bail!("{name:?} is not compared\n{USAGE}");
         }
         let [Some(monitor), Some(image), Some(material), Some(guest), Some(report)] = files else { bail!(USAGE) };
-        // What is started works in directories of its own.
+        // The started programs run in directories of their own.
         let whole = |path: PathBuf| path.canonicalize().with_context(|| format!("cannot find {}", path.display()));
         let (monitor, image, material, guest) = (whole(monitor)?, whole(image)?, whole(material)?, whole(guest)?);
         Ok(Self { runs, seconds, flows, monitor, image, material, guest, report, only })
     }
 
-    /// Whether `product` is to be measured.
+    /// Whether to measure `product`.
     pub(crate) fn wants(&self, product: Product) -> bool {
         self.only.is_empty() || self.only.iter().any(|wanted| wanted == product.name())
     }
 
-    /// Whether the run is a counting one: only such a run is written into the documentation.
+    /// Whether the run counts: only such a run is written into the documentation.
     pub(crate) fn is_complete(&self) -> bool {
         Product::ALL.into_iter().all(|product| self.wants(product))
             && self.runs >= RUNS

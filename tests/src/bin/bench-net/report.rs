@@ -10,7 +10,7 @@ use crate::{
     rows::{ROWS, Row},
 };
 
-/// Everything a run found.
+/// All results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// When it began, UTC.
@@ -25,19 +25,19 @@ pub(crate) struct Report {
     pub(crate) runs: usize,
     /// Seconds of each load.
     pub(crate) seconds: u32,
-    /// The packages that are compared, with their versions.
+    /// The compared packages, with their versions.
     pub(crate) versions: Vec<String>,
-    /// What was found.
+    /// The results.
     pub(crate) networks: Vec<Figures>,
 }
 
-/// What was found of one product, by the keys of [`ROWS`].
+/// Results of one product, by the keys of [`ROWS`].
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Figures {
     pub(crate) name: String,
-    /// Loads that failed and were done again.
+    /// Loads that failed and were repeated.
     pub(crate) failures: usize,
-    /// Loads that kept failing, and have no figure in that round.
+    /// Loads that kept failing and have no figure in that round.
     pub(crate) given_up: usize,
     pub(crate) rows: BTreeMap<String, Series>,
 }
@@ -57,7 +57,8 @@ impl Report {
     pub(crate) fn to_markdown(&self) -> String {
         let Self { date, processors, kernel, load_before, runs, seconds, .. } = self;
         let mut text = format!(
-            "{date}; {processors} CPUs, {kernel}; load before the run {load_before:.2}; medians of {runs}, loads of {seconds} s. {}.\n\n",
+            "{date}; {processors} CPUs, {kernel}; load before the run {load_before:.2}; \
+             medians of {runs}, loads of {seconds} s. {}.\n\n",
             self.versions.join(", ")
         );
         let head =
@@ -70,12 +71,14 @@ impl Report {
             title.into_iter().chain(figures).chain([Product::Passt, Product::Gvproxy].map(ahead)).collect()
         });
         text += &table(&head, rows);
-        text += "\n\"Ahead\" is how many times as good Rorqual's figure is: more of what should be much, less of what should be little.\n\
-            gvproxy attaches by the kernel's vector driver, which has no offloads for its kind of socket and an MTU of 1500; the others by virtio.\n";
+        text += "\n\"Ahead\" is how many times as good Rorqual's figure is: \
+            more of what should be much, less of what should be little.\n\
+            gvproxy attaches by the kernel's vector driver, which has no offloads for its kind of socket and an \
+            MTU of 1500; the others by virtio.\n";
         for Figures { name, failures, given_up, .. } in self.networks.iter().filter(|figures| figures.failures > 0) {
             let given_up =
                 if *given_up > 0 { format!(" Given up, without a figure: {given_up}.") } else { String::new() };
-            // Writing to a String does not fail.
+            // Writing to a `String` cannot fail.
             writeln!(text, "\nLoads that failed behind {name} and were done again: {failures}.{given_up}").ok();
         }
         for other in [Product::Passt, Product::Gvproxy] {
@@ -90,7 +93,7 @@ impl Report {
                 (true, true) => "met".to_owned(),
                 (true, false) => format!("**not met** in: {}", behind.join("; ")),
             };
-            // Writing to a String does not fail.
+            // Writing to a `String` cannot fail.
             writeln!(text, "\nGoal, ahead of {} in every row: {verdict}.", other.name()).ok();
         }
         text

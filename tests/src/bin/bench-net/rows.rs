@@ -1,11 +1,11 @@
-//! What is compared.
+//! The rows of the comparison.
 
-/// A figure, by the key it has in the report.
+/// A figure, with its key in the report.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) key: &'static str,
     pub(crate) title: &'static str,
-    /// The smaller, the better.
+    /// Whether smaller is better.
     pub(crate) less: bool,
     pub(crate) show: fn(f64) -> String,
 }

@@ -1,4 +1,4 @@
-//! A Unix socket that leads to a guest's vsock port, by the hybrid convention (docs/architecture.md, vsock ports).
+//! A Unix socket that leads to a guest's vsock port, by the hybrid convention (docs/contracts.md, "State directory").
 
 use std::{
     io::{self, Read, Write},
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 /// The guest's Docker socket.
 const DOCKER_PORT: u32 = 2375;
 
-/// Listens at `socket` for ever; each connection becomes one to the guest behind the vsock socket `guest`.
+/// Listens at `socket` until the benchmark ends; each connection leads to the guest behind the vsock socket `guest`.
 pub(crate) fn lead_to_docker(socket: &Path, guest: PathBuf) -> Result<()> {
     let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen at {}", socket.display()))?;
     thread::spawn(move || {
@@ -44,7 +44,7 @@ fn open(guest: &Path) -> Result<UnixStream> {
     if answer.starts_with(b"OK ") { Ok(stream) } else { bail!("answered {:?}", String::from_utf8_lossy(&answer)) }
 }
 
-/// Carries bytes both ways until both have ended; the end of one way is carried on alone.
+/// Copies bytes both ways until both have ended; passes the end of one direction on.
 fn relay(client: &UnixStream, engine: &UnixStream) -> Result<()> {
     let (from_client, to_engine) = (client.try_clone()?, engine.try_clone()?);
     let up = thread::spawn(move || carry(&from_client, &to_engine));
@@ -53,7 +53,7 @@ fn relay(client: &UnixStream, engine: &UnixStream) -> Result<()> {
     Ok(())
 }
 
-/// One way. A side that went away ends it: the other learns it from the shutdown.
+/// Copies one direction. If a side goes away, the shutdown informs the other.
 fn carry(mut from: &UnixStream, mut to: &UnixStream) {
     if io::copy(&mut from, &mut to).is_err() {
         from.shutdown(Shutdown::Read).ok();

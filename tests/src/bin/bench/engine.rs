@@ -1,4 +1,4 @@
-//! What a Docker Engine that is measured can do, however it is run.
+//! The interface of a measured Docker Engine, however it is run.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,19 +22,19 @@ pub(crate) trait Engine {
     /// Short name: the key in the JSON report.
     fn name(&self) -> &'static str;
 
-    /// What it is, in a few words, for the table.
+    /// A short description, for the table.
     fn description(&self) -> String;
 
-    /// Starts it; returns when the engine says that it answers. It must not run.
+    /// Starts it, and returns when the engine reports that it answers. It must not be running.
     fn start(&mut self) -> Result<()>;
 
-    /// Stops it cleanly; returns when its last process has ended.
+    /// Stops it cleanly, and returns when its last process has ended.
     fn stop(&mut self) -> Result<()>;
 
-    /// `docker` with arguments, led to this engine.
+    /// `docker` with arguments, pointed at this engine.
     fn docker(&self, arguments: &[&str]) -> Command;
 
-    /// The steps of the last boot; none where no guest boots.
+    /// The steps of the last boot; empty where no guest boots.
     fn boot_steps(&self) -> Result<Vec<BootStep>>;
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client whose configuration, with the image's plugins, lies in `directory`.
+    /// A client whose configuration, with the image's plugins, is in `directory`.
     pub(crate) fn new(image: &Path, directory: &Path, socket: PathBuf) -> Result<Self> {
         let configuration = directory.join("docker");
         let plugins = configuration.join("cli-plugins");

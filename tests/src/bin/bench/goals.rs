@@ -4,24 +4,24 @@ use serde::Serialize;
 
 use crate::{idle::Idle, measure::Times};
 
-/// One goal beside its figure.
+/// A goal and its figure.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Goal {
-    /// What should be.
+    /// The goal.
     pub(crate) what: String,
-    /// What is.
+    /// The figure.
     pub(crate) figure: String,
-    /// Whether it is met; nothing when it was not measured.
+    /// Whether the goal is met; `None` if it was not measured.
     pub(crate) met: Option<bool>,
 }
 
-/// A minute's wakeups of a daemon that waits: the issue says "no wakeups it does not need" and no number.
+/// Most wakeups per minute of an idle daemon. The goal is "no wakeups it does not need", without a number.
 const WAKEUPS_PER_MINUTE: f64 = 12.0;
 
 /// Most memory of the daemon, in units of 10^6 bytes.
 const DAEMON_MEGABYTES: f64 = 15.0;
 
-/// Every goal; those that were not measured too.
+/// All goals, including those that were not measured.
 pub(crate) fn judge(times: &[Times], idle: Option<&Idle>) -> Vec<Goal> {
     let of = |name: &str| times.iter().find(|times| times.name == name);
     let pair = |a: &str, b: &str, pick: fn(&Times) -> f64| Some((pick(of(a)?), pick(of(b)?)));

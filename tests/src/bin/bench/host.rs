@@ -1,4 +1,4 @@
-//! The computer the figures are of.
+//! The computer on which the figures were taken.
 
 use std::{fs, process::Command, thread};
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use rorqual_tests::{Machine, Run};
 use serde::Serialize;
 
-/// What is told beside the figures.
+/// Facts reported beside the figures.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Host {
     /// When the run began, UTC.
@@ -17,7 +17,7 @@ pub(crate) struct Host {
     pub(crate) cpu_model: String,
     /// `uname -sr`.
     pub(crate) kernel: String,
-    /// Load of the last minute before the run began: a busy host measures its other work.
+    /// Load of the last minute before the run: on a busy host, the figures include its other work.
     pub(crate) load_before: f64,
     /// Version of the guest image.
     pub(crate) image: String,
@@ -28,7 +28,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Looks.
+    /// Gathers the facts.
     pub(crate) fn look(machine: &Machine) -> Result<Self> {
         let manifest: serde_json::Value = serde_json::from_slice(&fs::read(machine.image().join("manifest.json"))?)?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;

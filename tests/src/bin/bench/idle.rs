@@ -1,4 +1,4 @@
-//! What an idle machine costs: resident memory, processor time, wakeups.
+//! The cost of an idle machine: resident memory, CPU time, wakeups.
 
 use std::{thread, time::Duration};
 
@@ -10,39 +10,39 @@ use rorqual_tests::{
 };
 use serde::Serialize;
 
-/// After the last command, before the watch begins.
+/// Pause between the last command and the observation.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Whether a process is of a part.
+/// Whether a process belongs to a part.
 type IsOfPart = fn(&Process) -> bool;
 
-/// What one part of a machine costs, all its processes together.
+/// The cost of one part of a machine, all its processes together.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Cost {
     /// `daemon`, `vmm` or `guest kernel`.
     pub(crate) part: String,
     /// Processes at the end.
     pub(crate) processes: usize,
-    /// Proportional set size in bytes, guest memory left out.
+    /// Proportional set size in bytes, without guest memory.
     pub(crate) own_memory: u64,
     /// The part of the guest's memory in their proportional set size, in bytes.
     pub(crate) guest_memory: u64,
-    /// Seconds of processor time during the watch; ticks of 10 ms.
+    /// Seconds of CPU time during the observation; in ticks of 10 ms.
     pub(crate) cpu_seconds: f64,
-    /// Times a thread gave up its processor and was woken again during the watch.
+    /// Times a thread gave up its processor and was woken again during the observation.
     pub(crate) wakeups: u64,
 }
 
-/// The watch.
+/// The observation.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Idle {
-    /// How long, in seconds.
+    /// Its duration, in seconds.
     pub(crate) seconds: u64,
     /// Each part.
     pub(crate) parts: Vec<Cost>,
 }
 
-/// Watches a machine that runs and has nothing to do.
+/// Observes a running, idle machine.
 pub(crate) fn watch(machine: &Machine, seconds: u64) -> Result<Idle> {
     eprintln!("bench: idle: {} s to settle, {seconds} s to watch", SETTLE.as_secs());
     thread::sleep(SETTLE);

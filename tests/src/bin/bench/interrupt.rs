@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: no machine may stay behind. The baselines' processes die with ours (see `OwnChild`).
+//! Ctrl-C and SIGTERM: no machine may remain. The baselines' processes die with ours (see `OwnChild`).
 
 use std::{
     fs,
@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 
-/// Runs `stop`, removes `home` and ends when a signal asks for it. Call it before any thread is started.
+/// On a signal, runs `stop`, removes `home` and ends. Must be called before any thread starts.
 pub(crate) fn stop_when_interrupted(mut stop: Command, home: PathBuf) -> Result<()> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.add(Signal::SIGTERM);
-    // Blocked here, and so in every thread started from now; programs we run start with nothing blocked.
+    // Blocked here and in every thread started from now on; programs we run start with nothing blocked.
     signals.thread_block().context("cannot block signals")?;
     thread::spawn(move || {
         if signals.wait().is_ok() {

@@ -1,8 +1,9 @@
-//! `make bench`: Rorqual against what the same containers cost otherwise. docs/benchmarks.md says how each figure is
-//! measured; the figures there are written by this program.
+//! `make bench`: Rorqual against the cost of the same containers without it. docs/benchmarks.md explains how each
+//! figure is measured; this program writes the figures there.
 //!
-//! [`engine`] is what is measured, run in three ways ([`uml`], [`qemu`], [`native`]); [`measure`] takes the times,
-//! [`ports`] the rates of published ports, [`idle`] the cost of doing nothing; [`goals`] judges and [`report`] writes.
+//! [`engine`] is a measured engine, run in three ways ([`uml`], [`qemu`], [`native`]); [`measure`] takes the times,
+//! [`ports`] the rates of published ports, [`idle`] the cost of an idle machine; [`goals`] judges and [`report`]
+//! writes.
 
 mod bridge;
 mod engine;
@@ -73,7 +74,7 @@ fn main() -> Result<()> {
             report.ports = ports::measure(&uml, options.runs).context("cannot measure published ports")?;
         }
         if options.wants("idle") {
-            // A fresh one: what the ports left in the caches is not what an idle machine costs.
+            // A fresh machine, because caches filled by the ports are not part of an idle machine's cost.
             uml.stop()?;
             uml.start()?;
             report.idle = Some(idle::watch(uml.machine(), options.idle_seconds)?);

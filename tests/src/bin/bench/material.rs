@@ -1,4 +1,4 @@
-//! What the engines are given: one small image, one build context.
+//! Material for the engines: one small image, one build context.
 
 use std::{
     fs,
@@ -49,7 +49,7 @@ pub(crate) fn image(machine: &Machine) -> Result<Vec<u8>> {
     pack(root)
 }
 
-/// Makes [`IMAGE`] in an engine.
+/// Creates [`IMAGE`] in an engine.
 pub(crate) fn import(engine: &dyn Engine, image: &[u8]) -> Result<()> {
     let import = ["import", "--change", "CMD [\"/bin/sh\"]", "--change", "ENV PATH=/bin", "-", IMAGE];
     engine.docker(&import).run_with_input(image).and_then(Execution::success)?;

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Times {
     /// Short name of the engine.
     pub(crate) name: String,
-    /// What the engine is.
+    /// Its description.
     pub(crate) description: String,
     /// From nothing running to `docker version` answered.
     pub(crate) start: Series,
@@ -26,12 +26,12 @@ pub(crate) struct Times {
     pub(crate) exec: Series,
     /// `docker build --no-cache` of five steps.
     pub(crate) build: Series,
-    /// The boot of the start that was the median, or next to it.
+    /// The boot of the median start, or the one next to it.
     pub(crate) boot: Vec<BootStep>,
 }
 
-/// Measures an engine that does not run, `runs` times each, and stops it. The first start, which formats its disk and
-/// fills the host's page cache, is not counted, nor is the first of each command.
+/// Measures a stopped engine, `runs` times each, and stops it again. Neither the first start, which formats its disk
+/// and fills the host's page cache, nor the first of each command counts.
 pub(crate) fn times(engine: &mut dyn Engine, image: &[u8], runs: usize) -> Result<Times> {
     let name = engine.name();
     eprintln!("bench: {name}: first start, not counted");
@@ -63,7 +63,7 @@ pub(crate) fn times(engine: &mut dyn Engine, image: &[u8], runs: usize) -> Resul
     Ok(Times { name: name.to_owned(), description, start, run, exec, build, boot })
 }
 
-/// The times of a docker command, after one that is not counted.
+/// The times of a docker command, after one that does not count.
 fn repeat(engine: &dyn Engine, what: &str, runs: usize, arguments: &[&str]) -> Result<Series> {
     let mut all = Vec::new();
     for counted in (0..=runs).map(|number| number > 0) {
@@ -78,7 +78,7 @@ fn repeat(engine: &dyn Engine, what: &str, runs: usize, arguments: &[&str]) -> R
     Ok(series)
 }
 
-/// Which measurement is nearest to the median.
+/// Index of the measurement nearest to the median.
 fn nearest(series: &Series) -> usize {
     let distance = |value: f64| (value - series.median).abs();
     let places = series.all.iter().enumerate();

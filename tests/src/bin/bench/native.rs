@@ -1,5 +1,5 @@
-//! The second baseline: Debian's dockerd run by hand on the host's own kernel, from the packages the guest image is made
-//! of, in mount, network and process namespaces of its own.
+//! The second baseline: Debian's dockerd, run by hand on the host's own kernel, from the packages of the guest image,
+//! in mount, network and process namespaces of its own.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use crate::engine::{BootStep, Client, Engine};
 
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Settings as in the guest, but for the port proxy: Debian's is cut from the image, ours needs the agent.
+/// Settings as in the guest, except for the port proxy: Debian's is cut from the image, and ours needs the agent.
 const DOCKERD: &str = r#"{"containerd": "/run/containerd/containerd.sock", "default-runtime": "crun",
 "features": {"buildkit": true}, "hosts": ["unix:///run/docker.sock"], "pidfile": "/run/docker.pid",
 "runtimes": {"crun": {"path": "/usr/bin/crun"}}, "storage-driver": "overlay2", "userland-proxy": false}
@@ -78,7 +78,7 @@ impl Native {
         if !tree.join("usr/sbin/dockerd").is_file() {
             bail!("the unpacked packages are missing: {} (make image leaves them)", tree.display());
         }
-        // In that of the machine, which is removed at the end, however that comes.
+        // In the machine's directory, which is always removed at the end.
         let directory = machine.home().join("native");
         fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let own = directory.as_path();
@@ -93,7 +93,7 @@ impl Native {
         Ok(Self { tree, client, notices, running: None, directory })
     }
 
-    /// Waits until dockerd says, as it does to systemd, that it answers.
+    /// Waits until dockerd reports that it is ready, as it does to systemd.
     fn wait_for_notice(&self, child: &mut OwnChild) -> Result<()> {
         let begin = Instant::now();
         let mut notice = [0; 4096];

@@ -1,4 +1,4 @@
-//! What the command line can ask.
+//! The command line's options.
 
 use std::env;
 
@@ -17,9 +17,9 @@ const PARTS: [&str; 5] = ["uml", "tcg", "native", "ports", "idle"];
 pub(crate) struct Options {
     /// Measurements of each thing; at least 1.
     pub(crate) runs: usize,
-    /// Seconds an idle machine is watched; at least 1.
+    /// Seconds an idle machine is observed; at least 1.
     pub(crate) idle_seconds: u64,
-    /// The parts that are done; everything when empty.
+    /// The parts to measure; all if empty.
     only: Vec<String>,
 }
 
@@ -46,12 +46,12 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether `part` is to be done.
+    /// Whether to measure `part`.
     pub(crate) fn wants(&self, part: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|wanted| wanted == part)
     }
 
-    /// Whether every part is done: only such a run is written into the documentation.
+    /// Whether every part is measured: only such a run is written into the documentation.
     pub(crate) fn is_complete(&self) -> bool {
         PARTS.iter().all(|part| self.wants(part))
     }

@@ -11,32 +11,32 @@ use crate::{
     material::{self, IMAGE},
 };
 
-/// Fetched altogether in one measurement.
+/// Total bytes of one measurement.
 const DOWNLOAD: u64 = 256 << 20;
 
-/// Connections of the measurement with many.
+/// Connections of the parallel measurement.
 const MANY: u64 = 50;
 
-/// Connections that ask HTTP requests at once, and for how many seconds.
+/// Parallel connections that send HTTP requests, and for how many seconds.
 const ASKING: u64 = 8;
 const ASKING_SECONDS: u64 = 5;
 
-/// What a measurement counts.
+/// The unit of a measurement.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
-    /// 2^20 bytes a second.
+    /// 2^20 bytes per second.
     MebibytesPerSecond,
-    /// Requests a second.
+    /// Requests per second.
     RequestsPerSecond,
 }
 
-/// One thing done through a published port, and inside the container.
+/// One load through a published port, and inside the container.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PortTimes {
-    /// What is done.
+    /// The load.
     pub(crate) what: String,
-    /// What is counted.
+    /// Its unit.
     pub(crate) unit: Unit,
     /// From the host, through the published port.
     pub(crate) published: Series,
@@ -44,14 +44,14 @@ pub(crate) struct PortTimes {
     pub(crate) loopback: Series,
 }
 
-/// What the client prints.
+/// The client's output.
 #[derive(Deserialize)]
 struct Answer {
     seconds: f64,
     count: f64,
 }
 
-/// Measures an engine that runs and has the image.
+/// Measures a running engine that has the image.
 pub(crate) fn measure(engine: &dyn Engine, runs: usize) -> Result<Vec<PortTimes>> {
     let client = material::client()?;
     let (bulk_port, hello_port) = (host_port::free()?, host_port::free()?);
@@ -66,7 +66,7 @@ pub(crate) fn measure(engine: &dyn Engine, runs: usize) -> Result<Vec<PortTimes>
 
     let bulk = Sides { engine, client: &client, container: "bulk", host_port: bulk_port, container_port: 9000 };
     let hello = Sides { engine, client: &client, container: "hello", host_port: hello_port, container_port: 80 };
-    // The servers have just begun.
+    // The servers have only just started.
     eventually("the containers serve", || bulk.published(&["download"], &["1", "1"]).ok())?;
     eventually("hello serves", || hello.published(&["requests"], &["1", "0", "close"]).ok())?;
 
@@ -95,7 +95,7 @@ pub(crate) fn measure(engine: &dyn Engine, runs: usize) -> Result<Vec<PortTimes>
     Ok(times)
 }
 
-/// A server in a container, and the two ways to it.
+/// A server in a container, and the two paths to it.
 struct Sides<'a> {
     engine: &'a dyn Engine,
     client: &'a Path,

@@ -1,5 +1,5 @@
-//! The first baseline: the same guest image under plain QEMU with its translator (TCG), two processors, QEMU's own disks
-//! and our vsock device.
+//! The first baseline: the same guest image under plain QEMU with its translator (TCG), two processors, QEMU's own
+//! disks and our vsock device.
 
 use std::{
     fs::{self, File},
@@ -20,10 +20,10 @@ use crate::{
     material::IMAGE,
 };
 
-/// As large as Rorqual makes it.
+/// The size Rorqual gives it.
 const DATA_DISK: u64 = 64 << 30;
 
-/// No guest takes longer to its Docker API, even translated on a busy host.
+/// Deadline for a guest to reach its Docker API, translated on a busy host.
 const BOOT_DEADLINE: Duration = Duration::from_secs(400);
 
 /// A guest under QEMU.
@@ -43,7 +43,7 @@ impl Qemu {
         let version = Command::new("qemu-system-x86_64").arg("--version").output_text();
         let version = version.context("QEMU is not installed (make packages-bench installs it)")?;
         let version = version.split_whitespace().nth(3).unwrap_or("?").to_owned();
-        // In that of the machine, which is removed at the end, however that comes.
+        // In the machine's directory, which is always removed at the end.
         let directory = machine.home().join("tcg");
         fs::create_dir(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         File::create(directory.join("data.img"))?.set_len(DATA_DISK).context("cannot make a data disk")?;
@@ -61,13 +61,13 @@ impl Qemu {
     fn start_vsock_device(&self) -> Result<OwnChild> {
         let (listen, uds) = (self.path("device.sock"), self.path("vsock.sock"));
         for socket in [&listen, &uds] {
-            // Of the boot before.
+            // Left by the previous boot.
             fs::remove_file(socket).ok();
         }
         let device = OwnChild::start("the vsock device", &self.vmm, &self.path("device.log"), |command| {
             command.args(["device", "vsock", "--guest-cid", "3", "--listen"]).arg(&listen).arg("--uds").arg(&uds);
         })?;
-        // QEMU does not try twice.
+        // QEMU does not retry.
         eventually("the vsock device listens", || listen.exists().then_some(()))?;
         Ok(device)
     }
@@ -95,7 +95,7 @@ impl Qemu {
         })
     }
 
-    /// Waits for the agent's second notice: the Docker API answers.
+    /// Waits for the agent's second notice, that the Docker API answers.
     fn wait_for_engine(&self, notices: &mpsc::Receiver<()>, qemu: &mut OwnChild) -> Result<()> {
         let begin = Instant::now();
         let mut seen = 0;
@@ -140,7 +140,7 @@ impl Engine for Qemu {
 
     fn stop(&mut self) -> Result<()> {
         let Some((mut qemu, device)) = self.running.take() else { return Ok(()) };
-        // As the power button does: the guest's init stops the engine, syncs and powers off.
+        // Acts as the power button: the guest's init stops the engine, syncs and powers off.
         let power_button = ["run", "-d", "--rm", "--privileged", "--pid=host", IMAGE, "kill", "-INT", "1"];
         self.docker(&power_button).run()?.success()?;
         qemu.wait()?;

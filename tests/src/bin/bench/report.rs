@@ -20,16 +20,16 @@ use crate::{
 const BEGIN: &str = "<!-- figures: begin, written by `make bench` -->";
 const END: &str = "<!-- figures: end -->";
 
-/// Everything a run found.
+/// All results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
     /// The computer and the image.
     pub(crate) host: Host,
     /// Measurements of each thing.
     pub(crate) runs: usize,
-    /// The engines that were measured; `uml` first.
+    /// The measured engines; `uml` first.
     pub(crate) engines: Vec<Times>,
-    /// The medians of the engines against each other.
+    /// The ratios of the engines' medians.
     pub(crate) ratios: Vec<Ratios>,
     /// The engines that could not be measured, and why.
     pub(crate) not_measured: Vec<NotMeasured>,
@@ -41,10 +41,10 @@ pub(crate) struct Report {
     pub(crate) goals: Vec<Goal>,
 }
 
-/// How often the faster goes into the slower, of one thing.
+/// The ratios of one timed action.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Ratios {
-    /// What is done.
+    /// The action.
     pub(crate) what: &'static str,
     /// How many times faster Rorqual is than the translator.
     pub(crate) tcg_over_uml: Option<f64>,
@@ -55,7 +55,7 @@ pub(crate) struct Ratios {
 /// Picks the measurements of one thing.
 type Pick = fn(&Times) -> &Series;
 
-/// What is timed, as the tables call it.
+/// The timed actions, as the tables name them.
 const TIMED: [(&str, Pick); 4] = [
     ("start to `docker version`", |times| &times.start),
     ("`docker run --rm`", |times| &times.run),
@@ -63,7 +63,7 @@ const TIMED: [(&str, Pick); 4] = [
     ("`docker build`, 5 steps", |times| &times.build),
 ];
 
-/// The ratios of every timed thing, where both sides were measured.
+/// The ratios of every timed action that both sides measured.
 pub(crate) fn ratios(engines: &[Times]) -> Vec<Ratios> {
     let ratio = |pick: Pick, above: &str, below: &str| {
         let median = |name: &str| engines.iter().find(|times| times.name == name).map(|times| pick(times).median);
@@ -80,9 +80,9 @@ pub(crate) fn ratios(engines: &[Times]) -> Vec<Ratios> {
 /// A part that failed.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NotMeasured {
-    /// Which.
+    /// Its name.
     pub(crate) name: String,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub(crate) reason: String,
 }
 
@@ -93,7 +93,7 @@ impl Report {
         fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Puts the tables between the two marks of a document.
+    /// Replaces the tables between the two marks of a document.
     pub(crate) fn write_between_marks(&self, path: &Path) -> Result<()> {
         document::write_between_marks(path, BEGIN, END, &self.to_markdown())
     }
@@ -124,8 +124,8 @@ impl Report {
             runs => format!("medians of {runs}"),
         };
         format!(
-            "{}; {} CPUs ({}), {}; load before the run {:.2}; {runs}. Guest image {}: Docker {}, kernels {uml} (uml) and \
-             {kvm} (QEMU).\n",
+            "{}; {} CPUs ({}), {}; load before the run {:.2}; {runs}. Guest image {}: Docker {}, kernels \
+             {uml} (uml) and {kvm} (QEMU).\n",
             host.date, host.cpus, host.cpu_model, host.kernel, host.load_before, host.image, host.docker
         )
     }
@@ -147,7 +147,7 @@ impl Report {
             text += &table(&head.iter().map(String::as_str).collect::<Vec<_>>(), rows);
         }
         for missing in &self.not_measured {
-            // Writing to a String does not fail.
+            // Writing to a `String` cannot fail.
             writeln!(text, "\n`{}` was not measured: {}", missing.name, missing.reason).ok();
         }
         text

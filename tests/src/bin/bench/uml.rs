@@ -19,7 +19,7 @@ impl Uml {
         Ok(Self { machine: Machine::prepare()? })
     }
 
-    /// The machine, for what is measured only here.
+    /// The machine, for the measurements that only it has.
     pub(crate) fn machine(&self) -> &Machine {
         &self.machine
     }

@@ -1,10 +1,10 @@
-//! A server of HTTP/1.1 for tests of what stands before it:
+//! An HTTP/1.1 server for tests of what stands in front of it:
 //!
-//! - `GET /head` answers with the head of the request as it came.
+//! - `GET /head` answers with the head of the request as it arrived.
 //! - `POST /sum` answers `COUNT SHA256` of the body.
 //! - `GET /bytes/COUNT` answers with that many bytes of the test pattern.
 //! - `GET /events` sends an event at once and the next after each `GET /release`.
-//! - `GET /socket` becomes a WebSocket that sends each message back.
+//! - `GET /socket` becomes a WebSocket that echoes each message.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,7 +17,9 @@ use anyhow::{Context, Result, bail};
 use rorqual_tests::stream::drain;
 use tungstenite::{WebSocket, handshake::derive_accept_key, protocol::Role};
 
-/// How often `/release` was asked for.
+use crate::pattern;
+
+/// Number of requests for `/release`.
 static RELEASED: (Mutex<u32>, Condvar) = (Mutex::new(0), Condvar::new());
 
 pub(crate) fn serve(port: u16) -> Result<()> {
@@ -55,7 +57,7 @@ fn connection(mut stream: TcpStream) -> Result<()> {
             path => {
                 let count: u64 = path.strip_prefix("/bytes/").context("an unknown path")?.parse()?;
                 write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n")?;
-                crate::send(&mut stream, count)?;
+                pattern::send(&mut stream, count)?;
             }
         }
         if field(&head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
@@ -65,7 +67,7 @@ fn connection(mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
-/// A request's head with its empty line; none at the end of the connection.
+/// A request's head with its empty line; `None` at the end of the connection.
 fn read_head(reader: &mut impl BufRead) -> Result<Option<String>> {
     let mut head = String::new();
     loop {
@@ -145,7 +147,8 @@ fn socket(mut stream: TcpStream, head: &str) -> Result<()> {
     let accept = derive_accept_key(key.as_bytes());
     write!(
         stream,
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
     )?;
     let mut socket = WebSocket::from_raw_socket(stream, Role::Server, None);
     loop {

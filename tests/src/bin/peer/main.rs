@@ -1,22 +1,25 @@
-//! What runs in the containers of the tests, beside busybox.
+//! The program in the tests' containers, beside busybox.
 //!
 //! - `peer serve FIRST-LAST`: listens on every port of the range, IPv4 and IPv6. A connection that begins with
-//!   `send COUNT\n` gets that many bytes of the test pattern, one that begins with `who?\n` the address it is seen with; any other is read to its end and answered with
-//!   `PORT COUNT SHA256\n`.
-//! - `peer http PORT`: a server of HTTP/1.1 that keeps connections ([`http`]).
-//! - `peer datagrams FIRST-LAST`: the same for UDP. A datagram `who?` is answered with the port and the sender's address, any other with itself.
+//!   `send COUNT\n` receives that many bytes of the test pattern; one that begins with `who?\n` receives the client's
+//!   address as the peer sees it; any other is read to its end and answered with `PORT COUNT SHA256\n`.
+//! - `peer http PORT`: an HTTP/1.1 server that keeps connections open ([`http`]).
+//! - `peer datagrams FIRST-LAST`: the same for UDP. A datagram `who?` is answered with the port and the sender's
+//!   address, any other with itself.
 //! - `peer both FIRST-LAST`: both of these.
-//! - `peer who ADDRESS`, `peer ask ADDRESS`: asks `serve` or `datagrams` at the address `who?` and prints the answer.
-//! - `peer hold ADDRESS`: connects, prints `connected`, and `ended …` once the connection is broken or over.
-//! - `peer records FILE`: appends numbered lines to a file for ever, each followed by fsync and then said on standard
-//!   output. What was said must survive anything.
-//! - `peer send COUNT`: the test pattern on standard output.
+//! - `peer who ADDRESS`, `peer ask ADDRESS`: sends `who?` to `serve` or `datagrams` at the address and prints the
+//!   answer.
+//! - `peer hold ADDRESS`: connects, prints `connected`, and `ended …` once the connection breaks or closes.
+//! - `peer records FILE`: keeps appending numbered lines to a file, and prints each after fsync. Printed lines must
+//!   survive any crash.
+//! - `peer send COUNT`: writes the test pattern to standard output.
 //! - `peer download ADDRESS COUNT`: has `serve` at the address send that many bytes; prints `COUNT SHA256`.
-//! - `peer upload ADDRESS COUNT`: sends as many and prints what `serve` answers.
-//! - `peer addresses NAME`: the addresses the C library finds for a name, a line each.
-//! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it comes back.
+//! - `peer upload ADDRESS COUNT`: sends that many bytes and prints the answer of `serve`.
+//! - `peer addresses NAME`: prints the addresses to which the C library resolves a name, one per line.
+//! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it returns.
 
 mod http;
+mod pattern;
 
 use std::{
     env,
@@ -34,7 +37,9 @@ use rorqual_tests::{
     stream::{self, Pattern, drain},
 };
 
-/// Small: a thousand threads wait for connections.
+use pattern::send;
+
+/// Small, because a thousand threads wait for connections.
 const STACK: usize = 128 * 1024;
 
 fn main() -> Result<()> {
@@ -55,8 +60,8 @@ fn main() -> Result<()> {
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
             bail!(
-                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | http PORT | records FILE | send COUNT | \
-                  (download | upload | echo) ADDRESS COUNT"
+                "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | \
+                 http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT"
             )
         }
     }
@@ -195,18 +200,6 @@ fn answer(mut stream: TcpStream, port: u16) -> Result<()> {
     }
     let (count, checksum) = drain(io::Cursor::new(&head[..have]).chain(&stream))?;
     Ok(writeln!(stream, "{port} {count} {checksum}")?)
-}
-
-fn send(output: &mut impl Write, mut left: u64) -> Result<()> {
-    let mut pattern = Pattern::default();
-    let mut buffer = vec![0; 256 * 1024];
-    while left > 0 {
-        let part = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        pattern.fill(&mut buffer[..part]);
-        output.write_all(&buffer[..part])?;
-        left -= part as u64;
-    }
-    Ok(output.flush()?)
 }
 
 fn download(address: &str, count: &str) -> Result<()> {

@@ -1,6 +1,7 @@
-//! What the window costs, on a real machine: until it can be used, memory with a long log, processor time while nobody looks.
+//! The cost of the window on a real machine: time until it is usable, memory with a long log, CPU time while hidden.
 //!
-//! `make bench-window` gives it a display and a session bus of its own. Options: `--rounds N` starts (5), `--seconds N` hidden (60).
+//! `make bench-window` gives it a display and a session bus of its own. Options: `--rounds N` starts (5), `--seconds N`
+//! hidden (60).
 
 use std::{
     env, fs, thread,
@@ -20,7 +21,7 @@ use serde_json::Value;
 const LINES: u32 = 100_000;
 /// Height of a line in the page, in pixels.
 const ROW: f64 = 18.0;
-/// After the window was hidden, before the watch begins.
+/// Pause between hiding the window and the observation.
 const SETTLE: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
@@ -64,7 +65,7 @@ fn report(what: &str, values: Vec<f64>, unit: &str) {
     println!("{what:<56} {median:>8.2} {unit} ({least:.2} to {most:.2})");
 }
 
-/// Seconds from the start of the process until the list is on the page, by its clock.
+/// Seconds from the start of the process until the list is painted, by the page's clock.
 fn start(machine: &Machine) -> Result<f64> {
     let application = Application::start(machine, "bench-start")?;
     let process = application.process()?;
@@ -82,7 +83,7 @@ fn start(machine: &Machine) -> Result<f64> {
 /// When a process started, in milliseconds since 1970; to 10 ms.
 fn started(process: i32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // Field 22, counted behind the name, in ticks since the boot (proc(5)).
+    // Field 22, counted after the name, in ticks since boot (proc(5)).
     let ticks: f64 = stat
         .rsplit_once(')')
         .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok())
@@ -93,7 +94,7 @@ fn started(process: i32) -> Result<f64> {
     Ok((now - uptime + ticks / 100.0) * 1000.0)
 }
 
-/// Proportional set size of the application and all it started, in megabytes.
+/// Proportional set size of the application and all its children, in megabytes.
 fn megabytes(application: &Application) -> Result<f64> {
     let bytes = family(application.process()?).into_iter().filter_map(|process| memory(process).ok());
     let bytes: u64 = bytes.map(|(own, shared)| own + shared).sum();
@@ -101,7 +102,7 @@ fn megabytes(application: &Application) -> Result<f64> {
     Ok(f64::from(u32::try_from(bytes / 1000)?) / 1000.0)
 }
 
-/// Opens the long log and waits until all of it is there.
+/// Opens the long log and waits until it is complete.
 fn log(application: &Application) -> Result<()> {
     application.page.script("location.hash = '/containers'")?;
     application.page.click("//button[span[normalize-space()='long']]")?;
@@ -114,12 +115,13 @@ fn log(application: &Application) -> Result<()> {
     })
 }
 
-/// Milliseconds from a change of the search field until the count of hits has changed and the page is laid out.
+/// Milliseconds from a change of the search field until the number of matches has changed and the page is laid out.
 fn search(application: &Application, text: &str) -> Result<f64> {
     let text = Value::from(text);
     application.page.script(&format!(
-        "const input = document.querySelector('input[aria-label=\"Search the log\"]');
-         const shown = () => document.querySelector('input[aria-label=\"Search the log\"] ~ [role=status]')?.textContent ?? '';
+        "const input = document.querySelector('input[aria-label=\"Search logs\"]');
+         const count = 'input[aria-label=\"Search logs\"] ~ [role=status]';
+         const shown = () => document.querySelector(count)?.textContent ?? '';
          const before = shown();
          window.searched = null;
          const begun = performance.now();
@@ -135,7 +137,7 @@ fn search(application: &Application, text: &str) -> Result<f64> {
     eventually_ok("the search ends", || application.page.script("return window.searched")?.as_f64().context("not yet"))
 }
 
-/// Closes the window to the tray and watches what is spent while nobody looks.
+/// Closes the window to the tray and observes its usage while hidden.
 fn hidden(machine: &Machine, application: &Application, seconds: u64) -> Result<()> {
     application.screen.close(TITLE)?;
     application.becomes_shown(false)?;

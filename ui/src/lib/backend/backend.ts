@@ -1,32 +1,33 @@
-// The one interface through which the pages talk to Rorqual. Calls have one answer; streams give events (and bytes) until
-// they end. What they carry is generated from the engine's types.
+// The only interface between the pages and Rorqual. A call has one answer; a stream delivers events and bytes until it
+// ends. Their types are generated from the engine's.
 import type { Calls, Failure, Streams } from "./generated/contract";
 
 export type * from "./generated/contract";
 export type CallName = keyof Calls;
 export type StreamName = keyof Streams;
 
-/** Why a call or stream failed. `code` is for programs, `message` and `hint` for people. */
+/** Why a call or stream failed. `code` is for programs, `message` and `fix` for people. */
 export class BackendError extends Error {
   readonly code: string;
-  readonly hint: string | null;
+  readonly fix: string | null;
 
   constructor(failure: Failure) {
     super(failure.message);
     this.name = "BackendError";
     this.code = failure.code;
-    this.hint = failure.hint;
+    this.fix = failure.fix;
   }
 
   static from(error: unknown): BackendError {
     if (error instanceof BackendError) return error;
-    if (typeof error === "object" && error !== null && "name" in error && error.name === "AbortError") return new BackendError({ code: "canceled", message: "Canceled.", hint: null });
+    if (typeof error === "object" && error !== null && "name" in error && error.name === "AbortError")
+      return new BackendError({ code: "canceled", message: "Canceled.", fix: null });
     const message = error instanceof Error ? error.message : String(error);
-    return new BackendError({ code: "unexpected", message, hint: "Copy this error and report it." });
+    return new BackendError({ code: "unexpected", message, fix: "Copy this error and report it." });
   }
 }
 
-/** What happens in a stream. After `onEnd` or `onError` nothing more does. */
+/** Handlers of a stream. None is called after `onEnd` or `onError`. */
 export interface StreamHandlers<S extends StreamName> {
   onEvent?(event: Streams[S]["event"]): void;
   onBytes?(bytes: Uint8Array): void;
@@ -38,19 +39,23 @@ export interface StreamHandlers<S extends StreamName> {
 export interface Stream<S extends StreamName> {
   send(input: Streams[S]["input"]): void;
   sendBytes(bytes: Uint8Array): void;
-  /** Ends it and cancels what it does; no handler is called after this. */
+  /** Ends the stream and cancels its work; no handler is called afterwards. */
   close(): void;
 }
 
 export interface Backend {
-  call<M extends CallName>(name: M, params: Calls[M]["params"], options?: { signal?: AbortSignal }): Promise<Calls[M]["result"]>;
+  call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options?: { signal?: AbortSignal },
+  ): Promise<Calls[M]["result"]>;
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S>;
 }
 
-/** Events a stream may send before the page has taken them; more is granted as they are. */
+/** Events a stream may send before the page has consumed any; consuming them grants more. */
 export const INITIAL_CREDIT = 64;
 
-/** Counts what a page has taken of a stream and says when to grant more: in halves, so that grants are rare. */
+/** Counts the events a page has consumed and grants more, half the credit at a time so that grants are rare. */
 export class Credit {
   #taken = 0;
 

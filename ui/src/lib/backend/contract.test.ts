@@ -1,4 +1,4 @@
-// What every backend promises, asked of the made-up one directly and through the HTTP one with a server that forwards to it.
+// The promises of every backend, tested on the made-up one directly and through the HTTP one with a forwarding server.
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { type Backend, BackendError, INITIAL_CREDIT, type StreamName } from "./backend";
@@ -21,9 +21,14 @@ afterEach(() => {
   vi.unstubAllGlobals();
 });
 
-/** All that a stream tells until it is over. */
+/** Collects everything a stream delivers until it ends. */
 function listen<S extends StreamName>(backend: Backend, name: S, params: Parameters<Backend["open"]>[1]) {
-  const told: { events: unknown[]; text: string; error: BackendError | null; over: number } = { events: [], text: "", error: null, over: 0 };
+  const told: { events: unknown[]; text: string; error: BackendError | null; over: number } = {
+    events: [],
+    text: "",
+    error: null,
+    over: 0,
+  };
   const decoder = new TextDecoder();
   const stream = backend.open(name, params as never, {
     onEvent: (event) => told.events.push(event),
@@ -49,34 +54,39 @@ describe.each([
     expect((await make().call("app.information", {})).version).toBe("0.1.0");
   });
 
-  it("fails a call with a code, a message and a hint", async () => {
+  it("fails a call with a code, a message and a fix", async () => {
     const refused = make("broken").call("container.stop", { id: "x" });
     await expect(refused).rejects.toBeInstanceOf(BackendError);
-    await expect(refused).rejects.toMatchObject({ code: "engine-failed", hint: expect.stringContaining("Restart") as string });
+    await expect(refused).rejects.toMatchObject({
+      code: "engine-failed",
+      fix: expect.stringContaining("Restart") as string,
+    });
   });
 
-  it("gives up a call that is canceled", async () => {
+  it("abandons a canceled call", async () => {
     const canceled = new AbortController();
     const call = make().call("settings.get", {}, { signal: canceled.signal });
     canceled.abort();
     await expect(call).rejects.toMatchObject({ code: "canceled" });
   });
 
-  it("tells nothing before open has returned, then the whole list", async () => {
+  it("delivers nothing before open has returned, then the whole list", async () => {
     const { told } = listen(make(), "containers", {});
     expect(told.events).toEqual([]);
     await vi.waitFor(() => expect(told.events[0]).toMatchObject({ kind: "all" }));
   });
 
-  it("tells of what a call changed", async () => {
+  it("reports the change that a call made", async () => {
     const backend = make();
     const { told } = listen(backend, "volumes", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
     await backend.call("volume.create", { name: "fresh", labels: [] });
-    await vi.waitFor(() => expect(told.events[1]).toMatchObject({ kind: "changes", changed: [{ name: "fresh" }], removed: [] }));
+    await vi.waitFor(() =>
+      expect(told.events[1]).toMatchObject({ kind: "changes", changed: [{ name: "fresh" }], removed: [] }),
+    );
   });
 
-  it("tells nothing more once it is closed", async () => {
+  it("delivers nothing once it is closed", async () => {
     const backend = make();
     const { stream, told } = listen(backend, "volumes", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
@@ -122,10 +132,11 @@ describe("the HTTP backend", () => {
     expect(server.addresses).toEqual(["ws://rorqual.test/api/streams"]);
   });
 
-  it("grants as many events as the page took, in halves", async () => {
+  it("grants as many events as the page consumed, half the credit at a time", async () => {
     const { told } = listen(backend, "machines", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
-    for (let index = 0; index < INITIAL_CREDIT; index += 1) server.tell({ id: 1, event: { kind: "machines", machines: [] } });
+    for (let index = 0; index < INITIAL_CREDIT; index += 1)
+      server.send({ id: 1, event: { kind: "machines", machines: [] } });
     await vi.waitFor(() => expect(told.events).toHaveLength(INITIAL_CREDIT + 1));
     expect(server.received.filter((frame) => "credit" in frame)).toEqual([
       { id: 1, credit: INITIAL_CREDIT / 2 },
@@ -133,7 +144,7 @@ describe("the HTTP backend", () => {
     ]);
   });
 
-  it("fails every stream when the connection is lost, and connects anew for the next", async () => {
+  it("fails every stream when the connection is lost, and reconnects for the next one", async () => {
     const lost = [listen(backend, "images", {}), listen(backend, "volumes", {})];
     await vi.waitFor(() => expect(lost.every(({ told }) => told.events.length === 1)).toBe(true));
     server.drop();
@@ -143,7 +154,7 @@ describe("the HTTP backend", () => {
     expect(server.addresses).toHaveLength(2);
   });
 
-  it("sends nothing for a stream that is over", async () => {
+  it("sends nothing for a stream that has ended", async () => {
     const { stream, told } = listen(backend, "files.read", { place: { kind: "volume", name: "v" }, path: "/missing" });
     await vi.waitFor(() => expect(told.over).toBe(1));
     const before = server.received.length;
@@ -153,20 +164,20 @@ describe("the HTTP backend", () => {
     expect(server.received).toHaveLength(before);
   });
 
-  it("ignores frames of streams it does not know", async () => {
+  it("ignores frames of unknown streams", async () => {
     const { told } = listen(backend, "images", {});
     await vi.waitFor(() => expect(told.events).toHaveLength(1));
-    server.tell({ id: 99, event: {} });
-    server.tell({ id: 99, end: true });
+    server.send({ id: 99, event: {} });
+    server.send({ id: 99, end: true });
     expect(told).toMatchObject({ over: 0 });
   });
 
-  it("says what the status was when the answer is no failure of Rorqual's", async () => {
+  it("reports the status of an answer that is no failure of Rorqual", async () => {
     vi.stubGlobal("fetch", async () => new Response("<html>", { status: 401 }));
     await expect(backend.call("settings.get", {})).rejects.toMatchObject({ code: "http-401" });
   });
 
-  it("says that the connection is lost when nobody answers", async () => {
+  it("reports a lost connection when nobody answers", async () => {
     vi.stubGlobal("fetch", async () => {
       throw new TypeError("Failed to fetch");
     });

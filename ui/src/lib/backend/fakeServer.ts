@@ -1,13 +1,20 @@
-// For tests: the protocol of `rorqual web` spoken by a made-up engine, in place of the browser's fetch and WebSocket.
+// For tests: replaces the browser's fetch and WebSocket with a made-up engine that speaks the protocol of `rorqual
+// web`.
 import { vi } from "vitest";
 
 import { type Backend, BackendError, type CallName, type Stream, type StreamName } from "./backend";
 
-type PageFrame = { id: number; open?: { stream: StreamName; params: never }; input?: never; close?: true; credit?: number };
+type PageFrame = {
+  id: number;
+  open?: { stream: StreamName; params: never };
+  input?: never;
+  close?: true;
+  credit?: number;
+};
 type Listener = ((event: never) => void) | null;
 
 export class FakeServer {
-  /** Text frames, in the order they came. */
+  /** Text frames in order of arrival. */
   readonly received: PageFrame[] = [];
   readonly addresses: string[] = [];
   #streams = new Map<number, Stream<StreamName>>();
@@ -43,7 +50,7 @@ export class FakeServer {
     );
   }
 
-  tell(frame: object): void {
+  send(frame: object): void {
     this.#deliver(JSON.stringify(frame));
   }
 
@@ -62,11 +69,17 @@ export class FakeServer {
   async #answer(address: string, init: RequestInit): Promise<Response> {
     const name = new URL(address).pathname.replace("/api/call/", "") as CallName;
     try {
-      return Response.json(await this.engine.call(name, JSON.parse(init.body as string) as never, init.signal ? { signal: init.signal } : {}));
+      return Response.json(
+        await this.engine.call(
+          name,
+          JSON.parse(init.body as string) as never,
+          init.signal ? { signal: init.signal } : {},
+        ),
+      );
     } catch (error) {
-      const { code, message, hint } = BackendError.from(error);
+      const { code, message, fix } = BackendError.from(error);
       if (code === "canceled") throw init.signal?.reason;
-      return Response.json({ code, message, hint }, { status: 422 });
+      return Response.json({ code, message, fix }, { status: 422 });
     }
   }
 
@@ -79,15 +92,15 @@ export class FakeServer {
     this.received.push(JSON.parse(frame) as PageFrame);
     if (open) {
       const stream = this.engine.open(open.stream, open.params, {
-        onEvent: (event) => this.tell({ id, event }),
+        onEvent: (event) => this.send({ id, event }),
         onBytes: (bytes) => {
           const data = new Uint8Array(4 + bytes.length);
           new DataView(data.buffer).setUint32(0, id);
           data.set(bytes, 4);
           this.#deliver(data.buffer);
         },
-        onEnd: () => this.tell({ id, end: true }),
-        onError: ({ code, message, hint }) => this.tell({ id, error: { code, message, hint } }),
+        onEnd: () => this.send({ id, end: true }),
+        onError: ({ code, message, fix }) => this.send({ id, error: { code, message, fix } }),
       });
       this.#streams.set(id, stream);
     } else if (input !== undefined) this.#streams.get(id)?.send(input);

@@ -1,14 +1,39 @@
-// A backend without an engine: for developing, unit tests, pictures and the benchmark of big lists.
-// `?fixtures=<scenario>` chooses what is wrong with it; see `SCENARIOS`.
-import { type Backend, BackendError, type CallName, type Calls, type Stream, type StreamHandlers, type StreamName, type Streams } from "./backend";
+// A backend without an engine, for development, unit tests, pictures and the benchmark of big lists.
+// `?fixtures=<scenario>` chooses its state; see `SCENARIOS`.
+import {
+  type Backend,
+  BackendError,
+  type CallName,
+  type Calls,
+  type Stream,
+  type StreamHandlers,
+  type StreamName,
+  type Streams,
+} from "./backend";
 import { handlers } from "./fixtures/calls";
 import { Channel } from "./fixtures/channel";
 import { Files } from "./fixtures/files";
 import { streams } from "./fixtures/streams";
 import { World } from "./fixtures/world";
 
-/** Calls that only look; the scenario "broken" lets these through. */
-const READING: readonly CallName[] = ["app.information", "app.finishFirstRun", "container.inspect", "container.processes", "container.changes", "image.inspect", "files.list", "host.folder", "builds.history", "builds.inspect", "registries.list", "system.usage", "settings.get", "diagnose.checks", "diagnose.resetPlans"];
+/** Calls that only read; the scenario "broken" lets these through. */
+const READING: readonly CallName[] = [
+  "app.information",
+  "app.finishFirstRun",
+  "container.inspect",
+  "container.processes",
+  "container.changes",
+  "image.inspect",
+  "files.list",
+  "host.folder",
+  "builds.history",
+  "builds.inspect",
+  "registries.list",
+  "system.usage",
+  "settings.get",
+  "diagnose.checks",
+  "diagnose.resetPlans",
+];
 
 export class FixtureBackend implements Backend {
   readonly world: World;
@@ -26,7 +51,11 @@ export class FixtureBackend implements Backend {
     this.#streams = streams(this.world, files);
   }
 
-  async call<M extends CallName>(name: M, params: Calls[M]["params"], options: { signal?: AbortSignal } = {}): Promise<Calls[M]["result"]> {
+  async call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Calls[M]["result"]> {
     const { signal } = options;
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(resolve, this.latency);
@@ -38,9 +67,15 @@ export class FixtureBackend implements Backend {
       else signal?.addEventListener("abort", abort, { once: true });
     });
     if (this.world.scenario === "broken" && !READING.includes(name)) {
-      throw new BackendError({ code: "engine-failed", message: "The Docker Engine answered with status 500: failed to set up container networking: driver failed programming external connectivity.", hint: "Restart the machine; if that does not help, save a bundle in Diagnose." });
+      throw new BackendError({
+        code: "engine-failed",
+        message:
+          "The Docker Engine answered with status 500: failed to set up container networking: " +
+          "driver failed programming external connectivity.",
+        fix: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
+      });
     }
-    // A page must not change what the engine keeps, nor see it change.
+    // A page must neither change the engine's objects nor see them change.
     return structuredClone(this.#calls[name](params));
   }
 
@@ -49,7 +84,7 @@ export class FixtureBackend implements Backend {
     // As over a network: nothing happens before `open` has returned.
     queueMicrotask(() => void this.#serve(name, params, channel));
     return {
-      // What is sent at once comes after the stream was opened, as over a network.
+      // Input sent at once arrives after the stream has opened, as over a network.
       send: (input) => queueMicrotask(() => channel.open && channel.onInput(input)),
       sendBytes: (bytes) => queueMicrotask(() => channel.open && channel.onBytes(bytes)),
       close: () => channel.close(),

@@ -1,5 +1,5 @@
-// Over HTTP: calls are requests, all streams share one WebSocket.
-// Text frames are JSON, binary frames are the stream's number (32 bits, big-endian) and bytes.
+// The backend over HTTP: calls are requests, and all streams share one WebSocket. Text frames are JSON; binary frames
+// are the stream's number (32 bits, big-endian) and bytes.
 import type { Backend, CallName, Calls, Failure, Stream, StreamHandlers, StreamName, Streams } from "./backend";
 import { BackendError, Credit } from "./backend";
 
@@ -14,7 +14,7 @@ type ServerFrame = { id: number; event?: unknown; end?: true; error?: Failure };
 export const DISCONNECTED: Failure = {
   code: "disconnected",
   message: "The connection to Rorqual was lost.",
-  hint: "If you stopped `rorqual web`, start it again and open the address it prints.",
+  fix: "If you stopped `rorqual web`, start it again and open the address it prints.",
 };
 
 export class HttpBackend implements Backend {
@@ -25,7 +25,11 @@ export class HttpBackend implements Backend {
 
   constructor(private readonly base: string = location.origin) {}
 
-  async call<M extends CallName>(name: M, params: Calls[M]["params"], options: { signal?: AbortSignal } = {}): Promise<Calls[M]["result"]> {
+  async call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Calls[M]["result"]> {
     let response: Response;
     try {
       response = await fetch(`${this.base}/api/call/${name}`, {
@@ -41,7 +45,11 @@ export class HttpBackend implements Backend {
     }
     const body: unknown = await response.json().catch(() => null);
     if (response.ok) return body as Calls[M]["result"];
-    throw new BackendError(isFailure(body) ? body : { code: `http-${response.status}`, message: `Rorqual answered with status ${response.status}.`, hint: null });
+    throw new BackendError(
+      isFailure(body)
+        ? body
+        : { code: `http-${response.status}`, message: `Rorqual answered with status ${response.status}.`, fix: null },
+    );
   }
 
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S> {

@@ -1,4 +1,5 @@
-// Which backend this page has: the desktop application's, `rorqual web`'s, or made-up data for developing and pictures.
+// Chooses the page's backend: the desktop application's, that of `rorqual web`, or made-up data for development and
+// pictures.
 import type { Backend } from "./backend";
 import { HttpBackend } from "./http";
 

@@ -1,4 +1,5 @@
-// Inside the desktop application: calls and streams by its IPC. A stream's frames come over one channel: JSON as objects, bytes raw.
+// The backend inside the desktop application: calls and streams over its IPC. A stream's frames arrive over one
+// channel, JSON as objects and bytes raw.
 import { Channel, invoke } from "@tauri-apps/api/core";
 
 import type { Backend, CallName, Calls, Failure, Stream, StreamHandlers, StreamName, Streams } from "./backend";
@@ -9,7 +10,11 @@ type Frame = ArrayBuffer | number[] | { event?: unknown; end?: true; error?: Fai
 export class TauriBackend implements Backend {
   #next = 1;
 
-  async call<M extends CallName>(name: M, params: Calls[M]["params"], options: { signal?: AbortSignal } = {}): Promise<Calls[M]["result"]> {
+  async call<M extends CallName>(
+    name: M,
+    params: Calls[M]["params"],
+    options: { signal?: AbortSignal } = {},
+  ): Promise<Calls[M]["result"]> {
     const answer = invoke<Calls[M]["result"]>("call", { name, params }).catch((error: unknown) => {
       throw isFailure(error) ? new BackendError(error) : BackendError.from(error);
     });
@@ -17,16 +22,19 @@ export class TauriBackend implements Backend {
     if (!signal) return answer;
     return Promise.race([
       answer,
-      new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(BackendError.from(signal.reason)), { once: true })),
+      new Promise<never>((_, reject) =>
+        signal.addEventListener("abort", () => reject(BackendError.from(signal.reason)), { once: true }),
+      ),
     ]);
   }
 
   open<S extends StreamName>(name: S, params: Streams[S]["params"], handlers: StreamHandlers<S>): Stream<S> {
     const id = this.#next++;
     let live = true;
-    // A stream that has ended meanwhile takes nothing more.
-    const tell = (command: string, more: Record<string, unknown>) => invoke(command, { id, ...more }).catch(() => undefined);
-    const credit = new Credit((events) => live && void tell("stream_credit", { events }));
+    // A stream that has ended ignores further commands.
+    const invokeFor = (command: string, more: Record<string, unknown>) =>
+      invoke(command, { id, ...more }).catch(() => undefined);
+    const credit = new Credit((events) => live && void invokeFor("stream_credit", { events }));
     const channel = new Channel<Frame>();
     channel.onmessage = (frame) => {
       if (!live) return;
@@ -47,18 +55,19 @@ export class TauriBackend implements Backend {
       live = false;
       handlers.onError?.(isFailure(error) ? new BackendError(error) : BackendError.from(error));
     });
-    // Commands of their own would overtake each other: each waits until the one before was taken.
+    // Concurrent commands would overtake each other, so each waits for the one before.
     let last: Promise<unknown> = opened;
     const then = (next: () => Promise<unknown>) => {
       last = last.then(() => (live ? next() : undefined));
     };
     return {
-      send: (input) => then(() => tell("stream_input", { input })),
-      sendBytes: (bytes) => then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
+      send: (input) => then(() => invokeFor("stream_input", { input })),
+      sendBytes: (bytes) =>
+        then(() => invoke("stream_bytes", bytes, { headers: { stream: String(id) } }).catch(() => undefined)),
       close: () => {
         if (!live) return;
         live = false;
-        void opened.then(() => tell("stream_close", {}));
+        void opened.then(() => invokeFor("stream_close", {}));
       },
     };
   }

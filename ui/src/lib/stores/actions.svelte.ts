@@ -1,4 +1,4 @@
-// Doing something to something: shown at once, taken back with the reason if it fails.
+// Actions show their effect at once and roll it back, with the reason, if they fail.
 import { SvelteMap } from "svelte/reactivity";
 
 import { BackendError, type CallName, type Calls } from "../backend";
@@ -22,7 +22,7 @@ class Notices {
     setTimeout(() => this.dismiss(id), DONE_STAYS);
   }
 
-  /** Stays until it is dismissed: an error is read, copied, acted on. */
+  /** Stays until dismissed, so that the user can read and copy the error. */
   failed(title: string, error: unknown): void {
     this.#add({ kind: "failed", title, error: BackendError.from(error) });
   }
@@ -40,21 +40,21 @@ class Notices {
 
 export const notices = new Notices();
 
-/** What is being done to what, by identifier: a word such as "Stopping". */
+/** Actions in progress by object identifier, as a word such as "Stopping". */
 export const pending = new SvelteMap<string, string>();
 
 export interface Intent {
-  /** Identifier of what it is done to. */
+  /** Identifier of the object. */
   on: string;
-  /** While it is done: "Stopping". */
+  /** Shown while it runs: "Stopping". */
   doing: string;
-  /** What failed, if it does: "Could not stop web". */
+  /** Title of its failure: "Could not stop web". */
   failed: string;
-  /** Shows the effect before it is there; gives a function that takes it back. */
+  /** Shows the effect in advance; returns a function that rolls it back. */
   foresee?: () => () => void;
 }
 
-/** Carries a call out; false if it failed, which the user has been told. */
+/** Makes a call. Returns false if it failed; the user has been notified then. */
 export async function act<M extends CallName>(intent: Intent, name: M, params: Calls[M]["params"]): Promise<boolean> {
   const takeBack = intent.foresee?.();
   pending.set(intent.on, intent.doing);

@@ -1,4 +1,4 @@
-// The time as rows show it ("3 min ago"): it moves every ten seconds, and only while somebody looks.
+// The current time for rows ("3 min ago"). It advances every ten seconds, and only while the page is visible.
 import { visibility } from "./page.svelte";
 
 const STEP = 10_000;

@@ -1,16 +1,16 @@
-// Questions that come in front of everything: one at a time.
+// Modal dialogs, one confirmation at a time.
 export interface Confirmation {
   title: string;
   /** What will be lost, or happen. */
   text: string;
-  /** Items, a line each. */
+  /** Items, one per line. */
   items?: string[];
-  /** The button's words: a verb and what. */
+  /** Label of the button: a verb and its object. */
   action: string;
   dangerous: boolean;
-  /** A box to tick, such as "Delete its anonymous volumes too". */
+  /** Label of a checkbox, such as "Delete anonymous volumes too". */
   option?: string;
-  /** A word that must be typed first. */
+  /** A word the user must type to confirm. */
   word?: string;
 }
 

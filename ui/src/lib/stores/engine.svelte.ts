@@ -1,11 +1,11 @@
-// Machines, whether the daemon answers, and the long things one does to a machine.
+// The machines, the connection to the daemon, and long operations on a machine.
 import { BackendError, type Information, type Machine, type Step, type StreamName, type Streams } from "../backend";
 import { live } from "./live.svelte";
 import { backend } from "./page.svelte";
 
 export const DEFAULT_MACHINE = "default";
 
-/** A start, stop, restart, save or reset under way, by step. */
+/** A start, stop, restart, suspend or reset in progress, by step. */
 export interface Operation {
   title: string;
   steps: Step[];
@@ -16,7 +16,7 @@ export interface Operation {
 
 class Engine {
   machines = $state.raw<Machine[]>([]);
-  /** Something was heard of the daemon. */
+  /** The daemon's state is known. */
   known = $state(false);
   /** Why the daemon does not answer. */
   unreachable = $state.raw<BackendError | null>(null);
@@ -61,7 +61,7 @@ class Engine {
   }
 
   suspend(): Promise<void> {
-    return this.#carryOut("Saving the machine", "machine.suspend", { machine: this.#name() });
+    return this.#carryOut("Suspending the machine", "machine.suspend", { machine: this.#name() });
   }
 
   reset(params: Streams["diagnose.reset"]["params"]): Promise<void> {
@@ -104,7 +104,7 @@ class Engine {
         cancel: () => {
           stream.close();
           this.operation = null;
-          reject(new BackendError({ code: "canceled", message: "Canceled.", hint: null }));
+          reject(new BackendError({ code: "canceled", message: "Canceled.", fix: null }));
         },
       };
     });

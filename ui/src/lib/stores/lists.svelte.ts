@@ -1,13 +1,13 @@
-// The lists of everything: pushed whole once, then what changed.
+// The lists of all objects: pushed whole once, then by changes.
 import type { BackendError, Container, Image, ListEvent, Network, Volume } from "../backend";
 import { engine } from "./engine.svelte";
 import { live } from "./live.svelte";
 
 type ListName = "containers" | "images" | "volumes" | "networks";
 
-/** A pushed list. What an action is sure to bring about can be shown before the engine says so. */
+/** A pushed list. It can show the certain effect of an action before the engine confirms it. */
 export class PushedList<T> {
-  /** In the order the engine gave them; replaced, never changed in place. */
+  /** In the engine's order; replaced, never changed in place. */
   items = $state.raw<T[]>([]);
   loaded = $state(false);
   failure = $state<BackendError | null>(null);
@@ -18,7 +18,7 @@ export class PushedList<T> {
     readonly idOf: (item: T) => string,
   ) {}
 
-  /** Keeps it up to date for as long as the effect it is called in lives. */
+  /** Keeps the list up to date while the calling effect lives. */
   follow(): void {
     live(this.name, () => (engine.running ? {} : null), {
       onEvent: (event) => this.apply(event as unknown as ListEvent<T>),
@@ -32,7 +32,7 @@ export class PushedList<T> {
   }
 
   get(id: string): T | undefined {
-    // `items` is read so that whoever asks is told of changes.
+    // Reads `items` so that callers are notified of changes.
     void this.items;
     return this.#known.get(id);
   }
@@ -49,7 +49,7 @@ export class PushedList<T> {
     this.items = [...this.#known.values()];
   }
 
-  /** Shows `change` at once; the function takes it back. */
+  /** Shows `change` at once and returns a function that rolls it back. */
   foresee(id: string, change: (item: T) => T | null): () => void {
     const before = this.#known.get(id);
     if (before === undefined) return () => undefined;
@@ -58,7 +58,7 @@ export class PushedList<T> {
     else this.#known.set(id, after);
     this.items = [...this.#known.values()];
     return () => {
-      // What the engine has said meanwhile is truer than what was before.
+      // An update from the engine takes precedence over the previous state.
       if (this.#known.get(id) !== (after ?? undefined)) return;
       this.#known.set(id, before);
       this.items = [...this.#known.values()];
@@ -77,7 +77,7 @@ export const images = new PushedList<Image>("images", (image) => image.id);
 export const volumes = new PushedList<Volume>("volumes", (volume) => volume.name);
 export const networks = new PushedList<Network>("networks", (network) => network.id);
 
-/** Begins to follow all of them; once, at the root of the page. */
+/** Follows all lists; called once, at the root of the page. */
 export function followLists(): void {
   for (const list of [containers, images, volumes, networks]) list.follow();
 }

@@ -1,11 +1,11 @@
-// Streams that stay open: while the page is seen and a condition holds, again after the connection was lost.
+// Streams that stay open while the page is visible and a condition holds, and reopen after the connection was lost.
 import type { BackendError, StreamHandlers, StreamName, Streams } from "../backend";
 import { backend, visibility } from "./page.svelte";
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 8000;
 
-/** The connection of the page to Rorqual as a whole. */
+/** The page's connection to Rorqual. */
 class Connection {
   lost = $state<BackendError | null>(null);
 }
@@ -13,15 +13,20 @@ class Connection {
 export const connection = new Connection();
 
 export interface LiveHandlers<S extends StreamName> extends StreamHandlers<S> {
-  /** It was opened (again): what was known may be out of date. */
+  /** The stream was opened or reopened: earlier data may be out of date. */
   onOpen?(): void;
 }
 
 /**
- * Must be called where an effect may be made. Opens the stream whenever the page is seen and `wanted` gives parameters, closes it when not.
- * A stream that fails is opened again after a pause that doubles, unless `wanted` changes meanwhile.
+ * Must be called where an effect may be created. Opens the stream while the page is visible and `wanted` returns
+ * parameters, and closes it otherwise. A stream that ends or fails reopens after a pause that doubles, unless `wanted`
+ * changes first.
  */
-export function live<S extends StreamName>(name: S, wanted: () => Streams[S]["params"] | null, handlers: LiveHandlers<S>): void {
+export function live<S extends StreamName>(
+  name: S,
+  wanted: () => Streams[S]["params"] | null,
+  handlers: LiveHandlers<S>,
+): void {
   let attempt = $state(0);
   let pause = FIRST_RETRY;
   $effect(() => {

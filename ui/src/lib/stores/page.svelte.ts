@@ -1,4 +1,4 @@
-// What every part of the page shares: the backend, whether anybody looks, and where the page is.
+// State shared by every part of the page: the backend, visibility, the current view and the theme.
 import type { Backend } from "../backend";
 
 let current: Backend | null = null;
@@ -12,7 +12,7 @@ export function backend(): Backend {
   return current;
 }
 
-/** Nobody sees a hidden page: every stream is closed until it is shown again. */
+/** Whether the page is visible. While it is hidden, every stream is closed. */
 class Visibility {
   visible = $state(document.visibilityState !== "hidden");
 
@@ -25,10 +25,20 @@ class Visibility {
 
 export const visibility = new Visibility();
 
-export const VIEWS = ["containers", "images", "volumes", "networks", "builds", "machines", "registries", "settings", "diagnose"] as const;
+export const VIEWS = [
+  "containers",
+  "images",
+  "volumes",
+  "networks",
+  "builds",
+  "machines",
+  "registries",
+  "settings",
+  "diagnose",
+] as const;
 export type View = (typeof VIEWS)[number];
 
-/** Where the page is, kept in the address after `#`: `#/containers/<selected>/<tab>`. */
+/** The current view, kept in the address after `#`: `#/containers/<selected>/<tab>`. */
 class Route {
   view = $state<View>("containers");
   selected = $state<string | null>(null);
@@ -42,7 +52,7 @@ class Route {
   go(view: View, selected: string | null = null, tab: string | null = null): void {
     const parts = [view, selected, tab].filter((part): part is string => part !== null);
     location.hash = `/${parts.map(encodeURIComponent).join("/")}`;
-    // At once: whoever asked may look before the browser tells.
+    // At once, because the caller may read the route before the browser fires its event.
     this.#read();
   }
 
@@ -66,7 +76,7 @@ const THEME_KEY = "rorqual.theme";
 class Appearance {
   theme = $state<Theme>("system");
   #systemDark = $state(false);
-  /** Whether the page is dark now, by the user's choice or the system's. */
+  /** Whether the page is dark, by the user's choice or the system's. */
   dark = $derived(this.theme === "dark" || (this.theme === "system" && this.#systemDark));
 
   constructor() {

@@ -1,11 +1,11 @@
-// What containers use: the latest sample of each, and fifteen minutes of them for charts.
+// Resource usage of containers: the latest sample of each, and fifteen minutes of history for charts.
 import type { ContainerSample } from "../backend";
 import { engine } from "./engine.svelte";
 import { live } from "./live.svelte";
 
 const KEPT = 15 * 60;
 
-/** Samples of one container in columns, as charts take them. Rates are per second. */
+/** Samples of one container in columns, the format of the charts. Rates are per second. */
 export class History {
   at: number[] = [];
   cpu: number[] = [];
@@ -20,7 +20,7 @@ export class History {
     const last = this.#last;
     this.#last = { at, sample };
     const seconds = last ? (at - last.at) / 1000 : 0;
-    // Counters begin again when a container does.
+    // Counters restart with their container.
     const rate = (pick: (sample: ContainerSample) => number) =>
       last && seconds > 0 ? Math.max(0, pick(sample) - pick(last.sample)) / seconds : 0;
     this.at.push(at / 1000);
@@ -31,14 +31,15 @@ export class History {
     this.read.push(rate((one) => one.diskRead));
     this.written.push(rate((one) => one.diskWritten));
     if (this.at.length > KEPT) {
-      for (const column of [this.at, this.cpu, this.memory, this.received, this.sent, this.read, this.written]) column.shift();
+      for (const column of [this.at, this.cpu, this.memory, this.received, this.sent, this.read, this.written])
+        column.shift();
     }
   }
 }
 
 class Samples {
   latest = $state.raw<Map<string, ContainerSample>>(new Map());
-  /** Counts events, so that charts know when to draw. */
+  /** Counts events, to notify charts of new data. */
   tick = $state(0);
   #histories = new Map<string, History>();
 

@@ -15,16 +15,32 @@ type Item = { id: string; state: string };
 const list = () => new PushedList<Item>("containers", (item) => item.id);
 
 describe("a pushed list", () => {
-  it("takes the whole list, then what changed", () => {
+  it("takes the whole list, then changes", () => {
     const items = list();
-    items.apply({ kind: "all", items: [{ id: "a", state: "running" }, { id: "b", state: "exited" }] });
-    items.apply({ kind: "changes", changed: [{ id: "c", state: "created" }, { id: "a", state: "paused" }], removed: ["b"] });
-    expect(items.items).toEqual([{ id: "a", state: "paused" }, { id: "c", state: "created" }]);
+    items.apply({
+      kind: "all",
+      items: [
+        { id: "a", state: "running" },
+        { id: "b", state: "exited" },
+      ],
+    });
+    items.apply({
+      kind: "changes",
+      changed: [
+        { id: "c", state: "created" },
+        { id: "a", state: "paused" },
+      ],
+      removed: ["b"],
+    });
+    expect(items.items).toEqual([
+      { id: "a", state: "paused" },
+      { id: "c", state: "created" },
+    ]);
     expect(items.get("b")).toBeUndefined();
     expect(items.loaded).toBe(true);
   });
 
-  it("shows what is foreseen and takes it back", () => {
+  it("shows a predicted change and rolls it back", () => {
     const items = list();
     items.apply({ kind: "all", items: [{ id: "a", state: "running" }] });
     const takeBack = items.foresee("a", (item) => ({ ...item, state: "paused" }));
@@ -33,7 +49,7 @@ describe("a pushed list", () => {
     expect(items.get("a")?.state).toBe("running");
   });
 
-  it("brings back what was foreseen to be gone", () => {
+  it("restores an item predicted to disappear", () => {
     const items = list();
     items.apply({ kind: "all", items: [{ id: "a", state: "running" }] });
     const takeBack = items.foresee("a", () => null);
@@ -42,7 +58,7 @@ describe("a pushed list", () => {
     expect(items.items).toEqual([{ id: "a", state: "running" }]);
   });
 
-  it("does not take back what the engine has said meanwhile", () => {
+  it("does not roll back an update from the engine", () => {
     const items = list();
     items.apply({ kind: "all", items: [{ id: "a", state: "running" }] });
     const takeBack = items.foresee("a", (item) => ({ ...item, state: "paused" }));
@@ -57,11 +73,15 @@ describe("an action", () => {
     notices.shown = [];
   });
 
-  it("that works leaves its effect and says nothing", async () => {
+  it("that succeeds keeps its effect and shows no notice", async () => {
     setBackend(new FixtureBackend("", 0));
     const id = (backend() as FixtureBackend).world.container("hello").id;
     const takeBack = vi.fn();
-    const done = act({ on: id, doing: "Pausing", failed: "Could not pause", foresee: () => takeBack }, "container.pause", { id });
+    const done = act(
+      { on: id, doing: "Pausing", failed: "Could not pause", foresee: () => takeBack },
+      "container.pause",
+      { id },
+    );
     expect(pending.get(id)).toBe("Pausing");
     expect(await done).toBe(true);
     expect(pending.has(id)).toBe(false);
@@ -69,10 +89,16 @@ describe("an action", () => {
     expect(notices.shown).toEqual([]);
   });
 
-  it("that fails is taken back, with the reason", async () => {
+  it("that fails is rolled back, with the reason", async () => {
     setBackend(new FixtureBackend("broken", 0));
     const takeBack = vi.fn();
-    expect(await act({ on: "x", doing: "Pausing", failed: "Could not pause x", foresee: () => takeBack }, "container.pause", { id: "x" })).toBe(false);
+    expect(
+      await act(
+        { on: "x", doing: "Pausing", failed: "Could not pause x", foresee: () => takeBack },
+        "container.pause",
+        { id: "x" },
+      ),
+    ).toBe(false);
     expect(takeBack).toHaveBeenCalledOnce();
     expect(notices.shown).toMatchObject([{ title: "Could not pause x", error: { code: "engine-failed" } }]);
     expect(pending.has("x")).toBe(false);
@@ -110,7 +136,7 @@ describe("a live stream", () => {
     vi.useRealTimers();
   });
 
-  it("is closed while nobody looks and opened when somebody does", () => {
+  it("is closed while the page is hidden and open while it is visible", () => {
     expect(counting.handlers).not.toBeNull();
     visibility.visible = false;
     flushSync();
@@ -126,8 +152,8 @@ describe("a live stream", () => {
     expect(counting.handlers).toBeNull();
   });
 
-  it("is opened again after pauses that double, and says that the connection is lost until something comes", () => {
-    const lose = () => counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", hint: null }));
+  it("reopens after doubling pauses, and reports a lost connection until an event arrives", () => {
+    const lose = () => counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", fix: null }));
     lose();
     expect(connection.lost?.code).toBe("disconnected");
     vi.advanceTimersByTime(499);
@@ -147,7 +173,7 @@ describe("a live stream", () => {
     expect(connection.lost).toBeNull();
   });
 
-  it("is not opened again once it is closed", () => {
+  it("does not reopen once it is closed", () => {
     counting.handlers?.onEnd?.();
     stop();
     vi.advanceTimersByTime(60_000);
@@ -157,14 +183,17 @@ describe("a live stream", () => {
 });
 
 describe("the engine", () => {
-  it("is started by steps that are over when it runs", async () => {
+  it("starts in steps that are complete when it runs", async () => {
     vi.useFakeTimers();
     const fixture = new FixtureBackend("stopped", 0);
     setBackend(fixture);
     const started = engine.start();
     expect(engine.operation).toMatchObject({ title: "Starting the machine", steps: [] });
     await vi.advanceTimersByTimeAsync(1000);
-    expect(engine.operation?.steps.map(({ step, took }) => [step, took !== null])).toEqual([["image", true], ["disk", false]]);
+    expect(engine.operation?.steps.map(({ step, took }) => [step, took !== null])).toEqual([
+      ["image", true],
+      ["disk", false],
+    ]);
     await vi.advanceTimersByTimeAsync(10_000);
     await started;
     expect(engine.operation).toBeNull();
@@ -186,9 +215,19 @@ describe("the engine", () => {
 });
 
 describe("a history of samples", () => {
-  const sample = (networkReceived: number): ContainerSample => ({ id: "a", cpuPercent: 1, memory: 2, memoryLimit: 3, networkReceived, networkSent: 0, diskRead: 0, diskWritten: 0, processes: 1 });
+  const sample = (networkReceived: number): ContainerSample => ({
+    id: "a",
+    cpuPercent: 1,
+    memory: 2,
+    memoryLimit: 3,
+    networkReceived,
+    networkSent: 0,
+    diskRead: 0,
+    diskWritten: 0,
+    processes: 1,
+  });
 
-  it("makes rates of counters, and nothing of a counter that began again", () => {
+  it("computes rates from counters, and zero when a counter restarts", () => {
     const history = new History();
     history.add(1000, sample(500));
     history.add(3000, sample(2500));
@@ -203,7 +242,7 @@ describe("a history of samples", () => {
   });
 });
 
-describe("where the page is", () => {
+describe("the route", () => {
   it("is kept in the address", () => {
     route.go("volumes", "a/b c", "files");
     expect(location.hash).toBe("#/volumes/a%2Fb%20c/files");
@@ -213,8 +252,8 @@ describe("where the page is", () => {
   });
 });
 
-describe("a question", () => {
-  it("is answered with no when another comes", async () => {
+describe("a confirmation", () => {
+  it("is declined when another one opens", async () => {
     const about = { title: "", text: "", action: "", dangerous: false };
     const first = dialogs.confirm(about);
     const second = dialogs.confirm(about);

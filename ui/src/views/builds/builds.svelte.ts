@@ -1,4 +1,4 @@
-// The build under way: it goes on while the user looks at other views.
+// The running build, which continues while the user looks at other views.
 import type { BackendError, BuildOutcome, BuildRun, BuildStep, Stream } from "../../lib/backend";
 import { backend } from "../../lib/stores/page.svelte";
 
@@ -11,12 +11,12 @@ interface LiveBuild {
   over: boolean;
 }
 
-/** Of one step; a step that says more has its beginning left out. */
+/** Characters of output kept per step; the oldest are dropped. */
 const OUTPUT_KEPT = 256 * 1024;
 
 class Builds {
   current = $state<LiveBuild | null>(null);
-  /** Counts builds that ended. */
+  /** Number of builds that have ended. */
   finished = $state(0);
   #stream: Stream<"build.run"> | null = null;
 

@@ -1,4 +1,4 @@
-// What one can do to containers, one or many: shown at once, asked about first where something is lost.
+// Actions on one or more containers. Their effect shows at once; those that lose data ask first.
 import type { Container } from "../../lib/backend";
 import { act, copy, notices } from "../../lib/stores/actions.svelte";
 import { dialogs } from "../../lib/stores/dialogs.svelte";
@@ -12,9 +12,9 @@ const VERBS: Record<Verb, { doing: string; verb: string; state: Container["state
   start: { doing: "Starting", verb: "start", state: "running" },
   stop: { doing: "Stopping", verb: "stop", state: null },
   restart: { doing: "Restarting", verb: "restart", state: null },
-  kill: { doing: "Ending", verb: "end", state: null },
+  kill: { doing: "Killing", verb: "kill", state: null },
   pause: { doing: "Pausing", verb: "pause", state: "paused" },
-  unpause: { doing: "Going on", verb: "resume", state: "running" },
+  unpause: { doing: "Resuming", verb: "resume", state: "running" },
 };
 
 export function can(verb: Verb, container: Container): boolean {
@@ -52,8 +52,9 @@ export async function remove(list: Container[]): Promise<void> {
   const answer = await dialogs.confirm({
     title: one ? `Delete ${one.name}?` : `Delete ${count(list.length, "container")}?`,
     text: running.length
-      ? `${running.length === list.length ? "Still running" : `${count(running.length, "is", "are")} still running`}: it is stopped first. What was written in the container outside of volumes is lost.`
-      : "What was written in the container outside of volumes is lost. Named volumes stay.",
+      ? `${one ? "It is" : count(running.length, "container is", "containers are")} running ` +
+        "and will be stopped first. Data written outside volumes is lost."
+      : "Data written outside volumes is lost. Named volumes are kept.",
     ...(one ? {} : { items: list.map((container) => container.name) }),
     action: one ? "Delete container" : `Delete ${count(list.length, "container")}`,
     dangerous: true,
@@ -64,7 +65,12 @@ export async function remove(list: Container[]): Promise<void> {
   await Promise.all(
     list.map((container) =>
       act(
-        { on: container.id, doing: "Deleting", failed: `Could not delete ${container.name}`, foresee: () => containers.foresee(container.id, () => null) },
+        {
+          on: container.id,
+          doing: "Deleting",
+          failed: `Could not delete ${container.name}`,
+          foresee: () => containers.foresee(container.id, () => null),
+        },
         "container.remove",
         { id: container.id, force: true, volumes: answer.option },
       ),

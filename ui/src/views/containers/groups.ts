@@ -1,4 +1,4 @@
-// Containers as rows: those of a compose project under its heading, the others by themselves.
+// Containers as rows: those of a compose project under its heading, then the others.
 import type { Container } from "../../lib/backend";
 
 interface Project {
@@ -11,28 +11,39 @@ interface Project {
 
 export type Row = Project | { kind: "container"; key: string; container: Container; nested: boolean };
 
-/** A container and what is looked through. */
+/** A container and the text a filter searches. */
 export interface Entry {
   container: Container;
   text: string;
 }
 
-// Made once: `localeCompare` with options makes one for each comparison, which a thousand containers feel.
+// Created once: `localeCompare` with options creates a collator per comparison, which is slow for a thousand
+// containers.
 const collator = new Intl.Collator(undefined, { numeric: true });
 
-const live = (container: Container) => container.state === "running" || container.state === "paused" || container.state === "restarting";
+const live = (container: Container) =>
+  container.state === "running" || container.state === "paused" || container.state === "restarting";
 
-/** In the order they are shown in: projects before others, by name; of others what runs first. It does not change with what is typed. */
+/** In display order: projects first, by name; then the other containers, running ones first. */
 export function ordered(all: Container[]): Entry[] {
   const project = (container: Container) => container.compose?.project;
   const order = (a: Container, b: Container) => {
     const [one, other] = [project(a), project(b)];
-    if (one !== other) return one === undefined ? 1 : other === undefined ? -1 : collator.compare(one, other) || (one < other ? -1 : 1);
+    if (one !== other)
+      return one === undefined ? 1 : other === undefined ? -1 : collator.compare(one, other) || (one < other ? -1 : 1);
     return (one === undefined ? Number(live(b)) - Number(live(a)) : 0) || collator.compare(a.name, b.name);
   };
   return [...all].sort(order).map((container) => ({
     container,
-    text: `${container.name} ${container.image} ${container.id} ${project(container) ?? ""} ${container.ports.map((port) => port.hostPort ?? "").join(" ")}`.toLowerCase(),
+    text: [
+      container.name,
+      container.image,
+      container.id,
+      project(container) ?? "",
+      ...container.ports.map((port) => port.hostPort ?? ""),
+    ]
+      .join(" ")
+      .toLowerCase(),
   }));
 }
 
@@ -48,8 +59,14 @@ export function rows(all: Entry[], filter: string, runningOnly: boolean, folded:
       continue;
     }
     if (heading?.project !== project) {
-      // What is looked for is shown even in a folded project.
-      heading = { kind: "project", key: `project:${project}`, project, members: [], folded: folded.has(project) && filter === "" };
+      // Matches are shown even in a folded project.
+      heading = {
+        kind: "project",
+        key: `project:${project}`,
+        project,
+        members: [],
+        folded: folded.has(project) && filter === "",
+      };
       result.push(heading);
     }
     heading.members.push(container);

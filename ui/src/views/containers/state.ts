@@ -8,12 +8,12 @@ export function appearance(container: Container, doing: string | undefined): { t
   const { state, health, exitStatus } = container;
   if (state === "running") {
     if (health === "unhealthy") return { tone: "bad", text: "Unhealthy" };
-    if (health === "starting") return { tone: "busy", text: "Running, health not known yet" };
+    if (health === "starting") return { tone: "busy", text: "Running, health check pending" };
     return { tone: "good", text: health === "healthy" ? "Healthy" : "Running" };
   }
   if (state === "paused") return { tone: "warn", text: "Paused" };
   if (state === "restarting") return { tone: "busy", text: "Restarting" };
-  if (state === "removing") return { tone: "busy", text: "Being deleted" };
+  if (state === "removing") return { tone: "busy", text: "Deleting" };
   if (state === "dead") return { tone: "bad", text: "Dead" };
   if (state === "created") return { tone: "off", text: "Created" };
   return exitStatus ? { tone: "bad", text: `Exited (${exitStatus})` } : { tone: "off", text: "Exited" };

@@ -1,4 +1,4 @@
-// Everything the palette finds: objects lead to their detail, actions are carried out.
+// Everything the palette finds: choosing an object opens its details, choosing an action runs it.
 import { engine } from "../../lib/stores/engine.svelte";
 import { dialogs } from "../../lib/stores/dialogs.svelte";
 import { containers, images, networks, volumes } from "../../lib/stores/lists.svelte";
@@ -24,25 +24,27 @@ export function commands(): Command[] {
   if (engine.running) {
     add("machine:stop", "Stop the machine", "action", () => quietly(engine.stop()));
     add("machine:restart", "Restart the machine", "action", () => quietly(engine.restart()));
-    add("prune:containers", "Delete containers that do not run", "action", () => void pruneContainers());
+    add("prune:containers", "Delete stopped containers", "action", () => void pruneContainers());
     add("prune:images", "Delete unused images", "action", () => void pruneImages());
     add("prune:volumes", "Delete unused volumes", "action", () => void pruneVolumes());
     add("prune:networks", "Delete unused networks", "action", () => void pruneNetworks());
     add("prune:cache", "Delete the build cache", "action", () => void pruneBuildCache());
   } else add("machine:start", "Start the machine", "action", () => quietly(engine.start()));
   for (const view of VIEWS) add(`view:${view}`, `Go to ${view}`, "view", () => route.go(view));
-  add("theme:dark", "Dark appearance", "action", () => appearance.choose("dark"));
-  add("theme:light", "Light appearance", "action", () => appearance.choose("light"));
-  add("theme:system", "Appearance as the system has it", "action", () => appearance.choose("system"));
+  add("theme:dark", "Use dark appearance", "action", () => appearance.choose("dark"));
+  add("theme:light", "Use light appearance", "action", () => appearance.choose("light"));
+  add("theme:system", "Use system appearance", "action", () => appearance.choose("system"));
   add("shortcuts", "Keyboard shortcuts", "action", () => (dialogs.shortcuts = true));
   for (const container of containers.items) {
     const { id, name } = container;
     add(`container:${id}`, name, "container", () => route.go("containers", id));
     add(`logs:${id}`, `Logs of ${name}`, "action", () => route.go("containers", id, "logs"));
-    if (container.state === "running") add(`terminal:${id}`, `Terminal in ${name}`, "action", () => route.go("containers", id, "terminal"));
+    if (container.state === "running")
+      add(`terminal:${id}`, `Terminal in ${name}`, "action", () => route.go("containers", id, "terminal"));
     if (can("start", container)) add(`start:${id}`, `Start ${name}`, "action", () => void apply("start", [container]));
     if (can("stop", container)) add(`stop:${id}`, `Stop ${name}`, "action", () => void apply("stop", [container]));
-    if (can("restart", container)) add(`restart:${id}`, `Restart ${name}`, "action", () => void apply("restart", [container]));
+    if (can("restart", container))
+      add(`restart:${id}`, `Restart ${name}`, "action", () => void apply("restart", [container]));
     add(`delete:${id}`, `Delete ${name}`, "action", () => void remove([container]));
   }
   for (const image of images.items) {
@@ -54,7 +56,10 @@ export function commands(): Command[] {
   return all;
 }
 
-/** Those that have every word, the best first: what begins with it, then what has a word that does, then the rest; objects before actions. */
+/**
+ * The commands that contain every word, best first: titles that begin with it, then titles with a word that does, then
+ * the rest; objects before actions.
+ */
 export function rank(all: Command[], query: string): Command[] {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return all;

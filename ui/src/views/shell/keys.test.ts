@@ -21,7 +21,7 @@ afterEach(() => {
 });
 
 describe("keys", () => {
-  it("open views by number and the palette, also from a field", () => {
+  it("open views by number and the palette, even from a field", () => {
     document.body.innerHTML = "<input>";
     const input = document.querySelector("input") as HTMLInputElement;
     press("5", input, { ctrlKey: true });
@@ -30,9 +30,10 @@ describe("keys", () => {
     expect(dialogs.palette).toBe(true);
   });
 
-  it("are left to whoever types", () => {
+  it("do nothing while the user types", () => {
     document.body.innerHTML = `<input><textarea></textarea><div class="xterm"><span></span></div>`;
-    for (const place of document.querySelectorAll("input, textarea, span")) for (const key of ["n", "?", "/"]) expect(press(key, place).defaultPrevented).toBe(false);
+    for (const place of document.querySelectorAll("input, textarea, span"))
+      for (const key of ["n", "?", "/"]) expect(press(key, place).defaultPrevented).toBe(false);
     expect([dialogs.run, dialogs.shortcuts]).toEqual([null, false]);
   });
 
@@ -54,7 +55,7 @@ describe("keys", () => {
     expect(document.activeElement).toBe(document.querySelector("input"));
   });
 
-  it("close the detail", () => {
+  it("close the details", () => {
     route.go("images", "one");
     press("Escape");
     expect([route.view, route.selected]).toEqual(["images", null]);

@@ -1,22 +1,27 @@
-// Keys that work everywhere; none of them is taken from a field somebody types in.
+// Keys that work everywhere, except while the user types in a field.
 import { dialogs } from "../../lib/stores/dialogs.svelte";
 import { enterList } from "../../lib/listFocus";
 import { route, type View } from "../../lib/stores/page.svelte";
 
 export const SHORTCUTS: [string, string][] = [
   ["Ctrl K", "Search everything"],
-  ["Ctrl 1 … 9", "Go to a view, from a terminal too"],
+  ["Ctrl 1 … 9", "Go to a view, even from a terminal"],
   ["/", "Filter the list"],
-  ["↑ ↓ or j k", "Go through the list"],
-  ["Enter", "Open the detail"],
-  ["Esc", "Close the detail or dialog"],
-  ["← →", "Go through tabs"],
+  ["↑ ↓ or j k", "Move through the list"],
+  ["Enter", "Open details"],
+  ["Esc", "Close details or dialog"],
+  ["← →", "Switch tabs"],
   ["n", "Run a container"],
-  ["?", "This list"],
+  ["?", "Show this list"],
 ];
 
 function typing(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.matches("input:not([type=checkbox]), textarea, select") || target.isContentEditable || target.closest(".xterm, .cm-editor") !== null);
+  return (
+    target instanceof HTMLElement &&
+    (target.matches("input:not([type=checkbox]), textarea, select") ||
+      target.isContentEditable ||
+      target.closest(".xterm, .cm-editor") !== null)
+  );
 }
 
 export function keys(event: KeyboardEvent, views: readonly View[]): void {

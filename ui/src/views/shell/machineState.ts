@@ -6,11 +6,11 @@ const LOOKS: Record<MachineState, { tone: Tone; label: string }> = {
   stopped: { tone: "off", label: "Stopped" },
   starting: { tone: "busy", label: "Starting" },
   running: { tone: "good", label: "Running" },
-  degraded: { tone: "warn", label: "Not answering" },
+  degraded: { tone: "warn", label: "Not responding" },
   stopping: { tone: "busy", label: "Stopping" },
   failed: { tone: "bad", label: "Failed" },
-  suspending: { tone: "busy", label: "Being saved" },
-  suspended: { tone: "off", label: "Saved" },
+  suspending: { tone: "busy", label: "Suspending" },
+  suspended: { tone: "off", label: "Suspended" },
 };
 
 export function machineTone(state: MachineState): { tone: Tone; label: string } {

@@ -1,5 +1,5 @@
-//! The ACPI tables: hardware-reduced (ACPI 6.5 §4.1), with the devices of [`layout`](super::layout) and nothing of a PC's legacy
-//! but what Linux would otherwise probe for.
+//! The ACPI tables: hardware-reduced (ACPI 6.5 §4.1), with the devices of [`layout`](super::layout) and only as much of
+//! a PC's legacy as Linux would otherwise probe for.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, ResourceTemplate, Scope};
@@ -21,12 +21,12 @@ const LOCAL_APIC: u32 = 0xfee0_0000;
 const IO_APIC: u32 = 0xfec0_0000;
 /// Bytes of a FADT of ACPI 6.
 const FADT_BYTES: u32 = 276;
-/// FADT flags: hardware-reduced, and the reset register is there.
+/// FADT flags: hardware-reduced, with a reset register.
 const FADT_FLAGS: u32 = 1 << 20 | 1 << 10;
-/// IA-PC boot flags: no VGA, no clock of a PC's, a keyboard controller.
+/// IA-PC boot flags: no VGA, no CMOS clock, a keyboard controller.
 const BOOT_FLAGS: u16 = 1 << 5 | 1 << 2 | 1 << 1;
 
-/// Writes the tables for so many processors and virtio devices; returns the address of the first (RSDP).
+/// Writes the tables for these numbers of processors and virtio devices; returns the address of the first (RSDP).
 pub fn write_tables(memory: &GuestMemoryMmap, processors: u8, devices: usize) -> Result<u64, GuestMemoryError> {
     let rsdp_at = ACPI_START;
     // The RSDP is 36 bytes; each table starts on a boundary of 64.
@@ -123,7 +123,7 @@ fn declare(body: &mut Vec<u8>, name: &str, kind: &dyn Aml, number: u32, resource
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::x86_64::layout::{DEVICES_MAX, HIGH_MEMORY_START};
+    use crate::arch::x86_64::layout::{HIGH_MEMORY_START, MAX_DEVICES};
 
     fn read(memory: &GuestMemoryMmap, at: u64, bytes: usize) -> Vec<u8> {
         let mut content = vec![0; bytes];
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn the_largest_machine_s_tables_fit_and_are_linked() {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 2 << 20)]).unwrap();
-        let root = write_tables(&memory, 64, DEVICES_MAX).unwrap();
+        let root = write_tables(&memory, 64, MAX_DEVICES).unwrap();
         let rsdp = read(&memory, root, 36);
         assert_eq!(&rsdp[..8], b"RSD PTR ");
         let pointer = |content: &[u8], at: usize| u64::from_le_bytes(content[at..at + 8].try_into().unwrap());
@@ -152,6 +152,6 @@ mod tests {
         assert_eq!((&fadt[..4], &madt[..4]), (&b"FACP"[..], &b"APIC"[..]));
         assert_eq!(madt.len(), 44 + 64 * 8 + 12);
         let dsdt = table(&memory, pointer(&fadt, 140));
-        assert_eq!(dsdt.windows(8).filter(|part| part == b"LNRO0005").count(), DEVICES_MAX);
+        assert_eq!(dsdt.windows(8).filter(|part| part == b"LNRO0005").count(), MAX_DEVICES);
     }
 }

@@ -1,10 +1,10 @@
-//! What a guest's processor says of itself (CPUID): what the host offers, with a topology of our own.
+//! The features that a guest's processor reports (CPUID): those of the host, with a topology of our own.
 
 use serde::{Deserialize, Serialize};
 
 /// Feature bit of leaf 1, ECX: XSAVE.
 const XSAVE: u32 = 1 << 26;
-/// Of leaf 1, ECX: there is a hypervisor, and its leaves begin at `0x4000_0000`.
+/// Of leaf 1, ECX: a hypervisor is present, with leaves from `0x4000_0000`.
 const HYPERVISOR: u32 = 1 << 31;
 /// Of leaf 1, EDX: the count of logical processors is valid.
 const HYPER_THREADING: u32 = 1 << 28;
@@ -12,9 +12,9 @@ const HYPER_THREADING: u32 = 1 << 28;
 /// One leaf of CPUID.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FeatureLeaf {
-    /// EAX of the question.
+    /// EAX of the request.
     pub function: u32,
-    /// ECX of the question, for leaves that look at it.
+    /// ECX of the request, for leaves that depend on it.
     pub index: Option<u32>,
     /// The answer.
     pub eax: u32,
@@ -26,19 +26,20 @@ pub struct FeatureLeaf {
     pub edx: u32,
 }
 
-/// The registers every processor starts with besides those of its reset: fast string instructions on (`IA32_MISC_ENABLE`),
-/// memory write-back by default (`IA32_MTRR_DEF_TYPE`) - a guest that finds the latter off takes all memory for uncached.
+/// The registers that every processor starts with besides its reset state: fast string instructions on
+/// (`IA32_MISC_ENABLE`), and memory write-back by default (`IA32_MTRR_DEF_TYPE`), without which a guest takes all
+/// memory for uncached.
 pub const MODEL_REGISTERS: [(u32, u64); 2] = [(0x1a0, 1), (0x2ff, 1 << 11 | 6)];
 
-/// The features of processor `number` of `count`, each a core of one thread in one package; its APIC has its number.
+/// The features of processor `number` of `count`: cores of one thread each in one package, with an APIC of that number.
 pub fn shape(offered: &[FeatureLeaf], number: u32, count: u32) -> Vec<FeatureLeaf> {
     let identity_bits = count.next_power_of_two().trailing_zeros();
     let xsave = offered.iter().any(|leaf| leaf.function == 1 && leaf.ecx & XSAVE != 0);
     let mut leaves: Vec<FeatureLeaf> = offered
         .iter()
-        // The topology is given below. Performance counters (0xa, 0x80000022) are not given to guests.
+        // The topology follows below. Guests get no performance counters (0xa, 0x80000022).
         .filter(|leaf| !matches!(leaf.function, 0xa | 0xb | 0x1f | 0x8000_0022 | 0x8000_0026))
-        // A kernel that finds state components without XSAVE stops.
+        // A kernel stops if it finds state components without XSAVE.
         .filter(|leaf| leaf.function != 0xd || xsave)
         .copied()
         .collect();
@@ -80,7 +81,7 @@ const EBX: Register = ("EBX", |leaf| leaf.ebx);
 const ECX: Register = ("ECX", |leaf| leaf.ecx);
 const EDX: Register = ("EDX", |leaf| leaf.edx);
 
-/// Answers that are sets of features, by leaf, index and register (Intel SDM 2A, CPUID; KVM's own at `0x4000_0001`).
+/// Answers that are sets of features: leaf, index and registers (Intel SDM 2A, CPUID; KVM's own at `0x4000_0001`).
 const FEATURE_SETS: [(u32, Option<u32>, &[Register]); 10] = [
     (1, None, &[ECX, EDX]),
     (7, Some(0), &[EBX, ECX, EDX]),
@@ -94,21 +95,22 @@ const FEATURE_SETS: [(u32, Option<u32>, &[Register]); 10] = [
     (0x8000_0021, None, &[EAX]),
 ];
 
-/// Why a guest that found the features `saved` cannot go on with the features `here`; nothing if it can.
+/// Why a guest that found the features `saved` cannot resume with the features `here`; nothing if it can.
 pub fn missing(saved: &[FeatureLeaf], here: &[FeatureLeaf]) -> Option<String> {
     let find = |leaves: &[FeatureLeaf], function, index| {
         leaves.iter().find(|leaf| leaf.function == function && leaf.index == index).copied()
     };
     let model = |leaves| find(leaves, 1, None).map(|leaf| leaf.eax);
     if model(saved) != model(here) {
-        return Some("it was saved on another model of processor".to_owned());
+        return Some("it was saved on a processor of another model".to_owned());
     }
     FEATURE_SETS.iter().find_map(|&(function, index, registers)| {
         let then = find(saved, function, index)?;
         let now = find(here, function, index);
         registers.iter().find_map(|(name, of)| {
             let lost = of(&then) & !now.as_ref().map_or(0, of);
-            (lost != 0).then(|| format!("this processor lacks features it had (CPUID {function:#x} {name}: {lost:#x})"))
+            (lost != 0)
+                .then(|| format!("this processor lacks features that it used (CPUID {function:#x} {name}: {lost:#x})"))
         })
     })
 }
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_goes_on_where_there_are_more_features_but_not_fewer() {
+    fn a_guest_resumes_with_more_features_but_not_with_fewer() {
         let leaves = |ecx| vec![leaf(1, 0x0080_0f12, 0, ecx, 0), leaf(0x8000_0001, 0, 0, 0, 0)];
         assert_eq!(missing(&leaves(3), &leaves(7)), None);
         assert!(missing(&leaves(7), &leaves(3)).unwrap().contains("0x1 ECX: 0x4"));

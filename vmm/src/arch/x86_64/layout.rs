@@ -1,4 +1,4 @@
-//! Where things are in the guest's physical address space, and on which ports and interrupt lines.
+//! The guest's physical address space, ports and interrupt lines, and the memory itself.
 
 use std::fs::File;
 use std::io;
@@ -11,28 +11,28 @@ use vm_memory::{
     FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
 };
 
-/// Start of what is no memory below 4 GiB: devices and interrupt controllers.
+/// Start of the hole in memory below 4 GiB, for devices and interrupt controllers.
 pub const HOLE_START: u64 = 0xc000_0000;
-/// Memory goes on here.
+/// End of the hole: memory continues here.
 pub const HOLE_END: u64 = 1 << 32;
-/// The first virtio device; the next ones follow at distances of [`DEVICE_BYTES`].
+/// The registers of the first virtio device; the others follow, [`DEVICE_BYTES`] each.
 pub const DEVICES_START: u64 = 0xd000_0000;
-/// Addresses of one virtio device.
+/// Bytes of one virtio device's registers.
 pub const DEVICE_BYTES: u64 = 0x1000;
-/// Interrupt line of the first virtio device; each has one of its own.
+/// Interrupt line of the first virtio device; the others follow.
 pub const FIRST_DEVICE_LINE: u32 = 5;
-/// Lines of the interrupt controller, so the most devices are these less [`FIRST_DEVICE_LINE`].
+/// Lines of the interrupt controller.
 pub const LINES: u32 = 24;
-/// Most virtio devices.
-pub const DEVICES_MAX: usize = (LINES - FIRST_DEVICE_LINE) as usize;
+/// Most virtio devices: one per line from [`FIRST_DEVICE_LINE`] on.
+pub const MAX_DEVICES: usize = (LINES - FIRST_DEVICE_LINE) as usize;
 
-/// The ACPI tables, in the area where PCs have their firmware; its end is the end of the first MiB.
+/// The ACPI tables, where PCs have their firmware, up to the end of the first MiB.
 pub const ACPI_START: u64 = 0xe_0000;
-/// End of the memory a PC's firmware leaves below its own data.
+/// End of the memory that a PC's firmware leaves below its own data.
 pub const LOW_MEMORY_END: u64 = 0x9_fc00;
-/// Where the kernel's memory begins.
+/// Start of the kernel's memory.
 pub const HIGH_MEMORY_START: u64 = 0x10_0000;
-/// What the kernel is told at its start (PVH).
+/// The start information of the kernel (PVH).
 pub const START_INFO: u64 = 0x6000;
 /// The memory map of the start information.
 pub const MEMORY_MAP: u64 = 0x7000;
@@ -40,22 +40,22 @@ pub const MEMORY_MAP: u64 = 0x7000;
 pub const MODULES: u64 = 0x8000;
 /// The kernel's command line.
 pub const COMMAND_LINE: u64 = 0x2_0000;
-/// Most bytes of a command line, its closing zero included: the kernel of x86 takes no more.
-pub const COMMAND_LINE_BYTES_MAX: usize = 2048;
+/// Longest command line in bytes, its closing zero included: a limit of the x86 kernel.
+pub const MAX_COMMAND_LINE_BYTES: usize = 2048;
 
 /// The first serial port.
 pub const SERIAL_PORT: u16 = 0x3f8;
 /// Its interrupt line.
 pub const SERIAL_LINE: u32 = 4;
-/// The keyboard controller's data port; its commands are at the port four above.
+/// The keyboard controller's data port; its command port is four higher.
 pub const KEYBOARD_PORT: u16 = 0x60;
 /// Its interrupt line.
 pub const KEYBOARD_LINE: u32 = 1;
 /// ACPI sleep control, sleep status and reset registers, one byte each.
 pub const POWER_PORT: u16 = 0x600;
-/// What is written to the reset register.
+/// Value that the guest writes to the reset register.
 pub const RESET_VALUE: u8 = 1;
-/// What is written to sleep control for power off: sleep type 5 and the enable bit (ACPI 6.5 §4.8.3.7).
+/// Value that the guest writes to sleep control for power off: sleep type 5 and the enable bit (ACPI 6.5 §4.8.3.7).
 pub const POWER_OFF_VALUE: u8 = 5 << 2 | 1 << 5;
 
 /// Address and length of each piece of `bytes` of memory.
@@ -63,14 +63,14 @@ pub fn memory_ranges(bytes: u64) -> Vec<(u64, u64)> {
     if bytes <= HOLE_START { vec![(0, bytes)] } else { vec![(0, HOLE_START), (HOLE_END, bytes - HOLE_START)] }
 }
 
-/// The host's pages that guest memory is made of.
+/// The host's pages that make up guest memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum MemoryPages {
-    /// Taken as the guest touches them: this process's own, in huge pages where the system has them free. A memfd, which other
-    /// processes could share, has only small ones unless an administrator turned others on, and each small page stops the guest
-    /// once: a boot made 10,000 such stops in place of 27.
+    /// This process's own, taken as the guest touches them, in huge pages where the system has them free. A memfd,
+    /// which other processes could share, has only small pages unless an administrator enabled others. Each small page
+    /// stops the guest once: a boot made 10,000 such stops instead of 27.
     Ordinary,
-    /// Of 2 MiB, from those the host has reserved; all of them at once, so that none is missing later. A memfd.
+    /// Pages of 2 MiB that the host has reserved, all taken at once so that none is missing later. A memfd.
     Huge,
 }
 
@@ -80,7 +80,7 @@ pub fn make_memory(bytes: u64, pages: MemoryPages) -> io::Result<GuestMemoryMmap
         let kind = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_HUGETLB | MFdFlags::MFD_HUGE_2MB;
         let file = File::from(memfd_create("guest-memory", kind)?);
         file.set_len(bytes)?;
-        // Without a reservation, a page that is missing would end the monitor by a signal.
+        // Without the mapping's reservation, a missing page would end the monitor by a signal.
         return map_file(file, bytes, MapFlags::MAP_SHARED);
     }
     let pieces = memory_ranges(bytes).into_iter().map(|(start, length)| (GuestAddress(start), length as usize));
@@ -95,8 +95,8 @@ pub fn make_memory(bytes: u64, pages: MemoryPages) -> io::Result<GuestMemoryMmap
     Ok(memory)
 }
 
-/// Guest memory as it was saved in `file`, one piece after the other: read when it is touched, and never written back. Nothing is
-/// reserved for it: a guest seldom changes all it has.
+/// Guest memory as it was saved in `file`, piece after piece: read when it is touched, and never written back. No
+/// memory is reserved for it, since a guest seldom changes all pages.
 pub fn map_saved_memory(file: File, bytes: u64) -> io::Result<GuestMemoryMmap> {
     map_file(file, bytes, MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE)
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn huge_pages_are_all_there_or_refused_at_once() {
-        // More than any host has reserved; where some are, a small memory works.
+        // More than any host has reserved. Where some are reserved, a small memory works.
         assert!(make_memory(1 << 46, MemoryPages::Huge).is_err());
         let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
         let free: u64 = free.ok().and_then(|count| count.trim().parse().ok()).unwrap_or(0);

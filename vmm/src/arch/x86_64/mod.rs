@@ -1,5 +1,5 @@
-//! A PC without legacy: memory and devices as [`layout`] says, described to the guest by [`acpi`], entered as
-//! [`boot`] does, its processors shaped by [`features`].
+//! A PC without legacy: [`layout`] places memory and devices, [`acpi`] describes them to the guest, [`boot`] loads the
+//! kernel, and [`features`] shapes the processors.
 
 pub mod acpi;
 pub mod boot;

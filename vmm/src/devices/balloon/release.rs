@@ -1,4 +1,4 @@
-//! Giving pages of guest memory back to the host.
+//! Gives pages of guest memory back to the host.
 
 use std::io;
 use std::sync::LazyLock;
@@ -7,34 +7,35 @@ use nix::errno::Errno;
 use nix::unistd::{SysconfVar, sysconf};
 use tracing::{debug, warn};
 
-use crate::devices::queue::Slice;
+use crate::devices::span::Slice;
 
 static HOST_PAGE_BYTES: LazyLock<usize> = LazyLock::new(|| {
     sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(4096)
 });
 
-/// How pages are dropped, which depends on what guest memory is a mapping of.
+/// How pages are dropped. It depends on what guest memory maps.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Way {
-    /// Shared memory (a memfd): a hole is punched into the file, and the pages read as zeroes afterwards.
+    /// Shared memory (a memfd): punches a hole into the file. The pages read as zeroes afterwards.
     #[default]
     Remove,
-    /// A private mapping: its own copy of the pages is dropped. After the restore of a snapshot, pages then read again what the snapshot's file
-    /// has: an older content of the same guest's memory, which no driver relies on that was not offered page poisoning. The
-    /// file itself is not touched: the system refuses to punch holes through a private mapping.
+    /// A private mapping: drops its own copy of the pages. After the restore of a snapshot they read as the snapshot's
+    /// file again, an older content of the same guest's memory; no driver relies on the content, because page poisoning
+    /// is not offered. The file stays as it is: the system refuses to punch holes through a private mapping.
     Forget,
 }
 
-/// Drops pages, by the way that turned out to work.
+/// Drops pages in the way that turned out to work.
 #[derive(Debug, Default)]
 pub(super) struct Release {
     way: Way,
-    /// The log says once that the host refuses.
+    /// The host has refused before. Only the first refusal is logged.
     refused: bool,
 }
 
 impl Release {
-    /// Drops what the slice covers of the host's pages. Pages the host does not take stay as they are: the guest loses nothing by it.
+    /// Drops the host's pages that lie within the slice. If the host refuses, they stay as they are, and the guest
+    /// loses nothing.
     pub(super) fn slice(&mut self, slice: &Slice<'_>) {
         let guard = slice.ptr_guard_mut();
         let start = guard.as_ptr() as usize;
@@ -60,7 +61,7 @@ impl Release {
     }
 }
 
-/// The pages that lie whole within `length` bytes from `start`: where they begin, and their bytes.
+/// The whole pages within `length` bytes from `start`: the address of the first, and their length in bytes.
 fn whole_pages(start: usize, length: usize, page: usize) -> Option<(usize, usize)> {
     let from = start.checked_next_multiple_of(page)?;
     let end = start.checked_add(length)? / page * page;
@@ -68,8 +69,8 @@ fn whole_pages(start: usize, length: usize, page: usize) -> Option<(usize, usize
 }
 
 fn advise(at: *mut u8, length: usize, advice: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: the range lies within guest memory, which is mapped for as long as the caller's slice lives. Its content changes, as it may at any
-    // time by the guest; nothing in this process holds a reference into it.
+    // SAFETY: the range lies within guest memory, which is mapped for as long as the caller's slice lives. Its content
+    // changes, as the guest may change it at any time; nothing in this process holds a reference into it.
     Errno::result(unsafe { libc::madvise(at.cast(), length, advice) }).map(drop)
 }
 

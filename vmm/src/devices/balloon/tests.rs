@@ -1,13 +1,18 @@
-//! The balloon driven by mock queues: memory really goes, and a guest that names what is not its memory is stopped.
+//! The balloon with test queues: dropped memory is really gone, and a guest that names memory it does not have stops
+//! the device.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use vm_memory::{FileOffset, GuestRegionMmap, MmapRegion};
+use serde_json::json;
+use vm_memory::{Bytes, FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
+use super::device::{ACTUAL, DEFLATE, FREE_PAGE_REPORTING, INFLATE, QUEUE_SIZES, REPORTING};
 use super::*;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::counters::Counters;
+use crate::devices::tests::queues::{Descriptor, TestQueues};
+use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 const MEMORY_BYTES: usize = 64 << 20;
 /// Away from the rings and the memory of chains.
@@ -73,7 +78,7 @@ fn reported_pages_are_the_host_s_again_before_the_report_is_answered() {
         device.queue_kicked(queue, &mut queues).unwrap();
         assert_eq!(queues.used(queue).len(), 1);
         assert_eq!(queues.signals(queue), 1);
-        // The rings have taken some pages meanwhile.
+        // The rings have taken some pages in the meantime.
         assert!((before - file.metadata().unwrap().blocks()) * 512 > u64::from(FREE_BYTES) * 9 / 10);
         assert_eq!(at(&queues, FREE), 0);
         assert_eq!((counter(&device, "reported_bytes"), counter(&device, "reports")), (FREE_BYTES.into(), 1));
@@ -140,7 +145,7 @@ fn inflated_pages_are_given_back_and_deflated_ones_usable() {
     fill(&queues, 7);
     let mut device = BalloonDevice::new();
     let first = (FREE / PAGE_BYTES) as u32;
-    // Two neighbours in the driver's order, which is any, and one apart.
+    // Two adjacent pages in the driver's order, which may be any, and a separate one.
     kick_numbers(&mut device, &mut queues, INFLATE, &[first + 1, first, first + 9]).unwrap();
     let seen = [0, 1, 2, 8, 9, 10].map(|page| at(&queues, FREE + page * PAGE_BYTES));
     assert_eq!(seen, [0, 0, 7, 7, 0, 7]);

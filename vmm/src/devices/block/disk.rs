@@ -1,4 +1,4 @@
-//! The file behind a block device: raw and sparse, locked while it is writable.
+//! The file behind a block device: raw, sparse, and locked if it is writable.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -9,41 +9,43 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use rorqual_vmm_protocol::{Failure, FailureCode};
 use thiserror::Error;
 use tracing::error;
 
 use crate::devices::counters::Counters;
 
-/// Bytes of one sector, the unit of every position in the protocol whatever the block size (virtio 1.3 §5.2.2).
+/// Bytes of one sector, the unit of every position in the protocol, whatever the block size (virtio 1.3 §5.2.2).
 pub const SECTOR_BYTES: u64 = 512;
 
+/// Least time between two log lines about a full host.
 const FULL_LOGGED_EVERY: Duration = Duration::from_mins(1);
 
 /// Why a disk cannot be used.
 #[derive(Debug, Error)]
 pub enum DiskError {
-    /// The file is not there.
+    /// The file does not exist.
     #[error("the disk image {path} does not exist")]
     Missing {
         /// The file.
         path: PathBuf,
     },
     /// Another process holds the lock of the writable file.
-    #[error("the disk image {path} is in use by another process; stop the machine that uses it first")]
+    #[error("the disk image {path} is in use by another process")]
     Locked {
         /// The file.
         path: PathBuf,
     },
-    /// The file has no whole sector, or is no regular file.
+    /// The file is smaller than a sector, or not a regular file.
     #[error("{path} cannot be a disk: {reason}")]
     Unsuitable {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: &'static str,
     },
-    /// The new size is below what the guest was told.
-    #[error("the disk image {path} has shrunk from {from} to {to} bytes; a disk in use can only grow")]
+    /// The file is smaller than the size the guest knows.
+    #[error("the disk image {path} has shrunk from {from} to {to} bytes, but a disk in use can only grow")]
     Shrunk {
         /// The file.
         path: PathBuf,
@@ -55,18 +57,30 @@ pub enum DiskError {
     /// The system refused.
     #[error("cannot {action} the disk image {path}: {source}")]
     Host {
-        /// What was being done.
+        /// What the monitor tried to do.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What a block device counts.
+impl From<DiskError> for Failure {
+    fn from(error: DiskError) -> Self {
+        let (code, fix) = match &error {
+            DiskError::Missing { .. } => (FailureCode::FileMissing, None),
+            DiskError::Locked { .. } => (FailureCode::FileLocked, Some("stop the machine that uses it first")),
+            DiskError::Unsuitable { .. } | DiskError::Shrunk { .. } => (FailureCode::ConfigInvalid, None),
+            DiskError::Host { .. } => (FailureCode::Internal, None),
+        };
+        Self { code, message: error.to_string(), fix: fix.map(str::to_owned) }
+    }
+}
+
+/// Counters of a block device.
 #[derive(Debug, Default)]
-pub struct BlockCounters {
+pub(super) struct BlockCounters {
     pub(super) kicks: AtomicU64,
     pub(super) reads: AtomicU64,
     pub(super) read_bytes: AtomicU64,
@@ -80,25 +94,28 @@ pub struct BlockCounters {
     pub(super) invalid_requests: AtomicU64,
 }
 
-/// A disk image, open.
+/// An open disk image.
 #[derive(Debug)]
 pub struct Disk {
     file: File,
     path: PathBuf,
     read_only: bool,
     sectors: AtomicU64,
-    /// When the log last got a line about a host without room.
+    /// When a full host was last logged.
     full_logged: Mutex<Option<Instant>>,
     pub(super) counters: BlockCounters,
 }
 
 impl Disk {
-    /// Lets another process have the image. To be called when the guest that wrote to it has ended.
+    /// Releases the lock of the image, so that another process can open it. Only for a guest that has ended.
     pub fn unlock(&self) -> io::Result<()> {
         self.file.unlock()
     }
 
-    /// Opens the image. A writable one is locked (`flock`, bound to this open file description) until it is dropped.
+    /// Opens the image. A writable image is locked (`flock`, bound to this open file description) until it is dropped.
+    ///
+    /// # Errors
+    /// See [`DiskError`].
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
         let host = |action| move |source| DiskError::Host { action, path: path.to_owned(), source };
         let file =
@@ -133,17 +150,20 @@ impl Disk {
         })
     }
 
-    /// True when the guest may only read.
+    /// Whether the guest may only read.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }
 
-    /// Size the guest is told, in sectors of 512 bytes.
+    /// The size the guest knows, in sectors of 512 bytes.
     pub fn sectors(&self) -> u64 {
         self.sectors.load(Ordering::Acquire)
     }
 
-    /// Takes over the size of a file that was grown on the host; returns it in bytes.
+    /// Reads the size of the file again, after it was grown on the host, and returns it in bytes.
+    ///
+    /// # Errors
+    /// [`DiskError::Shrunk`] if the file is smaller than before.
     pub fn reread_size(&self) -> Result<u64, DiskError> {
         let metadata = self.file.metadata().map_err(|source| DiskError::Host {
             action: "inspect",
@@ -168,17 +188,17 @@ impl Disk {
         self.file.sync_data()
     }
 
-    /// Gives `length` bytes at `offset` back to the host; they read as zeroes.
+    /// Gives `length` bytes at `offset` back to the host. They read as zeroes.
     pub(super) fn punch_hole(&self, offset: i64, length: i64) -> io::Result<()> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         Ok(fallocate(&self.file, flags, offset, length)?)
     }
 
-    /// Makes `length` bytes at `offset` read as zeroes and keeps room for them.
+    /// Makes `length` bytes at `offset` read as zeroes and keeps their blocks.
     pub(super) fn write_zeroes(&self, offset: i64, length: i64) -> io::Result<()> {
         let flags = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         match fallocate(&self.file, flags, offset, length) {
-            // Not every file system has it (tmpfs): then zeroes are written.
+            // Some file systems do not support it, tmpfs among them.
             Err(nix::errno::Errno::EOPNOTSUPP) => self.write_zero_blocks(offset, length),
             answer => Ok(answer?),
         }
@@ -196,7 +216,7 @@ impl Disk {
         Ok(())
     }
 
-    /// A request failed on the host: it is counted, and logged. A host without room fails many: it gets a line a minute.
+    /// Counts and logs a request that failed on the host. A full host fails many requests and is logged once a minute.
     pub(super) fn failed(&self, action: &str, failure: &io::Error) {
         self.counters.errors.fetch_add(1, Ordering::Relaxed);
         if !matches!(failure.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {

@@ -1,108 +1,85 @@
-//! One request of the block device (virtio 1.3 §5.2.6): descriptor chain in, work for the disk out, status byte written.
+//! One request of the block device (virtio 1.3 §5.2.6): from descriptor chain to status byte.
 //!
-//! Everything in the chain comes from the guest and is checked here, by [`Request::check`], before anything is done: what leaves no place for an
-//! answer is an error of the device; the rest is answered in the status. The [`Work`] is then done at once or by a ring, whoever has it, and
-//! [`Request::answer`] ends the request. The host reads and writes guest memory directly.
+//! [`Request::check`] checks everything the guest put into the chain before any of it takes effect. A chain without a
+//! place for the status is an error of the device; any other fault is answered in the status. The [`Work`] is then done
+//! at once or by a ring, and [`Request::answer`] ends the request. The host reads and writes guest memory directly.
 
 use std::io;
-use std::ops::Deref;
 use std::sync::atomic::Ordering;
 
-use thiserror::Error;
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
     VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
     VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
-use virtio_queue::DescriptorChain;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use super::ID_BYTES;
-use super::config::{RANGE_SECTORS_MAX, RANGES_MAX};
+use super::config::{MAX_RANGE_SECTORS, MAX_RANGES};
 use super::disk::{Disk, SECTOR_BYTES};
 use super::transfer::{Direction, Transfer};
-use crate::devices::queue::MAX_DESCRIPTORS;
+use crate::devices::chain::{Buffer, Chain, Malformed, split};
 
-const HEADER_BYTES: u64 = 16;
-const RANGE_BYTES: u64 = 16;
-
-/// A chain that has no place for an answer: the device cannot go on.
-#[derive(Debug, Error)]
-pub(super) enum ChainError {
-    #[error("a chain of more than {MAX_DESCRIPTORS} descriptors")]
-    TooLong,
-    #[error("a descriptor chain is cut off: a descriptor or table in it is not valid")]
-    CutOff,
-    #[error("a descriptor for the device to read follows one for it to write")]
-    Order,
-    #[error("a descriptor chain has no byte for the status")]
-    NoStatus,
-    #[error("the status byte at {0:#x} is outside the guest's memory")]
-    StatusAddress(u64),
-}
+/// Length of the identity a driver reads with `GET_ID` (virtio 1.3 §5.2.6).
+pub(super) const ID_BYTES: usize = 20;
+const HEADER_BYTES: usize = 16;
+const RANGE_BYTES: usize = 16;
 
 /// How a request ends when it does not succeed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The driver asked for what the device did not offer.
+    /// The request needs a feature the device did not offer.
     Unsupported,
-    /// The request is not valid: too short, out of range, or its memory is not there.
+    /// The request is not valid: too short, out of range, or with buffers outside guest memory.
     Invalid,
     /// The host's I/O failed.
     Host(&'static str, io::Error),
 }
 
-/// How the work of a request ended; the number is that of bytes written to the guest's memory.
+/// How the work of a request ended. On success, the number of bytes written to the guest's memory.
 pub(super) type Outcome = Result<u64, Failure>;
-
-/// A stretch of guest memory as a descriptor names it; not checked yet.
-#[derive(Clone, Copy)]
-struct Buffer {
-    address: GuestAddress,
-    length: u64,
-}
 
 /// What a valid request asks of the disk.
 pub(super) enum Work {
-    /// To move sectors.
+    /// Moves sectors.
     Transfer(Transfer),
-    /// To make durable what was written before.
+    /// Makes earlier writes durable.
     Flush,
-    /// To give these ranges back to the host.
+    /// Gives these ranges back to the host.
     Discard(Vec<Range>),
-    /// To fill these ranges with zeroes.
+    /// Fills these ranges with zeroes.
     WriteZeroes(Vec<Range>),
-    /// Nothing more: the outcome is known.
+    /// Does nothing: the outcome is known.
     Done(Outcome),
 }
 
-/// A request whose chain was checked.
+/// A request whose chain has been checked.
 pub(super) struct Request {
     status: GuestAddress,
     pub(super) work: Work,
 }
 
 impl Request {
-    /// Reads the request of a chain. The vectors in its work point into `memory`, which must be kept for as long.
-    pub(super) fn check<M>(
-        chain: DescriptorChain<M>,
+    /// Reads the request in `chain`. The vectors in its work point into `memory`, which must stay mapped as long as the
+    /// request exists.
+    ///
+    /// # Errors
+    /// The chain is malformed or has no place for the status: the device cannot go on.
+    pub(super) fn check(
+        chain: Chain<'_>,
         memory: &GuestMemoryMmap,
         disk: &Disk,
         id: &[u8; ID_BYTES],
-    ) -> Result<Self, ChainError>
-    where
-        M: Deref<Target = GuestMemoryMmap>,
-    {
+    ) -> Result<Self, Malformed> {
         let (readable, mut writable) = split(chain)?;
         let status = take_status(&mut writable)?;
         if !memory.address_in_range(status) {
-            return Err(ChainError::StatusAddress(status.raw_value()));
+            return Err(status_outside(status));
         }
         let work = work(&readable, &writable, memory, disk, id).unwrap_or_else(|failure| Work::Done(Err(failure)));
         Ok(Self { status, work })
     }
 
-    /// Does the work on this thread, to its end.
+    /// Does the work on this thread and returns its outcome.
     pub(super) fn perform(&mut self, disk: &Disk) -> Outcome {
         let done = match &mut self.work {
             Work::Transfer(transfer) => {
@@ -116,7 +93,7 @@ impl Request {
         done.map(|()| self.succeeded(disk))
     }
 
-    /// Counts the work as done; returns how many bytes of the guest's memory it has written.
+    /// Counts the work as done; returns the number of bytes it wrote to guest memory.
     pub(super) fn succeeded(&self, disk: &Disk) -> u64 {
         let counters = &disk.counters;
         let (counter, bytes, written) = match &self.work {
@@ -138,8 +115,8 @@ impl Request {
         written
     }
 
-    /// Writes the status; returns how many bytes of the chain were written, for the used ring.
-    pub(super) fn answer(&self, outcome: Outcome, memory: &GuestMemoryMmap, disk: &Disk) -> Result<u32, ChainError> {
+    /// Writes the status; returns the number of bytes written to the chain, for the used ring.
+    pub(super) fn answer(&self, outcome: Outcome, memory: &GuestMemoryMmap, disk: &Disk) -> Result<u32, Malformed> {
         let (code, written) = match outcome {
             Ok(written) => (VIRTIO_BLK_S_OK, written),
             Err(Failure::Unsupported) => (VIRTIO_BLK_S_UNSUPP, 0),
@@ -152,44 +129,25 @@ impl Request {
                 (VIRTIO_BLK_S_IOERR, 0)
             }
         };
-        memory.write_obj(code as u8, self.status).map_err(|_| ChainError::StatusAddress(self.status.raw_value()))?;
+        memory.write_obj(code as u8, self.status).map_err(|_| status_outside(self.status))?;
         Ok(u32::try_from(written + 1).unwrap_or(u32::MAX))
     }
 }
 
-/// Parts the chain into what the device reads and what it writes.
-fn split<M>(chain: DescriptorChain<M>) -> Result<(Vec<Buffer>, Vec<Buffer>), ChainError>
-where
-    M: Deref<Target = GuestMemoryMmap>,
-{
-    let (mut readable, mut writable) = (Vec::new(), Vec::new());
-    let mut ended = false;
-    for (number, descriptor) in chain.enumerate() {
-        if number == MAX_DESCRIPTORS {
-            return Err(ChainError::TooLong);
-        }
-        let buffer = Buffer { address: descriptor.addr(), length: u64::from(descriptor.len()) };
-        if descriptor.is_write_only() {
-            writable.push(buffer);
-        } else if writable.is_empty() {
-            readable.push(buffer);
-        } else {
-            return Err(ChainError::Order);
-        }
-        ended = !descriptor.has_next();
-    }
-    // The iterator also stops at what it cannot read; only a chain that says so itself has ended.
-    if ended { Ok((readable, writable)) } else { Err(ChainError::CutOff) }
-}
-
-/// The status is the last byte the device may write, however the driver framed the rest (virtio 1.3 §2.7.4).
-fn take_status(writable: &mut Vec<Buffer>) -> Result<GuestAddress, ChainError> {
+/// Takes the status byte off `writable`: the last byte the device may write, however the driver divides the chain into
+/// descriptors (virtio 1.3 §2.7.4).
+fn take_status(writable: &mut Vec<Buffer>) -> Result<GuestAddress, Malformed> {
     while writable.last().is_some_and(|last| last.length == 0) {
         writable.pop();
     }
-    let last = writable.last_mut().ok_or(ChainError::NoStatus)?;
+    let no_status = || Malformed("a descriptor chain has no byte for the status".into());
+    let last = writable.last_mut().ok_or_else(no_status)?;
     last.length -= 1;
-    last.address.checked_add(last.length).ok_or(ChainError::StatusAddress(last.address.raw_value()))
+    last.address.checked_add(last.length as u64).ok_or_else(|| status_outside(last.address))
+}
+
+fn status_outside(status: GuestAddress) -> Malformed {
+    Malformed(format!("the status byte at {:#x} is outside the guest's memory", status.raw_value()))
 }
 
 fn work(
@@ -200,7 +158,7 @@ fn work(
     id: &[u8; ID_BYTES],
 ) -> Result<Work, Failure> {
     let (header, data) = cut(readable, HEADER_BYTES).ok_or(Failure::Invalid)?;
-    let mut bytes = [0; HEADER_BYTES as usize];
+    let mut bytes = [0; HEADER_BYTES];
     gather(&header, memory, &mut bytes)?;
     let kind = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
     let sector =
@@ -218,8 +176,8 @@ fn work(
     })
 }
 
-/// The first `length` bytes of `buffers`, and the rest; nothing when they are shorter.
-fn cut(buffers: &[Buffer], length: u64) -> Option<(Vec<Buffer>, Vec<Buffer>)> {
+/// Divides `buffers` after the first `length` bytes; None if they are shorter.
+fn cut(buffers: &[Buffer], length: usize) -> Option<(Vec<Buffer>, Vec<Buffer>)> {
     let (mut first, mut rest) = (Vec::new(), Vec::with_capacity(buffers.len()));
     let mut missing = length;
     for buffer in buffers {
@@ -229,25 +187,27 @@ fn cut(buffers: &[Buffer], length: u64) -> Option<(Vec<Buffer>, Vec<Buffer>)> {
             missing -= taken;
         }
         if buffer.length > taken {
-            rest.push(Buffer { address: buffer.address.checked_add(taken)?, length: buffer.length - taken });
+            rest.push(Buffer { address: buffer.address.checked_add(taken as u64)?, length: buffer.length - taken });
         }
     }
     (missing == 0).then_some((first, rest))
 }
 
+/// Fills `into` from the beginning of `buffers`.
 fn gather(buffers: &[Buffer], memory: &GuestMemoryMmap, mut into: &mut [u8]) -> Result<(), Failure> {
     for buffer in buffers {
-        let (now, later) = into.split_at_mut(usize::try_from(buffer.length).unwrap_or(usize::MAX).min(into.len()));
+        let (now, later) = into.split_at_mut(buffer.length.min(into.len()));
         memory.read_slice(now, buffer.address).map_err(|_| Failure::Invalid)?;
         into = later;
     }
     Ok(())
 }
 
+/// Writes `from` to the beginning of `buffers`, as far as they go.
 fn scatter(buffers: &[Buffer], memory: &GuestMemoryMmap, mut from: &[u8]) -> Outcome {
     let mut written = 0;
     for buffer in buffers {
-        let (now, later) = from.split_at(usize::try_from(buffer.length).unwrap_or(usize::MAX).min(from.len()));
+        let (now, later) = from.split_at(buffer.length.min(from.len()));
         memory.write_slice(now, buffer.address).map_err(|_| Failure::Invalid)?;
         written += now.len() as u64;
         from = later;
@@ -255,20 +215,20 @@ fn scatter(buffers: &[Buffer], memory: &GuestMemoryMmap, mut from: &[u8]) -> Out
     Ok(written)
 }
 
-/// Offset in the file of `length` bytes at `sector`, if they are whole sectors of the disk.
+/// The offset in the file of `length` bytes at `sector`, if they are whole sectors of the disk.
 fn place(sector: u64, length: u64, disk: &Disk) -> Result<u64, Failure> {
     let sectors = length / SECTOR_BYTES;
     let end = sector.checked_add(sectors).ok_or(Failure::Invalid)?;
     if !length.is_multiple_of(SECTOR_BYTES) || end > disk.sectors() {
         return Err(Failure::Invalid);
     }
-    // A disk is a file: its offsets fit i64, and so do those below its end.
+    // The end of a file fits i64, and so do all offsets below it.
     Ok(sector * SECTOR_BYTES)
 }
 
 fn total(buffers: &[Buffer]) -> u64 {
     // The chain's iterator refuses chains of 4 GiB and more.
-    buffers.iter().map(|buffer| buffer.length).sum()
+    buffers.iter().map(|buffer| buffer.length as u64).sum()
 }
 
 fn transfer(
@@ -283,13 +243,12 @@ fn transfer(
     Ok(Transfer::new(direction, vectors(buffers, memory)?, offset, length))
 }
 
-/// Guest buffers as the host sees them; each is in guest memory for its whole length.
+/// The vectors of `buffers`, each of which must lie in guest memory for its whole length.
 fn vectors(buffers: &[Buffer], memory: &GuestMemoryMmap) -> Result<Vec<libc::iovec>, Failure> {
     let mut vectors = Vec::with_capacity(buffers.len());
     for buffer in buffers {
-        let length = usize::try_from(buffer.length).map_err(|_| Failure::Invalid)?;
         // A buffer may cross from one memory region into the next.
-        for slice in memory.get_slices(buffer.address, length) {
+        for slice in memory.get_slices(buffer.address, buffer.length) {
             let slice = slice.map_err(|_| Failure::Invalid)?;
             vectors.push(libc::iovec { iov_base: slice.ptr_guard_mut().as_ptr().cast(), iov_len: slice.len() });
         }
@@ -306,22 +265,23 @@ pub(super) struct Range {
 
 fn ranges(data: &[Buffer], memory: &GuestMemoryMmap, disk: &Disk) -> Result<Vec<Range>, Failure> {
     let length = total(data);
-    if length == 0 || !length.is_multiple_of(RANGE_BYTES) || length / RANGE_BYTES > u64::from(RANGES_MAX) {
+    if length == 0 || !length.is_multiple_of(RANGE_BYTES as u64) || length / RANGE_BYTES as u64 > u64::from(MAX_RANGES)
+    {
         return Err(Failure::Invalid);
     }
     let mut bytes = vec![0; length as usize];
     gather(data, memory, &mut bytes)?;
-    let (segments, _) = bytes.as_chunks::<{ RANGE_BYTES as usize }>();
+    let (segments, _) = bytes.as_chunks::<RANGE_BYTES>();
     segments.iter().map(|segment| Range::parse(segment, disk)).collect()
 }
 
 impl Range {
-    fn parse(segment: &[u8; RANGE_BYTES as usize], disk: &Disk) -> Result<Self, Failure> {
+    fn parse(segment: &[u8; RANGE_BYTES], disk: &Disk) -> Result<Self, Failure> {
         let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = *segment;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let sectors = u32::from_le_bytes([n0, n1, n2, n3]);
         let flags = u32::from_le_bytes([f0, f1, f2, f3]);
-        if sectors > RANGE_SECTORS_MAX {
+        if sectors > MAX_RANGE_SECTORS {
             return Err(Failure::Invalid);
         }
         let length = u64::from(sectors) * SECTOR_BYTES;
@@ -330,7 +290,7 @@ impl Range {
     }
 
     fn discard(&self, disk: &Disk) -> Result<(), Failure> {
-        // Unmap is reserved in a discard, and so is every other bit (virtio 1.3 §5.2.6.2).
+        // A discard reserves the unmap flag and every other bit (virtio 1.3 §5.2.6.2).
         if self.flags != 0 {
             return Err(Failure::Unsupported);
         }
@@ -353,7 +313,7 @@ impl Range {
         let unmapped = self.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0
             && match disk.punch_hole(self.offset, self.length) {
                 Ok(()) => true,
-                // Unmapping is a wish; the zeroes are not.
+                // The unmapping is optional, the zeroes are not.
                 Err(failure) if failure.raw_os_error() == Some(libc::EOPNOTSUPP) => false,
                 Err(failure) => return Err(Failure::Host("write zeroes", failure)),
             };

@@ -1,10 +1,10 @@
-//! Requests done by the host's kernel while the device's thread goes on: `io_uring`.
+//! Several requests at once, by `io_uring`: the host's kernel does them while the device's thread continues.
 //!
-//! A request in the ring keeps its vectors and the guest's memory until the kernel has given it back, whatever happens
-//! meanwhile to the device: [`Ring::wait_and_forget`] waits for that, and so does the end of the ring.
+//! A request in the ring keeps its vectors and the guest's memory until the kernel has returned it, whatever happens to
+//! the device in the meantime: [`Ring::wait_and_forget`] waits for that, and so does dropping the ring.
 //!
-//! The ring's descriptor is readable while there are completions. What the kernel had at hand (sectors in its page cache) is
-//! complete when [`Ring::submit`] returns, and costs no wait.
+//! The ring's descriptor is readable while there are completions. A request for sectors in the page cache is complete
+//! when [`Ring::submit`] returns, and costs no wait.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -20,9 +20,9 @@ use super::request::{Failure, Outcome, Request, Work};
 use super::transfer::Direction;
 
 /// Most requests in the ring at once.
-const IN_FLIGHT_MAX: u32 = 256;
+const MAX_IN_FLIGHT: u32 = 256;
 
-/// A request on its way.
+/// A request in flight.
 pub(super) struct InFlight {
     /// Index of its queue.
     pub(super) queue: usize,
@@ -38,48 +38,49 @@ pub(super) struct Ring {
     disk: Arc<Disk>,
     slots: Vec<Option<InFlight>>,
     free: Vec<usize>,
-    /// Entries that the kernel has not been told of.
+    /// Entries that are not submitted to the kernel yet.
     unsubmitted: usize,
 }
 
 impl Ring {
-    /// Fails where the host does not let this process have one: an old kernel, `kernel.io_uring_disabled`, a filter of system calls.
+    /// Fails where the host denies this process a ring: an old kernel, `kernel.io_uring_disabled`, a filter of system
+    /// calls.
     pub(super) fn new(disk: Arc<Disk>) -> io::Result<Self> {
-        // There are twice as many completions as entries, so none is ever held back.
-        let kernel = IoUring::builder().setup_r_disabled().build(IN_FLIGHT_MAX)?;
-        // What a ring does passes no filter of system calls: this one does nothing but what a disk needs, for ever.
+        // The completion queue has twice as many entries as the submission queue, so it never overflows.
+        let kernel = IoUring::builder().setup_r_disabled().build(MAX_IN_FLIGHT)?;
+        // The operations of a ring bypass the filter of system calls. This ring can only do what a disk needs.
         let operations = [opcode::Readv::CODE, opcode::Writev::CODE, opcode::Fsync::CODE];
         kernel.submitter().register_restrictions(&mut operations.map(Restriction::sqe_op))?;
         kernel.submitter().register_enable_rings()?;
-        let slots = (0..IN_FLIGHT_MAX).map(|_| None).collect();
-        Ok(Self { kernel, disk, slots, free: (0..IN_FLIGHT_MAX as usize).rev().collect(), unsubmitted: 0 })
+        let slots = (0..MAX_IN_FLIGHT).map(|_| None).collect();
+        Ok(Self { kernel, disk, slots, free: (0..MAX_IN_FLIGHT as usize).rev().collect(), unsubmitted: 0 })
     }
 
-    /// Readable while [`reap`](Self::reap) has something.
+    /// Readable while there are completions to [`reap`](Self::reap).
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the ring owns the descriptor and lives for as long as the borrow.
         unsafe { BorrowedFd::borrow_raw(self.kernel.as_raw_fd()) }
     }
 
-    /// How many more requests it takes.
+    /// How many more requests the ring takes.
     pub(super) fn room(&self) -> usize {
         self.free.len()
     }
 
-    /// Leaves room for so many only.
+    /// Limits the ring to `room` requests.
     #[cfg(test)]
     pub(super) fn keep_room(&mut self, room: usize) {
         self.slots.truncate(room);
         self.free.retain(|slot| *slot < room);
     }
 
-    /// True when nothing is on its way.
+    /// Whether nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         self.free.len() == self.slots.len()
     }
 
-    /// Puts a request in, which waits for [`submit`](Self::submit). There must be [`room`](Self::room), and its work must be a
-    /// transfer that is not done or a flush; else it comes back.
+    /// Adds a request, to be handed over by the next [`submit`](Self::submit). Returns it if there is no
+    /// [`room`](Self::room), or if its work is neither an unfinished transfer nor a flush.
     pub(super) fn start(&mut self, request: InFlight) -> Result<(), InFlight> {
         let Some(slot) = self.free.pop() else { return Err(request) };
         let request = self.slots[slot].insert(request);
@@ -92,30 +93,31 @@ impl Ring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: what the entry points to lies in a slot, which is emptied only after the entry's completion, and the slot's vectors are on the
-        // heap, where they stay. There are as many entries as slots, and a slot has one at a time: there is always room.
+        // SAFETY: the entry points into a slot, which is emptied only after the entry's completion, and the slot's
+        // vectors are on the heap, where they stay. A slot has one entry at a time and there are as many entries as
+        // slots, so there is always room.
         if unsafe { self.kernel.submission().push(entry) }.is_err() {
             error!("a ring of the block device has no room for a request it has a slot for");
         }
         self.unsubmitted += 1;
     }
 
-    /// Tells the kernel of what was started.
+    /// Hands the added requests to the kernel.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         self.enter(0)
     }
 
-    /// Submits, and waits until `wanted` completions are there.
+    /// Submits, and waits for `wanted` completions.
     fn enter(&mut self, mut wanted: usize) -> io::Result<()> {
         while self.unsubmitted > 0 || wanted > 0 {
             match self.kernel.submit_and_wait(wanted) {
-                // What is left over is submitted by the next round, which need not wait.
+                // The next round submits what is left, and need not wait.
                 Ok(submitted) => {
                     self.unsubmitted = self.unsubmitted.saturating_sub(submitted);
                     wanted = 0;
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-                // Short of memory for the moment.
+                // The kernel is short of memory for the moment.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EBUSY)) => {
                     std::thread::yield_now();
                 }
@@ -125,7 +127,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes what is complete out. A transfer that came only part of the way is put in again, and is told to the kernel by the next [`submit`](Self::submit).
+    /// Takes completed requests out. A transfer that was done only in part is added again, for the next
+    /// [`submit`](Self::submit).
     pub(super) fn reap(&mut self, mut ended: impl FnMut(InFlight, Outcome)) {
         loop {
             let Some(completion) = self.kernel.completion().next() else { return };
@@ -151,7 +154,7 @@ impl Ring {
         }
     }
 
-    /// Waits until one more is complete, if anything is on its way, and takes out what is.
+    /// Waits for one more completion, if anything is in flight, and takes completed requests out.
     pub(super) fn wait(&mut self, ended: impl FnMut(InFlight, Outcome)) -> io::Result<()> {
         if !self.is_idle() {
             self.enter(1)?;
@@ -160,7 +163,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Waits until nothing is on its way, and forgets what it was.
+    /// Waits until nothing is in flight, and drops the requests.
     pub(super) fn wait_and_forget(&mut self) -> io::Result<()> {
         while !self.is_idle() {
             self.wait(|_, _| {})?;
@@ -173,7 +176,7 @@ impl Drop for Ring {
     fn drop(&mut self) {
         if let Err(error) = self.wait_and_forget() {
             error!("requests of a disk may be on their way for ever: {error}");
-            // The kernel may still use what they point to.
+            // The kernel may still use what the requests point to.
             std::mem::forget(std::mem::take(&mut self.slots));
         }
     }
@@ -201,7 +204,7 @@ fn step(request: &mut InFlight, result: i32) -> Step {
     }
 }
 
-/// The next step of a request as the kernel takes it.
+/// The next step of a request, as an entry for the kernel.
 fn entry(disk: &Disk, request: &InFlight) -> Option<squeue::Entry> {
     let file = types::Fd(disk.as_fd().as_raw_fd());
     match &request.request.work {
@@ -213,7 +216,8 @@ fn entry(disk: &Disk, request: &InFlight) -> Option<squeue::Entry> {
                 Direction::Write => opcode::Writev::new(file, at, count).offset(offset).build(),
             })
         }
-        // It covers the writes that were answered before (virtio 1.3 §5.2.6.2); those in flight the driver has not been told of.
+        // A flush covers the writes that were answered before it (virtio 1.3 §5.2.6.2), so it need not wait for those
+        // in flight.
         Work::Flush => Some(opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build()),
         _ => None,
     }

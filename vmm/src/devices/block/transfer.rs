@@ -1,4 +1,4 @@
-//! Sectors on their way between the disk and guest memory, in as many steps as the host takes.
+//! A transfer of sectors between the disk and guest memory, in as many steps as the host needs.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,10 +7,10 @@ use nix::errno::Errno;
 
 use super::disk::Disk;
 
-/// Most buffers the host takes at once (`IOV_MAX` of Linux).
-const VECTORS_MAX: usize = 1024;
+/// Most vectors the host takes at once (`IOV_MAX` of Linux).
+const MAX_VECTORS: usize = 1024;
 
-/// Which way sectors go, as the guest sees it.
+/// The direction of a transfer, as the guest sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Direction {
     Read,
@@ -27,37 +27,39 @@ impl Direction {
     }
 }
 
-/// A transfer, and how far it has come.
+/// A transfer and its progress.
 pub(super) struct Transfer {
     pub(super) direction: Direction,
-    /// Bytes in all.
+    /// Length of the whole transfer, in bytes.
     pub(super) length: u64,
-    /// Where in the file it goes on.
+    /// Offset in the file of the next step.
     offset: u64,
     vectors: Vec<libc::iovec>,
-    /// How many of the vectors are done.
+    /// Number of vectors that are done.
     done: usize,
 }
 
-// SAFETY: the vectors point into guest memory, which any thread may touch; whoever holds the transfer keeps the memory mapped.
+// SAFETY: the vectors point into guest memory, which any thread may touch; whoever holds the transfer keeps the memory
+// mapped.
 unsafe impl Send for Transfer {}
 
 impl Transfer {
-    /// A transfer of `length` bytes, which is what `vectors` hold together, at `offset` of the file. Every vector must lie in guest memory
-    /// that is kept mapped for as long as the transfer is.
+    /// A transfer at `offset` of the file, of `length` bytes, which must be the total length of `vectors`. Every vector
+    /// must lie in guest memory that stays mapped as long as the transfer exists.
     pub(super) fn new(direction: Direction, vectors: Vec<libc::iovec>, offset: u64, length: u64) -> Self {
         let mut transfer = Self { direction, length, offset, vectors, done: 0 };
         transfer.skip(0);
         transfer
     }
 
-    /// Where in the file, and the vectors, of the next step; at most as many as the host takes. None when all is done.
+    /// Offset in the file and vectors of the next step, at most as many as the host takes. None if the transfer is
+    /// done.
     pub(super) fn next(&self) -> Option<(u64, &[libc::iovec])> {
         let rest = &self.vectors[self.done..];
-        (!rest.is_empty()).then(|| (self.offset, &rest[..rest.len().min(VECTORS_MAX)]))
+        (!rest.is_empty()).then(|| (self.offset, &rest[..rest.len().min(MAX_VECTORS)]))
     }
 
-    /// A step has moved so many bytes. None is an error: the file has no more.
+    /// Records that a step has moved `bytes`. Zero bytes are an error: the file has ended.
     pub(super) fn moved(&mut self, bytes: usize) -> io::Result<()> {
         if bytes == 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the disk image is shorter than it was"));
@@ -79,14 +81,14 @@ impl Transfer {
         }
     }
 
-    /// Moves everything, on this thread.
+    /// Does the whole transfer, on this thread.
     pub(super) fn perform(&mut self, disk: &Disk) -> io::Result<()> {
         while let Some((offset, vectors)) = self.next() {
             let (file, at) = (disk.as_fd().as_raw_fd(), vectors.as_ptr());
-            // `next` gives at most VECTORS_MAX.
+            // `next` returns at most MAX_VECTORS.
             let count = libc::c_int::try_from(vectors.len()).unwrap_or(libc::c_int::MAX);
-            // SAFETY: every vector lies in a mapping of guest memory that the caller keeps alive (see `new`); the guest may
-            // change that memory at any time and the kernel copes with that.
+            // SAFETY: every vector lies in a mapping of guest memory that the caller keeps alive (see `new`); the guest
+            // may change that memory at any time and the kernel copes with that.
             let moved = unsafe {
                 match self.direction {
                     Direction::Read => libc::preadv(file, at, count, offset.cast_signed()),

@@ -1,6 +1,7 @@
 //! The header before every frame in a queue (virtio 1.3 §5.1.6, `struct virtio_net_hdr`, 12 bytes).
 
 use super::backend::{Checksum, Offload, Segmentation};
+use crate::devices::span::Span;
 
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 12;
@@ -9,10 +10,10 @@ const GSO_NONE: u8 = 0;
 const GSO_TCP4: u8 = 1;
 const GSO_TCP6: u8 = 4;
 const GSO_UDP: u8 = 5;
-/// The segment has ECN set; it says nothing about how the frame is cut.
+/// The segment has ECN set, which does not change how the frame is cut.
 const GSO_ECN: u8 = 0x80;
 
-/// Reads the header of a frame of `length` bytes. None when it asks for what was not offered or what cannot be.
+/// Reads the header of a frame of `length` bytes. None if it asks for what was not offered or is impossible.
 pub(super) fn decode(header: &[u8; HEADER_BYTES], length: usize) -> Option<Offload> {
     let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
     let checksum = if header[0] & NEEDS_CHECKSUM == 0 {
@@ -30,7 +31,7 @@ pub(super) fn decode(header: &[u8; HEADER_BYTES], length: usize) -> Option<Offlo
         GSO_TCP4 => Segmentation::Tcp4,
         GSO_TCP6 => Segmentation::Tcp6,
         GSO_UDP => Segmentation::Udp,
-        // 3, UDP to be cut by IP, is not offered.
+        // 3, UDP cut into IP fragments, is not offered.
         _ => return None,
     };
     let segment_bytes = word(4);
@@ -40,7 +41,7 @@ pub(super) fn decode(header: &[u8; HEADER_BYTES], length: usize) -> Option<Offlo
     Some(Offload { checksum, segmentation, segment_bytes })
 }
 
-/// The header of a frame for the guest that takes up `buffers` buffers.
+/// The header of a frame for the guest that fills `buffers` buffers and has `headers` bytes of headers.
 pub(super) fn encode(offload: &Offload, headers: u16, buffers: u16) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
     header[1] = match offload.segmentation {
@@ -60,6 +61,22 @@ pub(super) fn encode(offload: &Offload, headers: u16, buffers: u16) -> [u8; HEAD
     }
     header[10..].copy_from_slice(&buffers.to_le_bytes());
     header
+}
+
+/// Bytes of all headers of a frame with several segments (virtio 1.3 §5.1.6, `hdr_len`); 0 for any other frame.
+pub(super) fn headers_length(frame: Span<'_, '_>, offload: &Offload) -> u16 {
+    let Some(checksum) = offload.checksum else { return 0 };
+    let start = usize::from(checksum.start);
+    let transport = match offload.segmentation {
+        Segmentation::None => return 0,
+        Segmentation::Udp => 8,
+        Segmentation::Tcp4 | Segmentation::Tcp6 => {
+            let mut offset = [0];
+            frame.after(start + 12).copy_to(&mut offset);
+            usize::from(offset[0] >> 4) * 4
+        }
+    };
+    (start + transport) as u16
 }
 
 #[cfg(test)]

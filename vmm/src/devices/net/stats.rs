@@ -1,4 +1,4 @@
-//! What the device has done, for the control socket.
+//! Counters of a network device, for the control socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

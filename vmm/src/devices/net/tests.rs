@@ -1,21 +1,32 @@
-//! The device driven by a model of a guest, before a network of frames kept in lists.
+//! The device, driven by a model of a guest, with a network that keeps frames in lists.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF,
+};
 use virtio_queue::QueueT;
 
-use super::backend::Checksum;
+use super::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
+use super::device::QUEUE_SIZES;
+use super::receive_queue::RECEIVED_WAIT;
+use super::transmit_queue::MAX_SENT;
+use super::unsignalled::SMALL_BYTES;
 use super::*;
-use crate::devices::test_queues::{Descriptor, TestQueues};
+use crate::devices::counters::Counters;
+use crate::devices::span::Span;
+use crate::devices::tests::queues::{Descriptor, TestQueues};
+use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
 
 /// Queues of the first pair.
 const RX: usize = 0;
 const TX: usize = 1;
-/// Queues of the second.
+/// Queues of the second pair.
 const RX_SECOND: usize = 2;
 const TX_SECOND: usize = 3;
 /// The control queue of two pairs.
@@ -27,10 +38,10 @@ struct Frames {
     to_guest: VecDeque<(Vec<u8>, Offload)>,
     accepts: Accepts,
     called_again: usize,
-    /// Pairs by which frames came, and by which the next ones for the guest go.
+    /// Pairs of the frames from the guest, and the pair of the next frame for it.
     pairs_from_guest: Vec<usize>,
     next_pair: usize,
-    /// What the device asked for last.
+    /// The last deadline the device asked for.
     deadline: Option<Instant>,
 }
 
@@ -95,12 +106,12 @@ impl Backend for Network {
     }
 }
 
-/// A device whose driver has taken all features but `without`.
+/// A device whose driver has accepted all features except `without`.
 fn device_without(without: u64) -> (NetDevice, Arc<Mutex<Frames>>, TestQueues) {
     let frames = Arc::new(Mutex::new(Frames::default()));
     let network = Network { frames: frames.clone(), event: EventFd::new().unwrap() };
     let mut device =
-        NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000, pairs: PAIRS_MAX }, Box::new(network), None);
+        NetDevice::new(Settings { mac: [2, 0, 0, 0, 0, 7], mtu: 9000, pairs: MAX_PAIRS }, Box::new(network), None);
     device.acknowledge_features(device.offered_features() & !without);
     (device, frames, TestQueues::new(&QUEUE_SIZES))
 }
@@ -209,7 +220,7 @@ fn a_flood_is_handled_in_portions() {
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.used(RX).len(), 64);
     assert!(queues.signals(RX) >= 4, "the guest works on the first while the last are filled");
-    // Starved: it is the guest's turn.
+    // The device is starved: the guest has to act.
     assert_eq!(frames.lock().unwrap().called_again, 0);
 }
 
@@ -282,7 +293,7 @@ fn queues_that_are_not_set_up_are_left_alone() {
     assert_eq!((queues.used(RX).len(), queues.used(TX).len()), (0, 0));
 }
 
-/// A frame of the guest of so many bytes.
+/// Sends a frame of this length from the guest.
 fn send(queues: &mut TestQueues, length: usize) {
     send_by(TX, queues, length);
 }
@@ -299,14 +310,14 @@ fn the_interrupt_for_a_small_frame_waits_until_its_time_or_many() {
     device.queue_kicked(TX, &mut queues).unwrap();
     assert_eq!((queues.used(TX).len(), queues.signals(TX)), (1, 0), "it is sent at once, and told later");
     let due = frames.lock().unwrap().deadline.expect("the device wants to be called");
-    // The condition is the clock itself.
+    // Waits for the clock itself.
     while Instant::now() < due {
         std::thread::yield_now();
     }
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.signals(TX), 1);
     assert_eq!(frames.lock().unwrap().deadline, None);
-    for _ in 0..SENT_MAX {
+    for _ in 0..MAX_SENT {
         send(&mut queues, 100);
     }
     device.queue_kicked(TX, &mut queues).unwrap();
@@ -341,17 +352,17 @@ fn interrupts_for_small_received_frames_keep_a_distance_and_those_for_large_ones
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.signals(RX), 1, "the first at once");
-    // A moment ago, however long this test takes.
+    // As if it were a moment ago, however long this test takes.
     let last = Instant::now() + Duration::from_hours(1);
-    device.pairs[0].told = Some(last);
+    device.pairs[0].receive.interrupted = Some(last);
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.used(RX).len(), queues.signals(RX)), (2, 1), "it is there, and told later");
     assert_eq!(frames.lock().unwrap().deadline, Some(last + RECEIVED_WAIT));
-    device.pairs[0].received.due = Some(Instant::now());
+    device.pairs[0].receive.received.due = Some(Instant::now());
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (2, None), "its time has come");
-    device.pairs[0].told = Some(last);
+    device.pairs[0].receive.interrupted = Some(last);
     give(&frames, frame(SMALL_BYTES + 1));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (3, None));
@@ -371,7 +382,7 @@ fn a_long_frame_after_short_ones_is_given_whole() {
     assert_eq!(counter(&device, "bytes_to_guest"), 30_180);
 }
 
-/// Gives the device a command by the control queue at `index`. The answer.
+/// Gives the device a command by the control queue at `index`, and returns the answer.
 fn command(device: &mut NetDevice, queues: &mut TestQueues, index: usize, bytes: &[u8]) -> u8 {
     let head = queues.add_with(
         index,
@@ -395,7 +406,7 @@ fn the_second_pair_is_used_once_the_driver_says_so() {
     send(&mut queues, 100);
     device.queue_kicked(TX, &mut queues).unwrap();
     assert_eq!(frames.lock().unwrap().pairs_from_guest, [1, 0]);
-    // Chains of two queues share the memory of these tests: this one has its own.
+    // Chains of two queues share the memory of these tests, so this one has its own.
     queues.add(RX, &[Descriptor::writable(1000)]);
     queues.add(RX_SECOND, &[Descriptor { address: Some(0x200_0000), ..Descriptor::writable(1000) }]);
     frames.lock().unwrap().next_pair = 1;

@@ -8,12 +8,12 @@ use std::os::unix::net::UnixStream;
 use nix::sys::epoll::EpollFlags;
 use vm_memory::Bytes;
 
-use super::super::queue::Slice;
 use super::credit::{Overrun, OwnCredit, PeerCredit};
 use super::packet::{Closed, HOST_CID, Header, Operation, TYPE_STREAM};
 use super::socket;
+use crate::devices::span::Slice;
 
-/// The ports a stream runs between; with the two CIDs fixed they name it.
+/// The ports of a stream, which identify it, as both CIDs are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ports {
     /// On the host's side.
@@ -22,40 +22,41 @@ pub(super) struct Ports {
     pub(super) guest: u32,
 }
 
-/// How far a stream has come. Its end is not a state: the muxer takes it out of the table.
+/// The state of a stream. Its end is not a state: the muxer removes it from the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The host asked for it; the guest has not been told yet.
+    /// The host asked for the stream; the guest does not know it yet.
     Requested,
-    /// The guest has been asked and has not answered.
+    /// The guest has been asked and has not replied.
     Asked,
     /// Data flows.
     Established,
 }
 
-/// What a stream has to say to the guest next.
+/// What a stream has for the guest next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Nothing,
     /// A packet without payload.
     Control(Header),
-    /// Payload, so many bytes of it at most.
+    /// Payload, at most this many bytes.
     Data(usize),
 }
 
-/// What becomes of a stream after something happened to it.
+/// What happens to a stream after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Continue,
     /// The host gave up before the guest answered.
     Abandoned,
-    /// The guest will neither send nor receive any more: it is answered with a reset, and what it sent before goes out.
+    /// The guest will neither send nor receive any more. It is answered with a reset, and what it sent before is
+    /// delivered.
     GuestDone,
-    /// Nobody on the host is left: the guest is told and will answer with a reset.
+    /// Nobody on the host is left. The guest is notified and will answer with a reset.
     HostDone,
 }
 
-/// Most receive buffers one read from the host fills.
+/// Most receive buffers filled by one read from the host.
 const MAX_BATCH: usize = 32;
 
 /// A stream and its socket on the host.
@@ -65,29 +66,29 @@ pub(super) struct Connection {
     pub(super) state: State,
     guest_cid: u64,
     socket: UnixStream,
-    /// The socket may have data: true until a read would block. See the muxer on edge triggering.
+    /// The socket may have data: true until a read would block. See [`host`](super::host) on edge triggering.
     readable: bool,
     /// The socket may take data: true until a write would block.
     writable: bool,
     /// Both directions of the socket are closed.
     hung_up: bool,
-    /// What the guest said it has closed.
+    /// The directions the guest has closed.
     guest_closed: Closed,
-    /// What the host has closed.
+    /// The directions the host has closed.
     host_closed: Closed,
-    /// Of `host_closed`, what the guest has been told.
+    /// The part of `host_closed` that the guest has been notified of.
     host_closed_told: Closed,
     response_due: bool,
     credit_update_due: bool,
-    /// Asked once per stall; the guest's next word with credit in it ends the stall.
+    /// Whether more credit is asked for: once per stall, which the guest's next packet with credit ends.
     credit_request: CreditRequest,
-    /// From the guest, accepted, not yet taken by the socket. Bounded by the credit we gave.
+    /// Bytes from the guest that the socket has not taken yet. Bounded by the credit given to the guest.
     buffer: VecDeque<u8>,
     own: OwnCredit,
     peer: PeerCredit,
-    /// Receive buffers to gather for the next read: grows while reads fill them all.
+    /// Receive buffers to collect for the next read. Grows while reads fill them all.
     pub(super) batch: usize,
-    /// Whether the stream waits in the muxer's ring.
+    /// The stream is in the muxer's ring.
     pub(super) queued: bool,
 }
 
@@ -99,12 +100,12 @@ enum CreditRequest {
 }
 
 impl Connection {
-    /// A stream the host asks for: the guest has yet to accept it.
+    /// A stream the host asks for, which the guest has yet to accept.
     pub(super) fn from_host(guest_cid: u64, ports: Ports, socket: UnixStream) -> Self {
         Self::new(guest_cid, ports, socket, State::Requested)
     }
 
-    /// A stream the guest asked for with `request`, whose socket is connected.
+    /// A stream the guest asked for with `request`. Its socket is connected.
     pub(super) fn from_guest(guest_cid: u64, ports: Ports, socket: UnixStream, request: &Header) -> Self {
         let mut connection = Self::new(guest_cid, ports, socket, State::Established);
         connection.response_due = true;
@@ -135,7 +136,7 @@ impl Connection {
         }
     }
 
-    /// Takes what epoll saw.
+    /// Handles an epoll event of the socket. Returns the bytes it sent to the host.
     pub(super) fn host_event(&mut self, events: EpollFlags) -> u64 {
         let broken = events.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP);
         self.hung_up |= events.contains(EpollFlags::EPOLLHUP);
@@ -144,7 +145,7 @@ impl Connection {
         self.flush()
     }
 
-    /// Takes the guest's word on its buffer, which every packet carries.
+    /// Takes the state of the guest's receive buffer, which every packet carries.
     pub(super) fn update_peer_credit(&mut self, header: &Header) {
         self.peer.update(header);
         if self.peer.available() > 0 {
@@ -152,10 +153,10 @@ impl Connection {
         }
     }
 
-    /// The guest accepted: the host is told the port it got, and data may flow.
+    /// The guest accepted: reports its port to the host, after which data may flow.
     pub(super) fn establish(&mut self) -> io::Result<()> {
         let line = format!("OK {}\n", self.ports.host);
-        // Nothing was written to this socket before, so a line always fits; if not, the host did something odd.
+        // Nothing was written to this socket before, so the line fits unless the host shrank the socket's buffer.
         if socket::send_bytes(&self.socket, line.as_bytes())? != line.len() {
             return Err(ErrorKind::WriteZero.into());
         }
@@ -163,7 +164,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Takes `payload` from the guest, to the socket as far as it goes. Returns the bytes that went.
+    /// Takes `payload` from the guest and sends to the socket what it takes now. Returns the bytes sent.
     pub(super) fn receive(&mut self, payload: &[Slice<'_>], length: u32) -> Result<u64, Overrun> {
         self.own.receive(length)?;
         let length = length as usize;
@@ -172,7 +173,7 @@ impl Connection {
             sent = self.send_directly(payload, length);
         }
         if self.host_closed.contains(Closed::RECEIVE) {
-            // Nobody will read it; the guest learns so by OP_SHUTDOWN.
+            // Nobody will read it; an OP_SHUTDOWN tells the guest.
             self.own.forward((length - sent) as u32);
         } else if sent < length {
             self.keep(payload, sent);
@@ -215,7 +216,7 @@ impl Connection {
             let in_front = front.len().saturating_sub(start).min(piece.len());
             let front_start = start.min(front.len());
             let back_start = start.saturating_sub(front.len());
-            // The pieces were checked when the chain was read, so neither read can fall outside of them.
+            // The pieces were checked when the chain was read, so neither read can leave them.
             let _ = piece.read(&mut front[front_start..front_start + in_front], 0);
             if in_front < piece.len() {
                 let _ = piece.read(&mut back[back_start..back_start + piece.len() - in_front], in_front);
@@ -223,8 +224,8 @@ impl Connection {
         }
     }
 
-    /// Writes kept bytes to the socket as far as it takes them, then passes on the guest's half-close. Returns the
-    /// bytes that went.
+    /// Sends kept bytes to the socket as far as it takes them, then passes on the guest's half-close. Returns the bytes
+    /// sent.
     pub(super) fn flush(&mut self) -> u64 {
         let mut sent = 0;
         while self.writable && !self.buffer.is_empty() {
@@ -238,7 +239,7 @@ impl Connection {
             }
         }
         if self.buffer.is_empty() {
-            // A stream that was slow once need not hold its memory for ever.
+            // A stream that was slow once need not keep its memory.
             self.buffer = VecDeque::new();
             self.pass_on_half_close();
         }
@@ -251,7 +252,7 @@ impl Connection {
             self.writable = false;
             return;
         }
-        // The reader on the host has gone, whatever the error is called.
+        // Any other error means that the reader on the host has gone.
         self.host_closed |= Closed::RECEIVE;
         self.own.forward(self.buffer.len() as u32);
         self.buffer.clear();
@@ -259,10 +260,10 @@ impl Connection {
 
     fn pass_on_half_close(&mut self) {
         if self.guest_closed.contains(Closed::SEND) && !self.host_closed.contains(Closed::RECEIVE) {
-            // Nothing more will be written; this also ends the stream once the host is done sending.
+            // Nothing more will be written; this also ends the stream once the host has finished sending.
             self.host_closed |= Closed::RECEIVE;
             self.host_closed_told |= Closed::RECEIVE;
-            // An error here means that the other end has gone, which epoll reports as well.
+            // An error means that the other end has gone, which epoll reports as well.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
     }
@@ -271,7 +272,7 @@ impl Connection {
         self.credit_update_due |= self.own.update_due() && !self.guest_closed.contains(Closed::SEND);
     }
 
-    /// The guest closed a direction, or both.
+    /// The guest closed one direction or both.
     pub(super) fn guest_shutdown(&mut self, closed: Closed) {
         self.guest_closed |= closed;
         if self.guest_closed.contains(Closed::RECEIVE) {
@@ -303,7 +304,7 @@ impl Connection {
         self.host_closed != self.host_closed_told
     }
 
-    /// Brings the credit request up to date and says whether the stream has something for the guest.
+    /// Updates the credit request. Returns whether the stream has something for the guest.
     pub(super) fn wants_to_send(&mut self) -> bool {
         let may_read = self.may_read();
         let stalled = may_read && self.peer.available() == 0;
@@ -323,7 +324,7 @@ impl Connection {
         }
     }
 
-    /// What to send to the guest next; what a control packet says counts as said.
+    /// What to send to the guest next. A control packet counts as sent.
     pub(super) fn next(&mut self) -> Next {
         match self.state {
             State::Requested => {
@@ -337,7 +338,7 @@ impl Connection {
             self.response_due = false;
             return Next::Control(self.header(Operation::Response));
         }
-        // Before data: if the host has closed its sending side there is none any more.
+        // Before data: if the host has closed its sending side, there is no data any more.
         if self.close_to_tell() {
             self.host_closed_told = self.host_closed;
             return Next::Control(self.shutdown_header(self.host_closed));
@@ -356,13 +357,13 @@ impl Connection {
         Next::Nothing
     }
 
-    /// Reads up to `limit` bytes from the host into guest memory. None: nothing there now, or nothing ever again.
+    /// Reads up to `limit` bytes from the host into guest memory. None if there is nothing now, or nothing any more.
     pub(super) fn read(&mut self, pieces: &[Slice<'_>], limit: usize) -> Option<usize> {
         match socket::receive(&self.socket, pieces, limit) {
             Ok(0) => self.host_closed |= Closed::SEND,
             Ok(bytes) => {
                 self.peer.spend(bytes as u32);
-                // Many buffers per system call while the host sends much; one while it sends little.
+                // Many buffers per system call while the host sends much, one while it sends little.
                 self.batch = if bytes == limit { (self.batch * 2).min(MAX_BATCH) } else { 1 };
                 return Some(bytes);
             }
@@ -370,7 +371,7 @@ impl Connection {
                 self.readable = false;
                 self.batch = 1;
             }
-            // The other end has gone without reading all we wrote; there is nothing more to read.
+            // The other end has gone without reading everything; there is nothing more to read.
             Err(_) => {
                 self.host_closed |= Closed::SEND;
                 self.hung_up = true;
@@ -379,7 +380,7 @@ impl Connection {
         None
     }
 
-    /// What is to become of the stream now.
+    /// What happens to the stream now.
     pub(super) fn verdict(&self) -> Verdict {
         if self.state != State::Established {
             return if self.hung_up { Verdict::Abandoned } else { Verdict::Continue };
@@ -389,19 +390,19 @@ impl Connection {
         }
         let host_sends_no_more = self.host_closed.contains(Closed::SEND) || self.guest_closed.contains(Closed::RECEIVE);
         let host_reads_no_more = self.hung_up || self.host_closed.contains(Closed::RECEIVE);
-        // The guest must have had its answer first, or it would take the end for a refusal.
+        // The guest must get its response first, or it would take the end for a refusal.
         if host_sends_no_more && host_reads_no_more && !self.response_due {
             return Verdict::HostDone;
         }
         Verdict::Continue
     }
 
-    /// A header of this stream without payload.
+    /// A header for a packet of this stream without payload.
     pub(super) fn header(&mut self, operation: Operation) -> Header {
         self.data_header(operation, 0)
     }
 
-    /// The header of a packet with `length` bytes of payload.
+    /// A header for a packet with `length` bytes of payload.
     pub(super) fn data_header(&mut self, operation: Operation, length: u32) -> Header {
         let mut header = Header {
             src_cid: HOST_CID,
@@ -418,19 +419,19 @@ impl Connection {
         header
     }
 
-    /// The header that tells the guest what the host has closed.
+    /// A header that notifies the guest of what the host has closed.
     pub(super) fn shutdown_header(&mut self, closed: Closed) -> Header {
         Header { flags: closed.to_wire(), ..self.header(Operation::Shutdown) }
     }
 
-    /// Ends the stream on the guest's side. What is left for the host, if anything.
+    /// Ends the stream on the guest's side. Returns what is left for the host, if anything.
     pub(super) fn into_remains(self) -> Option<Remains> {
         let worth_it = !self.buffer.is_empty() && !self.hung_up;
         worth_it.then_some(Remains { socket: self.socket, buffer: self.buffer })
     }
 }
 
-/// Bytes of a finished stream that its reader on the host has yet to take.
+/// Bytes of an ended stream that its reader on the host has yet to take.
 #[derive(Debug)]
 pub(super) struct Remains {
     socket: UnixStream,
@@ -438,7 +439,7 @@ pub(super) struct Remains {
 }
 
 impl Remains {
-    /// Writes what the socket takes and returns how much that was. An empty or broken rest is
+    /// Writes what the socket takes now, and returns the number of bytes. An empty or broken rest is
     /// [`finished`](Self::finished).
     pub(super) fn flush(&mut self) -> u64 {
         let mut sent = 0;

@@ -2,13 +2,13 @@
 
 use super::packet::Header;
 
-/// Bytes the device keeps for each connection's data that the host has not taken yet, announced as `buf_alloc`.
+/// Bytes the device keeps for each connection until the host takes them, announced as `buf_alloc`.
 pub(super) const OWN_BUFFER_BYTES: u32 = 256 * 1024;
-/// The guest is told about freed space once it believes less than this is left. Half the buffer: the guest never
-/// runs dry while we drain, and one update serves many packets.
+/// The guest is notified of freed space once it believes that less than this is left. With half the buffer, the guest
+/// never runs dry while the device drains it, and one update serves many packets.
 const UPDATE_BELOW_BYTES: u32 = OWN_BUFFER_BYTES / 2;
 
-/// Our view of the guest's receive buffer.
+/// The guest's receive buffer, as the device knows it.
 #[derive(Debug, Default)]
 pub(super) struct PeerCredit {
     buf_alloc: u32,
@@ -17,13 +17,13 @@ pub(super) struct PeerCredit {
 }
 
 impl PeerCredit {
-    /// Takes the guest's word from any packet of the flow.
+    /// Takes the state of the buffer from any packet of the flow.
     pub(super) fn update(&mut self, header: &Header) {
         self.buf_alloc = header.buf_alloc;
         self.fwd_cnt = header.fwd_cnt;
     }
 
-    /// Bytes that may be sent now. A guest that shrank its buffer, or acknowledges what was never sent, gets none.
+    /// Bytes that may be sent now. Zero for a guest that shrank its buffer or acknowledges what was never sent.
     pub(super) fn available(&self) -> u32 {
         self.buf_alloc.saturating_sub(self.sent.wrapping_sub(self.fwd_cnt))
     }
@@ -37,7 +37,7 @@ impl PeerCredit {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Overrun;
 
-/// Our receive buffer, as announced to the guest.
+/// The device's receive buffer, as announced to the guest.
 #[derive(Debug, Default)]
 pub(super) struct OwnCredit {
     received: u32,
@@ -56,19 +56,20 @@ impl OwnCredit {
         Ok(())
     }
 
-    /// Counts `bytes` that have left for the host (or were dropped because the host will not read).
+    /// Counts `bytes` that were passed to the host, or dropped because the host will not read them.
     pub(super) fn forward(&mut self, bytes: u32) {
         self.forwarded = self.forwarded.wrapping_add(bytes);
     }
 
-    /// Whether the guest should hear of freed space without waiting for a packet that goes its way anyway.
+    /// Whether the guest should be notified of freed space without waiting for a packet that goes its way anyway.
     pub(super) fn update_due(&self) -> bool {
-        // A guest that sends beyond what it was told is within the buffer all the same while the host reads as fast.
+        // A guest that sends beyond what was announced is still within the buffer, as long as the host reads fast
+        // enough.
         let free_as_seen_by_guest = OWN_BUFFER_BYTES.saturating_sub(self.received.wrapping_sub(self.announced));
         self.forwarded != self.announced && free_as_seen_by_guest < UPDATE_BELOW_BYTES
     }
 
-    /// Writes our side into a header on its way to the guest.
+    /// Writes the state of the buffer to a header for the guest.
     pub(super) fn announce(&mut self, header: &mut Header) {
         self.announced = self.forwarded;
         header.buf_alloc = OWN_BUFFER_BYTES;

@@ -1,10 +1,10 @@
-//! The host's side of the muxer: the listening socket, handshakes not finished yet, and what epoll watches.
+//! The host's side of the muxer: the listening socket, unfinished handshakes, and what epoll watches.
 //!
-//! Stream sockets are registered once, edge triggered, for reading and writing together. A stream that cannot be
-//! served (the guest has no receive buffer, or no credit) must not be read, and level triggering would report it
-//! again on every wait unless its registration were changed each time. With edges the registration never changes: the
-//! stream remembers that its socket was readable or writable until a call would block, and only then waits for the
-//! next edge. The listening socket and the eventfd are level triggered: they are always drained as far as we care.
+//! Stream sockets are registered once, edge triggered, for reading and writing together. A stream that cannot be served
+//! (the guest has no receive buffer, or no credit) must not be read, and level triggering would report it again on
+//! every wait unless its registration changed each time. With edges the registration never changes: the stream
+//! remembers that its socket was readable or writable until a call would block, and only then waits for the next edge.
+//! The listening socket and the eventfd are level triggered, because the device always drains them as far as it needs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,28 +18,28 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::socket::{self, SocketFile};
 
-/// Names a socket in epoll and in the tables; never used twice.
+/// Identifies a socket in epoll and in the tables; never reused.
 pub(super) type SocketId = u64;
 
 /// The listening socket.
 pub(super) const LISTENER: SocketId = 0;
-/// The eventfd by which the device calls itself again.
+/// The eventfd by which the device has itself called again.
 pub(super) const AGAIN: SocketId = 1;
 const FIRST_STREAM: SocketId = 2;
 
-/// Connections that have not said `CONNECT` yet. The oldest goes when there are more: a client that says nothing
-/// for so long is not coming back, and must not keep others out.
+/// Most connections that have not sent `CONNECT` yet. The oldest makes way for a new one: a client that has been silent
+/// for so long is not coming back and must not keep others out.
 const MAX_HANDSHAKES: usize = 1024;
 /// Longest first line: `CONNECT 4294967295\n` and some blanks.
 const MAX_LINE_BYTES: usize = 32;
 
-/// How a handshake stands.
+/// The state of a handshake.
 pub(super) enum Handshake {
-    /// The line is not there yet.
+    /// The line has not arrived yet.
     Waiting,
     /// The host asks for this port of the guest.
     Connect(u32, UnixStream),
-    /// Not a valid line, or the host has gone.
+    /// The line is invalid, or the host has gone.
     Failed,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Host {
     epoll: Epoll,
     again: EventFd,
     file: SocketFile,
-    /// Not accepting for now: out of descriptors or of room in the table.
+    /// Not accepting for now: the process is out of descriptors, or the table out of room.
     paused: bool,
     handshakes: BTreeMap<SocketId, UnixStream>,
     next_id: SocketId,
@@ -70,11 +70,11 @@ impl Host {
         self.epoll.0.as_fd()
     }
 
-    /// Events that are there now.
+    /// The events that are pending.
     pub(super) fn events<'e>(&self, space: &'e mut [EpollEvent]) -> io::Result<&'e [EpollEvent]> {
         match self.epoll.wait(space, EpollTimeout::ZERO) {
             Ok(count) => Ok(&space[..count]),
-            // Nothing is lost: what epoll has it reports at the next wait.
+            // Nothing is lost: epoll reports it at the next wait.
             Err(Errno::EINTR) => Ok(&[]),
             Err(error) => Err(error.into()),
         }
@@ -82,17 +82,17 @@ impl Host {
 
     /// Makes the epoll instance readable, so that the device is called again soon.
     pub(super) fn call_again(&self) {
-        // Fails only if the counter is full, and then it is readable anyway.
+        // Fails only if the counter is full; the descriptor is readable then.
         let _ = self.again.write(1);
     }
 
-    /// Takes back [`call_again`](Self::call_again).
+    /// Revokes [`call_again`](Self::call_again).
     pub(super) fn called_again(&self) {
         // Fails only if the counter is zero already.
         let _ = self.again.read();
     }
 
-    /// Watches a stream's socket from now on.
+    /// Watches the socket of a stream.
     pub(super) fn watch(&mut self, socket: &UnixStream) -> io::Result<SocketId> {
         let events = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
         self.epoll.add(socket, EpollEvent::new(events, self.next_id))?;
@@ -104,13 +104,13 @@ impl Host {
         self.handshakes.len()
     }
 
-    /// Forgets all unfinished handshakes.
+    /// Drops all unfinished handshakes.
     pub(super) fn close_handshakes(&mut self) {
         self.handshakes.clear();
     }
 
-    /// Accepts one waiting connection. None: none is left, or none can be taken now.
-    /// The second value says whether an older handshake had to go for it.
+    /// Accepts one waiting connection. None if none is left, or none can be accepted now. The second value reports
+    /// whether an older handshake made way for it.
     pub(super) fn accept(&mut self) -> Option<(SocketId, bool)> {
         let socket = loop {
             match socket::accept(&self.file.listener) {
@@ -139,7 +139,7 @@ impl Host {
         Some((id, crowded))
     }
 
-    /// Stops accepting, without losing who waits.
+    /// Stops accepting. Clients that wait are not lost.
     pub(super) fn pause(&mut self) {
         if !self.paused {
             self.paused = self.epoll.delete(&self.file.listener).is_ok();
@@ -154,11 +154,11 @@ impl Host {
         }
     }
 
-    /// Looks whether the handshake `id` is complete; `ended` says that no more can come. None: there is none of that
-    /// name.
+    /// Checks whether the handshake `id` is complete; `ended` means that no more bytes can arrive. None if there is no
+    /// such handshake.
     ///
-    /// The line is peeked at first and then taken to its end exactly: what the host sent after it stays in
-    /// the socket, as the beginning of the stream.
+    /// Peeks at the line first and then takes exactly the line: what the host sent after it stays in the socket, as the
+    /// beginning of the stream.
     pub(super) fn handshake(&mut self, id: SocketId, ended: bool) -> Option<Handshake> {
         let socket = self.handshakes.get(&id)?;
         let mut bytes = [0; MAX_LINE_BYTES];
@@ -189,7 +189,7 @@ impl Host {
 pub(super) fn requested_port(line: &[u8]) -> Option<u32> {
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     let ("CONNECT", port, None) = (words.next()?, words.next()?, words.next()) else { return None };
-    // No sign, as `parse` would allow it.
+    // `parse` would accept a sign.
     port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok())?
 }
 

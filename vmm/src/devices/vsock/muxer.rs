@@ -1,9 +1,8 @@
-//! The muxer: the table of streams between host and guest, and whose turn it is.
+//! The muxer: the table of streams between host and guest, and the order in which they are served.
 //!
 //! Everything happens on the device's one thread. Streams with something for the guest wait in a ring and are served
-//! in turn, one read each. What the guest must hear that belongs to no stream any more (resets, last shutdowns) waits
-//! in a queue of its own and goes first. That queue is bounded: while it is long the device takes no more packets
-//! from the guest.
+//! in turn, one read each. Packets that belong to no stream any more (resets, last shutdowns) wait in a queue of their
+//! own and go first. That queue is bounded: while it is long, the device takes no more packets from the guest.
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
@@ -15,26 +14,26 @@ use std::sync::atomic::Ordering;
 
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
-use super::super::queue::{Malformed, Slice};
-use super::chain::Buffers;
+use super::buffers::Buffers;
 use super::connection::{Connection, Next, Ports, Remains, State, Verdict};
-use super::fuzzing::VsockHeld;
 use super::host::{AGAIN, Handshake, Host, LISTENER, SocketId};
 use super::packet::{Closed, HOST_CID, Header, MAX_PAYLOAD_BYTES, Operation, TYPE_STREAM};
 use super::socket;
 use super::stats::{VsockStatistics, add, count};
+use crate::devices::chain::Malformed;
+use crate::devices::span::Slice;
 
-/// Flows in the table, handshakes and remains together. Each may hold 256 KiB of the guest's data at worst.
+/// Most streams, handshakes and remains together. Each may hold up to 256 KiB of the guest's data.
 const MAX_STREAMS: usize = 4096;
-/// While so many answers wait for receive buffers, no more of the guest's packets are taken.
+/// While this many answers wait for receive buffers, the device takes no more packets from the guest.
 const MAX_ANSWERS: usize = 1024;
-/// Places of ended streams that may wait among those of live ones.
+/// Entries of ended streams that may stay in the ring among those of live ones.
 const RING_SLACK: usize = 32;
-/// Ports given to streams from the host count up from here, past any that is listened on.
+/// First port of a stream from the host. Programs listen on lower ports.
 const FIRST_HOST_PORT: u32 = 1 << 30;
-/// Connections taken from the listening socket in one go.
+/// Most connections accepted in one call.
 const ACCEPT_BATCH: usize = 64;
-/// Events taken from epoll at once, and how often in one go.
+/// Events taken from epoll at once, and rounds of that in one call.
 const EVENTS: usize = 128;
 const EVENT_ROUNDS: usize = 8;
 
@@ -42,8 +41,21 @@ const EVENT_ROUNDS: usize = 8;
 #[derive(Clone, Copy, Debug)]
 enum Flow {
     Live(SocketId),
-    /// The guest was told that the host has gone, and owes a reset. Its late packets are not answered.
+    /// The host has gone and the guest was notified; it owes a reset. Its late packets are not answered.
     Closing,
+}
+
+/// What a vsock device holds for its guest.
+#[derive(Clone, Copy, Debug)]
+pub struct VsockHeld {
+    /// Streams, ended ones the guest still owes a reset, and handshakes.
+    pub streams: usize,
+    /// Packets without payload that wait for receive buffers.
+    pub answers: usize,
+    /// Entries in the queue of streams that have something for the guest.
+    pub turns: usize,
+    /// Bytes kept for the reader of one stream, at most.
+    pub kept_most: usize,
 }
 
 /// The streams of one guest.
@@ -58,7 +70,7 @@ pub(super) struct Muxer {
     ring: VecDeque<SocketId>,
     answers: VecDeque<Header>,
     next_port: u32,
-    /// `MAX_STREAMS`, but for tests.
+    /// [`MAX_STREAMS`], except in tests.
     pub(super) max_streams: usize,
     statistics: Arc<VsockStatistics>,
 }
@@ -81,12 +93,12 @@ impl Muxer {
         })
     }
 
-    /// The port the next stream from the host gets, if it is free.
+    /// The port of the next stream from the host, if it is free.
     pub(super) fn next_port(&self) -> u32 {
         self.next_port
     }
 
-    /// Goes on giving ports from `port`.
+    /// Streams from the host get ports from `port` on.
     pub(super) fn set_next_port(&mut self, port: u32) {
         self.next_port = port.max(FIRST_HOST_PORT);
     }
@@ -104,7 +116,7 @@ impl Muxer {
         self.host.call_again();
     }
 
-    /// Forgets every stream. Sockets of the host see their end.
+    /// Closes every stream. Programs on the host see the end of theirs.
     pub(super) fn reset(&mut self) {
         self.flows.clear();
         self.connections.clear();
@@ -115,7 +127,7 @@ impl Muxer {
         self.room_was_made();
     }
 
-    /// What is held for the guest; for fuzzing.
+    /// What the device holds for the guest; for fuzzing.
     pub(super) fn held(&self) -> VsockHeld {
         let kept = self.connections.values().map(Connection::kept).chain(self.remains.values().map(Remains::kept));
         VsockHeld {
@@ -128,7 +140,7 @@ impl Muxer {
 
     // The host's side.
 
-    /// Handles what the host's sockets have to report.
+    /// Handles the events of the host's sockets.
     pub(super) fn host_events(&mut self) -> io::Result<()> {
         let mut space = [EpollEvent::empty(); EVENTS];
         for _ in 0..EVENT_ROUNDS {
@@ -148,7 +160,7 @@ impl Muxer {
         Ok(())
     }
 
-    /// Tries again what the lack of descriptors stopped.
+    /// Accepts connections again, if a lack of descriptors or room stopped that.
     pub(super) fn resume_accepting(&mut self) {
         if self.streams() < self.max_streams {
             self.host.resume();
@@ -159,12 +171,12 @@ impl Muxer {
         self.flows.len() + self.remains.len() + self.host.handshakes()
     }
 
-    /// Whether another stream may begin, if need be in the place of one whose last reset the guest owes us.
+    /// Whether another stream may begin, if need be in place of one whose reset the guest owes.
     fn has_room(&self) -> bool {
         self.streams() < self.max_streams || self.flows.len() > self.connections.len()
     }
 
-    /// Gives up on a reset the guest owes us if there are too many streams. Call it when one has begun.
+    /// Gives up on one owed reset if there are too many streams. To be called after a stream has begun.
     fn make_room(&mut self) {
         if self.streams() <= self.max_streams {
             return;
@@ -197,7 +209,7 @@ impl Muxer {
                 count(&self.statistics.handshakes_failed);
             }
             self.make_room();
-            // The line is often there already.
+            // The first line has often arrived already.
             self.handshake(id, false);
         }
     }
@@ -230,12 +242,12 @@ impl Muxer {
                 count(&self.statistics.handshakes_failed);
                 self.room_was_made();
             }
-            // The event of a socket that an earlier event of the same batch has ended, or nothing new.
+            // Nothing new, or an event of a socket that an earlier event of the same batch has closed.
             Some(Handshake::Waiting) | None => {}
         }
     }
 
-    /// A host port that no stream to the guest's port `guest` uses. There are far more ports than streams.
+    /// A host port that no stream to the guest's port `guest` uses. One exists: ports outnumber streams by far.
     fn free_port(&mut self, guest: u32) -> u32 {
         loop {
             let host = self.next_port;
@@ -248,7 +260,7 @@ impl Muxer {
 
     // The guest's packets.
 
-    /// Whether there is room for the answers to another packet.
+    /// Whether the answers to another packet would fit.
     pub(super) fn takes_packets(&self) -> bool {
         self.answers.len() < MAX_ANSWERS
     }
@@ -271,7 +283,7 @@ impl Muxer {
             (Some(&Flow::Live(id)), _) => self.receive_on(id, header, operation, payload),
             (None, Some(Operation::Request)) => self.connect(ports, header),
             (None, _) => self.answer_with_reset(header),
-            // A new stream with the ports of one that ended: the guest has forgotten that one.
+            // A new stream on the ports of one that ended: the guest has forgotten the old one.
             (Some(Flow::Closing), Some(Operation::Request)) => {
                 self.flows.remove(&ports);
                 self.connect(ports, header);
@@ -312,7 +324,8 @@ impl Muxer {
                         true
                     }
                     Err(_overrun) => {
-                        tracing::warn!(ports = ?connection.ports, "the guest sent beyond its credit; the stream is reset");
+                        let ports = connection.ports;
+                        tracing::warn!(?ports, "the guest sent beyond its credit; the stream is reset");
                         count(&self.statistics.credit_overruns);
                         false
                     }
@@ -327,7 +340,7 @@ impl Muxer {
                 connection.answer_credit_request();
                 true
             }
-            // An operation that does not belong into this state, or that the specification does not know.
+            // An operation that this state does not allow, or that the specification does not define.
             _ => false,
         };
         if legal {
@@ -365,7 +378,7 @@ impl Muxer {
     /// Answers a packet that has no stream; a reset is not answered (virtio 1.3 §5.10.6.5).
     fn answer_with_reset(&mut self, header: &Header) {
         if header.op == Operation::Reset.to_wire() {
-            // Usual: both sides closed at once, and this is the answer to our farewell.
+            // The usual end: both sides closed at once, and this answers our shutdown.
             count(&self.statistics.resets_received);
         } else {
             count(&self.statistics.resets_sent);
@@ -382,7 +395,7 @@ impl Muxer {
         self.settle(id);
     }
 
-    /// Draws the consequences of whatever happened to a stream.
+    /// Ends or queues a stream as its state demands, after anything that changed it.
     fn settle(&mut self, id: SocketId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         match connection.verdict() {
@@ -408,13 +421,13 @@ impl Muxer {
         }
     }
 
-    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest sent before still goes
-    /// out.
+    /// Takes a stream out of the table, with a reset for the guest if `reset`. What the guest has sent is still
+    /// delivered.
     fn remove(&mut self, id: SocketId, reset: bool) {
         let Some(mut connection) = self.connections.remove(&id) else { return };
         self.flows.remove(&connection.ports);
         if self.ring.len() > 2 * self.connections.len() + RING_SLACK {
-            // Places of streams that ended in the queue: a guest without receive buffers could add to them for ever.
+            // A guest without receive buffers could otherwise add entries of ended streams without end.
             self.ring.retain(|id| self.connections.contains_key(id));
         }
         if reset {
@@ -442,12 +455,12 @@ impl Muxer {
 
     // Packets for the guest.
 
-    /// Whether something waits for receive buffers.
+    /// Whether a packet waits for receive buffers.
     pub(super) fn has_packets(&self) -> bool {
         !self.answers.is_empty() || !self.ring.is_empty()
     }
 
-    /// How many receive buffers the next [`fill`](Self::fill) can make use of.
+    /// How many receive buffers the next [`fill`](Self::fill) can use.
     pub(super) fn wanted_buffers(&self) -> usize {
         if !self.answers.is_empty() {
             return 1;
@@ -455,18 +468,18 @@ impl Muxer {
         self.ring.front().and_then(|id| self.connections.get(id)).map_or(1, |connection| connection.batch)
     }
 
-    /// Fills buffers with what is next in turn, and returns how many it used, from the first. None used: nothing was
+    /// Fills buffers, from the first on, with the next packets, and returns how many it used. Zero: no packet was
     /// there.
     pub(super) fn fill(&mut self, buffers: &mut Buffers<'_>) -> Result<usize, Malformed> {
         if let Some(header) = self.answers.pop_front() {
-            return self.complete(buffers, &header);
+            return Ok(self.complete(buffers, &header));
         }
         while let Some(id) = self.ring.pop_front() {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
             connection.queued = false;
             let used = match connection.next() {
                 Next::Nothing => 0,
-                Next::Control(header) => self.complete(buffers, &header)?,
+                Next::Control(header) => self.complete(buffers, &header),
                 Next::Data(credit) => self.fill_with_data(id, credit, buffers)?,
             };
             self.settle(id);
@@ -477,10 +490,10 @@ impl Muxer {
         Ok(0)
     }
 
-    fn complete(&mut self, buffers: &mut Buffers<'_>, header: &Header) -> Result<usize, Malformed> {
-        buffers.complete(0, header)?;
+    fn complete(&mut self, buffers: &mut Buffers<'_>, header: &Header) -> usize {
+        buffers.complete(0, header);
         count(&self.statistics.packets_to_guest);
-        Ok(1)
+        1
     }
 
     fn fill_with_data(&mut self, id: SocketId, credit: usize, buffers: &mut Buffers<'_>) -> Result<usize, Malformed> {
@@ -494,7 +507,7 @@ impl Muxer {
         while left > 0 {
             let length = left.min(buffers.room(used)).min(MAX_PAYLOAD_BYTES);
             let header = connection.data_header(Operation::ReadWrite, length as u32);
-            buffers.complete(used, &header)?;
+            buffers.complete(used, &header);
             left -= length;
             used += 1;
         }

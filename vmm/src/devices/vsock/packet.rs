@@ -1,4 +1,4 @@
-//! The header every vsock packet begins with (virtio 1.3 §5.10.6), as values.
+//! The header of every vsock packet (virtio 1.3 §5.10.6), as values.
 
 use std::ops::{BitOr, BitOrAssign};
 
@@ -8,7 +8,7 @@ pub(super) const HEADER_BYTES: usize = 44;
 pub(super) const HOST_CID: u64 = 2;
 /// `VIRTIO_VSOCK_TYPE_STREAM`, the only socket type served.
 pub(super) const TYPE_STREAM: u16 = 1;
-/// Largest payload put into one packet, the limit Linux drivers keep to as well.
+/// Largest payload of one packet, in bytes. Linux drivers use the same limit.
 pub(super) const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
 /// What a packet asks for.
@@ -24,7 +24,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
-    /// The operation of a header's `op` field, if the specification knows it.
+    /// The operation of a header's `op` field, if the specification defines it.
     pub(super) fn from_wire(op: u16) -> Option<Self> {
         Some(match op {
             1 => Self::Request,
@@ -52,7 +52,7 @@ impl Operation {
     }
 }
 
-/// Which directions a side has closed for good (virtio 1.3 §5.10.6.5); bits are only ever added.
+/// The directions a side has closed for good (virtio 1.3 §5.10.6.5). Bits are only ever added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Closed(u32);
 
@@ -103,9 +103,9 @@ pub(super) struct Header {
     pub(super) kind: u16,
     pub(super) op: u16,
     pub(super) flags: u32,
-    /// Bytes the sender keeps for receiving.
+    /// Size of the sender's receive buffer, in bytes.
     pub(super) buf_alloc: u32,
-    /// Bytes the sender has taken out of that buffer since the connection began, modulo 2^32.
+    /// Bytes the sender has taken out of its receive buffer since the connection began, modulo 2^32.
     pub(super) fwd_cnt: u32,
 }
 
@@ -141,7 +141,7 @@ impl Header {
         bytes
     }
 
-    /// The reset that answers this packet: the same flow the other way round.
+    /// The reset that answers this packet: the same ports and CIDs, swapped.
     pub(super) fn answer_reset(&self) -> Self {
         Self {
             src_cid: self.dst_cid,
@@ -155,7 +155,7 @@ impl Header {
     }
 }
 
-/// Walks the fields of a header front to back.
+/// Reads the fields of a header in order.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

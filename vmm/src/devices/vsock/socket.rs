@@ -1,4 +1,4 @@
-//! Socket calls on guest memory and on paths, none of which ever blocks.
+//! Socket calls on guest memory and on paths. None of them blocks.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr};
 use nix::sys::stat::{Mode, fchmod};
 
-use super::super::queue::Slice;
+use crate::devices::span::Slice;
 
-/// Most pieces of guest memory handed to one system call; what does not fit goes with the next.
+/// Most pieces of guest memory handed to one system call; the next call takes the rest.
 const MAX_VECTORS: usize = 64;
 
-/// Vectors for the first pieces of `pieces`, `limit` bytes at most, and how many there are.
+/// Vectors for the first pieces of `pieces`, `limit` bytes at most, and their number.
 fn vectors(pieces: &[Slice<'_>], limit: usize) -> ([libc::iovec; MAX_VECTORS], usize) {
     let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_VECTORS];
     let (mut count, mut left) = (0, limit);
@@ -33,7 +33,7 @@ fn vectors(pieces: &[Slice<'_>], limit: usize) -> ([libc::iovec; MAX_VECTORS], u
     (vectors, count)
 }
 
-/// A message of nothing but `vectors`.
+/// A message that consists of `vectors`.
 fn message(vectors: &mut [libc::iovec]) -> libc::msghdr {
     // SAFETY: msghdr is plain data of which all zeroes is a valid value.
     let mut message: libc::msghdr = unsafe { zeroed() };
@@ -48,8 +48,8 @@ pub(super) fn receive(socket: &UnixStream, pieces: &[Slice<'_>], limit: usize) -
     let mut message = message(&mut vectors[..count]);
     loop {
         // SAFETY: `message` names vectors on this stack, which point at pieces of guest memory that are mapped for as
-        // long as `pieces` lives and lie within their length. The guest may write there meanwhile; the kernel copies,
-        // and no reference is made.
+        // long as `pieces` lives and lie within their length. The guest may write there at the same time; the kernel
+        // copies, and no reference exists.
         let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
         match Errno::result(read) {
             Ok(bytes) => return Ok(bytes.cast_unsigned()),
@@ -59,13 +59,14 @@ pub(super) fn receive(socket: &UnixStream, pieces: &[Slice<'_>], limit: usize) -
     }
 }
 
-/// Writes guest memory to `socket`, as much as it takes now.
+/// Writes guest memory to `socket`, as much as the socket takes now.
 pub(super) fn send(socket: &UnixStream, pieces: &[Slice<'_>]) -> io::Result<usize> {
     let (mut vectors, count) = vectors(pieces, usize::MAX);
     let message = message(&mut vectors[..count]);
     loop {
         // SAFETY: `message` names vectors on this stack, which point at pieces of guest memory that are mapped for as
-        // long as `pieces` lives and lie within their length. The guest may write there meanwhile; the kernel copies.
+        // long as `pieces` lives and lie within their length. The guest may write there at the same time; the kernel
+        // copies.
         let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
         match Errno::result(sent) {
             Ok(bytes) => return Ok(bytes.cast_unsigned()),
@@ -75,12 +76,12 @@ pub(super) fn send(socket: &UnixStream, pieces: &[Slice<'_>]) -> io::Result<usiz
     }
 }
 
-/// Writes `bytes` to `socket`, as much as it takes now.
+/// Writes `bytes` to `socket`, as much as the socket takes now.
 pub(super) fn send_bytes(socket: &UnixStream, bytes: &[u8]) -> io::Result<usize> {
     retry(|| socket::send(socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL))
 }
 
-/// Looks at what `socket` has for us without taking it.
+/// Reads what `socket` has received, and leaves it there.
 pub(super) fn peek(socket: &UnixStream, bytes: &mut [u8]) -> io::Result<usize> {
     retry(|| socket::recv(socket.as_raw_fd(), bytes, MsgFlags::MSG_PEEK))
 }
@@ -99,7 +100,7 @@ fn new_socket() -> Result<OwnedFd, Errno> {
     socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)
 }
 
-/// Connects to the Unix socket at `path` at once or not at all: a full backlog is `WouldBlock`.
+/// Connects to the Unix socket at `path` immediately or not at all: a full backlog is `WouldBlock`.
 pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
     let socket = new_socket()?;
     socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
@@ -114,7 +115,7 @@ pub(super) fn accept(listener: &UnixListener) -> Result<UnixStream, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(socket) }.into())
 }
 
-/// A listening Unix socket and its file, which goes when this does.
+/// A listening Unix socket and its file, which is removed on drop.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     pub(super) listener: UnixListener,
@@ -124,12 +125,12 @@ pub(super) struct SocketFile {
 }
 
 impl SocketFile {
-    /// Listens at `path` with mode 0600. A socket file nobody listens on any more is replaced; any other file is left
-    /// alone.
+    /// Listens at `path` with mode 0600. Replaces a socket file on which nobody listens any more, and leaves any other
+    /// file alone.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
         remove_stale(path)?;
         let socket = new_socket()?;
-        // Before bind: Linux gives the file the socket's mode, so there is no moment in which others may connect.
+        // Before bind: Linux gives the file the socket's mode, so at no moment can others connect.
         fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
         socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
         socket::listen(&socket, Backlog::MAXCONN)?;
@@ -144,7 +145,8 @@ impl Drop for SocketFile {
         let ours =
             fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode));
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket file; the next start replaces it");
+            let path = self.path.display();
+            tracing::warn!(%path, %error, "cannot remove the socket file; the next start replaces it");
         }
     }
 }

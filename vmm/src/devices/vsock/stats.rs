@@ -1,11 +1,11 @@
-//! What the device has done, for the control socket.
+//! Counters of a vsock device, for the control socket.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::devices::counters::Counters;
 
-/// Counters of a vsock device. They survive a reset of the device and only grow, but for
-/// `connections_open` and `connections_closing` (the host has gone, the guest has not let go), which are levels.
+/// Counters of a vsock device. They survive a reset of the device and only grow, except for two levels:
+/// `connections_open`, and `connections_closing` (the host has gone, the guest owes a reset).
 #[derive(Debug, Default)]
 pub struct VsockStatistics {
     pub(super) connections_open: AtomicU64,

@@ -1,4 +1,5 @@
-//! Messages of the domain name system (RFC 1035): a query is read no further than its question, an answer is made of it.
+//! Messages of the domain name system (RFC 1035). A query is read only up to the end of its question, and an answer is
+//! built from it.
 
 use std::net::IpAddr;
 
@@ -6,20 +7,20 @@ use crate::net::wire::word;
 
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = 12;
-/// Longest name, with its labels' lengths.
-const NAME_BYTES_MAX: usize = 255;
+/// Longest name, with the lengths of its labels, in bytes.
+const MAX_NAME_BYTES: usize = 255;
 const CLASS_INTERNET: u16 = 1;
-/// Seconds a local name may be kept.
+/// Time to live of a local record, in seconds.
 const LOCAL_SECONDS: u32 = 60;
 
-/// Kinds of records.
+/// Record types.
 pub(super) const A: u16 = 1;
 const SOA: u16 = 6;
 pub(super) const PTR: u16 = 12;
 pub(super) const AAAA: u16 = 28;
 pub(super) const ANY: u16 = 255;
 
-/// Codes of answers.
+/// Response codes.
 pub(super) const NO_ERROR: u8 = 0;
 pub(super) const FORMAT_ERROR: u8 = 1;
 pub(super) const SERVER_FAILURE: u8 = 2;
@@ -29,23 +30,23 @@ pub(super) const NOT_IMPLEMENTED: u8 = 4;
 /// The question of a query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Question {
-    /// In lower case, labels joined by dots, without the last dot.
+    /// In lower case, labels joined by dots, without the trailing dot.
     pub(super) name: String,
     pub(super) kind: u16,
-    /// Class Internet.
+    /// Whether its class is Internet.
     pub(super) internet: bool,
-    /// First byte behind the question.
+    /// First byte after the question.
     pub(super) end: usize,
 }
 
-/// What can be done with a message of a guest.
+/// What to do with a message of a guest.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Query {
     /// Answer it or pass it on.
     Ask(Question),
-    /// Refuse it with this code.
+    /// Refuse it with this response code.
     Refuse(u8),
-    /// Not a query, or too short to be answered.
+    /// Nothing: it is not a query, or too short to be answered.
     Ignore,
 }
 
@@ -67,7 +68,7 @@ pub(super) fn read_query(message: &[u8]) -> Query {
     }
 }
 
-/// Reads the first question. A name with pointers is none: there is nothing before it to point at.
+/// Reads the first question. None if its name contains pointers: nothing before it can be pointed at.
 pub(super) fn question(message: &[u8]) -> Option<Question> {
     let (mut at, mut name) = (HEADER_BYTES, String::new());
     loop {
@@ -76,13 +77,13 @@ pub(super) fn question(message: &[u8]) -> Option<Question> {
         if length == 0 {
             break;
         }
-        if length > 63 || at + length - HEADER_BYTES >= NAME_BYTES_MAX {
+        if length > 63 || at + length - HEADER_BYTES >= MAX_NAME_BYTES {
             return None;
         }
         if !name.is_empty() {
             name.push('.');
         }
-        // Bytes beyond ASCII and dots within labels match no name of ours, whatever they become here.
+        // Bytes beyond ASCII and dots within labels match no local name, whatever they become here.
         let label = message.get(at..at + length)?;
         name.extend(label.iter().map(|byte| if *byte == b'.' { '?' } else { char::from(byte.to_ascii_lowercase()) }));
         at += length;
@@ -99,14 +100,14 @@ pub(super) enum Record {
     Name(String),
 }
 
-/// The answer to `query`, whose question ends at `end`, with records of the name asked for. `zone` is the one that is answered for: an
-/// answer without records names it, so that the guest may keep it.
+/// The answer to `query`, whose question ends at `end`, with records of the name asked for. `zone` is the local zone
+/// that answers; a negative answer names it, so that the guest may cache the answer.
 pub(super) fn answer(query: &[u8], end: usize, code: u8, records: &[Record], zone: Option<&str>) -> Vec<u8> {
     let question = query.get(HEADER_BYTES..end).unwrap_or_default();
     let negative = zone.filter(|_| records.is_empty());
     let mut message = Vec::with_capacity(512);
     message.extend(query.get(..2).unwrap_or(&[0, 0]));
-    // An answer; recursion as it was asked for, and available; with authority for our own names.
+    // An answer; recursion desired as in the query, and available; authoritative for local names.
     let asked = query.get(2).copied().unwrap_or(0) & 0x79;
     message.push(0x80 | asked | if zone.is_some() { 4 } else { 0 });
     message.push(0x80 | code);
@@ -120,7 +121,7 @@ pub(super) fn answer(query: &[u8], end: usize, code: u8, records: &[Record], zon
             Record::Address(IpAddr::V6(address)) => (AAAA, address.octets().to_vec()),
             Record::Name(name) => (PTR, encode_name(name)),
         };
-        // The name is the question's.
+        // A pointer to the question's name.
         message.extend([0xc0, HEADER_BYTES as u8]);
         write_record(&mut message, kind, &data);
     }
@@ -128,7 +129,7 @@ pub(super) fn answer(query: &[u8], end: usize, code: u8, records: &[Record], zon
         message.extend(encode_name(zone));
         let mut data = encode_name(zone);
         data.extend(encode_name(&format!("rorqual.{zone}")));
-        // Serial, refresh, retry, expire, and how long a "no" is kept (RFC 2308).
+        // Serial, refresh, retry, expire, and how long a negative answer is cached (RFC 2308).
         for number in [1, 3600, 600, 86_400, LOCAL_SECONDS] {
             data.extend(number.to_be_bytes());
         }
@@ -137,7 +138,7 @@ pub(super) fn answer(query: &[u8], end: usize, code: u8, records: &[Record], zon
     message
 }
 
-/// What is behind a record's name.
+/// Writes what follows the name of a record.
 fn write_record(message: &mut Vec<u8>, kind: u16, data: &[u8]) {
     message.extend(kind.to_be_bytes());
     message.extend(CLASS_INTERNET.to_be_bytes());
@@ -146,7 +147,7 @@ fn write_record(message: &mut Vec<u8>, kind: u16, data: &[u8]) {
     message.extend(data);
 }
 
-/// A name of ours as it is in a message.
+/// A name as it appears in a message.
 pub(super) fn encode_name(name: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(name.len() + 2);
     for label in name.split('.').filter(|label| !label.is_empty()) {

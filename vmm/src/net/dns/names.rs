@@ -1,18 +1,19 @@
-//! The names that are answered here: the host's, the gateway's and the machine's own, and back from their addresses.
+//! The names that the gateway answers by itself: those of the host, the gateway and the machine, and the reverse names
+//! of their addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::message::{A, AAAA, ANY, NAME_ERROR, NO_ERROR, PTR, Question, Record, answer};
 use crate::net::network::{Addresses, Network};
 
-/// Zones that are answered here alone.
+/// Zones that only the gateway answers.
 const ZONES: [&str; 2] = ["docker.internal", "rorqual.internal"];
 
 /// Local names with their addresses.
 #[derive(Debug)]
 pub(super) struct Names {
     all: Vec<(String, [IpAddr; 2])>,
-    /// Endings of names that stand for addresses of the machine's network.
+    /// Zones of reverse names for addresses of the machine's network.
     reverse_zones: Vec<String>,
 }
 
@@ -28,7 +29,7 @@ impl Names {
             (format!("{}.rorqual.internal", machine.to_ascii_lowercase()), pair(|v4| v4.guest, |v6| v6.guest)),
         ];
         let gateway = [network.v4.gateway.into(), network.v6.gateway.into()];
-        // As many of the first labels as tell the addresses of one network apart: a byte, or half of 128 bits.
+        // Skips as many labels as distinguish the addresses of one network: a byte, or half of 128 bits.
         let reverse_zones = gateway
             .map(|address: IpAddr| {
                 let name = reverse_name(address);
@@ -39,7 +40,7 @@ impl Names {
         Self { all, reverse_zones }
     }
 
-    /// The answer to a question about a name that is answered here.
+    /// The answer to a question about a local name; None if the name is not local.
     pub(super) fn answer(&self, query: &[u8], question: &Question) -> Option<Vec<u8>> {
         let mut zones = ZONES.iter().copied().chain(self.reverse_zones.iter().map(String::as_str));
         let zone = zones.find(|zone| is_within(&question.name, zone))?;
@@ -57,7 +58,7 @@ impl Names {
                         .map(|address| Record::Address(*address)),
                 );
             } else if name.ends_with(&format!(".{}", question.name)) {
-                // Something is below it (RFC 8020).
+                // A name exists below it (RFC 8020).
                 code = NO_ERROR;
             }
             if addresses.iter().any(|address| reverse_name(*address) == question.name) {
@@ -86,7 +87,7 @@ fn is_within(name: &str, zone: &str) -> bool {
     name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
-/// The name under which an address is looked up (RFC 1035, section 3.5; RFC 3596, section 2.5).
+/// The reverse name of an address (RFC 1035, section 3.5; RFC 3596, section 2.5).
 fn reverse_name(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => {

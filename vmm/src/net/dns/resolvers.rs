@@ -1,15 +1,15 @@
-//! The host's resolvers, as its `resolv.conf` names them now.
+//! The host's resolvers, as its `resolv.conf` presently names them.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The C library looks at no more (resolv.conf(5)).
-const RESOLVERS_MAX: usize = 3;
+/// The C library uses no more (resolv.conf(5)).
+const MAX_RESOLVERS: usize = 3;
 const PORT: u16 = 53;
 
-/// Tells one state of the file from another.
+/// Identifies one state of the file.
 type Version = (u64, u64, i64, i64, u64);
 
 /// The resolvers of the host.
@@ -21,19 +21,19 @@ pub(crate) struct Resolvers {
 }
 
 impl Resolvers {
-    /// Those that `file` names.
+    /// The resolvers that `file` names.
     pub(crate) fn of(file: &Path) -> Self {
         Self { file: file.to_owned(), version: None, addresses: vec![local()] }
     }
 
-    /// These from now on, whatever the file says.
+    /// Uses these from now on, until the file changes.
     #[cfg(test)]
     pub(super) fn fix(&mut self, addresses: Vec<SocketAddr>) {
         self.now();
         self.addresses = addresses;
     }
 
-    /// Their addresses, read again when the file is another than last time.
+    /// Their addresses, read again if the file has changed.
     pub(crate) fn now(&mut self) -> &[SocketAddr] {
         let version = fs::metadata(&self.file)
             .map(|file| (file.dev(), file.ino(), file.mtime(), file.mtime_nsec(), file.size()))
@@ -47,22 +47,27 @@ impl Resolvers {
     }
 }
 
-/// A host that names none has one of its own.
+/// The resolver of a host that names none.
 fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, PORT).into()
 }
 
 fn parse(text: &str) -> Vec<SocketAddr> {
     let named = words_of(text, "nameserver").into_iter().filter_map(|words| address(words.first()?));
-    let mut addresses: Vec<_> = named.take(RESOLVERS_MAX).collect();
+    let mut addresses: Vec<_> = named.take(MAX_RESOLVERS).collect();
     if addresses.is_empty() {
         addresses.push(local());
     }
     addresses
 }
 
-/// The domains in which the host looks for short names (resolv.conf(5): the last `search` or `domain` counts).
-pub(crate) fn search_domains(text: &str) -> Vec<String> {
+/// The domains in which the guest is to look for short names: those of the host, as `resolv_conf` lists them.
+pub fn search_domains(resolv_conf: &Path) -> Vec<String> {
+    search_domains_of(&fs::read_to_string(resolv_conf).unwrap_or_default())
+}
+
+/// The domains in which the host looks for short names (resolv.conf(5): the last `search` or `domain` line applies).
+fn search_domains_of(text: &str) -> Vec<String> {
     let mut lines = text
         .lines()
         .filter(|line| line.split_whitespace().next().is_some_and(|word| word == "search" || word == "domain"));
@@ -75,13 +80,13 @@ pub(crate) fn search_domains(text: &str) -> Vec<String> {
     last.into_iter().map(|name| name.trim_end_matches('.')).filter(fits).take(6).map(str::to_owned).collect()
 }
 
-/// The words behind each line's first one that is `key`.
+/// The words of each line that begins with `key`, without the key.
 fn words_of<'t>(text: &'t str, key: &str) -> Vec<Vec<&'t str>> {
     let line_words = |line: &'t str| line.split_whitespace().collect::<Vec<_>>();
     text.lines().map(line_words).filter(|words| words.first() == Some(&key)).map(|words| words[1..].to_vec()).collect()
 }
 
-/// An address, of IPv6 perhaps with the link it is on: `fe80::1%eth0`.
+/// Parses an address; one of IPv6 may name its link: `fe80::1%eth0`.
 fn address(text: &str) -> Option<SocketAddr> {
     let (address, link) = text.split_once('%').unwrap_or((text, ""));
     match address.parse().ok()? {
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn search_domains_are_those_of_the_last_line() {
-        assert_eq!(search_domains("domain a.example\nsearch b.example. c bad/name\n"), ["b.example", "c"]);
-        assert!(search_domains("nameserver 1.1.1.1\n").is_empty());
+        assert_eq!(search_domains_of("domain a.example\nsearch b.example. c bad/name\n"), ["b.example", "c"]);
+        assert!(search_domains_of("nameserver 1.1.1.1\n").is_empty());
     }
 }

@@ -1,11 +1,14 @@
-//! The resolver against servers on the loopback address.
+//! The resolver with servers on the loopback address.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::time::{Duration, Instant};
 
-use super::message::{A, NO_ERROR, Record};
-use super::*;
+use super::message::{self, A, NO_ERROR, Record, SERVER_FAILURE, answer};
+use super::resolver::{Client, MAX_ATTEMPTS, MAX_PENDING, REFUSED, Resolver, answers};
 use crate::net::network::tests::network;
+use crate::net::sockets::Sockets;
 
 const CLIENT: Client = Client::Stream(7);
 
@@ -73,7 +76,7 @@ fn a_query_is_passed_on_as_it_is_and_its_answer_too() {
     bench.ask(CLIENT, &query);
     let (seen, from) = receive(&server);
     assert_eq!(seen, query);
-    // Answers to other questions are not this one's.
+    // Answers to other questions are ignored.
     server.send_to(&address_of(&message::query(78, "example.org", A)), from).unwrap();
     server.send_to(&address_of(&message::query(77, "evil.org", A)), from).unwrap();
     server.send_to(b"x", from).unwrap();
@@ -126,7 +129,7 @@ fn a_silent_resolver_is_left_for_the_next_and_in_the_end_the_guest_is_told() {
         bench.now = deadline;
         rounds += 1;
     }
-    assert_eq!(rounds, ATTEMPTS_MAX);
+    assert_eq!(rounds, MAX_ATTEMPTS);
     assert!(bench.now - begin < Duration::from_secs(5), "the guest would have asked again");
     assert_eq!(bench.answer()[3] & 15, SERVER_FAILURE);
 }
@@ -170,7 +173,7 @@ fn an_answer_too_long_for_a_datagram_comes_by_tcp_to_who_asked_by_tcp() {
         stream.write_all(&(sent.len() as u16).to_be_bytes()).unwrap();
         stream.write_all(&sent).unwrap();
     });
-    // By a datagram, the guest hears that it must ask by TCP.
+    // By datagram, the guest learns that it must ask by TCP.
     let guest = Client::Datagram("198.19.64.2:9".parse().unwrap(), "198.19.64.1:53".parse().unwrap());
     bench.ask(guest, &query);
     assert_eq!(bench.answer()[2] & 2, 2);
@@ -183,10 +186,10 @@ fn an_answer_too_long_for_a_datagram_comes_by_tcp_to_who_asked_by_tcp() {
 fn a_flood_of_queries_costs_no_more_than_the_table() {
     let (_server, address) = server();
     let mut bench = Bench::new(&[address]);
-    for id in 0..PENDING_MAX as u16 + 50 {
+    for id in 0..MAX_PENDING as u16 + 50 {
         bench.ask(CLIENT, &message::query(id, "example.org", A));
     }
-    assert_eq!(bench.resolver.pending.len(), PENDING_MAX);
+    assert_eq!(bench.resolver.pending.len(), MAX_PENDING);
     assert_eq!(bench.resolver.failed, 50);
 }
 

@@ -1,11 +1,11 @@
-//! Which TCP flows belong to which published port, so that they end with it.
+//! Which TCP flows belong to which published port, so that they end with the port.
 
 use std::collections::HashMap;
 
-use super::Publication;
+use super::requests::Publication;
 use crate::net::tcp::FlowId;
 
-/// Flows of a port before those that ended are looked for.
+/// Flows of a port from which on ended flows are removed.
 const SWEEP_FROM: usize = 64;
 
 #[derive(Debug, Default)]
@@ -14,12 +14,12 @@ struct Port {
     sweep_at: usize,
 }
 
-/// Flows by port.
+/// The flows of each published port.
 #[derive(Debug, Default)]
-pub(crate) struct Connections(HashMap<Publication, Port>);
+pub(crate) struct PublishedConnections(HashMap<Publication, Port>);
 
-impl Connections {
-    /// Notes a new flow of a port. `lives` tells which of the others there still are; it is asked now and then.
+impl PublishedConnections {
+    /// Records a new flow of a port. `lives` reports whether a flow still exists; it is called now and then.
     pub(crate) fn add(&mut self, publication: Publication, flow: FlowId, lives: impl Fn(FlowId) -> bool) {
         let port = self.0.entry(publication).or_default();
         port.flows.push(flow);
@@ -29,13 +29,13 @@ impl Connections {
         }
     }
 
-    /// Forgets the ports `ended` names and returns their flows, ended ones among them.
+    /// Removes the ports that `ended` selects and returns their flows, some of which may have ended.
     pub(crate) fn end(&mut self, ended: impl Fn(&Publication) -> bool) -> Vec<FlowId> {
         let gone = self.0.extract_if(|publication, _| ended(publication));
         gone.flat_map(|(_, port)| port.flows).collect()
     }
 
-    /// Forgets all.
+    /// Removes all.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn flows_end_with_their_port() {
-        let mut connections = Connections::default();
+        let mut connections = PublishedConnections::default();
         let port = |port| Publication { publisher: 0, port };
         connections.add(port(1), flow(1), |_| true);
         connections.add(port(2), flow(2), |_| true);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn many_short_connections_leave_nothing_behind() {
-        let mut connections = Connections::default();
+        let mut connections = PublishedConnections::default();
         let port = Publication { publisher: 0, port: 1 };
         for number in 0..10_000 {
             connections.add(port, flow(number), |flow| flow == self::flow(5));

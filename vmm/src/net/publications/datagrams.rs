@@ -1,7 +1,7 @@
-//! Published UDP ports: each has a socket of the host, bound where clients write to.
+//! Published UDP ports. Each has a socket of the host, bound to the address that clients write to.
 //!
-//! What comes waits in the socket until the guest has receive buffers. A client's address, the guest's answer and the host's address it goes
-//! out from are kept together by [`Sessions`].
+//! Datagrams wait in the socket until the guest has receive buffers. One of the [`Sessions`] records the client's
+//! address, the address under which the guest sees it, and the host's address that answers leave from.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,18 +9,20 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use super::names::{others, seen};
+use super::packet_info;
+use super::requests::Publication;
 use super::sessions::{Ends, Peer, Sessions};
-use super::{Publication, others, packet_info, seen};
 use crate::net::network::Network;
 use crate::net::sockets::{SocketId, Sockets};
 use crate::net::turns::Turns;
 
-/// Sessions of all published ports together: some 300 bytes each, no descriptor.
-const SESSIONS_MAX: usize = 16_384;
-/// Longest datagram of either version (RFC 768 over RFC 8200).
-const DATAGRAM_BYTES_MAX: usize = 65_527;
-/// Longest that fits a packet of IPv4.
-const DATAGRAM_BYTES_MAX_V4: usize = 65_507;
+/// Most sessions of all published ports together. Each takes some 300 bytes and no descriptor.
+const MAX_SESSIONS: usize = 16_384;
+/// Longest datagram of either IP version, in bytes (RFC 768 over RFC 8200).
+const MAX_DATAGRAM_BYTES: usize = 65_527;
+/// Longest datagram in an IPv4 packet, in bytes.
+const MAX_DATAGRAM_BYTES_V4: usize = 65_507;
 
 #[derive(Debug)]
 struct Port {
@@ -29,12 +31,12 @@ struct Port {
     container: SocketAddr,
 }
 
-/// What became of a datagram of the guest.
+/// What happened to a datagram of the guest.
 #[derive(Debug)]
 pub(crate) enum Answer {
     /// It was sent to the client.
     Sent,
-    /// It was not, as it may happen to datagrams.
+    /// It could not be sent, as can happen to any datagram.
     Lost(io::Error),
     /// It answers no client.
     NoSession,
@@ -42,25 +44,25 @@ pub(crate) enum Answer {
 
 /// The published ports.
 #[derive(Debug)]
-pub(crate) struct Datagrams {
+pub(crate) struct PublishedDatagrams {
     ports: HashMap<SocketId, Port>,
     sessions: Sessions,
     turns: Turns,
     buffer: Vec<u8>,
 }
 
-impl Default for Datagrams {
+impl Default for PublishedDatagrams {
     fn default() -> Self {
         Self {
             ports: HashMap::new(),
-            sessions: Sessions::new(SESSIONS_MAX),
+            sessions: Sessions::new(MAX_SESSIONS),
             turns: Turns::default(),
-            buffer: vec![0; DATAGRAM_BYTES_MAX],
+            buffer: vec![0; MAX_DATAGRAM_BYTES],
         }
     }
 }
 
-impl Datagrams {
+impl PublishedDatagrams {
     /// Publishes the guest's `container` at `socket`.
     pub(crate) fn publish(
         &mut self,
@@ -76,7 +78,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Closes the ports `ended` names, with their sessions.
+    /// Closes the ports that `ended` selects, with their sessions.
     pub(crate) fn end(&mut self, ended: impl Fn(&Publication) -> bool) {
         let gone: Vec<SocketId> =
             self.ports.iter().filter(|(_, port)| ended(&port.publication)).map(|(id, _)| *id).collect();
@@ -86,7 +88,7 @@ impl Datagrams {
         }
     }
 
-    /// Whether something is published at `address`.
+    /// Whether a port of `address` is published.
     pub(crate) fn has_container(&self, address: IpAddr) -> bool {
         self.ports.values().any(|port| port.container.ip() == address)
     }
@@ -95,7 +97,7 @@ impl Datagrams {
         (self.sessions.len(), self.sessions.evicted)
     }
 
-    /// The socket `id` has become readable. False when it is none of these.
+    /// Handles readiness of the socket `id`. False if the socket belongs to no port.
     pub(crate) fn readable(&mut self, id: SocketId) -> bool {
         let known = self.ports.contains_key(&id);
         if known {
@@ -104,12 +106,12 @@ impl Datagrams {
         known
     }
 
-    /// Whether something may have come for the guest.
+    /// Whether something may have arrived for the guest.
     pub(crate) fn has_arrivals(&self) -> bool {
         !self.turns.is_empty()
     }
 
-    /// What came next for the guest: the datagram and its two ends there.
+    /// The next datagram for the guest, and its two ends there.
     pub(crate) fn next(&mut self, network: &Network, now: Instant) -> Option<(Ends, &[u8])> {
         while let Some(id) = self.turns.next() {
             let Some(port) = self.ports.get(&id) else {
@@ -119,14 +121,15 @@ impl Datagrams {
             let container = port.container;
             match packet_info::receive(&port.socket, &mut self.buffer) {
                 Ok((length, client, local)) => {
-                    let fits = container.is_ipv6() || length <= DATAGRAM_BYTES_MAX_V4;
+                    let fits = container.is_ipv6() || length <= MAX_DATAGRAM_BYTES_V4;
                     let ends = self.session(Peer { socket: id, client, local }, container, network, now);
                     if let Some(ends) = ends.filter(|_| fits) {
                         return Some((ends, &self.buffer[..length]));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.turns.end_turn(),
-                // An error of the network on an earlier datagram; it is taken with being told. Its client asks again or is gone.
+                // A network error of an earlier datagram, which this call has cleared. Its client asks again or is
+                // gone.
                 Err(error) => tracing::debug!(%container, %error, "a published port"),
             }
         }
@@ -142,14 +145,14 @@ impl Datagrams {
         self.sessions.begin(peer, container, names, now)
     }
 
-    /// Sends what the guest has for a client.
+    /// Sends a datagram of the guest to the client it answers.
     pub(crate) fn answer(&mut self, ends: Ends, datagram: &[u8], now: Instant) -> Answer {
         let Some(peer) = self.sessions.of_guest(ends, now) else { return Answer::NoSession };
         let Some(port) = self.ports.get(&peer.socket) else { return Answer::NoSession };
         let send = || packet_info::send(&port.socket, datagram, peer.client, peer.local);
         match send() {
             Ok(()) => Answer::Sent,
-            // It was about an earlier one; this one was not sent.
+            // The error belongs to an earlier datagram; this one was not sent.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => match send() {
                 Ok(()) => Answer::Sent,
                 Err(error) => Answer::Lost(error),
@@ -163,7 +166,7 @@ impl Datagrams {
         self.sessions.expire(now)
     }
 
-    /// The guest starts over: sessions end, ports stay.
+    /// Ends all sessions, because the guest starts over. Ports stay published.
     pub(crate) fn forget_sessions(&mut self) {
         self.sessions.clear();
     }

@@ -1,5 +1,5 @@
-//! Datagrams with the host's address they came to (`IP_PKTINFO`, ip(7); `IPV6_PKTINFO`, RFC 3542): a socket that is bound to every address
-//! must answer from that one, or the client does not know the answer for its own.
+//! Datagrams with the host's address they arrived at (`IP_PKTINFO`, ip(7); `IPV6_PKTINFO`, RFC 3542). A socket bound to
+//! every address must answer from that one, or the client does not recognize the answer.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
@@ -11,7 +11,8 @@ use nix::sys::socket::{
     sendmsg, setsockopt, sockopt,
 };
 
-/// Has the system tell the addresses datagrams come to, if `socket` has several.
+/// Requests the addresses of arriving datagrams from the system, if `socket` is bound to every address. Returns whether
+/// it is.
 pub(super) fn ask_for_it(socket: &UdpSocket) -> io::Result<bool> {
     let bound = socket.local_addr()?;
     if !bound.ip().is_unspecified() {
@@ -25,7 +26,7 @@ pub(super) fn ask_for_it(socket: &UdpSocket) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes a datagram: its length, who sent it, and the address it came to if the system tells.
+/// Receives a datagram: its length in bytes, its sender, and the address it arrived at, if the system reports that.
 pub(super) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<IpAddr>)> {
     let mut space = cmsg_space!(libc::in6_pktinfo);
     let mut vectors = [IoSliceMut::new(buffer)];
@@ -47,7 +48,7 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| storage.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
 }
 
-/// Sends a datagram from the address `local`, if one is given.
+/// Sends a datagram, from the address `local` if there is one.
 pub(super) fn send(socket: &UdpSocket, datagram: &[u8], to: SocketAddr, local: Option<IpAddr>) -> io::Result<()> {
     match to {
         SocketAddr::V4(to) => send_to(socket, datagram, &SockaddrIn::from(to), local),

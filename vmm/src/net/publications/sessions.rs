@@ -1,6 +1,6 @@
 //! Sessions of published UDP ports: which client of the host a pair of addresses in the guest stands for.
 //!
-//! The table is bounded; a new session takes the place of the one that was idle longest.
+//! The table is bounded; a new session evicts the one that was idle longest.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,26 +9,26 @@ use std::time::{Duration, Instant};
 use crate::net::deadlines::Deadlines;
 use crate::net::sockets::SocketId;
 
-/// A session ends when no datagram went either way for this long (RFC 4787, section 4.3).
+/// A session ends after this long without a datagram either way (RFC 4787, section 4.3).
 const IDLE: Duration = Duration::from_mins(2);
 
 /// A session as the guest sees it.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Ends {
-    /// What is published.
+    /// The published address and port.
     pub(crate) container: SocketAddr,
-    /// Who seems to talk to it.
+    /// The client's address and port, as the container sees them.
     pub(crate) seen: SocketAddr,
 }
 
-/// The same on the host.
+/// A session as the host sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Peer {
     /// The published port's socket.
     pub(crate) socket: SocketId,
     /// The client.
     pub(crate) client: SocketAddr,
-    /// The address of the host it wrote to, where the socket has several.
+    /// The host's address it wrote to, if the socket is bound to several.
     pub(crate) local: Option<IpAddr>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Sessions {
     by_client: HashMap<(SocketId, SocketAddr, Option<IpAddr>), Ends>,
     deadlines: Deadlines<Ends>,
     max: usize,
-    /// Sessions that ended early for others.
+    /// Sessions that were evicted.
     pub(crate) evicted: u64,
 }
 
@@ -59,21 +59,22 @@ impl Sessions {
         self.open.len()
     }
 
-    /// The session of `peer`, now used.
+    /// The session of `peer`, which counts as used now.
     pub(crate) fn of_client(&mut self, peer: &Peer, now: Instant) -> Option<Ends> {
         let ends = *self.by_client.get(&(peer.socket, peer.client, peer.local))?;
         self.touch(ends, now);
         Some(ends)
     }
 
-    /// Who is behind `ends`, whose session is now used.
+    /// The client behind `ends`, whose session counts as used now.
     pub(crate) fn of_guest(&mut self, ends: Ends, now: Instant) -> Option<Peer> {
         let peer = self.open.get(&ends)?.peer;
         self.touch(ends, now);
         Some(peer)
     }
 
-    /// Begins a session of `peer` to `container`, seen as the first of `names` that nobody else has there.
+    /// Begins a session of `peer` with `container`. The guest sees the client as the first of `names` that is free
+    /// there; None if none is.
     pub(crate) fn begin(
         &mut self,
         peer: Peer,
@@ -116,7 +117,7 @@ impl Sessions {
         }
     }
 
-    /// Ends what was idle too long, and returns when the next one will have been.
+    /// Ends sessions that were idle too long, and returns when the next one will have been.
     pub(crate) fn expire(&mut self, now: Instant) -> Option<Instant> {
         while let Some(ends) = self.deadlines.over(now) {
             self.end(ends);
@@ -124,7 +125,7 @@ impl Sessions {
         self.deadlines.next()
     }
 
-    /// Ends all.
+    /// Ends all sessions.
     pub(crate) fn clear(&mut self) {
         self.open.clear();
         self.by_client.clear();

@@ -1,33 +1,34 @@
-//! A flow at rest, in as few bytes as say all there is to say of it.
+//! A flow at rest, in as few bytes as possible.
 //!
-//! At rest nothing is in flight, pending, due or owed, both directions are open, and the timer is the one that keeps the flow alive. Most of
-//! what a [`Flow`] has then follows from the rest: everything that was sent is acknowledged, so its sequence numbers are one.
+//! At rest, nothing is in flight, pending, due or owed, both directions are open, and the timer is the keep-alive. That
+//! determines most of a [`Flow`]: everything sent is acknowledged, so its sequence numbers are equal.
 
 use std::time::{Duration, Instant};
 
-use super::flow::{Flow, KEEP_ALIVE_AFTER, Pair, State};
-use super::host::Socket;
+use super::flow::{Flow, KEEP_ALIVE_AFTER, State};
+use super::identity::Pair;
 use super::sequence::Sequence;
+use super::socket::Socket;
 
-/// The keep-alive of a dormant flow is due at the end of a period of this many seconds, with that of all others of the period.
+/// Length of a period, in seconds. The keep-alives of all dormant flows of a period are due at its end.
 const PERIOD_SECONDS: u32 = 60;
-/// In place of a shift: the guest did not offer to scale windows.
+/// Stands for a shift if the guest did not offer window scaling.
 const UNSCALED: u8 = u8::MAX;
 
 /// What all flows of a splice have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Common {
     pub(super) started: Instant,
-    /// What our windows are shifted by, of flows whose guest scales them.
+    /// The shift of the windows offered to guests that scale them.
     pub(super) scale: u8,
 }
 
-/// The time in which a keep-alive is due, by its number since the splice was made.
+/// The period in which a keep-alive is due, by its number since the splice was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Period(u32);
 
 impl Period {
-    /// In which the keep-alive of a guest last heard at `heard` is due.
+    /// The period in which the keep-alive of a guest last heard at `heard` is due.
     pub(super) fn of(heard: Instant, common: &Common) -> Self {
         let due = (heard + KEEP_ALIVE_AFTER).saturating_duration_since(common.started);
         let periods = due.as_nanos().div_ceil(u128::from(PERIOD_SECONDS) * 1_000_000_000);
@@ -39,14 +40,15 @@ impl Period {
         common.started + Duration::from_secs(u64::from(self.0) * u64::from(PERIOD_SECONDS))
     }
 
-    /// When a guest was heard whose keep-alive is due in this period: up to a period after it really was. The same period again is found of it.
+    /// A time at which a guest was last heard whose keep-alive is due in this period, up to one period late.
+    /// [`Period::of`] returns the same period for it.
     pub(super) fn heard(self, common: &Common) -> Instant {
         let end = u64::from(self.0) * u64::from(PERIOD_SECONDS);
         common.started + Duration::from_secs(end).saturating_sub(KEEP_ALIVE_AFTER)
     }
 }
 
-/// [`Flow::asked`] and [`Flow::conversing`], which are one byte so.
+/// [`Flow::asked`] and [`Flow::conversing`] in one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turns {
     None,
@@ -66,26 +68,26 @@ impl Turns {
     }
 }
 
-/// A flow at rest but for its ends and when its guest was heard, which its slot has.
+/// A flow at rest, without its ends and the time its guest was last heard, which its slot holds.
 #[derive(Debug)]
 pub(super) struct Dormant {
     socket: Socket,
-    /// The next byte for the guest; all before it are acknowledged.
+    /// The next byte for the guest; all bytes before it are acknowledged.
     next_out: Sequence,
     window: u32,
-    window_max: u32,
+    max_window: u32,
     window_sequence: Sequence,
     window_acknowledged: Sequence,
     next_in: Sequence,
     edge: Sequence,
     mss: u16,
-    /// What the guest's windows are shifted by, or [`UNSCALED`]; either side scales or none.
+    /// The shift of the guest's windows, or [`UNSCALED`]; both sides scale, or none.
     scale: u8,
     turns: Turns,
 }
 
 impl Dormant {
-    /// Of a flow [at rest](Flow::is_at_rest), whose socket is taken; nothing of any other.
+    /// The dormant form of a flow [at rest](Flow::is_at_rest), whose socket it takes; None if the flow is not at rest.
     pub(super) fn of(flow: &mut Flow) -> Option<Self> {
         if !flow.is_at_rest() {
             return None;
@@ -96,7 +98,7 @@ impl Dormant {
             socket,
             next_out: outbound.unacknowledged,
             window: outbound.window as u32,
-            window_max: outbound.window_max as u32,
+            max_window: outbound.max_window as u32,
             window_sequence: outbound.window_sequence,
             window_acknowledged: outbound.window_acknowledged,
             next_in: inbound.next,
@@ -107,12 +109,12 @@ impl Dormant {
         })
     }
 
-    /// The flow again, between `pair`, its guest last heard at `heard`.
+    /// The awake form of the flow between `pair`, whose guest was last heard at `heard`.
     pub(super) fn wake(self, pair: Pair, heard: Instant, common: &Common) -> Flow {
         let mut flow = Flow::new(heard, pair, State::Open, self.next_out);
         flow.socket = Some(self.socket);
         flow.outbound.window = self.window as usize;
-        flow.outbound.window_max = self.window_max as usize;
+        flow.outbound.max_window = self.max_window as usize;
         flow.outbound.window_sequence = self.window_sequence;
         flow.outbound.window_acknowledged = self.window_acknowledged;
         flow.outbound.mss = usize::from(self.mss);

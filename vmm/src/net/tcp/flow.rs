@@ -1,154 +1,118 @@
 //! One flow: its state, the two directions of its bytes, its timer.
 //!
-//! The states are those of RFC 9293 §3.3.2 in another cut: `Open` is every state from ESTABLISHED to LAST-ACK, told apart by
-//! which direction has ended.
+//! The states are those of RFC 9293 §3.3.2, divided differently: `Open` covers every state from ESTABLISHED to
+//! LAST-ACK, which differ in the directions that have ended.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::host::Socket;
+use super::identity::Pair;
 use super::sequence::Sequence;
+use super::socket::Socket;
 use super::wire::Parsed;
 
-/// First wait for an acknowledgment; doubled at each repetition. The link loses nothing, so this passes only when the guest had no
-/// memory for a segment or was not run for so long.
+/// First wait for an acknowledgment, doubled with each repetition. The link loses nothing, so this expires only if the
+/// guest had no memory for a segment or was not run for so long.
 const RETRANSMIT_FIRST: Duration = Duration::from_secs(1);
 /// Longest wait between two repetitions or probes.
-const WAIT_MAX: Duration = Duration::from_mins(1);
-/// A guest that acknowledges nothing for so many repetitions (about ten minutes) is gone.
-const RETRANSMISSIONS_MAX: u8 = 15;
-/// As many SYNs, or answers to one, go unanswered (about two minutes).
-const SYN_RETRANSMISSIONS_MAX: u8 = 6;
-/// Silence before the first keep-alive probe, between two, and how many stay unanswered: as Linux.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+/// A guest that acknowledges nothing for this many repetitions (about ten minutes) is gone.
+const MAX_RETRANSMISSIONS: u8 = 15;
+/// SYNs, or answers to one, that may go unanswered (about two minutes).
+const MAX_SYN_RETRANSMISSIONS: u8 = 6;
+/// Silence before the first keep-alive probe, time between two, and probes that may go unanswered: as in Linux.
 pub(super) const KEEP_ALIVE_AFTER: Duration = Duration::from_hours(2);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(75);
-const KEEP_ALIVE_PROBES_MAX: u8 = 9;
-/// Longest that a host's socket may connect; the system's own limit is below it.
-const CONNECT_MAX: Duration = Duration::from_mins(3);
-/// How long a closed flow answers a repeated FIN. The link has no memory of old segments, so this is all it is for.
+const MAX_KEEP_ALIVE_PROBES: u8 = 9;
+/// Longest time a host's socket may take to connect. The system's own limit is shorter.
+const MAX_CONNECT_TIME: Duration = Duration::from_mins(3);
+/// How long a closed flow answers a repeated FIN. The link holds no old segments, so TIME-WAIT needs no longer.
 const TIME_WAIT: Duration = Duration::from_secs(2);
-/// Acknowledged bytes are taken out of the host's socket in portions of this many, or when nothing more is in flight. Never later: the system
-/// keeps the memory of what is left, and so perhaps the host's window closed.
+/// Acknowledged bytes are taken out of the host's socket in portions of this many, or when nothing more is in flight.
+/// Not later, because the system keeps their memory, which may keep the window for the host's peer closed.
 const CONSUME_BYTES: usize = 128 << 10;
-/// How long the acknowledgment of a request waits for the answer to carry it.
+/// How long the acknowledgment of a request waits for an answer to carry it.
 pub(super) const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(1);
-/// A segment up to this long may be a request.
+/// Longest segment that may be a request, in bytes.
 const REQUEST_BYTES: usize = 1024;
-/// Least segment size taken from the guest's option; a smaller one would only make work.
-const MSS_MIN: u16 = 88;
-
-/// A flow's name: the token of its socket's epoll events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowId(u64);
-
-impl FlowId {
-    /// Set in the token of every flow.
-    pub const TOKEN_BIT: u64 = 1 << 63;
-
-    pub(super) fn new(index: u32, generation: u32) -> Self {
-        Self(Self::TOKEN_BIT | u64::from(generation >> 1) << 32 | u64::from(index))
-    }
-
-    pub(super) fn index(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// The token of epoll events.
-    pub fn token(self) -> u64 {
-        self.0
-    }
-
-    /// The flow of a token; nothing when the token is not one of a flow.
-    pub fn from_token(token: u64) -> Option<Self> {
-        (token & Self::TOKEN_BIT != 0).then_some(Self(token))
-    }
-}
-
-/// The two ends of a flow, as the guest sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Pair {
-    /// The guest's address and port.
-    pub guest: SocketAddr,
-    /// The address and port it talks to.
-    pub remote: SocketAddr,
-}
+/// Smallest segment size accepted from the guest's option; a smaller one would only cause work.
+const MIN_MSS: u16 = 88;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The guest sent SYN; the host's socket connects; nothing was answered.
+    /// The guest sent SYN and the host's socket is connecting; nothing was answered.
     Connecting,
-    /// We sent SYN to the guest.
+    /// The gateway sent SYN to the guest.
     SynSent,
     /// SYN-ACK is sent or about to be.
     SynReceived,
-    /// Bytes may go both ways, as far as each direction has not ended.
+    /// Bytes may go in each direction that has not ended.
     Open,
-    /// Both directions ended, ours first; the socket is closed.
+    /// Both directions have ended, the one to the guest first; the socket is closed.
     TimeWait,
 }
 
-/// Why a flow is no more.
+/// Why a flow ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Closed in order on both sides.
     Finished,
     /// The guest reset it: the host's socket is reset.
     ByGuest,
-    /// The host's connection broke, or the guest is gone: both sides are reset.
+    /// The host's connection broke, or the guest does not answer: both sides are reset.
     Broken,
 }
 
 /// Bytes from the host to the guest.
 #[derive(Debug)]
 pub(super) struct Outbound {
-    /// Sequence number of our SYN.
+    /// Sequence number of the gateway's SYN.
     pub(super) initial: Sequence,
-    /// First that is not acknowledged.
+    /// First byte that is not acknowledged.
     pub(super) unacknowledged: Sequence,
-    /// Next to be sent.
+    /// Next byte to send.
     pub(super) next: Sequence,
-    /// One after the last that was ever sent.
+    /// One after the last byte ever sent.
     pub(super) highest: Sequence,
     /// The guest's window, in bytes from `unacknowledged`.
     pub(super) window: usize,
-    /// The largest it ever was.
-    pub(super) window_max: usize,
+    /// The largest window the guest ever offered.
+    pub(super) max_window: usize,
     /// The guest's segment from which `window` was taken.
     pub(super) window_sequence: Sequence,
     pub(super) window_acknowledged: Sequence,
-    /// What the guest's windows are shifted by.
+    /// Shift of the guest's windows.
     pub(super) scale: u8,
-    /// Largest payload of a segment on the guest's link.
+    /// Largest payload of a segment on the guest's link, in bytes.
     pub(super) mss: usize,
-    /// Sequence number of our FIN, once the host's stream is known to end.
+    /// Sequence number of the gateway's FIN, once the host's stream is known to end.
     pub(super) end: Option<Sequence>,
-    /// Our FIN was sent before the guest's came.
+    /// The gateway's FIN was sent before the guest's arrived.
     pub(super) ended_first: bool,
     pub(super) duplicates: u8,
-    /// Duplicates before this was acknowledged belong to a loss that was answered.
+    /// Duplicates before this was acknowledged belong to a loss that has been repaired.
     pub(super) recover: Sequence,
     /// Acknowledged bytes that are still in the host's socket.
     pub(super) unconsumed: usize,
 }
 
 impl Outbound {
-    /// Bytes that may be sent.
+    /// Bytes that may be sent now.
     pub(super) fn usable(&self) -> usize {
         self.window.saturating_sub(self.next.since(self.unacknowledged))
     }
 
-    /// Whether anything is sent and not acknowledged.
+    /// Whether anything is sent and not acknowledged yet.
     pub(super) fn in_flight(&self) -> bool {
         self.highest != self.unacknowledged
     }
 
-    /// Everything, the end included, is sent and acknowledged.
+    /// Whether everything, including the end, is sent and acknowledged.
     pub(super) fn is_done(&self) -> bool {
         self.end.is_some_and(|end| self.unacknowledged.is_after(end))
     }
 
-    /// Begins again at the first byte that is not acknowledged.
+    /// Starts again at the first byte that is not acknowledged.
     pub(super) fn go_back(&mut self) {
         self.next = self.unacknowledged;
         self.recover = self.highest;
@@ -159,17 +123,17 @@ impl Outbound {
 /// Bytes from the guest to the host.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    /// Next sequence number expected.
+    /// Next byte expected.
     pub(super) next: Sequence,
-    /// One after the last the guest may send. Never taken back.
+    /// One after the last byte the guest may send. Never decreases.
     pub(super) edge: Sequence,
-    /// What our windows are shifted by; nothing when the guest did not offer scaling.
+    /// Shift of the windows offered to the guest; None if the guest did not offer scaling.
     pub(super) scale: Option<u8>,
-    /// The guest's FIN came, after all its bytes.
+    /// The guest's FIN has arrived, after all its bytes.
     pub(super) ended: bool,
-    /// And was passed on to the host.
+    /// The FIN was passed on to the host.
     pub(super) passed_on: bool,
-    /// Acknowledged bytes the host's socket did not take yet.
+    /// Acknowledged bytes that the host's socket has not taken yet.
     pub(super) pending: VecDeque<u8>,
 }
 
@@ -187,21 +151,21 @@ pub(super) enum Timer {
 /// What all flows have in common.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Most that is offered to the guest as window, in bytes.
+    /// Largest window offered to the guest, in bytes.
     pub(super) window: usize,
-    /// Bytes pending in all flows, and the most there may be.
+    /// Bytes pending in all flows, and their limit.
     pub(super) buffered: usize,
-    pub(super) buffered_max: usize,
-    /// What our windows are shifted by.
+    pub(super) max_buffered: usize,
+    /// Shift of the windows offered to guests.
     pub(super) scale: u8,
     /// Largest payload of a segment over IPv4; 20 less over IPv6.
     pub(super) mss: u16,
 }
 
 impl Budget {
-    /// The window of a flow with nothing pending. Smaller when the flows together have much pending.
+    /// The window of a flow with nothing pending. It is smaller while much is pending in all flows together.
     pub(super) fn capacity(&self) -> usize {
-        if self.buffered > self.buffered_max / 2 { self.window.min(64 << 10) } else { self.window }
+        if self.buffered > self.max_buffered / 2 { self.window.min(64 << 10) } else { self.window }
     }
 
     pub(super) fn mss_for(&self, pair: &Pair) -> u16 {
@@ -213,40 +177,41 @@ impl Budget {
 pub(super) struct Flow {
     pub(super) pair: Pair,
     pub(super) state: State,
-    /// There from the moment it connects until both directions ended.
+    /// Present from the time the flow connects until both directions have ended.
     pub(super) socket: Option<Socket>,
     pub(super) outbound: Outbound,
     pub(super) inbound: Inbound,
-    /// The host's socket may have bytes or an end to report.
+    /// The host's socket may have bytes, or an end to report.
     pub(super) readable: bool,
-    /// Fewer bytes than asked for do not mean that there are no more.
+    /// The host's stream has ended: a short read does not mean that nothing is left.
     pub(super) host_ended: bool,
-    /// The host's connection broke; what it received may still be read.
+    /// The host's connection broke; bytes it has received can still be read.
     pub(super) host_failed: bool,
     pub(super) syn_due: bool,
     pub(super) ack_due: bool,
-    /// An acknowledgment that waits for bytes to go with, and since when.
+    /// Since when an acknowledgment waits for bytes to carry it.
     pub(super) ack_owed: Option<Instant>,
-    /// Bytes came from the guest after the last that went to it.
+    /// Bytes arrived from the guest after the last that were sent to it.
     pub(super) asked: bool,
-    /// What the guest asked last was answered while its acknowledgment waited, or by the first bytes after it.
+    /// The guest's last request was answered while its acknowledgment waited, or by the first bytes after it.
     pub(super) conversing: bool,
-    /// Acknowledgments that repeat the last, one for each segment that came early: three make the guest send again at once.
+    /// Repetitions of the last acknowledgment that are due, one for each segment that came early. Three make the guest
+    /// retransmit at once.
     pub(super) repeats_due: u8,
     pub(super) probe_due: bool,
-    /// It is in the ring of those that may have output.
+    /// The flow is in the ring of flows that may have output.
     pub(super) queued: bool,
     timer: Timer,
     pub(super) deadline: Instant,
-    /// Firings of this timer in a row.
+    /// Expirations of this timer in a row.
     retries: u8,
-    /// Probes since the guest was heard.
+    /// Probes since the guest was last heard.
     unanswered: u8,
     pub(super) heard: Instant,
 }
 
 impl Flow {
-    /// A flow that does not know the guest's sequence numbers yet, with the timer of its state.
+    /// A flow that does not know the guest's sequence numbers yet. Its state determines its timer.
     pub(super) fn new(now: Instant, pair: Pair, state: State, initial: Sequence) -> Self {
         let timer = match state {
             State::Connecting => Timer::Connect,
@@ -264,11 +229,11 @@ impl Flow {
                 next: initial,
                 highest: initial,
                 window: 0,
-                window_max: 0,
+                max_window: 0,
                 window_sequence: Sequence(0),
                 window_acknowledged: Sequence(0),
                 scale: 0,
-                mss: usize::from(MSS_MIN),
+                mss: usize::from(MIN_MSS),
                 end: None,
                 ended_first: false,
                 duplicates: 0,
@@ -309,15 +274,15 @@ impl Flow {
         self.inbound.scale = syn.scale.map(|_| budget.scale);
         self.outbound.scale = syn.scale.unwrap_or(0);
         self.outbound.window = usize::from(syn.window);
-        self.outbound.window_max = self.outbound.window;
+        self.outbound.max_window = self.outbound.window;
         self.outbound.window_sequence = syn.sequence;
         self.outbound.window_acknowledged = syn.acknowledged;
         let default = if self.pair.guest.is_ipv4() { 536 } else { 1220 };
-        let mss = syn.mss.unwrap_or(default).clamp(MSS_MIN, budget.mss_for(&self.pair).max(MSS_MIN));
+        let mss = syn.mss.unwrap_or(default).clamp(MIN_MSS, budget.mss_for(&self.pair).max(MIN_MSS));
         self.outbound.mss = usize::from(mss);
     }
 
-    /// There is something for the guest that its window may or may not allow.
+    /// Whether there is something for the guest, even if its window does not allow it.
     pub(super) fn wants_to_send(&self) -> bool {
         self.state == State::Open
             && match self.outbound.end {
@@ -326,12 +291,12 @@ impl Flow {
             }
     }
 
-    /// How many bytes, or the FIN, may be sent now; 0 when the guest's window is closed, or so small that waiting for an
-    /// acknowledgment is better (RFC 9293 §3.8.6.2.1).
+    /// How many bytes, or the FIN, may be sent now. Zero if the guest's window is closed, or so small that it is better
+    /// to wait for an acknowledgment (RFC 9293 §3.8.6.2.1).
     pub(super) fn sendable(&self) -> usize {
         let outbound = &self.outbound;
         let usable = outbound.usable();
-        let silly = usable < outbound.mss && usable < outbound.window_max / 2 && outbound.in_flight();
+        let silly = usable < outbound.mss && usable < outbound.max_window / 2 && outbound.in_flight();
         let reach = match &self.socket {
             Some(socket) => socket.reach().saturating_sub(self.peek_offset()),
             None => 0,
@@ -339,12 +304,12 @@ impl Flow {
         if silly { 0 } else { usable.min(reach) }
     }
 
-    /// Where in the host's socket the next byte to send lies.
+    /// The offset of the next byte to send in the host's socket.
     pub(super) fn peek_offset(&self) -> usize {
         self.outbound.unconsumed + self.outbound.next.since(self.outbound.unacknowledged)
     }
 
-    /// Whether a call of `output` may give a packet.
+    /// Whether `output` may return a packet.
     pub(super) fn has_output(&self) -> bool {
         self.syn_due
             || self.ack_due
@@ -353,7 +318,8 @@ impl Flow {
             || (self.wants_to_send() && self.sendable() > 0)
     }
 
-    /// Nothing is on its way or will be done before a segment, news of the host or the keep-alive: the flow may sleep.
+    /// Whether nothing will happen before a segment, an event of the host or the keep-alive, so that the flow may
+    /// sleep.
     pub(super) fn is_at_rest(&self) -> bool {
         let outbound = &self.outbound;
         let inbound = &self.inbound;
@@ -373,7 +339,8 @@ impl Flow {
             && self.unanswered == 0
     }
 
-    /// The host's connection broke. What it still has for the guest goes first, unless its stream had ended.
+    /// Handles a broken connection to the host. Bytes that the host still has for the guest go first, unless its stream
+    /// had ended.
     pub(super) fn fail_host(&mut self, budget: &mut Budget) -> Result<(), End> {
         self.drop_pending(budget);
         if self.state != State::Open || self.outbound.end.is_some() {
@@ -390,7 +357,7 @@ impl Flow {
         self.inbound.pending = VecDeque::new();
     }
 
-    /// Takes acknowledged bytes out of the host's socket when that is worth a system call.
+    /// Takes acknowledged bytes out of the host's socket, if that is worth a system call.
     pub(super) fn consume(&mut self, budget: &mut Budget) -> Result<(), End> {
         let bytes = self.outbound.unconsumed;
         if bytes == 0 || (bytes < CONSUME_BYTES && self.outbound.in_flight()) {
@@ -405,7 +372,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Closes the flow once both directions are through.
+    /// Closes the flow once both directions have ended.
     pub(super) fn settle(&mut self) -> Result<(), End> {
         if self.state != State::Open || !self.inbound.passed_on || !self.outbound.is_done() {
             return Ok(());
@@ -418,10 +385,11 @@ impl Flow {
         Ok(())
     }
 
-    /// Bytes of the guest were taken that are to be acknowledged: at once, unless they look like a request whose answer will do it.
+    /// Records that bytes of the guest were taken. They are acknowledged at once, unless they look like a request whose
+    /// answer will carry the acknowledgment.
     ///
-    /// As the delayed acknowledgments of RFC 9293 §3.8.6.3, but only once the guest and the host have taken turns, so that a guest that has
-    /// more to send and waits for the acknowledgment (Nagle's algorithm) waits once at most.
+    /// This is the delayed acknowledgment of RFC 9293 §3.8.6.3, but only after the guest and the host have taken turns.
+    /// A guest that has more to send and waits for the acknowledgment (Nagle's algorithm) therefore waits once at most.
     pub(super) fn owe_acknowledgment(&mut self, now: Instant, bytes: usize) {
         self.asked = true;
         if self.conversing && !self.ack_due && self.ack_owed.is_none() && bytes <= REQUEST_BYTES {
@@ -431,13 +399,13 @@ impl Flow {
         }
     }
 
-    /// The acknowledgment that waits has done so for long enough.
+    /// Makes the acknowledgment that has waited long enough due.
     pub(super) fn pay_acknowledgment(&mut self) {
         self.ack_due = true;
         self.conversing = false;
     }
 
-    /// The guest has nothing more to say or to hear; only the host's socket has to take the rest.
+    /// Whether the guest will neither send nor receive any more; only the host's socket has bytes left to take.
     pub(super) fn guest_is_done(&self) -> bool {
         self.inbound.ended && self.outbound.is_done()
     }
@@ -446,7 +414,7 @@ impl Flow {
 
     fn first_wait(timer: Timer) -> Duration {
         match timer {
-            Timer::Connect => CONNECT_MAX,
+            Timer::Connect => MAX_CONNECT_TIME,
             Timer::Syn | Timer::Retransmit | Timer::Persist => RETRANSMIT_FIRST,
             Timer::KeepAlive => KEEP_ALIVE_AFTER,
             Timer::TimeWait => TIME_WAIT,
@@ -464,7 +432,7 @@ impl Flow {
         }
     }
 
-    /// Starts the timer the flow's state asks for, unless it runs.
+    /// Starts the timer that the flow's state requires, unless it is running.
     pub(super) fn schedule(&mut self, now: Instant) {
         let wanted = self.wanted_timer();
         if wanted != self.timer {
@@ -473,27 +441,27 @@ impl Flow {
         }
     }
 
-    /// The guest made progress: the timer begins anew.
+    /// Restarts the timer, because the guest made progress.
     pub(super) fn restart_timer(&mut self, now: Instant) {
         self.retries = 0;
         self.deadline = now + Self::first_wait(self.timer);
     }
 
-    /// The guest was heard.
+    /// Records that the guest was heard.
     pub(super) fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.unanswered = 0;
     }
 
-    /// The deadline has come.
+    /// Handles the expiry of the timer.
     pub(super) fn fire(&mut self, now: Instant) -> Result<(), End> {
         self.retries = self.retries.saturating_add(1);
-        let backoff = WAIT_MAX.min(RETRANSMIT_FIRST * 2_u32.pow(u32::from(self.retries.min(6))));
+        let backoff = MAX_WAIT.min(RETRANSMIT_FIRST * 2_u32.pow(u32::from(self.retries.min(6))));
         match self.timer {
             Timer::Connect => return Err(End::Broken),
             Timer::TimeWait => return Err(End::Finished),
             Timer::Syn => {
-                if self.retries > SYN_RETRANSMISSIONS_MAX {
+                if self.retries > MAX_SYN_RETRANSMISSIONS {
                     return Err(End::Broken);
                 }
                 self.syn_due = true;
@@ -503,18 +471,18 @@ impl Flow {
                 self.outbound.go_back();
                 self.readable = true;
                 if self.sendable() > 0 {
-                    if self.retries > RETRANSMISSIONS_MAX {
+                    if self.retries > MAX_RETRANSMISSIONS {
                         return Err(End::Broken);
                     }
                 } else {
-                    // Its window is closed: the guest is asked instead, for as long as it answers.
+                    // The guest's window is closed: it is probed instead, as long as it answers.
                     self.retries -= 1;
-                    self.probe(RETRANSMISSIONS_MAX)?;
+                    self.probe(MAX_RETRANSMISSIONS)?;
                 }
                 self.deadline = now + backoff;
             }
             Timer::Persist => {
-                self.probe(RETRANSMISSIONS_MAX)?;
+                self.probe(MAX_RETRANSMISSIONS)?;
                 self.deadline = now + backoff;
             }
             Timer::KeepAlive => {
@@ -522,10 +490,10 @@ impl Flow {
                 if due > now {
                     self.deadline = due;
                 } else if self.guest_is_done() {
-                    // It has forgotten the flow. The host's own keep-alive watches over the rest.
+                    // The guest has forgotten the flow. The host's own keep-alive watches the rest.
                     self.deadline = now + KEEP_ALIVE_AFTER;
                 } else {
-                    self.probe(KEEP_ALIVE_PROBES_MAX)?;
+                    self.probe(MAX_KEEP_ALIVE_PROBES)?;
                     self.deadline = now + KEEP_ALIVE_EVERY;
                 }
             }
@@ -533,8 +501,8 @@ impl Flow {
         Ok(())
     }
 
-    fn probe(&mut self, unanswered_max: u8) -> Result<(), End> {
-        if self.unanswered >= unanswered_max {
+    fn probe(&mut self, max_unanswered: u8) -> Result<(), End> {
+        if self.unanswered >= max_unanswered {
             return Err(End::Broken);
         }
         self.unanswered += 1;

@@ -2,130 +2,88 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::ops::{Deref, DerefMut};
 
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::flow::FlowId;
-use super::socket::TcpSocket;
-use super::span::Span;
+use super::identity::FlowId;
+use crate::devices::span::Span;
 
-/// What a look into a socket's receive buffer found.
+/// The result of peeking at a socket's receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peeked {
-    /// So many bytes were copied; at least one.
+    /// This many bytes were copied, at least one.
     Bytes(usize),
-    /// Nothing at that offset yet. Readiness is reported when there is.
+    /// Nothing has arrived at that offset yet. Readiness will be reported.
     Empty,
     /// The stream ends at that offset.
     End,
 }
 
-/// One connection on the host. No call blocks.
+/// A connection of the host. No call blocks.
 ///
-/// Dropping it closes the connection in order: what was written is still sent.
+/// Dropping it closes the connection in order: bytes already written are still sent.
 pub trait HostSocket: Send {
-    /// Whether the connection stands; false while it is being made. An error is why it could not be.
+    /// Whether the connection is established; false while it is connecting. The error is the reason why it could not be
+    /// established.
     fn connected(&mut self) -> io::Result<bool>;
     /// Largest `offset` of [`peek`](Self::peek), in bytes.
     fn reach(&self) -> usize {
         usize::MAX
     }
-    /// Copies received bytes to `room`, which is not empty, starting `offset` bytes after the first that was not consumed, and
-    /// leaves them where they are. The stream's end comes after all its bytes, and so does the error of a broken connection.
+    /// Copies received bytes to `room`, which is not empty, from `offset` bytes after the first one not consumed, and
+    /// leaves them in the socket. The stream's end comes after all its bytes, and so does the error of a broken
+    /// connection.
     fn peek(&mut self, offset: usize, room: Span<'_, '_>) -> io::Result<Peeked>;
-    /// Forgets the first `bytes` that were received; never more than were peeked.
+    /// Discards the first `bytes` received, which must have been peeked.
     fn consume(&mut self, bytes: usize) -> io::Result<()>;
-    /// Sends from the beginning of `data` as much as the socket takes now. Fewer than all is a promise of readiness to come.
+    /// Sends as much from the beginning of `data` as the socket takes now. If that is not all, readiness will be
+    /// reported.
     fn write(&mut self, data: Span<'_, '_>) -> io::Result<usize>;
     /// Sends the end of the stream.
     fn shutdown(&mut self) -> io::Result<()>;
-    /// Breaks the connection: the other end sees a reset. Dropped afterwards.
+    /// Breaks the connection, so that the other end sees a reset. To be dropped afterwards.
     fn reset(&mut self);
-}
-
-/// What a flow stands on. Nearly every one stands on a socket of the system, which needs no allocation of its own.
-pub enum Socket {
-    /// Of the system.
-    System(TcpSocket),
-    /// Of whoever serves the flow.
-    Other(Box<dyn HostSocket>),
-}
-
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::System(socket) => socket.fmt(formatter),
-            Self::Other(_) => formatter.write_str("Other"),
-        }
-    }
-}
-
-impl Deref for Socket {
-    type Target = dyn HostSocket;
-
-    fn deref(&self) -> &Self::Target {
-        match self {
-            Self::System(socket) => socket,
-            Self::Other(socket) => &**socket,
-        }
-    }
-}
-
-impl DerefMut for Socket {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        match self {
-            Self::System(socket) => socket,
-            Self::Other(socket) => &mut **socket,
-        }
-    }
-}
-
-/// Makes the host's sockets.
-pub trait Connector: Send {
-    /// Begins to connect to `to`. The outcome is reported by [`Splice::host_event`](super::Splice::host_event) for `flow`, or at once.
-    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Socket>;
 }
 
 /// Where a flow goes.
 pub enum Destination {
     /// To this address, by a socket of the host.
     Host(SocketAddr),
-    /// To something inside the gateway.
+    /// To an end inside the gateway.
     Gateway(Box<dyn HostSocket>),
-    /// Nowhere: answered with a reset, as if nobody listened there.
+    /// Nowhere: answered with a reset, as if nobody listened.
     Refused,
-    /// Nowhere: answered by ICMP.
+    /// Nowhere: answered with ICMP.
     Unreachable(Unreachable),
 }
 
 /// The gateway's policy.
 pub trait Destinations {
-    /// Where a connection from `guest` to `wanted` goes. Asked at each SYN of a new flow, so also when the guest repeats one
-    /// whose flow was forgotten under flood.
+    /// Where a connection from `guest` to `wanted` goes. Asked at each SYN of a new flow, and so again if the guest
+    /// repeats the SYN of a flow that was evicted.
     fn destination(&mut self, flow: FlowId, guest: SocketAddr, wanted: SocketAddr) -> Destination;
 }
 
-/// Why there is no way to a destination, in the terms of ICMP (RFC 792; RFC 4443 §3.1).
+/// Why a destination is unreachable, in terms of ICMP (RFC 792; RFC 4443 §3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unreachable {
-    /// No route: ICMP code 0, `ICMPv6` code 0.
+    /// There is no route: ICMP code 0, `ICMPv6` code 0.
     Network,
-    /// No answer from the host or its router: ICMP code 1, `ICMPv6` code 3.
+    /// The host or its router does not answer: ICMP code 1, `ICMPv6` code 3.
     Host,
-    /// Forbidden here: ICMP code 13, `ICMPv6` code 1.
+    /// The gateway does not allow it: ICMP code 13, `ICMPv6` code 1.
     Prohibited,
 }
 
-/// What became of an attempt to connect.
+/// Why an attempt to connect failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The guest hears a reset.
+    /// The guest receives a reset.
     Refused,
-    /// The guest hears ICMP.
+    /// The guest receives an ICMP message.
     Unreachable(Unreachable),
-    /// The host has no descriptor or memory to spare. The guest hears nothing and tries again.
+    /// The host has no descriptor or memory to spare. The guest receives nothing and tries again.
     Exhausted,
 }
 
@@ -143,22 +101,21 @@ impl From<&io::Error> for Failure {
     }
 }
 
-/// What a host's socket has to report.
+/// What a host's socket reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// There are bytes, or the end of the stream.
+    /// It has bytes, or the end of the stream.
     pub readable: bool,
-    /// It takes bytes, or its connecting has come to an end.
+    /// It takes bytes, or has finished connecting.
     pub writable: bool,
-    /// The other end has finished or marked bytes as urgent: that fewer bytes came than there was room for does not mean that
-    /// nothing is left to read.
+    /// The other end has finished, or has marked bytes as urgent: a short read does not mean that nothing is left.
     pub ended: bool,
-    /// The connection is broken.
+    /// The connection broke.
     pub failed: bool,
 }
 
 impl Readiness {
-    /// From the flags of an epoll event.
+    /// The meaning of an epoll event's flags.
     pub fn from_epoll(flags: EpollFlags) -> Self {
         let failed = flags.contains(EpollFlags::EPOLLERR);
         let ended = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLPRI);

@@ -1,17 +1,18 @@
-//! What a segment of the guest, or news of the host's socket, does to a flow (RFC 9293 §3.10.7, RFC 5961).
+//! What a segment of the guest, or an event of the host's socket, does to a flow (RFC 9293 §3.10.7, RFC 5961).
 
 use std::time::Instant;
 
 use super::flow::{Budget, End, Flow, State};
-use super::host::{Readiness, Socket};
+use super::host::Readiness;
 use super::sequence::Sequence;
-use super::span::{Slice, Span};
+use super::socket::Socket;
 use super::wire::{ACK, FIN, Parsed, RST, SYN};
+use crate::devices::span::{Slice, Span};
 
-/// So many duplicates say that the guest dropped a segment (RFC 5681 §3.2).
+/// This many duplicate acknowledgments mean that the guest dropped a segment (RFC 5681 §3.2).
 const DUPLICATES: u8 = 3;
 
-/// What a segment asks for besides what the flow itself will send.
+/// What a segment calls for, besides what the flow itself will send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Nothing,
@@ -20,7 +21,7 @@ pub(super) enum Answer {
 }
 
 impl Flow {
-    /// A segment of this flow came from the guest.
+    /// Handles a segment of this flow from the guest.
     pub(super) fn segment(
         &mut self,
         now: Instant,
@@ -39,7 +40,7 @@ impl Flow {
         if segment.has(RST) {
             return if segment.sequence == self.inbound.next { Err(End::ByGuest) } else { Ok(Answer::Nothing) };
         }
-        // Nothing was answered yet, so another attempt of the guest from the same port may take over.
+        // Nothing was answered yet, so another attempt of the guest from the same port may take over the flow.
         if segment.has(SYN) && !segment.has(ACK) {
             self.note_syn(segment, budget);
         }
@@ -66,7 +67,7 @@ impl Flow {
             if acknowledges {
                 self.open(now, segment.acknowledged);
             } else {
-                // Both opened at once: our SYN goes again, with an acknowledgment.
+                // Both sides opened at once: the SYN is repeated with an acknowledgment.
                 self.state = State::SynReceived;
                 self.syn_due = true;
                 self.outbound.next = self.outbound.initial;
@@ -102,7 +103,7 @@ impl Flow {
             return Ok(Answer::Nothing);
         }
         if segment.has(RST) {
-            // The guest's half is over in these cases: what it wrote is still to be delivered.
+            // The guest's half is over in these cases, and what it wrote is still to be delivered.
             if self.state == State::TimeWait || self.guest_is_done() {
                 return Ok(Answer::Nothing);
             }
@@ -130,14 +131,14 @@ impl Flow {
             return Ok(Answer::Nothing);
         }
         self.take_bytes(now, segment, budget)?;
-        // Last: the host waits for the guest's bytes, and nobody for this.
+        // Last: the host waits for the guest's bytes, and nobody waits for this.
         self.consume(budget)?;
         self.settle()?;
         Ok(Answer::Nothing)
     }
 
-    /// Whether any of the segment lies in the window (RFC 9293 §3.10.7.4). What begins where we wait for it is taken even with a
-    /// closed window, for its acknowledgment.
+    /// Whether any part of the segment lies in the window (RFC 9293 §3.10.7.4). A segment that begins at the next
+    /// expected byte is accepted even with a closed window, for its acknowledgment.
     fn is_acceptable(&self, segment: &Parsed<'_, '_>) -> bool {
         let (next, edge) = (self.inbound.next, self.inbound.edge);
         let first = segment.sequence;
@@ -150,11 +151,11 @@ impl Flow {
         }
     }
 
-    /// Takes note of what the guest acknowledges; false when the segment is to be dropped.
+    /// Handles the acknowledgment of a segment. False if the segment is to be dropped.
     fn acknowledge(&mut self, now: Instant, segment: &Parsed<'_, '_>) -> bool {
         let acknowledged = segment.acknowledged;
         let outbound = &mut self.outbound;
-        let oldest = outbound.unacknowledged - outbound.window_max;
+        let oldest = outbound.unacknowledged - outbound.max_window;
         if acknowledged.is_after(outbound.highest) || acknowledged.is_before(oldest) {
             self.ack_due = true;
             return false;
@@ -193,20 +194,20 @@ impl Flow {
                 && segment.acknowledged.is_before(outbound.window_acknowledged));
         if !older {
             outbound.window = usize::from(segment.window) << outbound.scale;
-            outbound.window_max = outbound.window_max.max(outbound.window);
+            outbound.max_window = outbound.max_window.max(outbound.window);
             outbound.window_sequence = segment.sequence;
             outbound.window_acknowledged = segment.acknowledged;
         }
     }
 
-    /// Takes the bytes and the FIN that come next. The link keeps order, so what comes early follows a segment that was dropped,
-    /// and is dropped too: the acknowledgment tells the guest where to go on.
+    /// Takes the bytes and the FIN that are next in order. The link preserves order, so a segment that comes early
+    /// follows one that was dropped, and is dropped too; the acknowledgment shows the guest where to resume.
     fn take_bytes(&mut self, now: Instant, segment: &Parsed<'_, '_>, budget: &mut Budget) -> Result<(), End> {
         if segment.length() == 0 {
             return Ok(());
         }
         if !self.inbound.ended && segment.sequence.is_after(self.inbound.next) {
-            // What is due already counts the last byte that came in order.
+            // The acknowledgment that is due already covers the last byte in order.
             self.repeats_due = (self.repeats_due + 1).min(DUPLICATES);
             return Ok(());
         }
@@ -236,7 +237,8 @@ impl Flow {
         Ok(())
     }
 
-    /// Gives bytes to the host's socket, and what it does not take to the buffer; returns how many found a place.
+    /// Passes bytes to the host's socket, and to the buffer what the socket does not take. Returns how many bytes were
+    /// taken.
     fn take(&mut self, bytes: Span<'_, '_>, budget: &mut Budget) -> Result<usize, End> {
         let Some(socket) = &mut self.socket else { return Ok(bytes.len()) };
         if self.host_failed {
@@ -250,12 +252,12 @@ impl Flow {
         } else {
             0
         };
-        let room = budget.buffered_max.saturating_sub(budget.buffered);
+        let room = budget.max_buffered.saturating_sub(budget.buffered);
         let rest = bytes.after(written).first(room);
         if !rest.is_empty() {
             let pending = &mut self.inbound.pending;
             let before = pending.len();
-            // No more than is counted.
+            // Reserves no more than the budget counts.
             pending.reserve_exact(rest.len());
             pending.resize(before + rest.len(), 0);
             pending.make_contiguous();
@@ -265,7 +267,7 @@ impl Flow {
         Ok(written + rest.len())
     }
 
-    /// Passes the guest's FIN on when all its bytes were.
+    /// Passes the guest's FIN on, once all its bytes were passed on.
     fn pass_end_on(&mut self, budget: &mut Budget) -> Result<(), End> {
         if !self.inbound.ended || self.inbound.passed_on || !self.inbound.pending.is_empty() {
             return Ok(());
@@ -280,7 +282,7 @@ impl Flow {
         Ok(())
     }
 
-    /// Gives the host's socket what is pending.
+    /// Passes pending bytes to the host's socket.
     fn flush(&mut self, budget: &mut Budget) -> Result<(), End> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
         if self.inbound.pending.is_empty() {
@@ -306,7 +308,7 @@ impl Flow {
             self.inbound.pending.shrink_to_fit();
         }
         self.pass_end_on(budget)?;
-        // A window that was all but closed is opened without being asked (RFC 9293 §3.8.6.2.2).
+        // A window that was all but closed opens without waiting for a probe (RFC 9293 §3.8.6.2.2).
         let offered = self.inbound.edge.since(self.inbound.next);
         let free = budget.capacity().saturating_sub(self.inbound.pending.len());
         if !self.inbound.ended && free >= offered + budget.capacity() / 2 {
@@ -315,7 +317,7 @@ impl Flow {
         Ok(())
     }
 
-    /// The host's socket reported something. An error while connecting is the caller's to see, by `connected`.
+    /// Handles an event of the host's socket. While it is connecting, the caller sees errors by `connected`.
     pub(super) fn host_ready(&mut self, readiness: Readiness, budget: &mut Budget) -> Result<(), End> {
         self.readable |= readiness.readable;
         self.host_ended |= readiness.ended;
@@ -328,7 +330,7 @@ impl Flow {
         self.settle()
     }
 
-    /// The socket of a flow to be reset, if there is one.
+    /// Takes the socket of a flow that is to be reset.
     pub(super) fn take_socket(&mut self) -> Option<Socket> {
         self.socket.take()
     }

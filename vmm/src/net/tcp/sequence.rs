@@ -2,13 +2,13 @@
 
 use std::ops::{Add, Sub};
 
-/// A TCP sequence number. Two of them can be compared when they are less than 2^31 apart, which windows below 1 GiB ensure
-/// for all that passed the check against the window; for others the answer is arbitrary but defined.
+/// A TCP sequence number. Two of them can be compared if they are less than 2^31 apart. Windows below 1 GiB ensure that
+/// for all that passed the check against the window; for others the result is arbitrary but defined.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sequence(pub(super) u32);
 
 impl Sequence {
-    /// How far `self` lies behind `other`, negative if it lies before it.
+    /// The distance from `other` to `self`, negative if `self` comes first.
     pub(super) fn distance(self, other: Self) -> i32 {
         self.0.wrapping_sub(other.0).cast_signed()
     }
@@ -21,7 +21,7 @@ impl Sequence {
         self.distance(other) > 0
     }
 
-    /// Bytes from `earlier` to `self`; 0 if it is not earlier.
+    /// The bytes from `earlier` to `self`; 0 if `earlier` is not earlier.
     pub(super) fn since(self, earlier: Self) -> usize {
         usize::try_from(self.distance(earlier)).unwrap_or(0)
     }

@@ -1,66 +1,60 @@
-//! The host's sockets: nonblocking, on the system's epoll.
+//! A TCP socket of the host, nonblocking and registered with epoll, as the host's end of a flow.
 
 use std::io;
 use std::mem::zeroed;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::socket::{
-    AddressFamily, Shutdown, SockFlag, SockProtocol, SockType, SockaddrIn, SockaddrIn6, connect, getsockopt,
-    setsockopt, shutdown, socket, sockopt,
-};
+use nix::sys::socket::{Shutdown, getsockopt, setsockopt, shutdown, sockopt};
 
-use super::flow::FlowId;
-use super::host::{Connector, HostSocket, Peeked, Socket};
-use super::span::Span;
+use super::host::{HostSocket, Peeked};
+use super::identity::FlowId;
+use crate::devices::span::Span;
 
 /// Most pieces of guest memory handed to one system call.
-const VECTORS_MAX: usize = 128;
-/// Where bytes go that must be passed over in peeking, on systems that cannot peek at an offset.
+const MAX_VECTORS: usize = 128;
+/// Size of the buffer for bytes that a peek must skip, on systems that cannot peek at an offset.
 const SCRATCH_BYTES: usize = 64 << 10;
-/// How far they are passed over: each of these bytes is copied again at each peek.
+/// Most bytes that a peek skips: each is copied again with each peek.
 const SCRATCH_REACH: usize = 4 * SCRATCH_BYTES;
 
-/// Makes sockets for flows of the guest, and registers them for edge-triggered events.
-#[derive(Debug)]
-pub struct Sockets {
-    epoll: Arc<Epoll>,
-    peek_at: bool,
+/// The host's end of a flow. Nearly all are sockets of the system, which need no allocation of their own.
+pub enum Socket {
+    /// A socket of the system.
+    System(TcpSocket),
+    /// An end that the gateway serves itself.
+    Other(Box<dyn HostSocket>),
 }
 
-impl Sockets {
-    /// Sockets whose events go to `epoll`, under the flow's token.
-    pub fn new(epoll: Arc<Epoll>) -> Self {
-        Self { epoll, peek_at: true }
-    }
-
-    /// As if the system could not peek at an offset (Linux before 6.10).
-    #[cfg(test)]
-    pub(super) fn without_offsets(epoll: Arc<Epoll>) -> Self {
-        Self { epoll, peek_at: false }
-    }
-}
-
-impl Connector for Sockets {
-    fn connect(&mut self, flow: FlowId, to: SocketAddr) -> io::Result<Socket> {
-        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let descriptor = socket(family, SockType::Stream, flags, SockProtocol::Tcp)?;
-        let made = TcpSocket::new(descriptor, self.peek_at)?;
-        let begun = match to {
-            SocketAddr::V4(to) => connect(made.socket.as_raw_fd(), &SockaddrIn::from(to)),
-            SocketAddr::V6(to) => connect(made.socket.as_raw_fd(), &SockaddrIn6::from(to)),
-        };
-        match begun {
-            Ok(()) | Err(Errno::EINPROGRESS | Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::System(socket) => socket.fmt(formatter),
+            Self::Other(_) => formatter.write_str("Other"),
         }
-        // Only now: an unconnected socket would report at once that it hung up.
-        made.register(&self.epoll, flow)?;
-        Ok(Socket::System(made))
+    }
+}
+
+impl Deref for Socket {
+    type Target = dyn HostSocket;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::System(socket) => socket,
+            Self::Other(socket) => &**socket,
+        }
+    }
+}
+
+impl DerefMut for Socket {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            Self::System(socket) => socket,
+            Self::Other(socket) => &mut **socket,
+        }
     }
 }
 
@@ -68,16 +62,17 @@ impl Connector for Sockets {
 #[derive(Debug)]
 pub struct TcpSocket {
     socket: TcpStream,
-    /// The offset the system peeks at next; [`NOWHERE`] when it cannot.
+    /// The offset at which the system peeks next; [`NOWHERE`] if it cannot peek at an offset.
     peek_at: u32,
 }
 
-/// No offset: those of the system are below 2^31.
+/// No offset: offsets of the system are below 2^31.
 const NOWHERE: u32 = u32::MAX;
 
 impl TcpSocket {
-    fn new(descriptor: OwnedFd, peek_at: bool) -> io::Result<Self> {
-        // The guest's own stack decides what waits for more bytes (Nagle), and this side passes on what it gets.
+    /// Sets the options that every connection has. The socket need not be connected yet.
+    pub(super) fn new(descriptor: OwnedFd, peek_at: bool) -> io::Result<Self> {
+        // The guest's own stack decides what waits for more bytes (Nagle); this side forwards at once.
         setsockopt(&descriptor, sockopt::TcpNoDelay, &true)?;
         setsockopt(&descriptor, sockopt::KeepAlive, &true)?;
         setsockopt(&descriptor, sockopt::OobInline, &true)?;
@@ -85,7 +80,7 @@ impl TcpSocket {
         Ok(Self { socket: descriptor.into(), peek_at: if can { 0 } else { NOWHERE } })
     }
 
-    /// Takes over a connection that was accepted, for the flow that [`Splice::open`](super::Splice::open) names, and registers
+    /// Takes over an accepted connection, for the flow that [`Splice::open`](super::Splice::open) opens, and registers
     /// it with `epoll`. It need not be nonblocking: no call here waits.
     pub fn adopt(accepted: OwnedFd, epoll: &Epoll, flow: FlowId) -> io::Result<Socket> {
         let made = Self::new(accepted, true)?;
@@ -93,8 +88,9 @@ impl TcpSocket {
         Ok(Socket::System(made))
     }
 
-    /// Edge-triggered: peeking leaves the bytes there, and would be called for without end.
-    fn register(&self, epoll: &Epoll, flow: FlowId) -> io::Result<()> {
+    /// Registers the socket for edge-triggered events: peeked bytes stay in it, so a level would be reported without
+    /// end.
+    pub(super) fn register(&self, epoll: &Epoll, flow: FlowId) -> io::Result<()> {
         let events = EpollFlags::EPOLLIN
             | EpollFlags::EPOLLOUT
             | EpollFlags::EPOLLRDHUP
@@ -109,18 +105,19 @@ impl TcpSocket {
         message.msg_iov = vectors.as_mut_ptr();
         message.msg_iovlen = vectors.len() as _;
         retry(|| {
-            // SAFETY: `message` names `vectors`, which the callers fill with memory that is mapped and writable for as long as
-            // they are borrowed. It may be the guest's, which may write there too; the kernel copies and no reference is made.
+            // SAFETY: `message` names `vectors`, which the callers fill with memory that is mapped and writable for as
+            // long as they are borrowed. It may be the guest's, which may write there too; the kernel copies and no
+            // reference exists.
             unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) }
         })
     }
 
-    /// Peeks past `offset` bytes by copying them too.
+    /// Peeks at `offset` by copying the bytes before it too.
     fn peek_past(&self, offset: usize, room: Span<'_, '_>) -> io::Result<Peeked> {
         let mut scratch = vec![0_u8; SCRATCH_BYTES.min(offset)];
         let (mut vectors, mut count) = (EMPTY_VECTORS, 0);
         let mut left = offset;
-        while left > 0 && count < VECTORS_MAX / 2 {
+        while left > 0 && count < MAX_VECTORS / 2 {
             let length = left.min(scratch.len());
             vectors[count] = libc::iovec { iov_base: scratch.as_mut_ptr().cast(), iov_len: length };
             left -= length;
@@ -130,7 +127,7 @@ impl TcpSocket {
             return Ok(Peeked::Empty);
         }
         count += fill(&mut vectors[count..], room);
-        // Asked first: between the two calls the last bytes may come together with the end.
+        // Checked first: between the two calls the last bytes may arrive together with the end.
         let ended = self.has_ended();
         match self.receive(&mut vectors[..count], libc::MSG_PEEK)? {
             Some(bytes) if bytes > offset => Ok(Peeked::Bytes(bytes - offset)),
@@ -139,12 +136,18 @@ impl TcpSocket {
         }
     }
 
-    /// Whether the other end has finished, whatever is still to be read.
+    /// Whether the other end has finished, even if bytes are still to be read.
     fn has_ended(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
         // SAFETY: one pollfd on this stack, and a time-out of zero.
         let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
         ready > 0 && poll.revents & (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) != 0
+    }
+}
+
+impl AsRawFd for TcpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
     }
 }
 
@@ -158,7 +161,8 @@ impl HostSocket for TcpSocket {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => return Ok(false),
             remote => remote?,
         };
-        // A socket that connects to a port of its own host where nobody listens may be given that port, and meet itself.
+        // A socket that connects to a port of its own host, where nobody listens, may be given that port and connect to
+        // itself.
         if self.socket.local_addr()? == remote {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -208,7 +212,7 @@ impl HostSocket for TcpSocket {
                 Some(taken) => left -= taken.min(left),
             }
         }
-        // The system moves its offset back by what was taken.
+        // The system moves its offset back by the bytes that were taken.
         if self.peek_at != NOWHERE {
             self.peek_at = self.peek_at.saturating_sub(bytes as u32);
         }
@@ -227,8 +231,9 @@ impl HostSocket for TcpSocket {
             message.msg_iov = vectors.as_mut_ptr();
             message.msg_iovlen = count as _;
             let sent = retry(|| {
-                // SAFETY: `message` names vectors on this stack, which point at pieces of memory that are mapped for as long as
-                // `data` lives. The guest may write there meanwhile; the kernel copies and no reference is made.
+                // SAFETY: `message` names vectors on this stack, which point at pieces of memory that are mapped for as
+                // long as `data` lives. The guest may write there at the same time; the kernel copies and no reference
+                // exists.
                 unsafe {
                     libc::sendmsg(self.socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
                 }
@@ -246,15 +251,15 @@ impl HostSocket for TcpSocket {
     }
 
     fn reset(&mut self) {
-        // Without lingering, close sends a reset. If it fails, the connection is closed in order: the best that is left.
+        // Without lingering, close sends a reset. If this fails, close ends the connection in order instead.
         let _ = setsockopt(&self.socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
     }
 }
 
-const EMPTY_VECTORS: [libc::iovec; VECTORS_MAX] =
-    [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; VECTORS_MAX];
+const EMPTY_VECTORS: [libc::iovec; MAX_VECTORS] =
+    [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MAX_VECTORS];
 
-/// Vectors for the pieces of `span`, as far as they go; returns how many.
+/// Fills `vectors` with the pieces of `span`, as far as they go; returns how many it filled.
 fn fill(vectors: &mut [libc::iovec], span: Span<'_, '_>) -> usize {
     let mut count = 0;
     for (vector, piece) in vectors.iter_mut().zip(span.pieces()) {
@@ -265,7 +270,7 @@ fn fill(vectors: &mut [libc::iovec], span: Span<'_, '_>) -> usize {
     count
 }
 
-/// Repeats `call` while it is interrupted; nothing when it would block.
+/// Repeats `call` while it is interrupted; None if it would block.
 fn retry(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
     loop {
         match Errno::result(call()) {
@@ -277,7 +282,7 @@ fn retry(mut call: impl FnMut() -> isize) -> io::Result<Option<usize>> {
     }
 }
 
-/// `SO_PEEK_OFF`: TCP has it since Linux 6.10, over IPv6 since 6.11.
+/// Sets `SO_PEEK_OFF`, which TCP supports since Linux 6.10, over IPv6 since 6.11.
 fn set_peek_offset(socket: RawFd, offset: usize) -> io::Result<()> {
     let offset = libc::c_int::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the option's value is an int on this stack, of the length given.

@@ -1,4 +1,4 @@
-//! The splice as the gateway uses it: segments in, packets out, events, time; and what keeps it bounded.
+//! The splice as the gateway uses it: segments in, packets out, events and time; and what keeps it bounded.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -7,119 +7,32 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use siphasher::sip::SipHasher13;
-use thiserror::Error;
 
+use super::connector::Connector;
 use super::dormant::Common;
-use super::flow::{ACKNOWLEDGE_WITHIN, Budget, End, Flow, FlowId, Pair, State};
-use super::host::{Connector, Destination, Destinations, Failure, Readiness, Socket, Unreachable};
+use super::flow::{ACKNOWLEDGE_WITHIN, Budget, End, Flow, State};
+use super::host::{Destination, Destinations, Failure, Readiness};
+use super::identity::{FlowId, Pair};
 use super::receive::Answer;
+use super::report::{Notice, OpenError, Statistics};
 use super::sequence::Sequence;
-use super::span::{Slice, Span};
+use super::settings::Settings;
+use super::socket::Socket;
 use super::table::{Class, Table};
-use super::transmit::{Offloads, Packet, ROOM_MIN};
+use super::transmit::{MIN_ROOM, Offloads, Packet};
 use super::wire::{ACK, FIN, Headers, Parsed, RST, SYN, Segment};
+use crate::devices::span::{Slice, Span};
 
-/// Resets that belong to no flow and wait for receive buffers. Beyond it they are forgotten: the guest asks again.
-const RESETS_MAX: usize = 1024;
-/// Notices that wait to be fetched; the guest's next SYN makes another.
-const NOTICES_MAX: usize = 256;
-/// Smallest link: what IPv6 asks for (RFC 8200 §5).
-const MTU_MIN: u16 = 1280;
-/// Largest window: a shift count of 7.
-const WINDOW_MAX: usize = 8 << 20;
+/// Most resets that belong to no flow and wait for receive buffers. Further ones are dropped, and the guest asks again.
+const MAX_RESETS: usize = 1024;
+/// Most notices that wait to be fetched. The guest's next SYN causes another.
+const MAX_NOTICES: usize = 256;
+/// Smallest MTU, the minimum of IPv6 (RFC 8200 §5).
+const MIN_MTU: u16 = 1280;
+/// Largest window, in bytes: a shift of 7.
+const MAX_WINDOW_BYTES: usize = 8 << 20;
 
-/// Limits of a splice.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Largest IP packet on the guest's link, in bytes; 1280 at least. Large segments are many times that.
-    pub mtu: u16,
-    /// Window offered to the guest per flow, in bytes; between 64 KiB and 8 MiB.
-    pub window: usize,
-    /// Most flows; about 100 bytes each at rest and half a KiB otherwise, without what is buffered.
-    pub flows_max: usize,
-    /// Most flows of these that are still connecting.
-    pub half_open_max: usize,
-    /// Most bytes that all flows together hold for hosts that do not take them.
-    pub buffered_max: usize,
-    /// Most flows that stay awake at rest: those that take turns with their hosts rest between any two packets.
-    pub awake_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            mtu: 1500,
-            window: 512 << 10,
-            flows_max: 16384,
-            half_open_max: 2048,
-            buffered_max: 64 << 20,
-            awake_max: 16,
-        }
-    }
-}
-
-/// What the guest must be told by other means than TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// There is no way to `remote`: an ICMP destination unreachable message, quoting the SYN by its ports and sequence number.
-    Unreachable {
-        /// Who asked.
-        guest: SocketAddr,
-        /// For what; also the sender of the message, or the gateway is.
-        remote: SocketAddr,
-        /// Sequence number of the guest's SYN.
-        sequence: u32,
-        /// Which code.
-        reason: Unreachable,
-    },
-}
-
-/// Why no flow to the guest was opened.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The guest has a connection between these two addresses and ports.
-    #[error("a flow from {from} to {to} exists")]
-    Exists {
-        /// The address and port the guest would see.
-        from: SocketAddr,
-        /// The guest's.
-        to: SocketAddr,
-    },
-    /// One address is IPv4, the other IPv6.
-    #[error("{from} cannot talk to {to}")]
-    Family {
-        /// The address and port the guest would see.
-        from: SocketAddr,
-        /// The guest's.
-        to: SocketAddr,
-    },
-    /// The host's socket could not be made ready.
-    #[error("the accepted connection cannot be used: {0}")]
-    Socket(#[from] io::Error),
-}
-
-/// Totals since the splice was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Flows asked for by the guest.
-    pub asked: u64,
-    /// Flows into the guest.
-    pub offered: u64,
-    /// Attempts that did not come to a connection.
-    pub failed: u64,
-    /// Flows ended by a reset of either side, or because the guest was gone.
-    pub broken: u64,
-    /// Flows that went because there were too many.
-    pub evicted: u64,
-    /// Segments of the guest that were not TCP.
-    pub malformed: u64,
-    /// Segments of the guest.
-    pub received: u64,
-    /// Packets to the guest.
-    pub sent: u64,
-}
-
-/// A segment that belongs to no flow.
+/// A reset that belongs to no flow.
 #[derive(Clone, Copy, Debug)]
 struct Reset {
     pair: Pair,
@@ -132,14 +45,15 @@ pub struct Splice {
     table: Table,
     budget: Budget,
     offloads: Offloads,
-    flows_max: usize,
-    half_open_max: usize,
+    max_flows: usize,
+    max_half_open: usize,
     connector: Box<dyn Connector>,
     hasher: SipHasher13,
     started: Instant,
     /// Flows that may have output, served in turn.
     ring: VecDeque<FlowId>,
-    /// Flows with an acknowledgment that waits, and since when: the oldest first. Those whose acknowledgment went meanwhile are left in it.
+    /// Flows with a delayed acknowledgment and its time, the oldest first. It may hold flows that have acknowledged in
+    /// the meantime.
     owing: VecDeque<(Instant, FlowId)>,
     resets: VecDeque<Reset>,
     notices: VecDeque<Notice>,
@@ -149,20 +63,20 @@ pub struct Splice {
 impl Splice {
     /// A splice without flows. `key` is random and makes initial sequence numbers hard to guess (RFC 6528).
     pub fn new(now: Instant, settings: &Settings, key: [u8; 16], connector: Box<dyn Connector>) -> Self {
-        let window = settings.window.clamp(64 << 10, WINDOW_MAX);
+        let window = settings.window.clamp(64 << 10, MAX_WINDOW_BYTES);
         let scale = (0..=7).find(|scale| u16::try_from(window >> scale).is_ok()).unwrap_or(7);
         Self {
-            table: Table::new(Common { started: now, scale }, settings.awake_max),
+            table: Table::new(Common { started: now, scale }, settings.max_awake),
             budget: Budget {
                 window,
                 buffered: 0,
-                buffered_max: settings.buffered_max,
+                max_buffered: settings.max_buffered,
                 scale,
-                mss: settings.mtu.max(MTU_MIN) - 40,
+                mss: settings.mtu.max(MIN_MTU) - 40,
             },
             offloads: Offloads::default(),
-            flows_max: settings.flows_max.max(1),
-            half_open_max: settings.half_open_max.max(1),
+            max_flows: settings.max_flows.max(1),
+            max_half_open: settings.max_half_open.max(1),
             connector,
             hasher: SipHasher13::new_with_key(&key),
             started: now,
@@ -174,12 +88,12 @@ impl Splice {
         }
     }
 
-    /// What the driver takes. Without this call, every packet is one segment with a complete checksum.
+    /// Sets what the driver accepts. Without this call, every packet is one segment with a complete checksum.
     pub fn set_offloads(&mut self, offloads: Offloads) {
         self.offloads = offloads;
     }
 
-    /// The driver reset the device: every flow is gone, its host's socket reset.
+    /// Removes every flow and resets its host's socket, because the driver reset the device.
     pub fn reset(&mut self) {
         for id in self.table.ids() {
             if let Some(mut flow) = self.table.remove(id) {
@@ -196,30 +110,30 @@ impl Splice {
         self.offloads = Offloads::default();
     }
 
-    /// How many flows there are.
+    /// Number of flows.
     pub fn flows(&self) -> usize {
         self.table.len()
     }
 
-    /// Bytes held for hosts that do not take them.
+    /// Bytes buffered for hosts that do not take them.
     pub fn buffered(&self) -> usize {
         self.budget.buffered
     }
 
-    /// Slots of the table, names in the ring, deadlines: what could grow behind one's back.
+    /// Number of slots in the table, of entries in the ring and of deadlines: what could grow without bounds.
     #[cfg(test)]
     pub(super) fn footprint(&self) -> (usize, usize, usize) {
         let (slots, deadlines) = self.table.footprint();
         (slots, self.ring.len(), deadlines)
     }
 
-    /// How many flows are dormant.
+    /// Number of dormant flows.
     #[cfg(test)]
     pub(super) fn dormant(&self) -> usize {
         self.table.dormant()
     }
 
-    /// Whether the flow is there and not dormant.
+    /// Whether the flow exists and is not dormant.
     #[cfg(test)]
     pub(super) fn is_awake(&self, flow: FlowId) -> bool {
         self.table.is_awake(flow)
@@ -232,7 +146,7 @@ impl Splice {
 
     // From the guest.
 
-    /// A TCP segment came from the guest.
+    /// Handles a TCP segment from the guest.
     pub fn receive(&mut self, now: Instant, segment: &Segment<'_, '_>, destinations: &mut dyn Destinations) {
         self.statistics.received += 1;
         let Some(parsed) = Parsed::new(segment).filter(|parsed| are_sound(&parsed.pair)) else {
@@ -240,7 +154,7 @@ impl Splice {
             return;
         };
         if let Some(id) = self.table.find(&parsed.pair)
-            && !self.is_reopened(id, &parsed)
+            && !self.reopen(id, &parsed)
         {
             self.table.touch(id);
             let Some(flow) = self.table.get(id) else { return };
@@ -272,9 +186,10 @@ impl Splice {
         }
     }
 
-    /// The guest opens a connection between ends that are in TIME-WAIT: the old one is forgotten (RFC 9293 §3.6.1).
-    fn is_reopened(&mut self, id: FlowId, segment: &Parsed<'_, '_>) -> bool {
-        // Only one that is awake can be in that state.
+    /// Removes a flow in TIME-WAIT if the guest opens a new connection between its ends (RFC 9293 §3.6.1). Returns
+    /// whether it was removed.
+    fn reopen(&mut self, id: FlowId, segment: &Parsed<'_, '_>) -> bool {
+        // Only a flow that is awake can be in that state.
         let Some(flow) = self.table.awake(id) else { return false };
         let again = flow.state == State::TimeWait
             && segment.flags & (SYN | ACK | RST | FIN) == SYN
@@ -315,7 +230,7 @@ impl Splice {
         Sequence((hasher.finish() as u32).wrapping_add(clock as u32))
     }
 
-    /// Whether the host's socket of a flow that connects has come to an end of it.
+    /// Checks whether the host's socket has finished connecting.
     fn check_connecting(&mut self, now: Instant, id: FlowId) {
         let Some(flow) = self.table.get(id) else { return };
         let Some(socket) = &mut flow.socket else { return };
@@ -324,7 +239,7 @@ impl Splice {
             Ok(true) => {
                 flow.state = State::SynReceived;
                 flow.syn_due = true;
-                // Readiness may have come and gone while it connected.
+                // Readiness may have been reported while it was connecting.
                 flow.readable = true;
                 self.conclude(now, id, Ok(()));
             }
@@ -345,19 +260,19 @@ impl Splice {
                 });
             }
             Failure::Unreachable(reason) => {
-                if self.notices.len() < NOTICES_MAX {
+                if self.notices.len() < MAX_NOTICES {
                     let Pair { guest, remote } = flow.pair;
                     self.notices.push_back(Notice::Unreachable { guest, remote, sequence: syn.0, reason });
                 }
             }
-            // The guest repeats its SYN; by then there is a descriptor again.
+            // The guest repeats its SYN; by then a descriptor is free.
             Failure::Exhausted => self.evict_one(&[Class::Open, Class::HalfOpen]),
         }
     }
 
     // From the host.
 
-    /// The socket of `flow` reported `readiness`. News of flows that are gone are passed over.
+    /// Handles `readiness` of the socket of `flow`. Ignored if the flow is gone.
     pub fn host_event(&mut self, now: Instant, flow: FlowId, readiness: Readiness) {
         let Some(found) = self.table.get(flow) else { return };
         if found.state == State::Connecting {
@@ -373,9 +288,10 @@ impl Splice {
         self.conclude(now, flow, outcome);
     }
 
-    /// Opens a flow into the guest, from `from` as the guest shall see it to the guest's `to`, for a connection the host accepted.
-    /// `socket` makes the socket ready, its events named by the flow; [`TcpSocket::adopt`](super::TcpSocket::adopt) does.
-    /// When the guest refuses or does not answer, the connection is reset.
+    /// Opens a flow into the guest, from `from` as the guest shall see it to the guest's `to`, for a connection the
+    /// host accepted. `socket` prepares the connection, whose events must carry the flow's token, as
+    /// [`TcpSocket::adopt`](super::TcpSocket::adopt) does. If the guest refuses or does not answer, the connection is
+    /// reset.
     pub fn open(
         &mut self,
         now: Instant,
@@ -388,7 +304,7 @@ impl Splice {
         }
         let pair = Pair { guest: to, remote: from };
         match self.table.find(&pair) {
-            // Ours was closed long enough ago for the host to give the port out again.
+            // The old connection was closed long enough ago for the host to reuse the port.
             Some(id) if self.table.state(id) == Some(State::TimeWait) => {
                 self.table.remove(id);
             }
@@ -406,35 +322,35 @@ impl Splice {
         Ok(id)
     }
 
-    /// Whether there is a flow between the two.
+    /// Whether a flow between the two ends exists.
     pub fn has_flow(&self, pair: &Pair) -> bool {
         self.table.find(pair).is_some()
     }
 
-    /// Whether a flow between the two stands in the way of another: one that only waits for repetitions does not.
+    /// Whether a flow between the two ends rules out another. One in TIME-WAIT does not.
     pub fn is_taken(&self, pair: &Pair) -> bool {
         let found = self.table.find(pair).and_then(|id| self.table.state(id));
         found.is_some_and(|state| state != State::TimeWait)
     }
 
-    /// Whether the flow is there yet.
+    /// Whether the flow still exists.
     pub fn lives(&self, flow: FlowId) -> bool {
         self.table.has(flow)
     }
 
-    /// Breaks a flow: both ends see a reset. One that is gone: nothing.
+    /// Breaks a flow, so that both ends see a reset. Ignored if the flow is gone.
     pub fn abort(&mut self, flow: FlowId) {
         self.end(flow, End::Broken);
     }
 
     // To the guest.
 
-    /// Whether [`transmit`](Self::transmit) may have a packet. It may turn out that it has none.
+    /// Whether [`transmit`](Self::transmit) may have a packet. It may turn out to have none.
     pub fn has_output(&self) -> bool {
         !self.resets.is_empty() || !self.ring.is_empty()
     }
 
-    /// The flow whose packet [`transmit`](Self::transmit) writes next, unless it turns out to have none.
+    /// The flow whose packet [`transmit`](Self::transmit) writes next, if it turns out to have one.
     pub fn next_flow(&mut self) -> Option<Pair> {
         if let Some(reset) = self.resets.front() {
             return Some(reset.pair);
@@ -448,11 +364,11 @@ impl Splice {
         None
     }
 
-    /// Writes the next packet to `room`, from its IP header on; nothing if there is none or `room` has less than 68 bytes.
-    /// Each flow has one packet in its turn, as large as the room, its window and what the host sent allow.
+    /// Writes the next packet to `room`, from its IP header on. None if there is no packet, or if `room` has fewer than
+    /// 68 bytes. In its turn each flow sends one packet, as large as the room, its window and the host's bytes allow.
     pub fn transmit(&mut self, now: Instant, room: &[Slice<'_>]) -> Option<Packet> {
         let room = Span::new(room);
-        if room.len() < ROOM_MIN {
+        if room.len() < MIN_ROOM {
             return None;
         }
         let packet = self.next_packet(now, room)?;
@@ -482,20 +398,20 @@ impl Splice {
         }
     }
 
-    /// What the guest is to be told by ICMP, one call each.
+    /// The next notice for the guest, to be sent by ICMP.
     pub fn next_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
     // Time.
 
-    /// When [`timers`](Self::timers) has work next; it may turn out to be none.
+    /// When [`timers`](Self::timers) may have work next.
     pub fn next_deadline(&mut self) -> Option<Instant> {
         let owed = self.next_owing().map(|(since, _)| since + ACKNOWLEDGE_WITHIN);
         [self.table.next_deadline(), owed].into_iter().flatten().min()
     }
 
-    /// The flow whose acknowledgment waits longest.
+    /// The flow whose acknowledgment has waited longest.
     fn next_owing(&mut self) -> Option<(Instant, FlowId)> {
         while let Some(&(since, id)) = self.owing.front() {
             if self.table.awake(id).is_some_and(|flow| flow.ack_owed == Some(since)) {
@@ -506,7 +422,7 @@ impl Splice {
         None
     }
 
-    /// Does what is due.
+    /// Handles all deadlines that have passed.
     pub fn timers(&mut self, now: Instant) {
         while let Some((since, id)) = self.next_owing() {
             if since + ACKNOWLEDGE_WITHIN > now {
@@ -527,7 +443,7 @@ impl Splice {
 
     // The table.
 
-    /// After anything that happened to a flow: it ends, or its timer, its class and its place in the ring are put right.
+    /// Follows anything that happened to a flow: removes it, or updates its timer, its class and its place in the ring.
     fn conclude(&mut self, now: Instant, id: FlowId, outcome: Result<(), End>) {
         if let Err(end) = outcome {
             self.end(id, end);
@@ -539,8 +455,8 @@ impl Splice {
         flow.queued |= queue;
         if queue {
             self.ring.push_back(id);
-            // Names of flows that ended since are left in the ring until their turn.
-            if self.ring.len() > 2 * self.flows_max {
+            // Entries of flows that have ended stay in the ring until their turn.
+            if self.ring.len() > 2 * self.max_flows {
                 let table = &self.table;
                 self.ring.retain(|id| table.has(*id));
             }
@@ -571,14 +487,14 @@ impl Splice {
         }
     }
 
-    /// Sees to it that one more flow fits.
+    /// Evicts flows until one more fits.
     fn make_room(&mut self) {
-        // The oldest attempts are those that get no answer.
-        while self.table.len_of(Class::HalfOpen) >= self.half_open_max {
+        // The oldest attempts are those without an answer.
+        while self.table.len_of(Class::HalfOpen) >= self.max_half_open {
             let Some(id) = self.table.oldest(Class::HalfOpen) else { break };
             self.evict(id);
         }
-        while self.table.len() >= self.flows_max {
+        while self.table.len() >= self.max_flows {
             let before = self.table.len();
             self.evict_one(&[Class::TimeWait, Class::Open, Class::HalfOpen]);
             if self.table.len() == before {
@@ -587,14 +503,7 @@ impl Splice {
         }
     }
 
-    /// Gives up the flow that was idle longest, for its descriptor. False when there is none.
-    pub fn spare_descriptor(&mut self) -> bool {
-        let before = self.table.len();
-        self.evict_one(&[Class::TimeWait, Class::Open, Class::HalfOpen]);
-        self.table.len() < before
-    }
-
-    /// Gives up the flow that was idle longest, of the first of `classes` that has any.
+    /// Evicts the flow that was idle longest, of the first of `classes` that has any.
     fn evict_one(&mut self, classes: &[Class]) {
         if let Some(id) = classes.iter().find_map(|class| self.table.oldest(*class)) {
             self.evict(id);
@@ -604,7 +513,7 @@ impl Splice {
     fn evict(&mut self, id: FlowId) {
         self.statistics.evicted += 1;
         let end = match self.table.state(id) {
-            // The guest has been told nothing, and repeats its SYN if it still wants to.
+            // The guest has received nothing, and repeats its SYN if it still wants the connection.
             Some(State::Connecting) => End::ByGuest,
             Some(State::TimeWait) => End::Finished,
             _ => End::Broken,
@@ -613,13 +522,13 @@ impl Splice {
     }
 
     fn push_reset(&mut self, reset: Reset) {
-        if self.resets.len() < RESETS_MAX {
+        if self.resets.len() < MAX_RESETS {
             self.resets.push_back(reset);
         }
     }
 }
 
-/// Whether the ends of a flow can be those of a connection (RFC 9293 §3.9.2.3: no broadcast, no multicast).
+/// Whether the ends of a flow can be those of a connection: no broadcast, no multicast (RFC 9293 §3.9.2.3).
 fn are_sound(pair: &Pair) -> bool {
     let sound = |end: &SocketAddr| {
         let broadcast = matches!(end.ip(), IpAddr::V4(address) if address.is_broadcast());

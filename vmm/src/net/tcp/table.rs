@@ -1,7 +1,8 @@
-//! The table of flows: found by their ends or their name, in the order they were last used, with their deadlines.
+//! The table of flows, found by their ends or their number, in the order of their last use, with their deadlines.
 //!
-//! A flow is awake or dormant. The awake one is a [`Flow`] and has half a KiB; it falls asleep when it is [at rest](Flow::is_at_rest) and
-//! enough others came to rest or were used since. Whatever is to happen to a dormant flow wakes it.
+//! A flow is awake or dormant. One that is awake is a [`Flow`] of half a KiB. It falls asleep when it is [at
+//! rest](Flow::is_at_rest) and enough others have come to rest or were used since. Anything that happens to a dormant
+//! flow wakes it.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,13 +12,13 @@ use std::time::Instant;
 use hashbrown::HashTable;
 
 use super::dormant::{Common, Dormant, Period};
-use super::ends::{Ends, hash_pair};
-use super::flow::{Flow, FlowId, Pair, State};
+use super::flow::{Flow, State};
+use super::identity::{Ends, FlowId, Pair, hash_pair};
 
-/// In place of a slot's number: none.
+/// Stands for no slot.
 const NONE: u32 = u32::MAX;
 
-/// Kinds of flows that are evicted in an order of their own.
+/// Classes of flows, each evicted in its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     HalfOpen,
@@ -35,15 +36,15 @@ impl Class {
     }
 }
 
-/// A place for a flow. With its share of the index, this is what a dormant one costs.
+/// A place for a flow. A dormant flow takes this and its share of the index.
 struct Slot {
     ends: Ends,
     generation: u32,
     /// Neighbours in the order of the flow's class.
     older: u32,
-    /// The next free slot, of one that is free.
+    /// Of a free slot, the next free one.
     newer: u32,
-    /// When the keep-alive is due, of a dormant flow.
+    /// When the keep-alive of a dormant flow is due.
     due: Period,
     form: Form,
 }
@@ -56,13 +57,13 @@ enum Form {
 
 struct Awake {
     flow: Flow,
-    /// In whose order it is.
+    /// The class in whose order the flow is.
     class: Class,
-    /// The one deadline of this flow in `deadlines`, never later than its own.
+    /// The flow's entry in `deadlines`, never later than its own deadline.
     armed: Option<Instant>,
-    /// It is in `resting`.
+    /// The flow is in `resting`.
     rests: bool,
-    /// Something happened to it since it came to the head or the tail of `resting`.
+    /// Something happened to the flow since it was last at the head or tail of `resting`.
     used: bool,
 }
 
@@ -90,27 +91,28 @@ struct Order {
 pub(super) struct Table {
     common: Common,
     slots: Vec<Slot>,
-    /// The first of the free ones.
+    /// The first free slot.
     free: u32,
     generation: u32,
-    /// Slots by the ends of their flow, which only the slots have.
+    /// Slots by the ends of their flows, which only the slots hold.
     by_pair: HashTable<u32>,
     hasher: RandomState,
     orders: [Order; 3],
-    /// Of flows that are awake.
+    /// Deadlines of flows that are awake.
     deadlines: BTreeSet<(Instant, u32)>,
-    /// How many dormant flows have their keep-alive in each period that has any.
+    /// Number of dormant flows with a keep-alive in each period.
     asleep: BTreeMap<Period, u32>,
-    /// Where the search for those that are due goes on.
+    /// Where the search for flows that are due resumes.
     searched: usize,
-    /// Flows that are awake and were at rest, in the order they may fall asleep. Names of those that are gone are left in it.
+    /// Flows that are awake and were at rest, in the order in which they may fall asleep. It may hold flows that are
+    /// gone.
     resting: VecDeque<FlowId>,
-    /// The most there may be in it.
-    awake_max: usize,
+    /// Most flows in `resting`.
+    max_awake: usize,
 }
 
 impl Table {
-    pub(super) fn new(common: Common, awake_max: usize) -> Self {
+    pub(super) fn new(common: Common, max_awake: usize) -> Self {
         Self {
             common,
             slots: Vec::new(),
@@ -123,7 +125,7 @@ impl Table {
             asleep: BTreeMap::new(),
             searched: 0,
             resting: VecDeque::new(),
-            awake_max,
+            max_awake,
         }
     }
 
@@ -135,7 +137,7 @@ impl Table {
         self.orders[class as usize].length
     }
 
-    /// Slots for flows, used or not, and deadlines.
+    /// Number of slots, used or not, and of deadlines.
     #[cfg(test)]
     pub(super) fn footprint(&self) -> (usize, usize) {
         (self.slots.len(), self.deadlines.len() + self.dormant())
@@ -152,17 +154,18 @@ impl Table {
         self.slot_of(id).is_some_and(|slot| matches!(slot.form, Form::Awake(_)))
     }
 
-    /// What a dormant flow over IPv4 has: its slot, and at most so much of the index, which is 7/16 full at least after it has grown.
+    /// Bytes of a dormant flow over IPv4: its slot, and at most this share of the index, which is at least 7/16 full
+    /// once it has grown.
     #[cfg(test)]
     pub(super) const DORMANT_BYTES: (usize, usize) = (size_of::<Slot>(), ((size_of::<u32>() + 1) * 16).div_ceil(7));
 
-    /// The name the next inserted flow will have.
+    /// The number of the flow that is inserted next.
     pub(super) fn next_id(&self) -> FlowId {
         let index = if self.free == NONE { self.slots.len() as u32 } else { self.free };
         FlowId::new(index, self.generation)
     }
 
-    /// Adds a flow, as the one used last. There must be none with the same ends.
+    /// Adds a flow as the one used last. No flow with the same ends may exist.
     pub(super) fn insert(&mut self, flow: Flow) -> FlowId {
         let id = self.next_id();
         let index = id.index();
@@ -194,7 +197,7 @@ impl Table {
         self.slots.get_mut(index as usize)
     }
 
-    /// The slot of the flow of that name.
+    /// The slot of a flow.
     fn slot_of(&self, id: FlowId) -> Option<&Slot> {
         let slot = self.slots.get(id.index() as usize)?;
         (slot.id(id.index()) == id && !matches!(slot.form, Form::Free)).then_some(slot)
@@ -221,12 +224,12 @@ impl Table {
         self.slots.get(index as usize).is_some_and(|slot| slot.ends.are_of(pair))
     }
 
-    /// Whether the flow of that name is there.
+    /// Whether the flow exists.
     pub(super) fn has(&self, id: FlowId) -> bool {
         self.slot_of(id).is_some()
     }
 
-    /// The state of the flow of that name.
+    /// The state of a flow.
     pub(super) fn state(&self, id: FlowId) -> Option<State> {
         match &self.slot_of(id)?.form {
             Form::Awake(awake) => Some(awake.flow.state),
@@ -235,12 +238,12 @@ impl Table {
         }
     }
 
-    /// The flow of that name, unless it is dormant or gone.
+    /// A flow, unless it is dormant or gone.
     pub(super) fn awake(&mut self, id: FlowId) -> Option<&mut Flow> {
         Some(&mut self.awake_of(id)?.flow)
     }
 
-    /// The flow of that name, awake now, unless it is gone. [`update`](Self::update) is to follow: without, it stays awake.
+    /// A flow, which is awake now, unless it is gone. [`update`](Self::update) must follow, or the flow stays awake.
     pub(super) fn get(&mut self, id: FlowId) -> Option<&mut Flow> {
         self.slot_of(id)?;
         self.wake(id.index());
@@ -266,7 +269,7 @@ impl Table {
         }
     }
 
-    /// Takes note of a flow's new state and deadline.
+    /// Records a flow's new state and deadline.
     pub(super) fn update(&mut self, id: FlowId) {
         let Some(awake) = self.awake_of(id) else { return };
         let (from, to) = (awake.class, Class::of(awake.flow.state));
@@ -278,7 +281,7 @@ impl Table {
         self.rest(id);
     }
 
-    /// Makes the flow the one used last.
+    /// Makes a flow the one used last.
     pub(super) fn touch(&mut self, id: FlowId) {
         let Some(slot) = self.slot_of(id) else { return };
         let class = slot.class();
@@ -288,13 +291,13 @@ impl Table {
         }
     }
 
-    /// The flow of this class that was used longest ago.
+    /// The flow of this class whose last use is longest ago.
     pub(super) fn oldest(&self, class: Class) -> Option<FlowId> {
         let index = self.orders[class as usize].oldest;
         Some(self.slots.get(index as usize)?.id(index))
     }
 
-    /// Every flow's name.
+    /// All flows.
     pub(super) fn ids(&self) -> Vec<FlowId> {
         let used = self.slots.iter().zip(0..).filter(|(slot, _)| !matches!(slot.form, Form::Free));
         used.map(|(slot, index)| slot.id(index)).collect()
@@ -302,7 +305,8 @@ impl Table {
 
     // Sleep.
 
-    /// Something happened to a flow that is awake. Those at rest for longest fall asleep when there are too many.
+    /// Records that something happened to a flow that is awake. If too many flows rest, those that rest longest fall
+    /// asleep.
     fn rest(&mut self, id: FlowId) {
         let Some(awake) = self.awake_of(id) else { return };
         if awake.rests {
@@ -311,8 +315,8 @@ impl Table {
             (awake.rests, awake.used) = (true, false);
             self.resting.push_back(id);
         }
-        // Each turn takes one from the queue or takes back what a call of this function gave.
-        while self.resting.len() > self.awake_max {
+        // Each turn takes one from the queue, or takes back what a call of this function gave.
+        while self.resting.len() > self.max_awake {
             let Some(id) = self.resting.pop_front() else { break };
             let Some(awake) = self.awake_of(id) else { continue };
             if awake.used {
@@ -325,7 +329,7 @@ impl Table {
         }
     }
 
-    /// Makes a flow dormant, if it is at rest.
+    /// Makes a flow dormant if it is at rest.
     fn sleep(&mut self, index: u32) {
         let Some(awake) = self.awake_at(index) else { return };
         let heard = awake.flow.heard;
@@ -338,7 +342,7 @@ impl Table {
         }
     }
 
-    /// Makes a flow that is dormant one that is awake.
+    /// Wakes a dormant flow.
     fn wake(&mut self, index: u32) {
         let common = self.common;
         let Some(slot) = self.slot(index).filter(|slot| matches!(slot.form, Form::Dormant(_))) else { return };
@@ -361,7 +365,7 @@ impl Table {
         let Some(awake) = self.awake_at(index) else { return };
         let deadline = awake.flow.deadline;
         match awake.armed {
-            // It fires early then, and is armed again.
+            // The entry fires early then, and is armed again.
             Some(armed) if armed <= deadline => {}
             before => {
                 awake.armed = Some(deadline);
@@ -379,14 +383,14 @@ impl Table {
         }
     }
 
-    /// No flow's deadline is before this; those of dormant flows come up to a minute later than they might.
+    /// A time before which no deadline passes. Those of dormant flows are reported up to a minute late.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let awake = self.deadlines.first().map(|(deadline, _)| *deadline);
         let dormant = self.asleep.first_key_value().map(|(period, _)| period.end(&self.common));
         [awake, dormant].into_iter().flatten().min()
     }
 
-    /// The next flow whose deadline has come; awake.
+    /// The next flow whose deadline has passed; it is awake.
     pub(super) fn due(&mut self, now: Instant) -> Option<FlowId> {
         while self.deadlines.first().is_some_and(|(armed, _)| *armed <= now) {
             let (_, index) = self.deadlines.pop_first()?;
@@ -400,7 +404,7 @@ impl Table {
         self.due_dormant(now)
     }
 
-    /// Looks through the slots, once for all that are due in a period.
+    /// Searches the slots, once for all flows that are due in a period.
     fn due_dormant(&mut self, now: Instant) -> Option<FlowId> {
         let (&period, _) = self.asleep.first_key_value()?;
         if period.end(&self.common) > now {

@@ -1,64 +1,64 @@
-//! What a flow has for the guest, one IP packet at a time.
+//! What a flow sends to the guest, one IP packet at a time.
 
 use std::net::IpAddr;
 
 use super::flow::{Budget, End, Flow, State};
 use super::host::Peeked;
 use super::sequence::Sequence;
-use super::span::Span;
-use super::wire::{ACK, CHECKSUM_OFFSET, FIN, HEADER_BYTES_MAX, Headers, PSH, SYN};
+use super::wire::{ACK, CHECKSUM_OFFSET, FIN, Headers, MAX_HEADER_BYTES, PSH, SYN};
+use crate::devices::span::Span;
 
-/// Least room for a packet: the largest headers.
-pub(super) const ROOM_MIN: usize = HEADER_BYTES_MAX;
-/// Largest IP packet (its length field has 16 bits; no jumbograms).
-const PACKET_BYTES_MAX: usize = 65535;
+/// Least room for a packet, in bytes: the largest headers.
+pub(super) const MIN_ROOM: usize = MAX_HEADER_BYTES;
+/// Largest IP packet, in bytes: its length field has 16 bits, and jumbograms are not used.
+const MAX_PACKET_BYTES: usize = 65535;
 
-/// What the guest's driver negotiated for packets it receives.
+/// What the guest's driver accepts in packets it receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offloads {
-    /// `VIRTIO_NET_F_GUEST_CSUM`: it takes partial checksums.
+    /// `VIRTIO_NET_F_GUEST_CSUM`: partial checksums.
     pub checksum: bool,
-    /// `VIRTIO_NET_F_GUEST_TSO4`: it takes segments larger than the link's over IPv4. Implies `checksum`.
+    /// `VIRTIO_NET_F_GUEST_TSO4`: segments larger than the link's, over IPv4. Implies `checksum`.
     pub tso4: bool,
-    /// `VIRTIO_NET_F_GUEST_TSO6`: the same over IPv6.
+    /// `VIRTIO_NET_F_GUEST_TSO6`: the same over IPv6. Implies `checksum`.
     pub tso6: bool,
 }
 
-/// A checksum the guest is told to complete or to believe (`VIRTIO_NET_HDR_F_NEEDS_CSUM`).
+/// A checksum that the guest is to complete or to trust (`VIRTIO_NET_HDR_F_NEEDS_CSUM`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialChecksum {
-    /// Where the sum begins, in bytes from the start of the IP header: add the Ethernet header for `csum_start`.
+    /// First byte it covers, in bytes from the start of the IP header: add the Ethernet header for `csum_start`.
     pub start: u16,
-    /// Where it goes, in bytes from `start`: `csum_offset`.
+    /// Its place, in bytes from `start`: `csum_offset`.
     pub offset: u16,
 }
 
-/// A packet that stands for several segments.
+/// How a packet that stands for several segments is to be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segmentation {
-    /// `VIRTIO_NET_HDR_GSO_TCPV4` with this `gso_size`.
+    /// `VIRTIO_NET_HDR_GSO_TCPV4`, with this `gso_size`.
     V4(u16),
-    /// `VIRTIO_NET_HDR_GSO_TCPV6` with this `gso_size`.
+    /// `VIRTIO_NET_HDR_GSO_TCPV6`, with this `gso_size`.
     V6(u16),
 }
 
-/// A packet for the guest: what the Ethernet and the virtio-net header (virtio 1.3 §5.1.6) must say about it.
+/// A packet for the guest: what its Ethernet and virtio-net headers (virtio 1.3 §5.1.6) need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// The guest's address.
     pub destination: IpAddr,
-    /// Bytes written, from the start of the IP header.
+    /// Length of the packet, in bytes from the start of the IP header.
     pub length: usize,
-    /// Bytes of IP and TCP header: add the Ethernet header for `hdr_len`.
+    /// Length of IP and TCP header, in bytes: add the Ethernet header for `hdr_len`.
     pub header_length: u16,
-    /// Nothing when the checksum is complete.
+    /// None if the checksum is complete.
     pub checksum: Option<PartialChecksum>,
-    /// Nothing when it is one segment.
+    /// None if it is one segment.
     pub segmentation: Option<Segmentation>,
 }
 
 impl Headers {
-    /// Writes the headers before a payload of `payload` bytes that lies in `room` behind them already.
+    /// Writes the headers of a payload of `payload` bytes, which already lies behind them in `room`.
     pub(super) fn write(&self, room: Span<'_, '_>, payload: usize, mss: usize, offloads: Offloads) -> Packet {
         let header_length = self.bytes();
         let bytes = self.build(room.after(header_length).first(payload), offloads.checksum);
@@ -81,7 +81,7 @@ impl Headers {
 }
 
 impl Flow {
-    /// Writes the next packet to `room`, which has at least [`ROOM_MIN`] bytes; nothing if there is none.
+    /// Writes the next packet to `room`, which has at least [`MIN_ROOM`] bytes; None if there is no packet.
     pub(super) fn output(
         &mut self,
         room: Span<'_, '_>,
@@ -104,7 +104,7 @@ impl Flow {
             return Ok(Some(self.send(0, sequence, 0, room, budget, offloads)));
         }
         if self.probe_due {
-            // A sequence number the guest has had makes it answer where it stands.
+            // A sequence number that the guest has already received makes it answer with its position.
             let sequence = self.outbound.unacknowledged - 1;
             return Ok(Some(self.send(0, sequence, 0, room, budget, offloads)));
         }
@@ -132,7 +132,7 @@ impl Flow {
         headers.write(room, 0, self.outbound.mss, offloads)
     }
 
-    /// Sends what the guest's window allows, or the FIN.
+    /// Sends the bytes that the guest's window allows, or the FIN.
     fn send_bytes(&mut self, room: Span<'_, '_>, budget: &Budget, offloads: Offloads) -> Result<Option<Packet>, End> {
         let sendable = self.sendable();
         let next = self.outbound.next;
@@ -145,11 +145,11 @@ impl Flow {
         let v4 = self.pair.guest.is_ipv4();
         let header_bytes = Headers::ip_bytes(&self.pair) + 20;
         let whole = if v4 { offloads.tso4 } else { offloads.tso6 };
-        // The length field of IPv6 does not count the IP header; the smaller limit serves both.
-        let packet_max = PACKET_BYTES_MAX - header_bytes;
-        let segment_max = if whole && offloads.checksum { packet_max } else { packet_max.min(self.outbound.mss) };
+        // The length field of IPv6 does not cover the IP header; the smaller limit fits both versions.
+        let max_packet = MAX_PACKET_BYTES - header_bytes;
+        let max_segment = if whole && offloads.checksum { max_packet } else { max_packet.min(self.outbound.mss) };
         let until_end = self.outbound.end.map_or(usize::MAX, |end| end.since(next));
-        let payload = room.after(header_bytes).first(sendable.min(segment_max).min(until_end));
+        let payload = room.after(header_bytes).first(sendable.min(max_segment).min(until_end));
         let offset = self.peek_offset();
         let Some(socket) = &mut self.socket else { return Ok(None) };
         match socket.peek(offset, payload) {
@@ -186,7 +186,7 @@ impl Flow {
         self.send(FIN, sequence, 0, room, budget, offloads)
     }
 
-    /// Sends a segment of a connection that stands. Any such segment acknowledges.
+    /// Sends a segment of an open connection. Every such segment acknowledges.
     fn send(
         &mut self,
         flags: u8,
@@ -215,7 +215,7 @@ impl Flow {
         headers.write(room, payload, self.outbound.mss, offloads)
     }
 
-    /// The window to offer now. It does not shrink, and grows in steps worth a segment (RFC 9293 §3.8.6.2.2).
+    /// The window to offer now. It never shrinks, and grows in steps of at least a segment (RFC 9293 §3.8.6.2.2).
     fn offer_window(&mut self, budget: &Budget) -> u16 {
         let capacity = budget.capacity();
         let free = capacity.saturating_sub(self.inbound.pending.len());

@@ -1,10 +1,10 @@
-//! TCP segments as bytes: what comes from the guest, and the headers of what goes to it (RFC 9293 §3.1, RFC 7323 §2).
+//! TCP segments as bytes: parsed from the guest, and headers for the guest (RFC 9293 §3.1, RFC 7323 §2).
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::flow::Pair;
+use super::identity::Pair;
 use super::sequence::Sequence;
-use super::span::Span;
+use crate::devices::span::Span;
 
 pub(super) const FIN: u8 = 0x01;
 pub(super) const SYN: u8 = 0x02;
@@ -15,22 +15,22 @@ pub(super) const ACK: u8 = 0x10;
 /// Protocol number of TCP.
 const PROTOCOL: u8 = 6;
 const TCP_HEADER_BYTES: usize = 20;
-const TCP_HEADER_BYTES_MAX: usize = 60;
-/// Where the checksum lies in the TCP header.
+const MAX_TCP_HEADER_BYTES: usize = 60;
+/// Position of the checksum in the TCP header, in bytes.
 pub(super) const CHECKSUM_OFFSET: u16 = 16;
 /// Largest shift count (RFC 7323 §2.3).
-const SCALE_MAX: u8 = 14;
-/// Most bytes of headers that are ever written: IPv6, TCP, two options.
-pub(super) const HEADER_BYTES_MAX: usize = 40 + TCP_HEADER_BYTES + 8;
-/// Hop limit of what goes to the guest.
+const MAX_SCALE: u8 = 14;
+/// Most bytes of headers ever written: IPv6, TCP, two options.
+pub(super) const MAX_HEADER_BYTES: usize = 40 + TCP_HEADER_BYTES + 8;
+/// Hop limit of packets for the guest.
 const HOPS: u8 = 64;
 
-/// Whether the checksum of a segment from the guest is to be verified.
+/// Whether the checksum of a segment from the guest must be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
-    /// The virtio-net header says that it is partial (`VIRTIO_NET_HDR_F_NEEDS_CSUM`): there is nothing to verify.
+    /// It is partial, as the virtio-net header reports (`VIRTIO_NET_HDR_F_NEEDS_CSUM`), and cannot be verified.
     Partial,
-    /// It is complete.
+    /// It is complete and must be verified.
     Complete,
 }
 
@@ -43,11 +43,11 @@ pub struct Segment<'a, 'm> {
     pub destination: IpAddr,
     /// The TCP header and what follows it, to the end of the IP packet.
     pub bytes: Span<'a, 'm>,
-    /// As the virtio-net header says.
+    /// The checksum's state, as the virtio-net header reports it.
     pub checksum: Checksum,
 }
 
-/// A segment that was parsed. The payload lies in guest memory, where it may change; nothing else does.
+/// A parsed segment. The payload lies in guest memory, where it may change; nothing else can.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parsed<'a, 'm> {
     pub(super) pair: Pair,
@@ -61,9 +61,9 @@ pub(super) struct Parsed<'a, 'm> {
 }
 
 impl<'a, 'm> Parsed<'a, 'm> {
-    /// Nothing for what is not a sound TCP segment.
+    /// Parses a segment; None if it is not valid TCP.
     pub(super) fn new(segment: &Segment<'a, 'm>) -> Option<Self> {
-        let mut space = [0; TCP_HEADER_BYTES_MAX];
+        let mut space = [0; MAX_TCP_HEADER_BYTES];
         let copied = segment.bytes.copy_to(&mut space);
         let header = space.get(..copied)?;
         let header_bytes = usize::from(header.get(12)? >> 4) * 4;
@@ -99,13 +99,13 @@ impl<'a, 'm> Parsed<'a, 'm> {
         self.flags & flag != 0
     }
 
-    /// Sequence numbers it takes: bytes, SYN and FIN.
+    /// Sequence numbers it occupies: those of its bytes, SYN and FIN.
     pub(super) fn length(&self) -> usize {
         self.payload.len() + usize::from(self.has(SYN)) + usize::from(self.has(FIN))
     }
 }
 
-/// Maximum segment size and window scale. Options that are cut off or unknown are passed over.
+/// Maximum segment size and window scale. Unknown or truncated options are skipped.
 fn options(mut bytes: &[u8]) -> (Option<u16>, Option<u8>) {
     let (mut mss, mut scale) = (None, None);
     while let [kind, rest @ ..] = bytes {
@@ -120,7 +120,7 @@ fn options(mut bytes: &[u8]) -> (Option<u16>, Option<u8>) {
                 let (option, after) = bytes.split_at(usize::from(length));
                 match *option {
                     [2, 4, high, low] => mss = Some(u16::from_be_bytes([high, low])),
-                    [3, 3, shift] => scale = Some(shift.min(SCALE_MAX)),
+                    [3, 3, shift] => scale = Some(shift.min(MAX_SCALE)),
                     _ => {}
                 }
                 bytes = after;
@@ -157,10 +157,10 @@ impl Headers {
         TCP_HEADER_BYTES + 4 * usize::from(self.mss.is_some()) + 4 * usize::from(self.scale.is_some())
     }
 
-    /// The headers of a segment whose payload is `payload`, at the beginning of the returned bytes. The TCP checksum is partial,
-    /// the sum of the pseudo-header (virtio 1.3 §5.1.6.2), or covers `payload`.
-    pub(super) fn build(&self, payload: Span<'_, '_>, partial: bool) -> [u8; HEADER_BYTES_MAX] {
-        let mut bytes = [0; HEADER_BYTES_MAX];
+    /// The headers of a segment whose payload is `payload`, at the beginning of the returned bytes. The TCP checksum
+    /// covers `payload`, or is partial: the sum of the pseudo-header (virtio 1.3 §5.1.6.2).
+    pub(super) fn build(&self, payload: Span<'_, '_>, partial: bool) -> [u8; MAX_HEADER_BYTES] {
+        let mut bytes = [0; MAX_HEADER_BYTES];
         let (source, destination) = (self.pair.remote, self.pair.guest);
         let tcp_length = self.tcp_bytes() + payload.len();
         let ip_bytes = Self::ip_bytes(&self.pair);
@@ -169,7 +169,7 @@ impl Headers {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
                 ip[0] = 0x45;
                 ip[2..4].copy_from_slice(&((ip_bytes + tcp_length) as u16).to_be_bytes());
-                // Don't fragment; without fragments the identification means nothing (RFC 6864).
+                // Don't fragment; without fragments the identification has no meaning (RFC 6864).
                 ip[6] = 0x40;
                 ip[8] = HOPS;
                 ip[9] = PROTOCOL;
@@ -225,12 +225,12 @@ fn octets(address: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The internet checksum (RFC 1071) while it is being summed.
+/// The Internet checksum (RFC 1071) during summation.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum(u64);
 
 impl Sum {
-    /// Only the last of several calls may have an odd number of bytes.
+    /// Adds bytes. Only the last of several calls may add an odd number of them.
     fn add(&mut self, bytes: &[u8]) {
         let mut pairs = bytes.chunks_exact(2);
         for pair in &mut pairs {

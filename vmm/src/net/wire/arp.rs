@@ -2,14 +2,14 @@
 
 use std::net::Ipv4Addr;
 
-use super::{ETHERTYPE_ARP, Mac, write_ethernet};
+use super::ethernet::{ETHERTYPE_ARP, Mac, write_ethernet};
 
 const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
-/// Ethernet, IPv4, their addresses' lengths.
+/// Ethernet and IPv4, and the lengths of their addresses.
 const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
-/// Who asks for whose hardware address.
+/// A request for the hardware address of `target`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Arp {
     pub(crate) sender: (Mac, Ipv4Addr),
@@ -28,7 +28,7 @@ impl Arp {
         Some(Self { sender: (mac, address(14)), target: address(24) })
     }
 
-    /// Writes the answer: the target is at `mac`.
+    /// Appends the frame of the reply: the target is at `mac`.
     pub(crate) fn write_reply(&self, frame: &mut Vec<u8>, mac: Mac) {
         write_ethernet(frame, self.sender.0, mac, ETHERTYPE_ARP);
         frame.extend(KIND);
@@ -39,10 +39,10 @@ impl Arp {
         frame.extend(self.sender.1.octets());
     }
 
-    /// Writes a request.
+    /// Appends the frame of the request.
     #[cfg(test)]
     pub(crate) fn write_request(&self, frame: &mut Vec<u8>) {
-        write_ethernet(frame, super::BROADCAST, self.sender.0, ETHERTYPE_ARP);
+        write_ethernet(frame, [0xff; 6], self.sender.0, ETHERTYPE_ARP);
         frame.extend(KIND);
         frame.extend(REQUEST.to_be_bytes());
         frame.extend(self.sender.0);

@@ -1,10 +1,14 @@
-//! The messages of ICMP (RFC 792) and `ICMPv6` (RFC 4443) that a gateway has to do with: echo, and what cannot be reached.
+//! Messages of ICMP (RFC 792) and `ICMPv6` (RFC 4443) that a gateway handles: echoes and unreachable destinations.
 
 use std::net::IpAddr;
 
-use super::{ICMP, ICMPV6, Ip, Mac, checksum, pseudo_header, word, write_ip};
+use super::bytes::word;
+use super::checksum::{checksum, pseudo_header};
+use super::ethernet::Mac;
+use super::ip::{ICMP, ICMPV6, Ip, write_ip};
 
-/// Bytes of a packet that an error quotes: its headers and the ports (RFC 1812, 4.3.2.3, and less than the least MTU).
+/// Most bytes of a packet that an error quotes: its headers and more (RFC 1812, section 4.3.2.3), within the smallest
+/// MTU.
 const QUOTED_BYTES: usize = 548;
 
 /// An echo request or reply.
@@ -16,12 +20,12 @@ pub(crate) struct Echo<'a> {
 }
 
 impl<'a> Echo<'a> {
-    /// Reads a request in a packet of ICMP, or of `ICMPv6` if `v6`.
+    /// Reads an echo request in a packet of ICMP, or of `ICMPv6` if `v6`.
     pub(crate) fn read_request(message: &'a [u8], v6: bool) -> Option<Self> {
         Self::read(message, if v6 { 128 } else { 8 })
     }
 
-    /// Reads a reply.
+    /// Reads an echo reply.
     pub(crate) fn read_reply(message: &'a [u8], v6: bool) -> Option<Self> {
         Self::read(message, if v6 { 129 } else { 0 })
     }
@@ -32,7 +36,7 @@ impl<'a> Echo<'a> {
         Some(Self { identifier: word(header, 4)?, sequence: word(header, 6)?, data })
     }
 
-    /// The message of a request, its checksum left to a ping socket.
+    /// The message of an echo request. Its checksum is left to a ping socket.
     pub(crate) fn request(&self, v6: bool) -> Vec<u8> {
         self.message(if v6 { 128 } else { 8 })
     }
@@ -45,14 +49,14 @@ impl<'a> Echo<'a> {
         message
     }
 
-    /// Appends the frame of a reply.
+    /// Appends the frame of an echo reply.
     pub(crate) fn write_reply(&self, frame: &mut Vec<u8>, macs: (Mac, Mac), source: IpAddr, destination: IpAddr) {
         let message = self.message(if source.is_ipv6() { 129 } else { 0 });
         write_message(frame, macs, source, destination, message);
     }
 }
 
-/// Appends the frame of a message whose checksum is not there yet.
+/// Appends the frame of `message`, whose checksum is still zero.
 pub(super) fn write_message(
     frame: &mut Vec<u8>,
     macs: (Mac, Mac),
@@ -70,20 +74,20 @@ pub(super) fn write_message(
     frame.extend(message);
 }
 
-/// Why a packet goes no further.
+/// Why a packet cannot be delivered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Unreachable {
-    /// There is no way to its network.
+    /// There is no route to its network.
     Network,
     /// Its host does not answer.
     Host,
-    /// Nobody has the port.
+    /// Nobody listens on its port.
     Port,
-    /// It is not allowed.
+    /// The gateway does not allow it.
     Prohibited,
 }
 
-/// Appends the frame of the error for `packet`, sent by `gateway`.
+/// Appends the frame of the error about `packet`, sent by `gateway`.
 pub(crate) fn unreachable(
     frame: &mut Vec<u8>,
     macs: (Mac, Mac),

@@ -2,56 +2,64 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, checksum, word, write_ethernet};
+use super::bytes::word;
+use super::checksum::checksum;
+use super::ethernet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, write_ethernet};
+
+/// Protocol numbers (IANA, "Protocol Numbers").
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
 
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
 const HOP_BY_HOP: u8 = 0;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Extension headers looked at before a packet is given up.
-const EXTENSIONS_MAX: usize = 6;
+/// Most extension headers of a packet that is read.
+const MAX_EXTENSIONS: usize = 6;
 const HOP_LIMIT: u8 = 64;
 
-/// The place of a packet that is a part of a larger one.
+/// The place of a fragment in its packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Fragment {
-    /// What the parts of one packet have in common.
+    /// Common to all fragments of one packet.
     pub(crate) identification: u32,
-    /// Bytes of payload before this part.
+    /// Bytes of payload before this fragment.
     pub(crate) offset: usize,
-    /// More follow.
+    /// Whether more fragments follow.
     pub(crate) more: bool,
 }
 
-/// A packet of either version.
+/// A packet of either IP version.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ip<'a> {
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
-    /// Protocol of the payload, behind IPv6's extension headers.
+    /// Protocol of the payload, after IPv6's extension headers.
     pub(crate) protocol: u8,
     pub(crate) hop_limit: u8,
-    /// Set when the payload is not whole.
+    /// Set if the payload is not whole.
     pub(crate) fragment: Option<Fragment>,
     pub(crate) payload: &'a [u8],
-    /// The packet from its first byte, for errors that quote it.
+    /// The packet from its first byte on, for errors that quote it.
     pub(crate) packet: &'a [u8],
 }
 
-/// What the first bytes of a whole packet say, when no more of it is at hand.
+/// The header of a whole packet, read from its first bytes only.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Head {
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
-    /// Protocol behind the first header.
+    /// Protocol after the first header.
     pub(crate) protocol: u8,
     pub(crate) header_bytes: usize,
     pub(crate) payload_bytes: usize,
 }
 
 impl Head {
-    /// Reads the headers of a packet of Ethernet type `kind` and `total` bytes, padding included. None for a part of a packet, too.
+    /// Reads the header of a packet of Ethernet type `kind` and `total` bytes, padding included. None for a fragment.
     pub(crate) fn read(kind: u16, bytes: &[u8], total: usize) -> Option<Self> {
         match kind {
             ETHERTYPE_IPV4 => {
@@ -96,7 +104,7 @@ impl Head {
 }
 
 impl<'a> Ip<'a> {
-    /// Reads a packet of IPv4. Bytes behind its length are padding.
+    /// Reads an IPv4 packet. Bytes after its length are padding.
     pub(crate) fn read_v4(packet: &'a [u8]) -> Option<Self> {
         let header = packet.first_chunk::<IPV4_BYTES>()?;
         let (length, header_bytes) = (usize::from(word(header, 2)?), usize::from(header[0] & 15) * 4);
@@ -124,7 +132,7 @@ impl<'a> Ip<'a> {
         })
     }
 
-    /// Reads a packet of IPv6. Bytes behind its length are padding. Routing headers are not followed.
+    /// Reads an IPv6 packet. Bytes after its length are padding. Routing headers are not followed.
     pub(crate) fn read_v6(packet: &'a [u8]) -> Option<Self> {
         let header = packet.first_chunk::<IPV6_BYTES>()?;
         if header[0] >> 4 != 6 {
@@ -135,7 +143,7 @@ impl<'a> Ip<'a> {
         let mut extensions = 0;
         while matches!(protocol, HOP_BY_HOP | FRAGMENT | DESTINATION_OPTIONS) {
             extensions += 1;
-            if extensions > EXTENSIONS_MAX || fragment.is_some() {
+            if extensions > MAX_EXTENSIONS || fragment.is_some() {
                 return None;
             }
             let length = if protocol == FRAGMENT {
@@ -160,7 +168,8 @@ impl<'a> Ip<'a> {
     }
 }
 
-/// Appends Ethernet and IP headers of a packet with `length` bytes of payload. Both addresses are of the version of `source`.
+/// Appends the Ethernet and IP headers of a packet with `length` bytes of payload. Both addresses are of the same IP
+/// version.
 pub(crate) fn write_ip(
     frame: &mut Vec<u8>,
     (from, to): (Mac, Mac),
@@ -175,7 +184,7 @@ pub(crate) fn write_ip(
             let begin = frame.len();
             frame.extend([0x45, 0]);
             frame.extend(((IPV4_BYTES + length) as u16).to_be_bytes());
-            // It may be cut where it must: no identification is needed on a link that takes it whole.
+            // Fragmentation is allowed; a link that takes the packet whole needs no identification.
             frame.extend([0, 0, 0, 0, HOP_LIMIT, protocol, 0, 0]);
             frame.extend(source.octets());
             frame.extend(destination.octets());
@@ -190,7 +199,7 @@ pub(crate) fn write_ip(
             write_ethernet(frame, to, from, ETHERTYPE_IPV6);
             frame.extend([0x60, 0, 0, 0]);
             frame.extend((length as u16).to_be_bytes());
-            // Neighbours take messages of their own link only (RFC 4861, section 7.1).
+            // Neighbour discovery accepts only messages from the link itself (RFC 4861, section 7.1).
             frame.extend([protocol, if protocol == super::ICMPV6 { 255 } else { HOP_LIMIT }]);
             frame.extend(octets(source));
             frame.extend(octets(destination));

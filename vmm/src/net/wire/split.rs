@@ -1,6 +1,8 @@
-//! Packets cut in parts, for a link or a way that does not take them whole (RFC 791, section 3.2; RFC 8200, section 4.5).
+//! Fragments of packets, for a link or path that does not take them whole (RFC 791, section 3.2; RFC 8200, section
+//! 4.5).
 
-use super::{ETHERNET_BYTES, checksum};
+use super::checksum::checksum;
+use super::ethernet::ETHERNET_BYTES;
 
 const IPV4_BYTES: usize = 20;
 const IPV6_BYTES: usize = 40;
@@ -8,15 +10,15 @@ const FRAGMENT_HEADER_BYTES: usize = 8;
 const FRAGMENT: u8 = 44;
 const MORE_V4: usize = 0x2000;
 
-/// Cuts the packet in `frame`, whose header is one of [`write_ip`](super::write_ip)'s and whose checksum is complete, in frames with packets of at
-/// most `packet_max` bytes.
-pub(crate) fn split(frame: &[u8], packet_max: usize, identification: u32) -> Vec<Vec<u8>> {
+/// Cuts the packet in `frame` into frames with packets of at most `max_packet` bytes. [`write_ip`](super::write_ip)
+/// must have written its header, and its checksum must be complete.
+pub(crate) fn split(frame: &[u8], max_packet: usize, identification: u32) -> Vec<Vec<u8>> {
     let v4 = frame.get(ETHERNET_BYTES).is_some_and(|first| first >> 4 == 4);
     let header_bytes = ETHERNET_BYTES + if v4 { IPV4_BYTES } else { IPV6_BYTES };
     let Some((header, payload)) = frame.split_at_checked(header_bytes) else { return Vec::new() };
     let overhead = header_bytes - ETHERNET_BYTES + if v4 { 0 } else { FRAGMENT_HEADER_BYTES };
     // Offsets count in units of eight bytes.
-    let part_bytes = (packet_max.saturating_sub(overhead) & !7).max(8);
+    let part_bytes = (max_packet.saturating_sub(overhead) & !7).max(8);
     let part = |(number, part): (usize, &[u8])| {
         let offset = number * part_bytes;
         let more = offset + part.len() < payload.len();

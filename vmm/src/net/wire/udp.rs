@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{ETHERNET_BYTES, Mac, UDP, partial_checksum, word, write_ip};
+use super::bytes::word;
+use super::checksum::partial_checksum;
+use super::ethernet::{ETHERNET_BYTES, Mac};
+use super::ip::{UDP, write_ip};
 use crate::devices::net::backend::Checksum;
 
 const HEADER_BYTES: usize = 8;
@@ -16,8 +19,8 @@ pub(crate) struct Udp<'a> {
 }
 
 impl<'a> Udp<'a> {
-    /// Reads the datagram in the payload of a packet. Its checksum is not looked at: it came over a link that loses nothing, and often
-    /// was left out. The length of several datagrams in one frame is that of all.
+    /// Reads the datagram in the payload of a packet. Its checksum is ignored: the link loses nothing, and the guest
+    /// may leave it out. Of several datagrams in one frame, the length is that of all.
     pub(crate) fn read(packet: &'a [u8]) -> Option<Self> {
         let length = usize::from(word(packet, 4)?);
         let payload = packet.get(HEADER_BYTES..length)?;
@@ -25,7 +28,8 @@ impl<'a> Udp<'a> {
     }
 }
 
-/// Appends all headers of a datagram of `length` bytes; its checksum is left to the guest, as returned.
+/// Appends all headers of a datagram with `length` bytes of payload. The checksum is left to the guest; returns its
+/// place.
 pub(crate) fn write_udp_header(
     frame: &mut Vec<u8>,
     macs: (Mac, Mac),

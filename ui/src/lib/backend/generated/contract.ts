@@ -1,4 +1,4 @@
-// Generated from app/engine/src/backend/contract by `make types`; do not edit.
+// Generated from app/backend/src/contract by `make types`; do not edit.
 
 export interface Calls {
   /** About Rorqual here. */
@@ -85,8 +85,8 @@ export interface Calls {
   "system.usage": { params: Empty; result: DiskUsage };
   /** All settings. */
   "settings.get": { params: Empty; result: Settings };
-  /** Changes one setting. */
-  "settings.change": { params: SettingChange; result: SettingChanged };
+  /** Changes one setting, and returns it as it is then. */
+  "settings.change": { params: SettingChange; result: Setting };
   /** Makes every check. */
   "diagnose.checks": { params: Empty; result: Array<Check> };
   /** Levels of reset and what each would delete now. */
@@ -1834,7 +1834,7 @@ ids: Array<string> | null, };
  */
 export type Setting = { 
 /**
- * The file.
+ * Identifier of the file.
  */
 file: string, 
 /**
@@ -1842,36 +1842,48 @@ file: string,
  */
 key: string, 
 /**
+ * Heading it stands under.
+ */
+section: string, 
+/**
  * Short title.
  */
 title: string, 
 /**
- * What it does, in a sentence or two.
+ * What it does, in one or more sentences. Commands and keys stand in backticks.
  */
 description: string, 
 /**
- * What it takes.
+ * The values it takes.
  */
 kind: SettingKind, 
 /**
- * As it is in the file; the default when the file does not say.
+ * Value in the file; the default if the file has none.
  */
 value: SettingValue, 
 /**
- * What it is when the file does not say.
+ * Value if the file has none.
  */
 default: SettingValue, 
 /**
- * From when a change counts.
+ * When a change takes effect.
  */
-takesEffect: TakesEffect, };
+takesEffect: TakesEffect, 
+/**
+ * The same as a sentence. Commands stand in backticks.
+ */
+takesEffectNote: string, 
+/**
+ * The daemon or a machine still runs with another value.
+ */
+waits: boolean, };
 
 /**
  * Changes one setting. Comments and other keys of the file stay as they are.
  */
 export type SettingChange = { 
 /**
- * The file.
+ * Identifier of the file.
  */
 file: string, 
 /**
@@ -1879,26 +1891,9 @@ file: string,
  */
 key: string, 
 /**
- * New value; absent takes the key out, so that the default counts.
+ * New value; without it the key is removed and the default applies.
  */
 value: SettingValue | null, };
-
-/**
- * What became of a change.
- */
-export type SettingChanged = { 
-/**
- * The setting as it is now.
- */
-setting: Setting, 
-/**
- * It counts already; else `takes_effect` says when.
- */
-applied: boolean, 
-/**
- * Why it does not count yet, as a sentence; empty when it does.
- */
-reason: string, };
 
 /**
  * A word a setting takes.
@@ -1914,7 +1909,7 @@ value: string,
 title: string, };
 
 /**
- * What a setting takes.
+ * The values a setting takes.
  */
 export type SettingKind = { "kind": "switch" } | { "kind": "choice", 
 /**
@@ -1936,23 +1931,19 @@ unit: string, } | { "kind": "text",
 /**
  * An example.
  */
-placeholder: string, } | { "kind": "list", 
-/**
- * An example of one.
- */
 placeholder: string, };
 
 /**
  * The value of a setting.
  */
-export type SettingValue = boolean | number | string | Array<string>;
+export type SettingValue = boolean | number | string;
 
 /**
  * All settings.
  */
 export type Settings = { 
 /**
- * Files they are in.
+ * The files that hold them.
  */
 files: Array<SettingsFile>, 
 /**
@@ -1973,7 +1964,7 @@ id: string,
  */
 path: string, 
 /**
- * Why it cannot be read as it is; nothing is changed until it can.
+ * Why it cannot be read; nothing in it can be changed until then.
  */
 error: string | null, };
 
@@ -2008,9 +1999,9 @@ subnet: string,
 gateway: string | null, };
 
 /**
- * From when a changed setting counts.
+ * When a changed setting takes effect.
  */
-export type TakesEffect = "atOnce" | "machineStart" | "daemonStart" | "newMachine";
+export type TakesEffect = "newMachine" | "machineStart" | "machineBoot" | "daemonStart" | "startCommand";
 
 /**
  * What a terminal tells besides its output, which comes as bytes.

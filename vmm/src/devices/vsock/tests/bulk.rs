@@ -1,4 +1,4 @@
-//! Much data and many streams.
+//! Large amounts of data, and many streams.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -14,11 +14,11 @@ use super::driver::{Guest, Options, Packet};
 use super::hostile::Noise;
 use super::read_line;
 
-/// What the guest keeps for each stream, as Linux does.
+/// The guest's state for each stream, as Linux keeps it.
 const BUFFER_BYTES: u32 = 256 * 1024;
 
-/// The guest's end of a stream, with the credit rules Linux follows: it returns all it receives if `echo`, and closes
-/// in the end.
+/// The guest's end of a stream. It follows Linux's rules of credit, returns everything it receives if `echo`, and
+/// closes in the end.
 struct Socket {
     host_port: u32,
     guest_port: u32,
@@ -27,7 +27,7 @@ struct Socket {
     sent: u32,
     peer: Header,
     digest: DefaultHasher,
-    /// What is to be sent.
+    /// Bytes to send.
     out: Vec<u8>,
     echo: bool,
     host_closed: Closed,
@@ -113,7 +113,7 @@ impl Socket {
     }
 }
 
-/// A guest that accepts every stream, echoing on ports from 1000 up.
+/// A guest that accepts every stream, and echoes on ports from 1000 on.
 #[derive(Default)]
 struct Sockets {
     all: HashMap<(u32, u32), Socket>,
@@ -159,7 +159,7 @@ impl Sockets {
     }
 }
 
-/// Lets guest and device say their farewells on every stream.
+/// Has guest and device exchange the shutdowns of every stream.
 fn work_until_closed(sockets: &mut Sockets, guest: &mut Guest) {
     guest.run_until("every stream is closed", |guest| {
         sockets.work(guest);
@@ -175,7 +175,7 @@ fn connect(path: &std::path::Path, port: u32) -> UnixStream {
     socket
 }
 
-/// Writes `total` bytes of noise in pieces of random sizes and reads as many back, compares, and closes.
+/// Writes `total` bytes of noise in pieces of random sizes, reads as many back, compares them, and closes.
 fn exchange(path: std::path::PathBuf, port: u32, total: usize, seed: u64) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut socket = connect(&path, port);
@@ -233,7 +233,7 @@ fn two_hundred_streams_carry_data_at_once() {
     assert_eq!(guest.statistic("bytes_to_host"), 200 * 200_000);
 }
 
-/// As many descriptors as the hard limit gives; false if they are too few.
+/// Raises the limit of descriptors to the hard limit; false if that is too low.
 fn descriptors(wanted: u64) -> bool {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
@@ -284,7 +284,7 @@ fn silent_clients_cannot_keep_others_out() {
         })
         .collect();
     let (_socket, _) = super::connect_to_guest(&mut guest, 80);
-    // The oldest had to go, and only those.
+    // The oldest made way, and only those.
     assert_eq!(guest.statistic("handshakes_failed"), 1101 - 1024);
     let is_closed = |mut socket: &UnixStream| {
         socket.set_nonblocking(true).unwrap();
@@ -306,7 +306,7 @@ fn when_the_table_is_full_connections_wait_until_one_ends() {
     let _listener = std::os::unix::net::UnixListener::bind(guest.port_path(9)).unwrap();
     guest.send_control(Operation::Request, 9, 500);
     assert_eq!(guest.next_packet().operation(), Operation::Reset);
-    // The first ends; although the guest owes its reset, the third takes its place.
+    // The first ends. Although the guest owes its reset, the third takes its place.
     drop(first);
     let shutdown = guest.next_packet();
     assert_eq!((shutdown.operation(), shutdown.header.src_port), (Operation::Shutdown, first_port));

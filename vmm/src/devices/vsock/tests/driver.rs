@@ -1,8 +1,7 @@
-//! A guest driver for the tests: rings in guest memory as Linux lays them out, kicks only when the device asks for
-//! them.
+//! A guest's driver: rings in guest memory as Linux lays them out, and notifications only if the device asks for them.
 //!
-//! The mock queue of virtio-queue lays the used ring over the second half of the available ring and never wraps, so
-//! that it cannot carry more than a few packets; these rings are our own.
+//! The mock queue of virtio-queue lays the used ring over the second half of the available ring and never wraps, so it
+//! carries only a few packets. These rings are made here.
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
@@ -13,8 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::super::VsockDevice;
+use super::super::device::{RX, TX};
 use super::super::packet::{Closed, HEADER_BYTES, HOST_CID, Header, Operation, TYPE_STREAM};
-use super::super::{RX, TX, VsockDevice};
 use crate::confinement::tests::as_device;
 use crate::devices::counters::Counters;
 use crate::devices::{DeviceError, DeviceQueues, VirtioDevice};
@@ -29,13 +29,13 @@ const TX_SLOT_BYTES: u64 = 80 * 1024;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 
-/// How a receive buffer is cut into descriptors.
+/// How a receive buffer is divided into descriptors.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Layout {
-    /// One descriptor, as Linux 6 posts it.
+    /// One descriptor, as in Linux 6.
     #[default]
     One,
-    /// Header and data apart, as Linux 5 posted it.
+    /// Header and data apart, as in Linux 5.
     Two,
     /// The header cut in the middle, the data in pieces.
     Four,
@@ -51,7 +51,7 @@ impl Layout {
     }
 }
 
-/// What a guest is like.
+/// How a guest behaves.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) event_idx: bool,
@@ -98,7 +98,7 @@ struct Ring {
     available: u16,
     kicked: u16,
     used: u16,
-    /// Chain slots that the device does not have; slot n owns the nth group of descriptors.
+    /// Chain slots that the device does not hold; slot n owns the nth group of descriptors.
     free: Vec<u16>,
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Guest {
     queues: Queues,
     rings: [Ring; 2],
     pub(super) received: VecDeque<Packet>,
-    /// Packets may come from other CIDs than the host's: answers to nonsense.
+    /// Packets may come from CIDs other than the host's, because they answer invalid ones.
     pub(super) allow_any_source: bool,
     directory: tempfile::TempDir,
 }
@@ -182,7 +182,7 @@ impl Guest {
         self.post_buffers();
     }
 
-    /// Resets the device and sets the queues up anew, as a driver does when it is loaded again.
+    /// Resets the device and sets the queues up again, as a reloaded driver does.
     pub(super) fn reset(&mut self) {
         self.device.reset();
         self.received.clear();
@@ -227,7 +227,7 @@ impl Guest {
         0x80_0000 + u64::from(slot) * TX_SLOT_BYTES
     }
 
-    /// Makes every free receive buffer available and kicks if the device wants it.
+    /// Makes every free receive buffer available, and notifies the device if it wants that.
     pub(super) fn post_buffers(&mut self) {
         while let Some(slot) = self.rings[RX].free.pop() {
             let mut address = Self::rx_slot_address(slot);
@@ -241,13 +241,13 @@ impl Guest {
         self.kick_if_wanted(RX).unwrap();
     }
 
-    /// Lets the device have so many receive buffers more.
+    /// Gives the device this many more receive buffers.
     pub(super) fn add_buffers(&mut self, count: u16) {
         self.rings[RX].free.extend(0..count);
         self.post_buffers();
     }
 
-    /// Writes the chain for `slot` and makes it available, without a kick.
+    /// Writes the chain of `slot` and makes it available, without a notification.
     fn make_available(&mut self, index: usize, slot: u16, pieces: &[(u64, u32, u16)]) {
         let first = slot * MAX_DESCRIPTORS_PER_CHAIN;
         let base = self.rings[index].descriptors();
@@ -297,7 +297,7 @@ impl Guest {
         self.queues.rings[index].set_ready(ready);
     }
 
-    /// Kicks a queue whether the device wants it or not.
+    /// Notifies the device of a queue, whether or not it wants that.
     pub(super) fn kick(&mut self, index: usize) -> Result<(), DeviceError> {
         as_device(self.device.device_type(), || self.device.queue_kicked(index, &mut self.queues))
     }
@@ -316,14 +316,14 @@ impl Guest {
             taken.push((id as u16 / MAX_DESCRIPTORS_PER_CHAIN, bytes));
             ring.used = ring.used.wrapping_add(1);
         }
-        // used_event: interrupt me for the next one.
+        // used_event: asks for an interrupt for the next one.
         let event = ring.available_ring() + 4 + u64::from(RING_SIZE) * 2;
         memory.write_obj(ring.used.to_le(), GuestAddress(event)).unwrap();
         fence(Ordering::SeqCst);
         taken
     }
 
-    /// Takes what the device has put into receive buffers, without posting them again.
+    /// Takes what the device has put into receive buffers, without posting the buffers again.
     pub(super) fn take_packets(&mut self) {
         for (slot, bytes) in self.take_used(RX) {
             self.rings[RX].free.push(slot);
@@ -339,7 +339,7 @@ impl Guest {
 
     // Running.
 
-    /// Lets the device see its host events, waiting for the first up to `timeout` milliseconds, then takes and posts
+    /// Has the device handle its host events, waiting up to `timeout` milliseconds for the first, then takes and posts
     /// receive buffers until nothing moves any more.
     pub(super) fn run(&mut self, timeout: u16) {
         if self.wait_for_host(timeout) {
@@ -355,7 +355,7 @@ impl Guest {
         }
     }
 
-    /// One host event if there is one, and nothing else.
+    /// Handles one host event, if there is one.
     pub(super) fn host_event(&mut self, timeout: u16) -> bool {
         let ready = self.wait_for_host(timeout);
         if ready {
@@ -373,7 +373,7 @@ impl Guest {
         poll(&mut descriptors, PollTimeout::from(timeout)).unwrap() > 0
     }
 
-    /// Runs until `done`. A condition that never comes true fails the test after a while, wherever it runs.
+    /// Runs until `done`. Fails the test if the condition does not become true in time.
     pub(super) fn run_until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         for _ in 0..2000 {
             if done(self) {
@@ -390,7 +390,7 @@ impl Guest {
         self.received.pop_front().unwrap()
     }
 
-    /// Nothing comes, however often the device is asked.
+    /// Checks that no packet comes, however often the device is called.
     pub(super) fn expect_silence(&mut self) {
         for _ in 0..5 {
             self.run(2);
@@ -398,7 +398,7 @@ impl Guest {
         assert_eq!(self.received, [], "packets where none were expected");
     }
 
-    /// Puts a packet on the tx queue and kicks if wanted.
+    /// Puts a packet on the transmit queue, and notifies the device if it wants that.
     pub(super) fn send(&mut self, header: &Header, payload: &[u8]) {
         self.try_send(header, payload).unwrap();
     }
@@ -423,7 +423,7 @@ impl Guest {
         self.kick_if_wanted(TX)
     }
 
-    /// Whether the tx queue takes another packet.
+    /// Whether the transmit queue has room for another packet.
     pub(super) fn can_send(&mut self) -> bool {
         for (slot, _) in self.take_used(TX) {
             self.rings[TX].free.push(slot);
@@ -431,7 +431,8 @@ impl Guest {
         !self.rings[TX].free.is_empty()
     }
 
-    /// Puts raw descriptors (index, address, bytes, flags, next) on a queue, makes `head` available and kicks.
+    /// Puts raw descriptors (index, address, bytes, flags, next) on a queue, makes `head` available and notifies the
+    /// device.
     pub(super) fn send_raw(
         &mut self,
         index: usize,

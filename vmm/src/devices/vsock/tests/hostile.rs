@@ -1,13 +1,14 @@
-//! Guests that break the rules: an error or a reset, never a panic, never a byte outside of their memory.
+//! Guests that break the rules cause an error or a reset, never a panic, and no byte outside their memory.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
 
 use vm_memory::{Bytes, GuestAddress};
 
+use super::super::device::{RX, TX};
 use super::super::fuzzing::vsock_held;
 use super::super::packet::{HEADER_BYTES, HOST_CID, Header, Operation};
-use super::super::{RX, TX};
+
 use super::driver::{GUEST_CID, Guest, Options};
 use super::{connect_to_guest, guest};
 use crate::devices::{DeviceError, VirtioDevice};
@@ -157,7 +158,7 @@ fn packets_for_another_cid_or_of_another_type_are_answered_with_a_reset() {
     assert_eq!((reset.operation(), reset.header.src_port, reset.header.dst_port), (Operation::Reset, 9, 80));
     guest.send(&Header { kind: 2, op: Operation::Reset.to_wire(), ..request }, &[]);
     guest.expect_silence();
-    // The answer comes from the address that was asked: the driver would not find its socket otherwise.
+    // The answer comes from the address that was asked, or the driver would not find its socket.
     guest.allow_any_source = true;
     guest.send(&Header { dst_cid: 77, ..request }, &[]);
     let reset = guest.next_packet();
@@ -223,14 +224,14 @@ fn data_after_the_guests_own_half_close_resets_the_stream() {
 #[test]
 fn a_guest_that_takes_no_answers_is_not_listened_to_for_ever() {
     let mut guest = Guest::new(Options { buffers: 0, ..Options::default() });
-    // Each of these wants an answer; there is no room for any.
+    // Each of these needs an answer, and there is no room for any.
     let mut sent = 0;
     while guest.can_send() {
         guest.send_control(Operation::CreditRequest, 12, 34);
         sent += 1;
         assert!(sent < 10_000, "the answers are not bounded");
     }
-    // As soon as the guest makes room, every one of them is answered.
+    // As soon as the guest makes room, every one is answered.
     let mut answered = 0;
     guest.add_buffers(32);
     guest.run_until("every packet is answered", |guest| {
@@ -332,7 +333,7 @@ fn arbitrary_headers_and_chains_never_panic() {
             }
             guest.run(0);
         }
-        // Whole chains of noise: the device may stop, and must say so with an error.
+        // Whole chains of noise: the device may stop, but only with an error.
         for _ in 0..200 {
             let descriptors: Vec<_> = (0..4)
                 .map(|index| {

@@ -1,4 +1,4 @@
-//! The device driven by a model of a guest, against real Unix sockets.
+//! The device, driven by a model of a guest, with real Unix sockets.
 
 mod bulk;
 mod driver;
@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use self::driver::{Guest, Options};
 use super::packet::Operation;
 
-/// Connects the host to `port` of the guest, which accepts. The host's socket and the host port of the stream.
+/// Connects the host to `port` of the guest, which accepts. Returns the host's socket and the host port of the stream.
 fn connect_to_guest(guest: &mut Guest, port: u32) -> (UnixStream, u32) {
     let mut socket = guest.connect();
     socket.write_all(format!("CONNECT {port}\n").as_bytes()).unwrap();
@@ -23,7 +23,7 @@ fn connect_to_guest(guest: &mut Guest, port: u32) -> (UnixStream, u32) {
     (socket, host_port)
 }
 
-/// Reads a line, no byte more.
+/// Reads exactly one line.
 fn read_line(socket: &UnixStream) -> String {
     let mut line = String::new();
     BufReader::with_capacity(1, socket).read_line(&mut line).unwrap();
@@ -34,11 +34,11 @@ fn guest() -> Guest {
     Guest::new(Options::default())
 }
 
-/// A restored guest hears once that its streams are gone, and ports go on from where they were.
+/// A restored guest is notified once that its streams are gone, and ports continue from where they were.
 #[test]
 fn a_restore_resets_the_transport_and_reuses_no_port() {
     use crate::devices::VirtioDevice;
-    use crate::devices::test_queues::{Descriptor, TestQueues};
+    use crate::devices::tests::queues::{Descriptor, TestQueues};
 
     let directory = tempfile::tempdir().unwrap();
     let saved = {
@@ -50,12 +50,12 @@ fn a_restore_resets_the_transport_and_reuses_no_port() {
     };
     let mut device = super::VsockDevice::new(3, &directory.path().join("vsock")).unwrap();
     let mut queues = TestQueues::new(&[64, 64, 64]);
-    let head = queues.add(super::EVENT, &[Descriptor::writable(8)]);
+    let head = queues.add(super::device::EVENT, &[Descriptor::writable(8)]);
     device.restore(&saved, &mut queues).unwrap();
-    assert_eq!((queues.used(super::EVENT), queues.signals(super::EVENT)), (vec![(head, 4)], 1));
+    assert_eq!((queues.used(super::device::EVENT), queues.signals(super::device::EVENT)), (vec![(head, 4)], 1));
     assert_eq!(queues.read(head, 4), [0; 4]);
     assert_eq!(device.save(), saved);
     assert!(device.restore(&"x".into(), &mut queues).is_err());
-    queues.add(super::EVENT, &[Descriptor::readable(8)]);
+    queues.add(super::device::EVENT, &[Descriptor::readable(8)]);
     assert!(device.restore(&saved, &mut queues).is_err());
 }

@@ -76,7 +76,7 @@ fn a_first_line_that_is_not_connect_closes_the_socket() {
         let mut socket = guest.connect();
         socket.write_all(line.as_bytes()).unwrap();
         guest.run_until("the handshake fails", |guest| guest.statistic("handshakes_failed") == 1);
-        // The line was not taken from the socket, so the end may show as a reset.
+        // The line was not read from the socket, so the end may appear as a reset.
         assert!(matches!(socket.read(&mut [0; 1]), Ok(0) | Err(_)));
         guest.expect_silence();
     }
@@ -115,7 +115,7 @@ fn a_host_that_gives_up_before_the_answer_resets_the_request() {
     drop(socket);
     let reset = guest.next_packet();
     assert_eq!((reset.operation(), reset.header.src_port), (Operation::Reset, request.header.src_port));
-    // The answer crossed it: there is no such stream any more.
+    // The answer crossed the end: the stream does not exist any more.
     guest.send_control(Operation::Response, request.header.src_port, 5);
     assert_eq!(guest.next_packet().operation(), Operation::Reset);
 }
@@ -173,7 +173,7 @@ fn the_hosts_half_close_reaches_the_guest_after_the_data() {
     assert_eq!(guest.next_packet().payload, b"request");
     let shutdown = guest.next_packet();
     assert_eq!((shutdown.operation(), shutdown.header.flags), (Operation::Shutdown, Closed::SEND.to_wire()));
-    // The other direction goes on.
+    // The other direction stays open.
     guest.send_data(host_port, 80, b"response");
     let mut response = [0; 8];
     socket.read_exact(&mut response).unwrap();
@@ -299,7 +299,7 @@ fn the_guests_credit_bounds_what_is_sent_and_more_credit_resumes_it() {
     guest.send(&word(Operation::Response, 0), &[]);
     socket.write_all(&[7; 2500]).unwrap();
     assert_eq!(guest.next_packet().payload.len(), 1000);
-    // Out of credit with more to send: asked once.
+    // Out of credit with more to send: it asks once.
     assert_eq!(guest.next_packet().operation(), Operation::CreditRequest);
     guest.expect_silence();
     guest.send(&word(Operation::CreditUpdate, 0), &[]);
@@ -322,7 +322,7 @@ fn the_guests_credit_bounds_what_is_sent_and_more_credit_resumes_it() {
 fn a_host_that_does_not_read_stops_the_guest_and_reading_lets_it_go_on() {
     let mut guest = guest();
     let (mut socket, host_port) = connect_to_guest(&mut guest, 80);
-    // Whatever the socket takes is forwarded at once and so comes back as credit: send until none comes back.
+    // What the socket takes is forwarded at once and comes back as credit, so this sends until none comes back.
     let (mut sent, mut acknowledged) = (0_u32, 0_u32);
     loop {
         while sent - acknowledged < OWN_BUFFER_BYTES {
@@ -343,7 +343,7 @@ fn a_host_that_does_not_read_stops_the_guest_and_reading_lets_it_go_on() {
         }
     }
     guest.expect_silence();
-    // Reading all of it returns all of the credit, unasked.
+    // Reading all of it returns all of the credit, without a request.
     let mut all = vec![0; sent as usize];
     let reader = std::thread::spawn(move || {
         socket.read_exact(&mut all).unwrap();
@@ -393,7 +393,7 @@ fn without_receive_buffers_the_host_is_not_read_until_the_guest_kicks() {
             match (&socket).write(&[1; 8192]) {
                 Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // The driver takes packets but posts no buffers: what is posted fills, and no more is read.
+                    // The driver takes packets but posts no buffers: the posted ones fill, and no more is read.
                     guest.host_event(0);
                     let before = guest.received.len();
                     guest.take_packets();
@@ -432,7 +432,7 @@ fn streams_are_served_in_turn() {
         }
         before += packet.payload.len();
     }
-    // Two buffers of the loud one that were posted already, and one turn of it.
+    // Two buffers of the busy stream were posted already, and it has one turn.
     assert!(before < 6 * 3776, "{before} bytes of the loud stream came first");
 }
 
@@ -461,7 +461,7 @@ fn a_reset_of_the_device_ends_every_socket_and_forgets_every_stream() {
     assert_eq!(guest.statistic("connections_open"), 0);
     guest.send_data(host_port, 80, b"of a former life");
     assert_eq!(guest.next_packet().operation(), Operation::Reset);
-    // It serves the driver's next life.
+    // The stream serves the driver's next life.
     let (mut socket, _) = connect_to_guest(&mut guest, 80);
     socket.write_all(b"again").unwrap();
     assert_eq!(guest.next_packet().payload, b"again");
@@ -497,11 +497,11 @@ fn one_interrupt_serves_a_batch() {
     let mut guest = Guest::new(Options { event_idx: false, ..Options::default() });
     let (mut socket, _) = connect_to_guest(&mut guest, 80);
     socket.write_all(&vec![0; 60_000]).unwrap();
-    let before = guest.signals(super::super::RX);
+    let before = guest.signals(super::super::device::RX);
     guest.host_event(100);
     guest.take_packets();
     assert!(guest.received.len() >= 16);
-    assert_eq!(guest.signals(super::super::RX) - before, 1);
+    assert_eq!(guest.signals(super::super::device::RX) - before, 1);
 }
 
 #[test]

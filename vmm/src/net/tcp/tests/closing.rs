@@ -1,4 +1,4 @@
-//! How a flow ends: in order from either side or both, half way, by reset, by silence.
+//! How a flow ends: in order by either side or both, half way, by reset, by silence.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::world::*;
 
-/// The guest has been told of both ends and has nothing to hear; the host's socket was closed in order.
+/// The guest has learned of both ends and needs no more; the host's socket was closed in order.
 fn closed_in_order(world: &mut World, link: &Link) {
     world.nothing_more();
     let host = link.host();
@@ -44,7 +44,7 @@ fn close_by_the_host_ends_in_a_short_time_wait() {
     closed_in_order(&mut world, &link);
     assert_eq!(world.splice.flows(), 1);
 
-    // A FIN that comes again is acknowledged again, and a reset does not shorten the wait (RFC 1337).
+    // A repeated FIN is acknowledged again, and a reset does not shorten the wait (RFC 1337).
     world.pass(Duration::from_secs(1));
     world.put(&link.put(FIN | ACK).with(|put| put.seq -= 1));
     assert_eq!(world.take_only().ack, link.seq);
@@ -62,7 +62,7 @@ fn both_sides_may_close_at_once() {
     link.host_ends(&mut world);
     let fin = world.take_only();
     assert!(fin.is(FIN | ACK));
-    // The guest's FIN crosses it.
+    // The guest's FIN crosses the gateway's.
     world.put(&link.put(FIN | ACK));
     link.seq += 1;
     let ack = world.take_only();
@@ -120,7 +120,7 @@ fn the_end_of_the_guest_is_passed_on_after_all_its_bytes() {
     assert!(!link.host().shut);
     link.host_ends(&mut world);
     assert!(link.receive(&mut world).1);
-    // Both ends are through for the guest. Its reset, or its silence of a day, does not lose what it wrote.
+    // For the guest both ends are done. Neither its reset nor a day of its silence loses what it wrote.
     world.put(&link.put(RST));
     world.pass_watching(Duration::from_hours(24));
     assert!(!link.host().dropped);
@@ -166,7 +166,7 @@ fn a_fin_that_is_not_acknowledged_comes_again() {
     closed_in_order(&mut world, &link);
 }
 
-/// What brings a flow into a state that a reset can meet.
+/// Brings a flow into a state in which a reset can arrive.
 type Scene = (&'static str, fn(&mut World, &mut Link));
 
 const SCENES: [Scene; 7] = [
@@ -187,7 +187,7 @@ const SCENES: [Scene; 7] = [
     ("closing", |world, link| {
         link.host_ends(world);
         world.take();
-        // Its FIN does not acknowledge ours.
+        // Its FIN does not acknowledge the gateway's.
         link.finish(world);
     }),
     ("last-ack", |world, link| {
@@ -209,7 +209,7 @@ fn a_reset_of_the_guest_resets_the_host_in_each_state() {
         assert_eq!(world.splice.flows(), 0, "{name}");
         world.nothing_more();
     }
-    // Closed on both sides there is nothing left to break, and the wait goes on.
+    // Closed on both sides, nothing is left to break, and the wait continues.
     let mut world = World::new();
     let mut link = world.connect();
     link.host_ends(&mut world);
@@ -219,7 +219,7 @@ fn a_reset_of_the_guest_resets_the_host_in_each_state() {
     world.put(&link.put(RST));
     world.nothing_more();
     assert_eq!((world.splice.flows(), link.host().reset), (1, false));
-    // And before the handshake was complete.
+    // The same before the handshake was complete.
     let mut world = World::new();
     world.put(&Put::syn(guest(), server()));
     world.take();
@@ -233,7 +233,7 @@ fn a_blind_reset_is_challenged_or_passed_over_in_each_state() {
         let mut world = World::new();
         let mut link = world.connect();
         prepare(&mut world, &mut link);
-        // In the window, but not exact (RFC 5961 §3.2); nothing to challenge for when the guest's end is known.
+        // In the window, but not exact (RFC 5961 §3.2); no challenge is due once the guest's end is known.
         world.put(&link.put(RST).with(|put| put.seq += 1));
         let challenges = world.take();
         assert!(challenges.iter().all(|got| got.is(ACK) && got.ack == link.seq), "{name}");
@@ -243,7 +243,7 @@ fn a_blind_reset_is_challenged_or_passed_over_in_each_state() {
             world.nothing_more();
         }
         assert!(!link.host().reset && !link.host().dropped, "{name}");
-        // The real one is still heard.
+        // A valid one still takes effect.
         world.put(&link.put(RST));
         assert!(link.host().dropped, "{name}");
     }
@@ -270,7 +270,7 @@ fn a_guest_that_started_anew_gets_rid_of_its_old_flow() {
     let link = world.connect();
     world.put(&Put::syn(guest(), server()).with(|put| put.seq = 99_000));
     let challenge = world.take_only();
-    // Its kernel does not know what that is about.
+    // The guest's kernel does not know the connection.
     world.put(&Put::syn(guest(), server()).with(|put| (put.flags, put.seq) = (RST, challenge.ack)));
     assert!(link.host().reset);
     world.connect_with(&Put::syn(guest(), server()).with(|put| put.seq = 99_000));
@@ -380,7 +380,7 @@ fn a_reset_of_the_device_resets_every_host() {
     assert_eq!((world.splice.flows(), world.splice.buffered()), (0, 0));
     assert!(!world.splice.has_output());
     assert!(world.splice.next_deadline().is_none());
-    // Late news of it are passed over.
+    // Late events of its socket are ignored.
     world.event(link.flow, FAILED);
     world.nothing_more();
 }

@@ -1,4 +1,4 @@
-//! Flows at rest: what they cost, what wakes them, and that they sleep again.
+//! Flows at rest: what they cost, what wakes them, and that they fall asleep again.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -35,7 +35,7 @@ fn a_dormant_flow_is_80_bytes_and_its_share_of_the_index() {
 
 #[test]
 fn an_idle_flow_costs_less_than_110_bytes_of_memory() {
-    // What other tests allocate meanwhile would count.
+    // Allocations of other tests would count here.
     let name = "net::tcp::tests::dormant::idle_flows_in_a_process_of_their_own";
     let alone = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--ignored", "--nocapture"])
@@ -59,7 +59,8 @@ fn idle_flows_in_a_process_of_their_own() {
     const BEFORE: usize = 1000;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    // Each holds a thousand connections that nobody accepts: their far ends have no descriptors, and all they cost is the kernel's.
+    // Each listener holds a thousand connections that nobody accepts: their far ends have no descriptors, and cost only
+    // the kernel's memory.
     let listeners: Vec<_> = (0..(BEFORE + FLOWS).div_ceil(1000))
         .map(|_| {
             let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
@@ -97,7 +98,7 @@ fn idle_flows_in_a_process_of_their_own() {
     let grown = anonymous() - before;
     assert_eq!(
         (world.splice.flows(), world.splice.dormant()),
-        (BEFORE + FLOWS, BEFORE + FLOWS - Settings::default().awake_max)
+        (BEFORE + FLOWS, BEFORE + FLOWS - Settings::default().max_awake)
     );
     println!("{} bytes a flow", grown / FLOWS);
     assert!(grown / FLOWS < 110, "{} bytes a flow", grown / FLOWS);
@@ -128,7 +129,7 @@ fn bytes_of_the_host_wake_a_flow_until_they_are_acknowledged() {
         assert_eq!(world.splice.dormant(), 1);
         assert!(link.host().sends.is_empty());
     }
-    // Room for bytes is no news to a flow that has none.
+    // Room for bytes does not wake a flow that has none.
     world.event(link.flow, WRITABLE);
     world.nothing_more();
     assert_eq!(world.splice.dormant(), 1);
@@ -177,7 +178,7 @@ fn a_flow_with_anything_undone_stays_awake() {
     assert_eq!(world.splice.dormant(), 0);
     assert!(!world.pass_watching(Duration::from_secs(2)).is_empty(), "the window is probed");
 
-    // An answer that the guest's queue has no room for yet.
+    // An answer for which the guest's queue has no room yet.
     let (mut world, link) = asleep();
     world.put(&link.data(b"x"));
     assert_eq!(world.splice.dormant(), 0);
@@ -199,7 +200,7 @@ fn nothing_wakes_a_process_whose_flows_sleep_before_a_keep_alive() {
     let (due, late) = (Duration::from_hours(2), Duration::from_mins(1));
     assert!(deadline + Duration::from_secs(2) > start + due && deadline <= start + due + late);
 
-    // All that are due in a minute are probed in one.
+    // All flows that are due in a minute are probed in the same one.
     let probes = world.pass_watching(due + late);
     assert_eq!(probes.len(), 100);
     assert!(probes.iter().all(|(when, _)| *when == probes[0].0));
@@ -217,7 +218,7 @@ fn a_keep_alive_wakes_a_flow_and_its_answer_puts_it_back_to_sleep() {
         world.nothing_more();
         assert_eq!(world.splice.dormant(), 1);
     }
-    // Without an answer it ends as any.
+    // Without an answer it ends like any other.
     let last = world.pass_watching(Duration::from_hours(3));
     assert!(last.last().unwrap().1.is(RST | ACK));
     assert_eq!((world.splice.flows(), world.splice.next_deadline()), (0, None));
@@ -290,9 +291,9 @@ fn a_dormant_flow_is_found_and_not_woken_by_questions() {
 
 #[test]
 fn dormant_flows_and_others_are_evicted_in_the_order_of_their_last_use() {
-    let mut world = World::with(&Settings { flows_max: 5, ..Settings::default() });
+    let mut world = World::with(&Settings { max_flows: 5, ..Settings::default() });
     let mut links: Vec<Link> = (0..5).map(|index| world.connect_with(&Put::syn(nth(index), server()))).collect();
-    // The second is awake; the first has woken and sleeps again; the fourth was woken by the host.
+    // The second is awake; the first has woken and sleeps again; the host has woken the fourth.
     links[1].host_sends(&mut world, b"unacknowledged");
     world.take();
     links[0].send(&mut world, b"used");
@@ -334,7 +335,7 @@ fn flows_over_ipv6_sleep_as_well() {
 
 #[test]
 fn flows_that_take_turns_stay_awake_while_others_come_to_rest() {
-    let mut world = World::awake(&Settings { awake_max: 4, ..Settings::default() });
+    let mut world = World::awake(&Settings { max_awake: 4, ..Settings::default() });
     let mut busy: Vec<Link> = (0..3).map(|index| world.connect_with(&Put::syn(nth(index), server()))).collect();
     for index in 100..200 {
         for link in &mut busy {
@@ -346,7 +347,7 @@ fn flows_that_take_turns_stay_awake_while_others_come_to_rest() {
         drop(link);
     }
     assert_eq!(world.splice.dormant(), 99);
-    // And fall asleep when others are used instead of them.
+    // They fall asleep when others are used instead.
     for index in 200..210 {
         world.connect_with(&Put::syn(nth(index), server()));
     }
@@ -366,7 +367,7 @@ fn a_real_connection_sleeps_between_its_requests() {
                 stream.write_all(&request.repeat(1000)).unwrap();
             }
         });
-        let mut guest = Guest::new(&Wire { awake_max: 0, ..Wire::default() });
+        let mut guest = Guest::new(&Wire { max_awake: 0, ..Wire::default() });
         let handle = guest.connect(port, v6);
         guest.run("connected", |guest| guest.socket_at(handle).may_send().then_some(()));
         for round in 0..20_u8 {

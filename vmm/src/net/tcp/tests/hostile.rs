@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::super::*;
 use super::world::*;
+use crate::devices::span::{Slice, Span};
 
 /// A small generator (xorshift), so that a failure can be repeated by its seed.
 struct Random(u64);
@@ -36,35 +37,35 @@ fn host_byte(at: usize) -> u8 {
     (at.wrapping_mul(89) >> 2) as u8
 }
 
-/// What became of the guest's attempts from one of its ports.
+/// What happened to the guest's attempts from one of its ports.
 #[derive(Clone, Default)]
 struct Port {
-    /// Sequence numbers of its SYNs, as long as they are of the same flow: its stream begins after one of them.
+    /// Sequence numbers of its SYNs that belong to the same flow: its stream begins after one of them.
     begins: Vec<u32>,
-    /// What we would have it acknowledge.
+    /// The acknowledgment the splice expects.
     ours: Option<u32>,
     link: Option<Link>,
     /// How much its host has sent.
     sent: usize,
 }
 
-/// A guest that follows no rule but one: the byte of a sequence number is always the same.
+/// A guest that follows only one rule: the byte of a sequence number is always the same.
 struct Chaos {
     world: World,
     random: Random,
     ports: u16,
     flows: Vec<Port>,
     settings: Settings,
-    /// What it received: to whom, flags, sequence number, acknowledgment, window, how many bytes.
+    /// What it received: receiver, flags, sequence number, acknowledgment, window, number of bytes.
     heard: Vec<(std::net::SocketAddr, u8, u32, u32, u16, usize)>,
-    /// How many flows were dormant, after all steps together.
+    /// Number of dormant flows, summed over all steps.
     slept: usize,
 }
 
 impl Chaos {
-    fn new(seed: u64, awake_max: usize) -> Self {
+    fn new(seed: u64, max_awake: usize) -> Self {
         let settings =
-            Settings { flows_max: 6, half_open_max: 3, buffered_max: 100_000, window: 64 << 10, mtu: 1500, awake_max };
+            Settings { max_flows: 6, max_half_open: 3, max_buffered: 100_000, window: 64 << 10, mtu: 1500, max_awake };
         let ports = 9;
         Self {
             world: World::awake(&settings),
@@ -113,7 +114,7 @@ impl Chaos {
         self.put(port, &Put { from, to: server(), flags, seq, ack, window, options, payload });
     }
 
-    /// Puts a segment, and keeps the books if it is a SYN.
+    /// Sends a segment, and records it if it is a SYN.
     fn put(&mut self, port: usize, put: &Put) {
         let before = self.world.script().asked.len();
         self.world.put(put);
@@ -128,7 +129,7 @@ impl Chaos {
         }
     }
 
-    /// A sound SYN, whose stream begins where it says.
+    /// Sends a valid SYN, whose stream begins where it says.
     fn syn(&mut self) {
         let port = self.random.below(usize::from(self.ports));
         let seq = if self.random.one_in(2) { u32::MAX - 30_000 } else { self.random.next() as u32 };
@@ -174,7 +175,7 @@ impl Chaos {
         self.world.event(link.flow, readiness);
     }
 
-    /// Takes some of what there is, and learns from it as an attacker would.
+    /// Takes some of the packets for the guest, and learns from them as an attacker would.
     fn take(&mut self) {
         self.world.room = [68, 100, 1500, 65550][self.random.below(4)];
         for _ in 0..self.random.below(20) {
@@ -187,7 +188,7 @@ impl Chaos {
                 && !got.payload.is_empty()
             {
                 if link.ack == 0 {
-                    // Where our stream begins: nothing of it was acknowledged out of turn before its first byte.
+                    // Where the gateway's stream begins: no byte of it was acknowledged before the first one.
                     link.ack = got.seq;
                 }
                 let at = got.seq.wrapping_sub(link.ack) as usize;
@@ -198,7 +199,7 @@ impl Chaos {
         }
     }
 
-    /// A thousand things happen.
+    /// Does a thousand random things.
     fn steps(&mut self) {
         for step in 0..1000 {
             match self.random.below(20) {
@@ -221,14 +222,14 @@ impl Chaos {
     }
 
     fn check(&self) {
-        assert!(self.world.splice.flows() <= self.settings.flows_max);
-        assert!(self.world.splice.buffered() <= self.settings.buffered_max);
+        assert!(self.world.splice.flows() <= self.settings.max_flows);
+        assert!(self.world.splice.buffered() <= self.settings.max_buffered);
         for port in 0..self.flows.len() {
             self.check_port(port);
         }
     }
 
-    /// The host got the guest's stream, from its beginning and without a gap.
+    /// Checks that the host got the guest's stream from its beginning and without a gap.
     fn check_port(&self, port: usize) {
         let Port { begins, link: Some(link), .. } = &self.flows[port] else { return };
         let got = link.host().got.clone();
@@ -247,7 +248,7 @@ fn random_segments_events_and_times_keep_every_promise() {
         chaos.steps();
         assert!(chaos.world.splice.statistics().sent > 100, "seed {seed} did nothing");
 
-        // Whatever happened, a decent guest is served afterwards.
+        // Whatever happened, a well-behaved guest is served afterwards.
         let world = &mut chaos.world;
         world.room = 65550;
         world.take();
@@ -269,16 +270,16 @@ fn random_segments_events_and_times_keep_every_promise() {
 fn a_guest_cannot_tell_whether_flows_sleep() {
     let mut slept = 0;
     for seed in 1..=8 {
-        let mut heard = |awake_max| {
-            let mut chaos = Chaos::new(seed, awake_max);
+        let mut heard = |max_awake| {
+            let mut chaos = Chaos::new(seed, max_awake);
             chaos.steps();
             slept += chaos.slept;
             (chaos.heard, chaos.world.splice.statistics())
         };
         let always_awake = heard(usize::MAX);
         assert!(always_awake.0.len() > 50, "seed {seed} did nothing");
-        for awake_max in [0, 2] {
-            assert!(heard(awake_max) == always_awake, "seed {seed}, {awake_max} stay awake");
+        for max_awake in [0, 2] {
+            assert!(heard(max_awake) == always_awake, "seed {seed}, {max_awake} stay awake");
         }
     }
     assert!(slept > 1000, "{slept}");
@@ -291,7 +292,7 @@ fn random_bytes_are_not_tcp_or_do_no_harm() {
     let mut link = world.connect();
     for _ in 0..20_000 {
         let mut bytes: Vec<u8> = (0..random.below(90)).map(|_| random.next() as u8).collect();
-        // Mostly of the flow that stands.
+        // Mostly from the established flow.
         if bytes.len() > 13 && !random.one_in(4) {
             bytes[..2].copy_from_slice(&guest().port().to_be_bytes());
             bytes[2..4].copy_from_slice(&server().port().to_be_bytes());

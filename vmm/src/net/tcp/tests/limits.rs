@@ -1,4 +1,4 @@
-//! What thousands of flows, floods and hosts that take nothing cost.
+//! The cost of thousands of flows, of floods, and of hosts that take nothing.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -59,11 +59,11 @@ fn a_flood_of_syns_costs_a_bounded_number_of_attempts_and_stops_nobody() {
         world.put(&Put::syn(nth(index), address("203.0.113.1:81")));
     }
     let settings = Settings::default();
-    assert_eq!(world.splice.flows(), settings.half_open_max + 1);
-    assert_eq!(sockets_alive(&world), settings.half_open_max + 1);
+    assert_eq!(world.splice.flows(), settings.max_half_open + 1);
+    assert_eq!(sockets_alive(&world), settings.max_half_open + 1);
     world.nothing_more();
 
-    // An attempt that was given up is made again when the guest repeats it; one that answers is served.
+    // An evicted attempt starts again when the guest repeats it; one that is answered is served.
     world.script().outcome = Some(Ok(()));
     let mut new = world.connect_with(&Put::syn(nth(0), server()));
     new.send(&mut world, b"in");
@@ -73,7 +73,7 @@ fn a_flood_of_syns_costs_a_bounded_number_of_attempts_and_stops_nobody() {
 
 #[test]
 fn attempts_given_up_under_flood_are_the_oldest() {
-    let mut world = World::with(&Settings { half_open_max: 3, ..Settings::default() });
+    let mut world = World::with(&Settings { max_half_open: 3, ..Settings::default() });
     world.script().outcome = None;
     for index in 0..5 {
         world.put(&Put::syn(nth(index), server()));
@@ -85,7 +85,7 @@ fn attempts_given_up_under_flood_are_the_oldest() {
 
 #[test]
 fn a_full_table_gives_up_closed_flows_first_and_then_the_one_idle_longest() {
-    let mut world = World::with(&Settings { flows_max: 4, ..Settings::default() });
+    let mut world = World::with(&Settings { max_flows: 4, ..Settings::default() });
     let mut links: Vec<Link> = (0..4).map(|index| world.connect_with(&Put::syn(nth(index), server()))).collect();
     // The last is in TIME-WAIT; the first is used after the others.
     let mut closed = links.pop().unwrap();
@@ -104,7 +104,7 @@ fn a_full_table_gives_up_closed_flows_first_and_then_the_one_idle_longest() {
     assert!(!links[0].host().dropped && !links[2].host().dropped);
     assert_eq!(world.splice.flows(), 4);
 
-    // News of the host count as use too.
+    // Events of the host count as use too.
     links[2].host_sends(&mut world, b"x");
     world.take();
     world.put(&Put::syn(nth(12), server()));
@@ -133,7 +133,7 @@ fn unreachable_notices_are_bounded_when_nobody_fetches_them() {
 
 #[test]
 fn flows_that_come_and_go_without_receive_buffers_leave_nothing_behind() {
-    let mut world = World::with(&Settings { flows_max: 16, ..Settings::default() });
+    let mut world = World::with(&Settings { max_flows: 16, ..Settings::default() });
     for round in 0..10_000 {
         world.put(&Put::syn(nth(0), server()).with(|put| put.seq = round));
         world.put(&Put::syn(nth(0), server()).with(|put| (put.flags, put.seq) = (RST, round + 1)));
@@ -145,7 +145,7 @@ fn flows_that_come_and_go_without_receive_buffers_leave_nothing_behind() {
 
 #[test]
 fn hosts_that_take_nothing_share_a_bounded_buffer() {
-    let settings = Settings { buffered_max: 1 << 20, ..Settings::default() };
+    let settings = Settings { max_buffered: 1 << 20, ..Settings::default() };
     let mut world = World::with(&settings);
     let mut links: Vec<Link> = (0..50).map(|index| world.connect_with(&Put::syn(nth(index), server()))).collect();
     let text: Vec<u8> = (0..600_000_u32).map(|at| (at % 253) as u8).collect();
@@ -157,15 +157,15 @@ fn hosts_that_take_nothing_share_a_bounded_buffer() {
         for (link, sent) in links.iter_mut().zip(&mut sent) {
             let end = (*sent + 50_000).min(text.len());
             world.put(&link.data(&text[*sent..end]));
-            // The guest goes on where it is told.
+            // The guest resumes where the acknowledgment points.
             let answer = world.take_only();
             *sent += answer.ack.wrapping_sub(link.seq) as usize;
             link.seq = answer.ack;
-            assert!(world.splice.buffered() <= settings.buffered_max);
+            assert!(world.splice.buffered() <= settings.max_buffered);
         }
     }
-    assert!(world.splice.buffered() > settings.buffered_max / 2);
-    // When the hosts take again, everybody gets everything in order.
+    assert!(world.splice.buffered() > settings.max_buffered / 2);
+    // When the hosts take bytes again, all get everything in order.
     for link in &links {
         link.host().room = usize::MAX;
         world.event(link.flow, WRITABLE);
@@ -187,6 +187,6 @@ fn hosts_that_take_nothing_share_a_bounded_buffer() {
 
 #[test]
 fn a_flow_itself_is_small() {
-    // What Settings::flows_max promises.
+    // What Settings::max_flows promises.
     assert!(size_of::<flow::Flow>() <= 512, "{}", size_of::<flow::Flow>());
 }

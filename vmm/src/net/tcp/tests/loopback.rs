@@ -1,4 +1,4 @@
-//! Real sockets of the host, and a peer that is not of our making.
+//! Real sockets of the host, and a foreign TCP as the peer.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::peer::{Guest, Wire};
 
 const LARGE: Offloads = Offloads { checksum: true, tso4: true, tso6: true };
 
-/// Bytes that do not repeat, so that a shift is noticed.
+/// Bytes that do not repeat, so that a shift shows.
 fn noise(length: usize, seed: u32) -> Vec<u8> {
     let mut state = seed | 1;
     std::iter::repeat_with(|| {
@@ -38,7 +38,7 @@ fn serve<T: Send + 'static>(v6: bool, with: impl FnOnce(TcpStream) -> T + Send +
     (port, thread::spawn(move || with(listener.accept().unwrap().0)))
 }
 
-/// The server sends `length` bytes at once, and at the guest's end the digest of what it got.
+/// The server sends `length` bytes at once and, at the guest's end, the digest of what it received.
 fn both_ways(wire: &Wire, length: usize, v6: bool) {
     let (port, server) = serve(v6, move |stream| {
         let mut writer = stream.try_clone().unwrap();
@@ -58,7 +58,7 @@ fn both_ways(wire: &Wire, length: usize, v6: bool) {
     assert_eq!(received.len(), length + 32);
     assert_eq!(digest(&received[..length]), digest(&noise(length, 7)));
     assert_eq!(received[length..], digest(&text));
-    // Both sides agree that it is over.
+    // Both sides agree that the connection has ended.
     guest.run("the end", |guest| (guest.splice.flows() == 0).then_some(()));
     assert_eq!(guest.splice.statistics().broken, 0);
 }
@@ -85,7 +85,7 @@ fn megabytes_go_both_ways_where_the_system_cannot_peek_at_an_offset() {
 
 #[test]
 fn nothing_is_lost_when_the_link_loses_packets() {
-    // Few of the guest's: smoltcp takes a second for each.
+    // Only few of the guest's: smoltcp takes a second for each.
     both_ways(&Wire { loses: Some((1000, 100)), ..Wire::default() }, 1 << 20, false);
     both_ways(
         &Wire { loses: Some((1000, 10)), without_offsets: true, offloads: LARGE, ..Wire::default() },
@@ -103,7 +103,7 @@ fn a_guest_with_a_tiny_buffer_gets_everything() {
 #[test]
 fn a_port_nobody_listens_on_is_refused() {
     for v6 in [false, true] {
-        // Bound, so that nobody else takes it, but not listening.
+        // Bound, so that nobody else takes the port, but not listening.
         let (port, server) = serve(v6, |_| ());
         let mut guest = Guest::new(&Wire::default());
         let first = guest.connect(port, v6);
@@ -148,7 +148,7 @@ fn a_reset_of_the_guest_reaches_the_server() {
 fn bytes_before_a_reset_of_the_server_still_arrive() {
     let (port, server) = serve(false, |mut stream| {
         stream.write_all(&noise(40_000, 5)).unwrap();
-        // What is not read makes close a reset: many servers end so.
+        // Unread bytes make close send a reset; many servers end like that.
         let mut byte = [0];
         stream.peek(&mut byte).unwrap();
     });
@@ -165,7 +165,7 @@ fn bytes_before_a_reset_of_the_server_still_arrive() {
         (socket.state() == State::Closed).then_some(())
     });
     server.join().unwrap();
-    // More than its socket had sent by then would have died with it.
+    // Without the splice, what its socket had not sent by then would be lost.
     assert_eq!(digest(&received), digest(&noise(40_000, 5)));
 }
 
@@ -173,7 +173,7 @@ fn bytes_before_a_reset_of_the_server_still_arrive() {
 fn a_server_that_reads_slowly_holds_the_guest_back_within_bounds() {
     let length = 12 << 20;
     let (port, server) = serve(false, move |mut stream| {
-        // Nothing is read until the guest has said by another connection that it is stuck; here: until it sends no more.
+        // Nothing is read until the guest reports by another connection that it is stuck; here, until it sends no more.
         let mut got = Vec::new();
         let mut piece = vec![0; 10_000];
         loop {

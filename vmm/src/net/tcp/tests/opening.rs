@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::super::*;
 use super::world::*;
+use crate::devices::span::{Slice, Span};
 
 #[test]
 fn a_syn_is_answered_only_when_the_host_has_connected() {
@@ -17,7 +18,7 @@ fn a_syn_is_answered_only_when_the_host_has_connected() {
     let (flow, to, host) = world.script().asked[0].clone();
     assert_eq!(to, server());
 
-    // The guest grows impatient: still the one attempt.
+    // The guest repeats its SYN, and there is still one attempt.
     world.put(&Put::syn(guest(), server()));
     world.nothing_more();
     assert_eq!(world.script().asked.len(), 1);
@@ -181,7 +182,7 @@ fn while_the_host_connects_a_new_syn_takes_over_and_a_reset_ends_it() {
     world.put(&Put::syn(guest(), server()));
     world.put(&Put::syn(guest(), server()).with(|put| put.seq = 77_000));
     let (flow, _, host) = world.script().asked[0].clone();
-    // A reset of neither: nothing.
+    // A reset of an unknown flow does nothing.
     world.put(&Put::syn(guest(), server()).with(|put| (put.flags, put.seq) = (RST, 5)));
     assert_eq!(world.splice.flows(), 1);
     host.lock().unwrap().outcome = Some(Ok(()));
@@ -344,7 +345,7 @@ fn a_guest_that_refuses_or_is_silent_resets_the_client() {
     let mut world = World::new();
     let (host, syn) = opened(&mut world);
     let refusal = Put::syn(service, client).with(|put| (put.flags, put.seq) = (RST | ACK, 0));
-    // Of something else first: ignored.
+    // An acknowledgment of something else comes first and is ignored.
     world.put(&refusal.clone().with(|put| put.ack = syn.seq.wrapping_add(9)));
     assert_eq!(world.splice.flows(), 1);
     world.put(&refusal.with(|put| put.ack = syn.seq.wrapping_add(1)));

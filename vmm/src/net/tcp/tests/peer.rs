@@ -1,4 +1,4 @@
-//! A guest with a TCP of its own, smoltcp's, before a splice on real sockets of the host, in real time.
+//! A guest with a TCP of its own, smoltcp's, whose splice has real sockets of the host, in real time.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +12,9 @@ use smoltcp::socket::tcp;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, Ipv4Packet, Ipv6Packet};
 
 use super::super::*;
+use crate::devices::span::{Slice, Span};
 
-/// A test that takes longer has come to a stop.
+/// Longest duration of a test.
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The guest's card: packets each way.
@@ -69,14 +70,14 @@ impl Device for Card {
 pub(super) struct Wire {
     pub(super) mtu: u16,
     pub(super) offloads: Offloads,
-    /// As if the system could not peek at an offset.
+    /// Behaves as if the system could not peek at an offset.
     pub(super) without_offsets: bool,
-    /// One packet in so many is lost, from the guest and to it.
+    /// Loses one packet in this many, from the guest and to it.
     pub(super) loses: Option<(u32, u32)>,
     /// The guest's receive buffer.
     pub(super) guest_buffer: usize,
-    /// Of [`Settings`].
-    pub(super) awake_max: usize,
+    /// See [`Settings`].
+    pub(super) max_awake: usize,
 }
 
 impl Default for Wire {
@@ -87,7 +88,7 @@ impl Default for Wire {
             without_offsets: false,
             loses: None,
             guest_buffer: 256 << 10,
-            awake_max: 64,
+            max_awake: 64,
         }
     }
 }
@@ -96,7 +97,7 @@ struct Anywhere;
 
 impl Destinations for Anywhere {
     fn destination(&mut self, _: FlowId, _: SocketAddr, wanted: SocketAddr) -> Destination {
-        // The guest's addresses of the host stand for its loopback, as host.docker.internal does.
+        // The guest's addresses for the host stand for its loopback, as host.docker.internal does.
         let host: IpAddr = if wanted.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
         Destination::Host(SocketAddr::new(host, wanted.port()))
     }
@@ -123,10 +124,10 @@ impl Guest {
             Sockets::new(Arc::clone(&epoll))
         };
         let started = Instant::now();
-        let settings = Settings { mtu: wire.mtu, awake_max: wire.awake_max, ..Settings::default() };
+        let settings = Settings { mtu: wire.mtu, max_awake: wire.max_awake, ..Settings::default() };
         let mut splice = Splice::new(started, &settings, [9; 16], Box::new(sockets));
         splice.set_offloads(wire.offloads);
-        // Whoever takes partial checksums does not verify them.
+        // A driver that accepts partial checksums does not verify them.
         let checksum =
             if wire.offloads.checksum { ChecksumCapabilities::ignored() } else { ChecksumCapabilities::default() };
         let mut card =
@@ -225,7 +226,7 @@ impl Guest {
         }
     }
 
-    /// Goes on until `done` says what came out of it.
+    /// Runs until `done` returns a result.
     pub(super) fn run<T>(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> Option<T>) -> T {
         let limit = Instant::now() + LIMIT;
         loop {

@@ -1,5 +1,5 @@
-//! How fast bytes go through the splice, with a guest that does nothing but count. Run by hand:
-//! `cargo test --release -p rorqual-vmm --lib net::tcp::tests::throughput -- --ignored --nocapture`.
+//! How fast bytes pass the splice, with a guest that only counts them. Run by hand: `cargo test --release -p
+//! rorqual-vmm --lib net::tcp::tests::throughput -- --ignored --nocapture`.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,11 +11,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
 
 use super::super::*;
 use super::world::{ACK, Anywhere, Link, Put, World, address};
+use crate::devices::span::{Slice, Span};
 
 const TOTAL: usize = 1 << 30;
 const PIECE: usize = 60_000;
 
-/// A splice on real sockets, and one flow of it to a server of the host.
+/// A splice on real sockets, and one of its flows to a server of the host.
 struct Bench {
     splice: Splice,
     epoll: Arc<Epoll>,
@@ -54,7 +55,7 @@ impl Bench {
         self.splice.receive(Instant::now(), &segment, &mut Anywhere);
     }
 
-    /// The next packet's length, if there is one.
+    /// Length of the next packet, if there is one.
     fn packet(&mut self) -> Option<usize> {
         let slices = [Slice::from(&mut self.buffer[..])];
         self.splice.transmit(Instant::now(), &slices).map(|packet| packet.length)
@@ -101,7 +102,7 @@ fn host_to_guest_and_guest_to_host() {
     let mut bench = Bench::connect(to);
     let (start, mut received) = (Instant::now(), 0);
     while received < TOTAL {
-        // An acknowledgment for each batch, as an interrupt of a real guest brings several.
+        // One acknowledgment for each batch: an interrupt of a real guest delivers several packets.
         let mut batch = 0;
         while batch < 16
             && let Some(length) = bench.packet()
@@ -146,7 +147,7 @@ fn host_to_guest_and_guest_to_host() {
     counting.join().unwrap();
     report("guest to host", sent, start);
 
-    // What the system itself does between two sockets, for comparison.
+    // What the system itself achieves between two sockets, for comparison.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let to = listener.local_addr().unwrap();
     let sending = thread::spawn(move || {
@@ -166,14 +167,15 @@ fn host_to_guest_and_guest_to_host() {
     report("loopback alone", got, start);
 }
 
-/// What waking and falling asleep add to a turn of guest and host that has no system call: of one flow, and of more than stay awake.
+/// What waking and falling asleep add to a turn of guest and host without a system call: for one flow, and for more
+/// than stay awake.
 #[test]
 #[ignore = "a benchmark"]
 fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {
     const TURNS: u32 = 400_000;
     for flows in [1, 200] {
-        for awake_max in [usize::MAX, Settings::default().awake_max, 0] {
-            let mut world = World::awake(&Settings { awake_max, ..Settings::default() });
+        for max_awake in [usize::MAX, Settings::default().max_awake, 0] {
+            let mut world = World::awake(&Settings { max_awake, ..Settings::default() });
             let from = |index: u16| SocketAddr::from(([192, 168, 64, 2], 1024 + index));
             let to = address("198.51.100.7:80");
             let mut links: Vec<Link> = (0..flows).map(|index| world.connect_with(&Put::syn(from(index), to))).collect();
@@ -194,7 +196,7 @@ fn requests_and_answers_of_one_flow_and_of_more_than_stay_awake() {
                 link.host().got.clear();
             }
             let each = start.elapsed() / TURNS;
-            println!("{flows} flows take turns, {awake_max} stay awake: {each:?} a turn");
+            println!("{flows} flows take turns, {max_awake} stay awake: {each:?} a turn");
             assert!(world.splice.statistics().broken == 0);
         }
     }

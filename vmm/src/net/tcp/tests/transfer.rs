@@ -69,7 +69,7 @@ fn sequence_numbers_wrap_around_from_the_guest() {
 
 #[test]
 fn sequence_numbers_wrap_around_towards_the_guest() {
-    // Initial numbers grow by time: wait until ours is about to wrap.
+    // Initial numbers grow with time: waits until the gateway's is about to wrap.
     let mut world = World::new();
     world.put(&Put::syn(guest(), server()));
     let initial = world.take_only().seq;
@@ -117,7 +117,7 @@ fn without_offloads_each_packet_is_one_segment_with_its_checksum() {
     for (offloads, size) in [
         (Offloads::default(), 1460),
         (Offloads { checksum: true, ..Offloads::default() }, 1460),
-        // The driver may not take this without the first; if it does, it is not sent what it cannot check.
+        // A driver must not accept this without the former; if it does, it is not sent what it cannot check.
         (Offloads { tso4: true, ..Offloads::default() }, 1460),
     ] {
         let mut world = World::new();
@@ -165,7 +165,7 @@ fn a_closed_window_leaves_the_bytes_with_the_host_and_is_probed() {
     for (_, probe) in &probes {
         assert_eq!((probe.seq, probe.payload.len()), (link.ack.wrapping_sub(1), 0));
     }
-    // The guest answers each for an hour, still closed; then it opens.
+    // The guest answers each probe for an hour, still closed; then it opens its window.
     for _ in 0..60 {
         world.put(&link.put(ACK).with(|put| put.window = 0));
         world.pass_watching(Duration::from_mins(1));
@@ -325,12 +325,12 @@ fn a_host_that_takes_nothing_closes_the_window_and_opens_it_again() {
     assert_eq!(world.splice.buffered(), at - 100_000);
     assert!(world.splice.buffered() <= 512 << 10);
 
-    // More than that is not taken; the guest's probe of the window is answered.
+    // More than that is not accepted; the guest's probe of the window is answered.
     world.put(&link.data(&text[at..=at]));
     let answer = world.take_only();
     assert_eq!((answer.ack, answer.window), (link.seq, 0));
 
-    // A little room opens nothing; then half the window does, without being asked.
+    // A little room does not open the window; half of it does, without a request.
     link.host().room = 1000;
     world.event(link.flow, WRITABLE);
     world.nothing_more();
@@ -390,7 +390,7 @@ fn flows_take_turns() {
 fn a_request_is_acknowledged_by_its_answer_once_the_two_take_turns() {
     let mut world = World::new();
     let mut link = world.connect();
-    // The first: nobody knows yet that an answer will come.
+    // The first request: that an answer will follow is not known yet.
     world.put(&link.data(b"request"));
     link.seq += 7;
     assert_eq!(world.take_only().ack, link.seq);
@@ -439,7 +439,7 @@ fn a_request_without_an_answer_is_acknowledged_after_a_while_and_the_next_at_onc
     assert_eq!(world.take_only().ack, link.seq);
 }
 
-/// A flow whose guest has asked and been answered.
+/// A flow whose guest has sent a request and received its answer.
 fn conversation(world: &mut World) -> Link {
     let mut link = world.connect();
     world.put(&link.data(b"request"));

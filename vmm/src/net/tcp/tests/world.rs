@@ -1,4 +1,4 @@
-//! A splice, a scripted guest and scripted hosts. The guest's packets are built and checked by smoltcp's wire types, not by ours.
+//! A splice, a scripted guest and scripted hosts. smoltcp's wire types build and check the guest's packets.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use smoltcp::wire::{IpAddress, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket, TcpSeqNumber};
 
 use super::super::*;
+use crate::devices::span::{Slice, Span};
 
 pub(super) const FIN: u8 = 1;
 pub(super) const SYN: u8 = 2;
@@ -34,18 +35,18 @@ pub(super) fn server() -> SocketAddr {
     address("198.51.100.7:80")
 }
 
-/// The host's end of a flow as the test plays it.
+/// The host's end of a flow, as the test plays it.
 #[derive(Debug, Default)]
 pub(super) struct Host {
-    /// Nothing while it connects.
+    /// None while it connects.
     pub(super) outcome: Option<Result<(), Errno>>,
-    /// For the guest, as far as not consumed.
+    /// Bytes for the guest that are not consumed yet.
     pub(super) sends: VecDeque<u8>,
     pub(super) ends: bool,
     pub(super) fails: Option<Errno>,
-    /// From the guest.
+    /// Bytes from the guest.
     pub(super) got: Vec<u8>,
-    /// How many bytes it takes now.
+    /// Bytes it takes now.
     pub(super) room: usize,
     pub(super) shut: bool,
     pub(super) reset: bool,
@@ -119,10 +120,10 @@ impl Drop for Scripted {
     }
 }
 
-/// Where the test says flows go, and how the next host answers.
+/// Where the test sends flows, and how the next host answers.
 #[derive(Debug, Default)]
 pub(super) struct Script {
-    /// What the next sockets say; the error of `connect` itself if there is one.
+    /// What the next sockets report; or the error of `connect` itself.
     pub(super) outcome: Option<Result<(), Errno>>,
     pub(super) connect_error: Option<Errno>,
     pub(super) asked: Vec<(FlowId, SocketAddr, Arc<Mutex<Host>>)>,
@@ -143,7 +144,7 @@ impl Connector for ScriptedConnector {
     }
 }
 
-/// Everything goes where the guest wants.
+/// Sends every flow to where the guest wants it.
 pub(super) struct Anywhere;
 
 impl Destinations for Anywhere {
@@ -235,7 +236,7 @@ impl Got {
         let (source, destination) = (IpAddress::from(from), IpAddress::from(to));
         if let Some(PartialChecksum { start, offset }) = packet.checksum {
             assert_eq!((usize::from(start), offset), (tcp, 16));
-            // As the driver or whoever it forwards to would complete it: the sum of everything, the partial one included.
+            // As the driver, or the next hop, would complete it: the sum of everything, including the partial one.
             let mut sum: u64 = 0;
             for pair in segment.chunks(2) {
                 sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
@@ -290,19 +291,19 @@ impl World {
         Self::with(&Settings::default())
     }
 
-    /// Its flows are dormant whenever they may be, so that every test tells if one forgets something in its sleep.
+    /// Flows are dormant whenever possible, so that every test shows if one loses something in its sleep.
     pub(super) fn with(settings: &Settings) -> Self {
-        Self::awake(&Settings { awake_max: 0, ..settings.clone() })
+        Self::awake(&Settings { max_awake: 0, ..settings.clone() })
     }
 
-    /// Its flows are dormant only when the settings say so.
+    /// Flows are dormant only when the settings demand it.
     pub(super) fn awake(settings: &Settings) -> Self {
         let script = Arc::new(Mutex::new(Script { outcome: Some(Ok(())), ..Script::default() }));
         let world = Self::on(settings, Box::new(ScriptedConnector(Arc::clone(&script))));
         Self { script, ..world }
     }
 
-    /// A world of sockets of another kind.
+    /// A world with sockets of another kind.
     pub(super) fn on(settings: &Settings, connector: Box<dyn Connector>) -> Self {
         let now = Instant::now();
         let mut splice = Splice::new(now, settings, *b"sixteen bytes ok", connector);
@@ -320,7 +321,7 @@ impl World {
 
     pub(super) fn put_to(&mut self, segment: &Put, destinations: &mut dyn Destinations) {
         let mut bytes = segment.bytes();
-        // In pieces of awkward sizes, as a hostile driver would cut them.
+        // In pieces of awkward sizes, as a hostile driver would divide them.
         let middle = bytes.len() / 3;
         let (first, second) = bytes.split_at_mut(middle);
         let slices = [Slice::from(first), Slice::from(second)];
@@ -333,7 +334,7 @@ impl World {
         self.splice.receive(self.now, &segment, destinations);
     }
 
-    /// One packet for the guest.
+    /// The next packet for the guest.
     pub(super) fn take_one(&mut self) -> Option<Got> {
         let mut bytes = vec![0xaa; self.room];
         let middle = self.room.min(51);
@@ -342,12 +343,12 @@ impl World {
         Some(Got::parse(&bytes[..packet.length], packet))
     }
 
-    /// All there is for the guest.
+    /// All packets for the guest.
     pub(super) fn take(&mut self) -> Vec<Got> {
         std::iter::from_fn(|| self.take_one()).collect()
     }
 
-    /// All there is for the guest, which must be one packet.
+    /// All packets for the guest, which must be one.
     pub(super) fn take_only(&mut self) -> Got {
         let mut all = self.take();
         assert_eq!(all.len(), 1, "{all:#?}");
@@ -364,7 +365,7 @@ impl World {
         self.splice.timers(self.now);
     }
 
-    /// Time goes on from deadline to deadline, so that timers go off in the order of theirs.
+    /// Advances the time from deadline to deadline, so that timers expire in their order.
     pub(super) fn pass_in_order(&mut self, time: Duration) {
         let end = self.now + time;
         while let Some(deadline) = self.splice.next_deadline().filter(|deadline| *deadline <= end) {
@@ -374,7 +375,7 @@ impl World {
         self.now = end;
     }
 
-    /// Time goes on from deadline to deadline, and what is sent meanwhile is returned with when.
+    /// Advances the time from deadline to deadline, and returns what is sent in the meantime with its time.
     pub(super) fn pass_watching(&mut self, time: Duration) -> Vec<(Duration, Got)> {
         let (start, end) = (self.now, self.now + time);
         let mut all = Vec::new();
@@ -392,7 +393,7 @@ impl World {
         self.splice.host_event(self.now, flow, readiness);
     }
 
-    /// A connection of the guest that stands, with nothing on its way.
+    /// An established connection of the guest, with nothing in flight.
     pub(super) fn connect(&mut self) -> Link {
         self.connect_with(&Put::syn(guest(), server()))
     }
@@ -427,7 +428,7 @@ pub(super) struct Link {
     pub(super) to: SocketAddr,
     /// The guest's next sequence number.
     pub(super) seq: u32,
-    /// What it expects next.
+    /// The next number it expects.
     pub(super) ack: u32,
     pub(super) flow: FlowId,
     pub(super) host: Arc<Mutex<Host>>,
@@ -472,7 +473,7 @@ impl Link {
         world.event(self.flow, ENDED);
     }
 
-    /// The guest sends bytes and hears them acknowledged.
+    /// The guest sends bytes and receives their acknowledgment.
     pub(super) fn send(&mut self, world: &mut World, bytes: &[u8]) {
         world.put(&self.data(bytes));
         self.seq = self.seq.wrapping_add(bytes.len() as u32);
@@ -480,7 +481,7 @@ impl Link {
         assert!(got.is(ACK) && got.ack == self.seq, "{got:?}");
     }
 
-    /// The guest sends its FIN and hears it acknowledged.
+    /// The guest sends its FIN and receives its acknowledgment.
     pub(super) fn finish(&mut self, world: &mut World) {
         world.put(&self.put(FIN | ACK));
         self.seq = self.seq.wrapping_add(1);
@@ -488,7 +489,7 @@ impl Link {
         assert!(got.is(ACK) && got.ack == self.seq, "{got:?}");
     }
 
-    /// The guest receives what there is, acknowledges it, and says what it was; ends with true at our FIN.
+    /// The guest receives all bytes and acknowledges them. Returns them, and whether the gateway's FIN followed.
     pub(super) fn receive(&mut self, world: &mut World) -> (Vec<u8>, bool) {
         let (mut all, mut ended) = (Vec::new(), false);
         loop {

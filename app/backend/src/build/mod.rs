@@ -1,0 +1,239 @@
+//! Builds by BuildKit, through docker's own client of it (buildx): it sends the folder, and says each step as JSON.
+
+mod history;
+mod progress;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use history::{History, Outputs};
+use progress::{Progress, Told};
+use rorqual_engine::docker::Query;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::Command,
+};
+
+use super::{
+    Inner,
+    contract::{
+        BuildDetail, BuildEvent, BuildOutcome, BuildRecord, BuildRun, BuildTarget, Bytes, Empty, Failure, Milliseconds,
+        Pruned, Timestamp,
+    },
+    failure, registries,
+    stream::Channel,
+};
+
+/// A Dockerfile that is shown is not longer.
+const LONGEST_DOCKERFILE: u64 = 1 << 20;
+/// A line of the client is not longer; it holds output in base64.
+const LONGEST_LINE: u64 = 8 << 20;
+
+pub(super) async fn history(inner: &Arc<Inner>, _: Empty) -> Result<Vec<BuildRecord>, Failure> {
+    let history = History::of(&inner.home);
+    blocking(move || Ok(history.all()?.into_iter().map(|build| build.record).collect())).await
+}
+
+pub(super) async fn inspect(inner: &Arc<Inner>, target: BuildTarget) -> Result<BuildDetail, Failure> {
+    let history = History::of(&inner.home);
+    blocking(move || history.read(&target.id)).await
+}
+
+pub(super) async fn remove(inner: &Arc<Inner>, target: BuildTarget) -> Result<Empty, Failure> {
+    let history = History::of(&inner.home);
+    blocking(move || history.remove(&target.id).map(|()| Empty {})).await
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| failure::unexpected(error.to_string()))?
+}
+
+pub(super) async fn prune_cache(inner: &Arc<Inner>, _: Empty) -> Result<Pruned, Failure> {
+    let answer: Value = inner.docker.post(&Query::new("/build/prune", &[]).with("all", "true"), &json!({})).await?;
+    let removed = answer["CachesDeleted"].as_array().into_iter().flatten();
+    Ok(Pruned {
+        removed: removed.filter_map(|id| id.as_str().map(str::to_owned)).collect(),
+        reclaimed: Bytes(answer["SpaceReclaimed"].as_u64().unwrap_or(0)),
+    })
+}
+
+/// A build under way. However it ends, it goes to the history: dropped before its end it was cancelled.
+struct Running {
+    history: History,
+    id: String,
+    request: BuildRun,
+    dockerfile: String,
+    started: Timestamp,
+    begin: Instant,
+    progress: Progress,
+    outputs: Outputs,
+    over: bool,
+}
+
+impl Running {
+    fn new(history: History, request: BuildRun, dockerfile: String) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let started = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            history,
+            // Two builds may begin in the same millisecond.
+            id: format!("{started:013}-{:09}", now.subsec_nanos()),
+            request,
+            dockerfile,
+            started: Timestamp(started),
+            begin: Instant::now(),
+            progress: Progress::default(),
+            outputs: Outputs::default(),
+            over: false,
+        }
+    }
+
+    fn end(&mut self, outcome: BuildOutcome) -> Result<BuildRecord, Failure> {
+        self.over = true;
+        let record = BuildRecord {
+            id: self.id.clone(),
+            request: self.request.clone(),
+            started: self.started,
+            took: Milliseconds(u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            outcome,
+            steps: self.progress.steps(true),
+        };
+        let outputs = self.outputs.take();
+        let detail = BuildDetail { record, outputs, dockerfile: std::mem::take(&mut self.dockerfile) };
+        self.history.add(&detail)?;
+        Ok(detail.record)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.over
+            && let Err(failure) = self.end(BuildOutcome::Canceled)
+        {
+            tracing::warn!("a cancelled build is not in the history: {}", failure.message);
+        }
+    }
+}
+
+/// Docker's client of BuildKit: of the state directory, of the guest image, or of the system.
+fn client(inner: &Inner) -> Result<PathBuf, Failure> {
+    let beside = registries::client_program(inner).parent().map(Path::to_path_buf);
+    let own = inner.home.bin_directory();
+    let plugins = registries::config_directory().ok().map(|directory| directory.join("cli-plugins"));
+    let system =
+        ["/usr/local/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins"];
+    let mut places = [Some(own), beside, plugins].into_iter().flatten().chain(system.map(PathBuf::from));
+    places.find_map(|place| Some(place.join("docker-buildx")).filter(|program| program.is_file())).ok_or_else(|| {
+        failure::coded(
+            "docker-client-missing",
+            "docker-buildx, docker's client for builds, is missing",
+            "install Rorqual again, or docker's buildx plugin",
+        )
+    })
+}
+
+fn command(inner: &Inner, asked: &BuildRun, dockerfile: &Path, result: &Path) -> Result<Command, Failure> {
+    let mut command = Command::new(client(inner)?);
+    command.args(["build", "--progress=rawjson", "--builder=default", "--iidfile"]).arg(result);
+    command.arg("--file").arg(dockerfile);
+    for tag in &asked.tags {
+        command.args(["--tag", tag]);
+    }
+    for argument in &asked.arguments {
+        command.arg("--build-arg").arg(format!("{}={}", argument.name, argument.value));
+    }
+    if let Some(target) = &asked.target {
+        command.args(["--target", target]);
+    }
+    if asked.no_cache {
+        command.arg("--no-cache");
+    }
+    if asked.pull {
+        command.arg("--pull");
+    }
+    command.arg(&asked.folder);
+    for elsewhere in ["DOCKER_CONTEXT", "BUILDX_BUILDER", "BUILDKIT_PROGRESS", "BUILDKIT_HOST"] {
+        command.env_remove(elsewhere);
+    }
+    command.env("DOCKER_HOST", format!("unix://{}", inner.home.docker_socket().display()));
+    // The client's end cancels: BuildKit loses the session the build belongs to.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    Ok(command)
+}
+
+async fn read_dockerfile(path: &Path) -> Result<String, Failure> {
+    let read = async {
+        let mut content = Vec::new();
+        tokio::fs::File::open(path).await?.take(LONGEST_DOCKERFILE).read_to_end(&mut content).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&content).into_owned())
+    };
+    read.await.map_err(|error| {
+        failure::coded(
+            "dockerfile-unreadable",
+            format!("cannot read {}: {error}", path.display()),
+            "choose a folder with a Dockerfile, or name the file",
+        )
+    })
+}
+
+pub(super) async fn run(inner: Arc<Inner>, asked: BuildRun, channel: Channel) -> Result<(), Failure> {
+    let folder = PathBuf::from(&asked.folder);
+    if !folder.is_absolute() {
+        return Err(failure::bad_request(format!("{} is not the full path of a folder", asked.folder)));
+    }
+    let dockerfile = folder.join(asked.dockerfile.as_deref().unwrap_or("Dockerfile"));
+    let text = read_dockerfile(&dockerfile).await?;
+    // A machine that does not run is told of as such, not as a build that failed.
+    inner.docker.get::<Value>(&Query::new("/version", &[])).await?;
+    let mut running = Running::new(History::of(&inner.home), asked, text.clone());
+    let result = inner.home.run_directory().join(format!("build-{}.id", running.id));
+    let _result = Removed(result.clone());
+    let mut child = command(&inner, &running.request, &dockerfile, &result)?.spawn().map_err(|error| {
+        failure::coded("docker-client-missing", format!("cannot run docker-buildx: {error}"), "install Rorqual again")
+    })?;
+    let stderr = child.stderr.take().ok_or_else(|| failure::unexpected("docker-buildx has no standard error"))?;
+    let mut lines = BufReader::new(stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await;
+        if read.map_err(|error| failure::unexpected(format!("docker-buildx cannot be read: {error}")))? == 0 {
+            break;
+        }
+        for told in running.progress.take(String::from_utf8_lossy(&line).trim_end()) {
+            let event = match told {
+                Told::Step(step) => BuildEvent::Step { step },
+                Told::Output { id, text } => {
+                    running.outputs.add(&id, &text);
+                    BuildEvent::Output { id, text }
+                }
+            };
+            channel.event(&event).await?;
+        }
+    }
+    let status = child.wait().await.map_err(|error| failure::unexpected(error.to_string()))?;
+    let outcome = if status.success() {
+        let image = tokio::fs::read_to_string(&result).await.unwrap_or_default();
+        BuildOutcome::Succeeded { image: image.trim().to_owned() }
+    } else {
+        let fault = running.progress.fault();
+        BuildOutcome::Failed { message: fault.message, line: fault.line, dockerfile: Some(text) }
+    };
+    let record = running.end(outcome)?;
+    channel.event(&BuildEvent::Finished { record }).await
+}
+
+/// A file that goes with this.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // It is there only after a build that worked.
+        std::fs::remove_file(&self.0).ok();
+    }
+}
