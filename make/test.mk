@@ -17,6 +17,8 @@ NIGHTLY_SUITES := thousand_ports
 LONG_SUITES := ports faults lifecycle network routes api
 SUITES := $(LONG_SUITES) $(filter-out $(LONG_SUITES) $(NIGHTLY_SUITES),$(ALL_SUITES))
 
+# Downloads and packing overlap with compilers, so everything is built at once.
+ALL_AT_ONCE := -j8
 # A machine of User Mode Linux takes a processor and little more, so two jobs fill two processors. What a job prints
 # comes at its end.
 TEST_JOBS ?= 2
@@ -28,7 +30,7 @@ SIDE_BY_SIDE = -j$(TEST_JOBS) --output-sync=target
 ## what a user would miss most: unit tests, the suites on a real machine, the pages in
 ## a browser
 test: packages
-	@$(MAKE) -j2 test-programs build-tests test-material packages-browser ui
+	@$(MAKE) $(ALL_AT_ONCE) test-programs build-tests test-material packages-browser ui
 	@$(MAKE) $(SIDE_BY_SIDE) test-machine test-unit test-browser test-ui
 
 .PHONY: test-all
@@ -36,7 +38,7 @@ test: packages
 test-all: export WITH_WINDOW := yes
 test-all: packages-desktop
 	@$(MAKE) test
-	@$(MAKE) -j2 build-window build-fuzz build-kvm packages-package appimage-runtime
+	@$(MAKE) $(ALL_AT_ONCE) build-window build-fuzz build-kvm packages-package appimage-runtime
 	@$(MAKE) $(SIDE_BY_SIDE) test-kvm test-window fuzz test-package
 
 .PHONY: test-nightly

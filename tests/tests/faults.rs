@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     )
 }
 
-/// A start that must fail; returns exit status and stable code.
-fn refused(machine: &Machine, status: i32, code: &str) -> Result<String> {
+/// A start that must fail with an exit status and a stable code; returns its message and advice.
+fn refused(machine: &Machine, status: i32, code: &str) -> Result<(String, String)> {
     let start = machine.rorqual(["start", "--json"]).run()?.exits(status)?;
     let error = start.stderr.lines().find_map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -51,7 +51,8 @@ fn refused(machine: &Machine, status: i32, code: &str) -> Result<String> {
     let left: Vec<Process> =
         processes::of_home(machine.home()).into_iter().filter(|process| !process.is_daemon()).collect();
     ensure!(left.is_empty(), "a refused start left {left:?}");
-    Ok(error["message"].as_str().unwrap_or_default().to_owned())
+    let text = |field: &str| error[field].as_str().unwrap_or_default().to_owned();
+    Ok((text("message"), text("fix")))
 }
 
 fn a_corrupt_image_file_is_named_and_nothing_starts(machine: &Machine) -> Result<()> {
@@ -98,7 +99,7 @@ fn an_unknown_key_of_the_configuration_is_named_with_its_line(_: &Machine) -> Re
     let other = Machine::prepare()?;
     let text = "# mine\n[machine]\ncpus = 1\nmemmory_mib = 1024\n";
     fs::write(other.home().join("config.toml"), text)?;
-    let message = refused(&other, 5, "config-invalid")?;
+    let (message, _) = refused(&other, 5, "config-invalid")?;
     ensure!(message.contains("config.toml:4") && message.contains("memmory_mib"), "{message}");
     ensure!(fs::read_to_string(other.home().join("config.toml"))? == text, "the file was changed");
     // After the file is fixed, nothing else is needed: the daemon accepts it without starting a machine.
@@ -116,7 +117,7 @@ fn a_bad_value_of_the_configuration_is_named_with_its_line(_: &Machine) -> Resul
     ] {
         let other = Machine::prepare()?;
         fs::write(other.home().join("config.toml"), text)?;
-        let message = refused(&other, 5, "config-invalid")?;
+        let (message, _) = refused(&other, 5, "config-invalid")?;
         ensure!(message.contains(&format!("config.toml:{line}")) && message.contains(word), "{text:?}: {message}");
     }
     Ok(())
@@ -194,8 +195,9 @@ fn missing_space_for_the_disk_is_reported_before_anything_starts(_: &Machine) ->
     }
     let disk = SmallDisk::mount("24m")?;
     let other = Machine::prepare_in(disk.0.path())?;
-    let message = refused(&other, 1, "disk-space-low")?;
-    ensure!(message.contains(&disk.0.path().display().to_string()) && message.contains("RORQUAL_HOME"), "{message}");
+    let (message, fix) = refused(&other, 1, "disk-space-low")?;
+    ensure!(message.contains(&disk.0.path().display().to_string()), "{message}");
+    ensure!(fix.contains("RORQUAL_HOME"), "{fix}");
     let doctor = other.rorqual(["doctor", "--json"]).run()?.exits(1)?.json()?;
     let checks = doctor["checks"].as_array().cloned().unwrap_or_default();
     let space = checks.iter().find(|check| check["id"] == "disk-space").context("no check of the disk's space")?;

@@ -296,6 +296,7 @@ fn wrong_arguments_exit_2_and_errors_have_a_json_form(machine: &Machine) -> Resu
         let execution = machine.rorqual(words.split(' ').chain(["--json"])).run()?.exits(2)?;
         let error: serde_json::Value = serde_json::from_str(execution.stderr.trim())?;
         ensure!(error["error"]["code"].is_string() && error["error"]["message"].is_string(), "{error}");
+        ensure!(error["error"].get("fix").is_some_and(|fix| fix.is_string() || fix.is_null()), "{error}");
     }
     machine.rorqual(["--help"]).run()?.success()?;
     for shell in ["bash", "zsh", "fish"] {

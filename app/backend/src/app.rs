@@ -40,7 +40,8 @@ fn first_run_mark(inner: &Inner) -> PathBuf {
 pub(super) async fn finish_first_run(inner: &Arc<Inner>, _: Empty) -> Result<Empty, Failure> {
     let mark = first_run_mark(inner);
     fs::write(&mark, "").map_err(|error| {
-        failure::coded("state-unwritable", format!("cannot write {}: {error}", mark.display()), None)
+        let message = format!("cannot write {}: {error}", mark.display());
+        failure::coded("state-unwritable", message, "check its permissions and the space on its disk")
     })?;
     Ok(Empty {})
 }
@@ -119,7 +120,7 @@ pub(super) async fn events(inner: Arc<Inner>, _: Empty, channel: Channel) -> Res
             channel.event(&event).await?;
         }
     }
-    Err(failure::coded("engine-lost", "the Docker Engine has ended", None))
+    Err(failure::engine_ended())
 }
 
 fn event(value: Value) -> Option<EngineEvent> {

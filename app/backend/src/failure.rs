@@ -1,60 +1,62 @@
-//! What went wrong, as the pages show it.
+//! Failures as the pages show them. Errors of the engine bring code and advice; these are the backend's own.
 
 use super::contract::Failure;
-use rorqual_engine::{
-    client::ClientError,
-    docker::DockerError,
-    error::{self, Coded},
-};
+use rorqual_engine::error;
 
-fn failure(code: &str, message: impl Into<String>, hint: Option<&str>) -> Failure {
-    Failure { code: code.to_owned(), message: message.into(), hint: hint.map(str::to_owned) }
+/// A failure with a code of its own. `fix` is an instruction, where one helps.
+pub(crate) fn coded(code: &str, message: impl Into<String>, fix: impl Into<Option<&'static str>>) -> Failure {
+    Failure { code: code.to_owned(), message: message.into(), fix: fix.into().map(str::to_owned) }
 }
 
-/// Something with a code of its own and perhaps a way out.
-pub(crate) fn coded(code: &str, message: impl Into<String>, hint: impl Into<Option<&'static str>>) -> Failure {
-    failure(code, message, hint.into())
-}
-
-/// The caller asked for what there is not, or in a wrong way.
+/// The caller asked for something that does not exist, or in a wrong way.
 pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
-    failure("bad-request", message, None)
+    coded("bad-request", message, None)
 }
 
 /// A defect of ours or of the engine.
 pub(crate) fn unexpected(message: impl Into<String>) -> Failure {
-    failure("unexpected", message, Some("copy this error and report it"))
+    coded("unexpected", message, "copy this error and report it")
 }
 
-/// Whoever opened the stream is gone.
+/// The reader of the stream is gone.
 pub(crate) fn canceled() -> Failure {
-    failure("canceled", "canceled", None)
+    coded("canceled", "canceled", None)
 }
 
-impl From<DockerError> for Failure {
-    fn from(error: DockerError) -> Self {
-        let hint = match error.code() {
-            "engine-not-running" => Some("start the machine, here or with `rorqual start`"),
-            "engine-lost" => Some("see whether the machine still runs"),
-            "no-space" => Some("delete what nothing uses, or make the machine's disk larger in Settings"),
-            "not-allowed" => Some("log in at the registry first"),
-            "unexpected" => Some("copy this error and report it"),
-            _ => None,
+/// The engine ended a stream that has no end of its own.
+pub(crate) fn engine_ended() -> Failure {
+    coded("engine-lost", "the Docker Engine has ended", "check whether the machine still runs")
+}
+
+/// Errors of the engine, and statuses of its daemon.
+impl<E: Into<error::Failure>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let error::Failure { code, message, fix } = error.into();
+        Self { code, message, fix }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rorqual_engine::{client::ClientError, error::to_status, home::HomeError};
+
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_engine_has_the_same_three_fields_by_every_way() {
+        let expected = Failure {
+            code: "state-directory-unusable".to_owned(),
+            message: "no state directory: neither RORQUAL_HOME nor HOME is set".to_owned(),
+            fix: Some("set RORQUAL_HOME to a directory of yours".to_owned()),
         };
-        failure(error.code(), error.to_string(), hint)
+        assert_eq!(Failure::from(HomeError::Nowhere), expected);
+        assert_eq!(Failure::from(to_status(&HomeError::Nowhere)), expected);
+        assert_eq!(Failure::from(ClientError::Refused(HomeError::Nowhere.into())), expected);
     }
-}
 
-impl From<tonic::Status> for Failure {
-    fn from(status: tonic::Status) -> Self {
-        let code =
-            error::code_of(&status).map_or_else(|| format!("daemon-{:?}", status.code()).to_lowercase(), str::to_owned);
-        failure(&code, status.message(), None)
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        failure(error.stable_code(), error.to_string(), None)
+    #[test]
+    fn a_call_the_daemon_did_not_answer_is_a_daemon_out_of_reach() {
+        let lost = Failure::from(tonic::Status::unavailable("broken pipe"));
+        assert_eq!((lost.code.as_str(), lost.fix.is_some()), ("daemon-unreachable", true));
     }
 }

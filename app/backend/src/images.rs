@@ -192,7 +192,7 @@ pub(super) async fn load(inner: Arc<Inner>, _: Empty, mut channel: Channel) -> R
                 return Err(failure::coded(
                     "refused",
                     format!("the engine cannot read this file: {error}"),
-                    "it must be what `docker save` wrote",
+                    "choose a file that `docker save` wrote",
                 ));
             }
             messages.extend(line.stream.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()));

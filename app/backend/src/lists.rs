@@ -37,8 +37,7 @@ impl Events {
     }
 
     async fn next(&mut self) -> Result<model::Event, Failure> {
-        let value =
-            self.0.next().await?.ok_or_else(|| failure::coded("engine-lost", "the Docker Engine has ended", None))?;
+        let value = self.0.next().await?.ok_or_else(|| failure::engine_ended())?;
         serde_json::from_value(value).map_err(|error| failure::unexpected(error.to_string()))
     }
 

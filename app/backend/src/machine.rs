@@ -52,7 +52,7 @@ async fn follow(
     if version != own {
         return Err(failure::coded(
             "version-mismatch",
-            format!("the daemon that runs is version {version}, and this is {own}"),
+            format!("the running daemon has version {version}, but this program has {own}"),
             "end it with `rorqual quit`, then start it here",
         ));
     }
@@ -85,6 +85,7 @@ fn machine(status: api::MachineStatus) -> Machine {
         state,
         name: status.name,
         message: status.message,
+        fix: Some(status.fix).filter(|fix| !fix.is_empty()),
         accelerator: status.accelerator,
         accelerator_reason: status.accelerator_reason,
         cpus: status.cpus,
@@ -109,6 +110,7 @@ fn port(port: api::Port) -> PublishedPort {
         container_address: port.container_address,
         container_port: number(port.container_port),
         error: port.error,
+        fix: Some(port.fix).filter(|fix| !fix.is_empty()),
     }
 }
 
@@ -226,7 +228,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
                     return Err(failure::coded(
                         "shell-lost",
                         "the connection to the machine ended",
-                        "see the machine's state",
+                        "check the machine's state, then open the shell again",
                     ));
                 }
             }

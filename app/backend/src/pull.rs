@@ -24,7 +24,7 @@ impl Reference {
         let text = text.trim();
         if text.is_empty() || text.contains(char::is_whitespace) || text.starts_with('-') {
             return Err(failure::bad_request(format!(
-                "{text:?} is no name of an image; it must be such as \"nginx:alpine\""
+                "{text:?} is no name of an image, which has a form such as \"nginx:alpine\""
             )));
         }
         if let Some((name, digest)) = text.split_once('@') {

@@ -40,7 +40,13 @@ struct DockerConfig {
 pub(super) fn config_directory() -> Result<PathBuf, Failure> {
     let chosen = env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-    chosen.or_else(usual).ok_or_else(|| failure::coded("no-home", "neither HOME nor DOCKER_CONFIG is set", "set HOME"))
+    chosen.or_else(usual).ok_or_else(|| {
+        failure::coded(
+            "no-home",
+            "docker's configuration cannot be found: neither HOME nor DOCKER_CONFIG is set",
+            "set HOME",
+        )
+    })
 }
 
 fn read(directory: &Path) -> Result<DockerConfig, Failure> {
@@ -50,12 +56,13 @@ fn read(directory: &Path) -> Result<DockerConfig, Failure> {
             failure::coded(
                 "config-invalid",
                 format!("{} cannot be read: {error}", file.display()),
-                "mend it in an editor; docker in a terminal cannot read it either",
+                "correct it in an editor: docker in a terminal cannot read it either",
             )
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DockerConfig::default()),
         Err(error) => {
-            Err(failure::coded("config-unreadable", format!("cannot read {}: {error}", file.display()), None))
+            let message = format!("cannot read {}: {error}", file.display());
+            Err(failure::coded("config-unreadable", message, "check its permissions"))
         }
     }
 }

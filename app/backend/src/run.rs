@@ -72,7 +72,7 @@ fn body(asked: &ContainerRun) -> Result<Value, Failure> {
         let target = volume.split(':').nth(1).unwrap_or(volume);
         if !target.starts_with('/') {
             return Err(failure::bad_request(format!(
-                "{volume:?} is no volume; it must be such as \"data:/var/lib/data\" or \"data:/var/lib/data:ro\""
+                "{volume:?} is no volume, which has a form such as \"data:/var/lib/data\" or \"data:/var/lib/data:ro\""
             )));
         }
         if volume.contains(':') {
@@ -110,7 +110,7 @@ fn restart_policy(text: Option<&str>) -> Result<Value, Failure> {
             Ok(json!({"Name": name, "MaximumRetryCount": count}))
         }
         _ => Err(failure::bad_request(format!(
-            "{text:?} is no restart policy; it is one of no, on-failure, on-failure:3, unless-stopped, always"
+            "{text:?} is no restart policy, which is one of no, on-failure, on-failure:3, unless-stopped, always"
         ))),
     }
 }
@@ -119,7 +119,7 @@ fn restart_policy(text: Option<&str>) -> Result<Value, Failure> {
 fn published(text: &str) -> Result<Vec<(String, Option<Value>)>, Failure> {
     let wrong = || {
         failure::bad_request(format!(
-            "{text:?} is no port; it must be such as \"8080:80\", \"127.0.0.1:8080:80\" or \"53:53/udp\""
+            "{text:?} is no port, which has a form such as \"8080:80\", \"127.0.0.1:8080:80\" or \"53:53/udp\""
         ))
     };
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -148,7 +148,7 @@ fn published(text: &str) -> Result<Vec<(String, Option<Value>)>, Failure> {
         host => {
             let (host_from, host_to) = range(host).ok_or_else(wrong)?;
             if host_to - host_from != to - from {
-                return Err(failure::bad_request(format!("{text:?}: both ranges of ports must be of one length")));
+                return Err(failure::bad_request(format!("{text:?}: both ranges of ports must have the same length")));
             }
             Some(host_from)
         }

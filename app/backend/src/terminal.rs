@@ -76,7 +76,7 @@ pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut ch
         return Err(failure::coded(
             "no-shell",
             "this container has no shell",
-            "its image has only what it needs to run; look at its files, log and processes instead",
+            "use its files, log and processes instead: its image has only what it needs to run",
         ));
     }
     channel.event(&TerminalEvent::Exited { status }).await

@@ -63,7 +63,7 @@ pub(super) async fn create(inner: &Arc<Inner>, asked: VolumeCreate) -> Result<Vo
     if inner.docker.get::<Value>(&Query::new("/volumes/{}", &[&asked.name])).await.is_ok() {
         return Err(failure::coded(
             "conflict",
-            format!("a volume named {:?} is there already", asked.name),
+            format!("a volume named {:?} already exists", asked.name),
             "choose another name",
         ));
     }

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     arguments::ContextCommand,
     docker_context::{self, DockerConfig, Ensured, Previous, Stored},
-    failure::{Exit, Failure},
+    error::CommandError,
+    failure::Failure,
     session::{self, Session},
 };
 
@@ -49,12 +50,7 @@ pub(crate) async fn endpoint(session: &Session) -> Result<String, Failure> {
     let request = StatusRequest { machine: session.machine() };
     let machine = session.daemon().await?.status(request).await?.into_inner().machine.unwrap_or_default();
     if machine.docker_socket.is_empty() {
-        return Err(Failure::new(
-            Exit::NotRunning,
-            "machine-not-running",
-            format!("machine {} has no Docker socket yet", session.machine),
-            format!("start it with: rorqual start --machine {}", session.machine),
-        ));
+        return Err(CommandError::NoSocket(session.machine()).into());
     }
     Ok(format!("unix://{}", machine.docker_socket))
 }
@@ -86,19 +82,10 @@ pub(crate) fn ensure_after_start(session: &Session, machine: &MachineStatus, pro
     });
     match ensured {
         Ok(Ensured::Created) if !session.quiet && !session.json => {
-            eprintln!("Created the docker context {name}; make it the current one with: rorqual context use");
+            eprintln!("Created the docker context {name}. To make it the current one, run: rorqual context use");
         }
         Ok(_) => {}
-        Err(failure) => {
-            if session.json {
-                eprintln!(
-                    "{}",
-                    json!({"warning": {"code": failure.code, "message": failure.message, "fix": failure.fix}})
-                );
-            } else {
-                eprintln!("rorqual: warning: no docker context {name}: {failure}");
-            }
-        }
+        Err(failure) => failure.report("warning", &format!("warning: no docker context {name}: "), session.json),
     }
 }
 

@@ -11,12 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rorqual_engine::error::Coded;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, ser::PrettyFormatter};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::failure::{Exit, Failure};
+use crate::failure::Exit;
 
 /// What docker shows beside the context; also how we know a context as ours.
 const DESCRIPTION: &str = "Rorqual";
@@ -41,32 +42,35 @@ pub(crate) enum ContextError {
     Foreign { name: String, path: PathBuf },
 }
 
-impl From<ContextError> for Failure {
-    fn from(error: ContextError) -> Self {
-        let message = error.to_string();
-        match error {
-            ContextError::Nowhere => {
-                Self::new(Exit::Failed, "docker-config-missing", message, "set DOCKER_CONFIG to docker's directory")
-            }
-            ContextError::Io { path, .. } => Self::new(
-                Exit::Failed,
-                "docker-config-unusable",
-                message,
-                format!("check the permissions of {} and the space on its disk", path.display()),
-            ),
-            ContextError::Damaged { path, .. } => Self::new(
-                Exit::BadConfiguration,
-                "docker-config-damaged",
-                message,
-                format!("mend {} or move it away, then try again", path.display()),
-            ),
-            ContextError::Foreign { name, .. } => Self::new(
-                Exit::Failed,
-                "docker-context-foreign",
-                message,
-                format!("remove it with `docker context rm {name}`, or use the machine with `eval \"$(rorqual env)\"`"),
-            ),
+impl ContextError {
+    /// The exit status of a command that fails with it.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Damaged { .. } => Exit::BadConfiguration,
+            Self::Nowhere | Self::Io { .. } | Self::Foreign { .. } => Exit::Failed,
         }
+    }
+}
+
+impl Coded for ContextError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Nowhere => "docker-config-missing",
+            Self::Io { .. } => "docker-config-unusable",
+            Self::Damaged { .. } => "docker-config-damaged",
+            Self::Foreign { .. } => "docker-context-foreign",
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Nowhere => "set DOCKER_CONFIG to docker's directory".to_owned(),
+            Self::Io { path, .. } => format!("check the permissions of {} and the space on its disk", path.display()),
+            Self::Damaged { path, .. } => format!("correct {} or move it away, then try again", path.display()),
+            Self::Foreign { name, .. } => {
+                format!("remove it with `docker context rm {name}`, or use the machine with `eval \"$(rorqual env)\"`")
+            }
+        })
     }
 }
 
@@ -475,7 +479,7 @@ mod tests {
             let error = config.set_current(Some("rorqual")).unwrap_err();
             assert!(matches!(error, ContextError::Damaged { .. }), "{text}: {error}");
             assert_eq!(fs::read_to_string(config.config_file()).unwrap(), text);
-            assert_eq!(Failure::from(error).exit, Exit::BadConfiguration);
+            assert_eq!(error.exit(), Exit::BadConfiguration);
         }
     }
 

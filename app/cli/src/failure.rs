@@ -1,12 +1,12 @@
-//! What a command says when it fails: a stable code for programs, a sentence for people, what to do, an exit status.
-
-use std::fmt;
+//! How a command fails: what it prints, for people or as JSON for programs, and its exit status.
 
 use rorqual_engine::{
     client::ClientError,
-    error::{Coded, code_of},
+    error::{self, Coded},
 };
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::{docker_context::ContextError, error::CommandError};
 
 /// The exit statuses, as `--help` and the manual page tell them.
 pub(crate) const EXIT_STATUS_HELP: &str = "Exit status:
@@ -57,29 +57,23 @@ impl Exit {
     }
 }
 
-/// A command that failed.
+/// A command that failed: what is printed about it, and its exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    pub(crate) code: String,
-    pub(crate) message: String,
-    /// What to do next; empty when the message says it.
-    pub(crate) fix: String,
+    /// `None` when everything has been printed already.
+    pub(crate) shown: Option<error::Failure>,
     pub(crate) exit: Exit,
 }
 
 impl Failure {
-    pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), fix: fix.into(), exit }
-    }
-
-    /// Ends with a status and says nothing more: what there is to say has been printed.
+    /// Ends with a status and prints nothing more.
     pub(crate) fn silent(exit: Exit) -> Self {
-        Self::new(exit, "", "", "")
+        Self { shown: None, exit }
     }
 
-    /// An error of the engine library, which has a stable code of its own.
+    /// An error of the engine library.
     pub(crate) fn coded(error: &dyn Coded) -> Self {
-        Self::new(Exit::of_code(error.code()), error.code(), error.to_string(), "")
+        error::Failure::of(error).into()
     }
 
     /// The same failure for `rorqual shell`, whose small exit statuses belong to the command it runs.
@@ -88,82 +82,57 @@ impl Failure {
         Self { exit: Exit::NoCommandStatus, ..self }
     }
 
-    pub(crate) fn json(&self) -> Value {
-        let mut error = json!({"code": self.code, "message": self.message});
-        if !self.fix.is_empty() {
-            error["fix"] = json!(self.fix);
-        }
-        json!({ "error": error })
-    }
-
-    /// Says it on standard error.
-    pub(crate) fn report(&self, json: bool) {
-        if self.message.is_empty() {
-            return;
-        }
+    /// Prints it on standard error, after a name of its kind: `error`, `warning`.
+    pub(crate) fn report(&self, kind: &str, introduction: &str, json: bool) {
+        let Some(shown) = &self.shown else { return };
         if json {
-            eprintln!("{}", self.json());
+            eprintln!("{}", json!({ kind: shown }));
         } else {
-            eprintln!("rorqual: {self}");
+            eprintln!("rorqual: {introduction}{}", text(shown));
         }
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The engine's messages are one sentence whose last part says what to do.
-        let (message, fix) = match (self.fix.as_str(), self.message.rsplit_once("; ")) {
-            ("", Some((message, fix))) => (message, fix),
-            (fix, _) => (self.message.as_str(), fix),
-        };
-        formatter.write_str(message)?;
-        if fix.is_empty() { Ok(()) } else { write!(formatter, "\n  what to do: {fix}") }
+/// A failure as lines for people.
+fn text(failure: &error::Failure) -> String {
+    match &failure.fix {
+        Some(fix) => format!("{}\nFix: {fix}", failure.message),
+        None => failure.message.clone(),
     }
 }
 
-impl std::error::Error for Failure {}
+impl From<error::Failure> for Failure {
+    fn from(failure: error::Failure) -> Self {
+        Self { exit: Exit::of_code(&failure.code), shown: Some(failure) }
+    }
+}
+
+impl From<CommandError> for Failure {
+    fn from(error: CommandError) -> Self {
+        Self { exit: error.exit(), shown: Some(error.into()) }
+    }
+}
+
+impl From<ContextError> for Failure {
+    fn from(error: ContextError) -> Self {
+        Self { exit: error.exit(), shown: Some(error.into()) }
+    }
+}
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let code = error.stable_code();
-        // Whatever kept the daemon from starting, it is the daemon that is missing; except where the user can mend a file.
-        let exit = match Exit::of_code(code) {
+        // Whatever kept the daemon from starting, it is the daemon that is missing; except where the user can correct a file.
+        let exit = match Exit::of_code(error.code()) {
             Exit::BadConfiguration => Exit::BadConfiguration,
             _ => Exit::NoDaemon,
         };
-        Self::new(exit, code, error.to_string(), "")
+        Self { exit, shown: Some(error.into()) }
     }
 }
 
 impl From<tonic::Status> for Failure {
     fn from(status: tonic::Status) -> Self {
-        if let Some(code) = code_of(&status) {
-            return Self::new(Exit::of_code(code), code, status.message(), "");
-        }
-        match status.code() {
-            tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown => Self::new(
-                Exit::NoDaemon,
-                "daemon-unreachable",
-                format!("the daemon went away while it worked: {}", status.message()),
-                "see why in `rorqual logs daemon`, then try again: the command starts a new daemon",
-            ),
-            tonic::Code::Unimplemented => Self::new(
-                Exit::Failed,
-                "daemon-other-version",
-                "the running daemon does not know this request: it is of another version than this command",
-                "end it with `rorqual quit` and try again; machines go on meanwhile",
-            ),
-            // Refusals of the guest come without a stable code; their message is for a person all the same.
-            tonic::Code::FailedPrecondition | tonic::Code::NotFound | tonic::Code::InvalidArgument => {
-                Self::new(Exit::Failed, "refused", status.message(), "")
-            }
-            code => Self::new(
-                Exit::Failed,
-                "internal",
-                format!("the daemon failed ({code:?}): {}", status.message()),
-                "see `rorqual logs daemon`",
-            ),
-        }
+        error::Failure::from(status).into()
     }
 }
 
@@ -172,10 +141,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_part_of_an_engine_message_becomes_the_advice() {
-        let failure = Failure::new(Exit::Failed, "x", "cannot open a: no such file; create it", "");
-        assert_eq!(failure.to_string(), "cannot open a: no such file\n  what to do: create it");
-        assert_eq!(failure.json()["error"]["message"], "cannot open a: no such file; create it");
+    fn the_advice_has_a_line_of_its_own_and_is_null_in_json_where_there_is_none() {
+        let failure = |fix: Option<&str>| error::Failure {
+            code: "x".to_owned(),
+            message: "cannot open a: no such file; it was removed".to_owned(),
+            fix: fix.map(str::to_owned),
+        };
+        let lines = "cannot open a: no such file; it was removed\nFix: create it";
+        assert_eq!(text(&failure(Some("create it"))), lines);
+        assert_eq!(text(&failure(None)), "cannot open a: no such file; it was removed");
+        assert_eq!(json!({ "error": failure(None) })["error"].get("fix"), Some(&serde_json::Value::Null));
     }
 
     #[test]

@@ -20,12 +20,11 @@ pub(crate) async fn doctor(session: &Session) -> Result<(), Failure> {
         Err(failure) => vec![Check {
             id: "daemon".to_owned(),
             verdict: Verdict::Problem.into(),
-            finding: failure.message.clone(),
-            fix: if failure.fix.is_empty() {
-                "see `rorqual logs daemon` for what led to it".to_owned()
-            } else {
-                failure.fix.clone()
-            },
+            finding: failure.shown.as_ref().map(|failure| failure.message.clone()).unwrap_or_default(),
+            fix: failure
+                .shown
+                .and_then(|failure| failure.fix)
+                .unwrap_or_else(|| "read what led to it with `rorqual logs daemon`".to_owned()),
         }],
     };
     let sound = !checks.iter().any(|check| check.verdict() == Verdict::Problem);
@@ -57,7 +56,7 @@ fn checks_table(checks: &[Check]) -> String {
     for check in checks {
         table += &format!("{:<8} {:<width$}  {}\n", verdict_word(check), check.id, check.finding);
         if !check.fix.is_empty() {
-            table += &format!("{:<8} {:<width$}  what to do: {}\n", "", "", check.fix);
+            table += &format!("{:<8} {:<width$}  Fix: {}\n", "", "", check.fix);
         }
     }
     let problems = checks.iter().filter(|check| check.verdict() == Verdict::Problem).count();
@@ -141,6 +140,6 @@ mod tests {
             finding: "no".to_owned(),
             fix: "load kvm".to_owned(),
         };
-        assert_eq!(checks_table(&[check]), "problem  kvm  no\n              what to do: load kvm\n1 problem found.\n");
+        assert_eq!(checks_table(&[check]), "problem  kvm  no\n              Fix: load kvm\n1 problem found.\n");
     }
 }

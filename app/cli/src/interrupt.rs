@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::{Exit, Failure};
+use crate::{error::CommandError, failure::Failure};
 
 /// Listens for SIGINT and SIGTERM; each may come several times.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Interrupt {
         let open = || -> io::Result<Self> {
             Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
         };
-        open().map_err(|error| signals_failure(&error))
+        Ok(open().map_err(CommandError::Signals)?)
     }
 
     /// Waits for the next of them.
@@ -28,8 +28,4 @@ impl Interrupt {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-pub(crate) fn signals_failure(error: &io::Error) -> Failure {
-    Failure::new(Exit::Failed, "internal", format!("cannot listen for signals: {error}"), "try again")
 }

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::{
     arguments::LogSource,
-    failure::{Exit, Failure},
+    error::CommandError,
+    failure::Failure,
     session::{self, Session},
 };
 
@@ -35,14 +36,7 @@ fn print_file(session: &Session, tail: Option<u32>, mut printer: Printer) -> Res
     let log = match fs::read(&path) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            return Err(Failure::new(
-                Exit::Failed,
-                "log-unreadable",
-                format!("cannot read {}: {error}", path.display()),
-                "check its permissions",
-            ));
-        }
+        Err(source) => return Err(CommandError::DaemonLog { path, source }.into()),
     };
     printer.print(last_lines(&log, tail))?;
     printer.end()

@@ -2,13 +2,14 @@
 
 use rorqual_engine::{
     api::{MachineStatus, Progress, StartRequest, StatusRequest, StopRequest, SuspendRequest, machine_status::State},
-    client::Client,
+    client::{Client, ClientError},
 };
 use tonic::Streaming;
 
 use crate::{
     arguments::{RestartOptions, StartOptions, StopOptions},
     context,
+    error::CommandError,
     failure::{Exit, Failure},
     interrupt::Interrupt,
     progress::Display,
@@ -73,17 +74,15 @@ async fn cancel_start(
         let steps = client.stop(request).await?.into_inner();
         follow(steps, display, interrupt).await
     };
-    let (message, fix) = match stopped.await {
-        Ok(Outcome::Done { .. }) => ("the start was cancelled and the machine is stopped".to_owned(), ""),
-        Ok(Outcome::Interrupted) => {
-            ("the start was cancelled, and the daemon is still stopping the machine".to_owned(), "see `rorqual status`")
+    let cancelled = match stopped.await {
+        Ok(Outcome::Done { .. }) => CommandError::StartCancelled,
+        Ok(Outcome::Interrupted) => CommandError::StartCancelledStopping,
+        Err(failure) => {
+            let reason = failure.shown.map(|failure| failure.message).unwrap_or_default();
+            CommandError::StartCancelledStopFailed(reason)
         }
-        Err(error) => (
-            format!("the start was cancelled, and stopping the machine failed: {}", error.message),
-            "see `rorqual status`, and try `rorqual stop --force`",
-        ),
     };
-    Err(Failure::new(Exit::Cancelled, "cancelled", message, fix))
+    Err(cancelled.into())
 }
 
 pub(crate) async fn stop(session: &Session, options: &StopOptions) -> Result<(), Failure> {
@@ -110,12 +109,7 @@ async fn stop_with(session: &Session, client: &mut Client, options: &StopOptions
         }
         Outcome::Interrupted => {
             display.fail();
-            Err(Failure::new(
-                Exit::Cancelled,
-                "cancelled",
-                "no longer waiting: a stop cannot be undone, the daemon goes on with it",
-                "see `rorqual status`; `rorqual stop --force` ends the machine at once",
-            ))
+            Err(CommandError::StopNotAwaited.into())
         }
     }
 }
@@ -143,8 +137,7 @@ pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
             let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
             let steps = client.start(request).await?.into_inner();
             follow(steps, &mut display, &mut interrupt).await?;
-            let message = "the suspension was cancelled, and the machine goes on";
-            Err(Failure::new(Exit::Cancelled, "cancelled", message, "see `rorqual status`"))
+            Err(CommandError::SuspendCancelled.into())
         }
     }
 }
@@ -216,7 +209,7 @@ async fn follow(
     }
     let Some(done) = last else {
         display.fail();
-        return Err(tonic::Status::unavailable("its answer ended in the middle").into());
+        return Err(ClientError::Lost("its answer ended early".to_owned()).into());
     };
     Ok(Outcome::Done { total_ms: done.total_ms, machine: Box::new(done.machine.unwrap_or_default()) })
 }

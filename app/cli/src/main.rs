@@ -10,6 +10,7 @@
 mod arguments;
 mod context;
 mod docker_context;
+mod error;
 mod failure;
 mod https;
 mod information;
@@ -24,13 +25,14 @@ mod units;
 mod view;
 mod web;
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use rorqual_engine::{api::QuitRequest, daemon};
 use tokio::runtime::{Builder, Runtime};
 
 use arguments::{Arguments, Command};
+use error::CommandError;
 use failure::{Exit, Failure};
 use session::Session;
 
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            failure.report(json);
+            failure.report("error", "", json);
             ExitCode::from(failure.exit.status())
         }
     }
@@ -64,7 +66,7 @@ fn usage(error: &clap::Error) -> ExitCode {
     if json && !help {
         let message = error.render().to_string();
         let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        Failure::new(Exit::Usage, "usage", message, "see `rorqual help`").report(true);
+        Failure::from(CommandError::Usage(message.to_owned())).report("error", "", true);
         return ExitCode::from(Exit::Usage.status());
     }
     // Nobody reads it: there is nobody to tell.
@@ -79,9 +81,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Daemon | Command::Web(_) => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
         _ => Builder::new_current_thread().enable_all().build(),
     };
-    let runtime: Runtime = runtime.map_err(|error| {
-        Failure::new(Exit::Failed, "internal", format!("cannot start the event loop: {error}"), "try again")
-    })?;
+    let runtime: Runtime = runtime.map_err(CommandError::EventLoop)?;
     let result = runtime.block_on(dispatch(&session, arguments.command));
     // A thread may still wait for standard input: the process ends without it.
     runtime.shutdown_background();
@@ -143,8 +143,6 @@ fn completions(shell: clap_complete::Shell) -> Result<u8, Failure> {
 
 fn manual() -> Result<u8, Failure> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(|error: io::Error| {
-        Failure::new(Exit::Failed, "internal", format!("cannot make the manual page: {error}"), "see `rorqual help`")
-    })?;
+    clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(CommandError::Manual)?;
     session::print_bytes(&page).map(|()| 0)
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     arguments::Global,
+    error::CommandError,
     failure::{Exit, Failure},
 };
 
@@ -43,14 +44,7 @@ impl Session {
 
     /// The daemon, started when none runs.
     pub(crate) async fn daemon(&self) -> Result<Client, Failure> {
-        let executable = env::current_exe().map_err(|error| {
-            Failure::new(
-                Exit::NoDaemon,
-                "daemon-start-failed",
-                format!("cannot start the daemon: where this executable lies is not known: {error}"),
-                "run rorqual by its full path",
-            )
-        })?;
+        let executable = env::current_exe().map_err(CommandError::DaemonProgram)?;
         let mut command = Command::new(executable);
         command.arg("daemon");
         Ok(client::connect_or_start(&self.home, command).await?)
@@ -83,7 +77,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints one JSON document on one line.
 pub(crate) fn print_json(document: &impl Serialize) -> Result<(), Failure> {
-    let mut line = serde_json::to_vec(document).map_err(|error| output_failure(&error.into()))?;
+    let mut line = serde_json::to_vec(document).map_err(|error| output_failure(error.into()))?;
     line.push(b'\n');
     print_bytes(&line)
 }
@@ -96,18 +90,13 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
 /// Writes to standard output and flushes: a reader of a pipe sees each piece when it is there.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
-    output.write_all(bytes).and_then(|()| output.flush()).map_err(|error| output_failure(&error))
+    output.write_all(bytes).and_then(|()| output.flush()).map_err(output_failure)
 }
 
-fn output_failure(error: &io::Error) -> Failure {
+fn output_failure(error: io::Error) -> Failure {
     // The reader has seen enough, as in `rorqual logs | head`.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Failure::silent(Exit::Failed);
     }
-    Failure::new(
-        Exit::Failed,
-        "output-closed",
-        format!("cannot write to standard output: {error}"),
-        "check where the output goes",
-    )
+    CommandError::Output(error).into()
 }

@@ -19,8 +19,8 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    failure::{Exit, Failure},
-    interrupt::signals_failure,
+    error::CommandError,
+    failure::Failure,
     session::{self, Session},
     terminal::{self, RawTerminal},
 };
@@ -34,12 +34,7 @@ const QUEUE: usize = 16;
 /// Runs it; the result is the command's own exit status.
 pub(crate) async fn shell(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
     if session.json && command.is_empty() {
-        return Err(Failure::new(
-            Exit::Usage,
-            "command-missing",
-            "--json needs a command to run: a shell for a person has no JSON form",
-            "give one: rorqual shell --json -- uname -r",
-        ));
+        return Err(CommandError::CommandMissing.into());
     }
     run(session, command).await.map_err(Failure::without_command_status)
 }
@@ -59,11 +54,11 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
 
     // Raw mode begins once the daemon has accepted: its refusal is printed on a sound terminal.
     let mut outputs = client.shell(ReceiverStream::new(queue)).await?.into_inner();
-    let _raw = if interactive { Some(RawTerminal::enter().map_err(|error| terminal_failure(&error))?) } else { None };
+    let _raw = if interactive { Some(RawTerminal::enter().map_err(CommandError::Terminal)?) } else { None };
     read_input(inputs.clone());
 
-    let mut resized = signal(SignalKind::window_change()).map_err(|error| signals_failure(&error))?;
-    let mut end = EndSignals::listen().map_err(|error| signals_failure(&error))?;
+    let mut resized = signal(SignalKind::window_change()).map_err(CommandError::Signals)?;
+    let mut end = EndSignals::listen().map_err(CommandError::Signals)?;
     let mut collected = Collected::default();
     loop {
         let message = tokio::select! {
@@ -76,7 +71,7 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
                 continue;
             }
             () = end.caught() => {
-                return Err(Failure::new(Exit::Cancelled, "cancelled", "the shell was ended by a signal", ""));
+                return Err(CommandError::ShellEnded.into());
             }
         };
         match message.and_then(|ShellOutput { output }| output) {
@@ -91,14 +86,7 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
                 }
                 return Ok(u8::try_from(status).unwrap_or(u8::MAX));
             }
-            None => {
-                return Err(Failure::new(
-                    Exit::Failed,
-                    "shell-lost",
-                    "the connection to the machine ended before the command did",
-                    "see `rorqual status`",
-                ));
-            }
+            None => return Err(CommandError::ShellLost.into()),
         }
     }
 }
@@ -123,15 +111,6 @@ fn read_input(inputs: Sender<ShellInput>) {
 
 fn terminal_size() -> Option<TerminalSize> {
     terminal::size().map(|(columns, rows)| TerminalSize { columns, rows })
-}
-
-fn terminal_failure(error: &io::Error) -> Failure {
-    Failure::new(
-        Exit::Failed,
-        "terminal-unusable",
-        format!("cannot switch the terminal to raw mode: {error}"),
-        "run it on a terminal, or without one: rorqual shell -- COMMAND </dev/null",
-    )
 }
 
 /// What a command printed, for `--json`.

@@ -13,6 +13,7 @@ pub(crate) struct MachineView {
     name: String,
     state: &'static str,
     message: String,
+    fix: String,
     accelerator: String,
     accelerator_reason: String,
     cpus: u32,
@@ -35,6 +36,7 @@ struct RoutesView {
     http: String,
     https: String,
     problem: String,
+    fix: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +48,7 @@ struct PortView {
     container_address: String,
     container_port: u32,
     error: String,
+    fix: String,
 }
 
 impl From<api::MachineStatus> for MachineView {
@@ -54,6 +57,7 @@ impl From<api::MachineStatus> for MachineView {
             state: state_name(status.state()),
             name: status.name,
             message: status.message,
+            fix: status.fix,
             accelerator: status.accelerator,
             accelerator_reason: status.accelerator_reason,
             cpus: status.cpus,
@@ -74,7 +78,7 @@ impl From<api::MachineStatus> for MachineView {
 
 impl From<api::Routes> for RoutesView {
     fn from(routes: api::Routes) -> Self {
-        Self { http: routes.http, https: routes.https, problem: routes.problem }
+        Self { http: routes.http, https: routes.https, problem: routes.problem, fix: routes.fix }
     }
 }
 
@@ -88,6 +92,7 @@ impl From<api::Port> for PortView {
             container_address: port.container_address,
             container_port: port.container_port,
             error: port.error,
+            fix: port.fix,
         }
     }
 }
@@ -113,6 +118,7 @@ pub(crate) fn table(machine: &api::MachineStatus) -> String {
     let runs = !matches!(state, State::Unspecified | State::Stopped | State::Failed | State::Suspended);
     let mut rows: Vec<(&str, String)> = vec![("machine", machine.name.clone())];
     rows.push(("state", with_reason(state_name(state), &machine.message)));
+    rows.push(("", advice(&machine.fix)));
     if !machine.accelerator.is_empty() {
         rows.push(("accelerator", machine.accelerator.clone()));
         rows.push(("because", machine.accelerator_reason.clone()));
@@ -142,11 +148,13 @@ pub(crate) fn table(machine: &api::MachineStatus) -> String {
     }
     for (index, port) in machine.ports.iter().enumerate() {
         rows.push((if index == 0 { "ports" } else { "" }, port_row(port)));
+        rows.push(("", advice(&port.fix)));
     }
     if let Some(routes) = &machine.routes {
         let names = [&routes.http, &routes.https].into_iter().filter(|url| !url.is_empty()).cloned();
         rows.push(("names", names.collect::<Vec<_>>().join(", ")));
         rows.push(("", routes.problem.clone()));
+        rows.push(("", advice(&routes.fix)));
     }
     rows.push(("socket", machine.docker_socket.clone()));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
@@ -154,6 +162,11 @@ pub(crate) fn table(machine: &api::MachineStatus) -> String {
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| format!("{name:<width$}{value}\n"))
         .collect()
+}
+
+/// Advice on the row above it.
+fn advice(fix: &str) -> String {
+    if fix.is_empty() { String::new() } else { format!("Fix: {fix}") }
 }
 
 fn with_reason(what: &str, reason: &str) -> String {
@@ -203,12 +216,12 @@ mod tests {
                 host_port: 8080,
                 container_address: "172.17.0.2".to_owned(),
                 container_port: 80,
-                error: String::new(),
+                ..api::Port::default()
             }],
             routes: Some(api::Routes {
                 http: "http://rorqual.localhost/".to_owned(),
                 https: "https://rorqual.localhost:7443/".to_owned(),
-                problem: String::new(),
+                ..api::Routes::default()
             }),
             ..api::MachineStatus::default()
         }
@@ -234,7 +247,9 @@ mod tests {
     fn a_port_that_does_not_listen_says_why() {
         let mut status = running();
         "in use by nginx (process 7)".clone_into(&mut status.ports[0].error);
-        assert!(table(&status).contains("172.17.0.2:80  not open: in use by nginx (process 7)"));
+        "stop that process".clone_into(&mut status.ports[0].fix);
+        let expected = "172.17.0.2:80  not open: in use by nginx (process 7)\n             Fix: stop that process\n";
+        assert!(table(&status).contains(expected));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(crate) fn machine(state: MachineState) -> Machine {
         name: "default".to_owned(),
         state,
         message: String::new(),
+        fix: None,
         accelerator: "uml".to_owned(),
         accelerator_reason: String::new(),
         cpus: 1,

@@ -175,7 +175,7 @@ async fn stream_open(
     Err(Failure {
         code: "too-many-streams".to_owned(),
         message: "This page has too many streams open.".to_owned(),
-        hint: Some("Close some of its terminals or logs.".to_owned()),
+        fix: Some("Close some of its terminals or logs.".to_owned()),
     })
 }
 
@@ -193,7 +193,7 @@ async fn stream_bytes(desktop: State<'_, Desktop>, request: Request<'_>) -> Resu
         return Err(Failure {
             code: "bad-request".to_owned(),
             message: "Bytes for a stream arrived without its number.".to_owned(),
-            hint: None,
+            fix: None,
         });
     };
     give(&desktop, id, Input::Bytes(Bytes::copy_from_slice(bytes))).await;
@@ -226,7 +226,7 @@ async fn open_at_login(app: AppHandle, on: Option<bool>) -> Result<bool, Failure
         login::set(&app, on).map_err(|error| Failure {
             code: "login-unchanged".to_owned(),
             message: format!("Could not change opening at login: {error}."),
-            hint: None,
+            fix: None,
         })?;
     }
     Ok(login::is_on(&app))

@@ -40,8 +40,8 @@ pub(crate) fn notice(app: &AppHandle, notice: Notice) {
 
 /// Shows why an action of the tray failed.
 pub(crate) fn failure(app: &AppHandle, title: &str, failure: &Failure) {
-    let body = match &failure.hint {
-        Some(hint) => format!("{}\n{hint}", failure.message),
+    let body = match &failure.fix {
+        Some(fix) => format!("{}\n{fix}", failure.message),
         None => failure.message.clone(),
     };
     show(app, title, &body, None);

@@ -12,13 +12,16 @@ use hyper_util::rt::TokioIo;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 use tower::service_fn;
 
 use crate::{
     api::engine_client::EngineClient,
     detached::{self, Readiness},
-    error::Coded,
+    error::{self, Coded, Failure, one_line},
     home::Home,
 };
 
@@ -32,7 +35,7 @@ pub type Client = EngineClient<Channel>;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// No daemon serves this state directory.
-    #[error("the Rorqual daemon is not running ({0} does not answer); start it with: rorqual start")]
+    #[error("the Rorqual daemon is not running: {0} does not answer")]
     NotRunning(PathBuf),
     /// The socket is there, and something else went wrong.
     #[error("cannot connect to the Rorqual daemon at {path}: {source}")]
@@ -43,7 +46,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The daemon could not be started at all.
-    #[error("cannot start the Rorqual daemon ({what}): {source}")]
+    #[error("cannot start the Rorqual daemon: {what} failed: {source}")]
     Spawn {
         /// Which part of it failed.
         what: String,
@@ -51,35 +54,80 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The daemon started and refused to serve; its own words.
-    #[error("{message}")]
-    Refused {
-        /// Stable code.
-        code: String,
-        /// For a person.
-        message: String,
-    },
+    #[error("{}", .0.message)]
+    Refused(Failure),
     /// The daemon ended before it served.
-    #[error("the Rorqual daemon ended while it started; its log says why: {0}")]
-    Died(PathBuf),
+    #[error("the Rorqual daemon ended while it started, without a reason")]
+    Died {
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The connection ended during a call.
+    #[error("lost the connection to the Rorqual daemon: {0}")]
+    Lost(String),
+    /// The daemon does not have the call.
+    #[error("the running Rorqual daemon is of another version and does not know this request")]
+    OtherVersion,
+    /// The daemon answered with an error that has no code, which none of its errors does.
+    #[error("the Rorqual daemon failed: {0}")]
+    Failed(String),
 }
 
-impl ClientError {
-    /// The stable code; that of the daemon when it said why it cannot serve.
-    pub fn stable_code(&self) -> &str {
+impl Coded for ClientError {
+    fn code(&self) -> &str {
         match self {
-            Self::Refused { code, .. } => code,
-            other => other.code(),
+            Self::NotRunning(_) => "daemon-not-running",
+            Self::Connect { .. } | Self::Lost(_) => "daemon-unreachable",
+            Self::Spawn { .. } | Self::Died { .. } => "daemon-start-failed",
+            Self::Refused(failure) => &failure.code,
+            Self::OtherVersion => "daemon-other-version",
+            Self::Failed(_) => "internal",
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::NotRunning(_) => Some("start it with `rorqual start`".to_owned()),
+            Self::Connect { path, .. } => Some(format!("check the permissions of {}", path.display())),
+            Self::Spawn { .. } => {
+                Some("check the permissions of the state directory and the space on its disk".to_owned())
+            }
+            Self::Refused(failure) => failure.fix.clone(),
+            Self::Died { log } => Some(format!("read the end of {}", log.display())),
+            Self::Lost(_) => {
+                Some("read why with `rorqual logs daemon`, then try again: the command starts a new daemon".to_owned())
+            }
+            Self::OtherVersion => {
+                Some("end it with `rorqual quit`, then try again: machines keep running meanwhile".to_owned())
+            }
+            Self::Failed(_) => Some("read more with `rorqual logs daemon`".to_owned()),
         }
     }
 }
 
-impl Coded for ClientError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NotRunning(_) => "daemon-not-running",
-            Self::Connect { .. } => "daemon-unreachable",
-            Self::Spawn { .. } | Self::Died(_) | Self::Refused { .. } => "daemon-start-failed",
-        }
+#[cfg(test)]
+crate::error::tests::samples!(ClientError {
+    NotRunning => Self::NotRunning("/h/run/engine.sock".into()),
+    Connect => Self::Connect { path: "/h/run/engine.sock".into(), source: crate::error::tests::refusal() },
+    Spawn => Self::Spawn { what: "opening /h/run/daemon.log".to_owned(), source: crate::error::tests::refusal() },
+    Refused => Self::Refused(Failure::of(&crate::home::HomeError::Nowhere)),
+    Died => Self::Died { log: "/h/run/daemon.log".into() },
+    Lost => Self::Lost("transport error".to_owned()),
+    OtherVersion => Self::OtherVersion,
+    Failed => Self::Failed("out of range (OutOfRange)".to_owned()),
+});
+
+/// What a call that failed means: the daemon's own failure, or what happened to the call.
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let message = || one_line(status.message());
+        error::failure_of(&status).unwrap_or_else(|| {
+            Self::of(&match status.code() {
+                Code::Unavailable | Code::Cancelled | Code::Unknown => ClientError::Lost(message()),
+                Code::Unimplemented => ClientError::OtherVersion,
+                code => ClientError::Failed(format!("{} ({code:?})", message())),
+            })
+        })
     }
 }
 
@@ -157,8 +205,8 @@ async fn start_daemon(home: &Home, command: Command) -> Result<(), ClientError> 
     .map_err(failed(format!("running {program}")))?;
     match starting.ready().await {
         Ok(Some(Readiness::Ready(_))) => Ok(()),
-        Ok(Some(Readiness::Error { code, message })) => Err(ClientError::Refused { code, message }),
-        Ok(None) => Err(ClientError::Died(log_path)),
+        Ok(Some(Readiness::Error(failure))) => Err(ClientError::Refused(failure)),
+        Ok(None) => Err(ClientError::Died { log: log_path }),
         Err(source) => Err(ClientError::Spawn { what: "waiting for it".to_owned(), source }),
     }
 }

@@ -1,7 +1,8 @@
 //! Starting a process that outlives its parent, and hearing from it when it is ready.
 //!
 //! The child gets a session of its own and the write end of a pipe. It writes one line of JSON, `{"ready":true}` or
-//! `{"error":{"code":"…","message":"…"}}`, and closes the pipe; its death closes the pipe too, so nobody waits in vain.
+//! `{"error":{"code":"…","message":"…","fix":"…"}}`, and closes the pipe; its death closes the pipe too, so nobody waits
+//! in vain.
 
 use std::{
     io,
@@ -15,6 +16,8 @@ use tokio::{
     process::{Child, Command},
 };
 
+use crate::error::Failure;
+
 /// Longest line of readiness that is read, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
@@ -25,12 +28,7 @@ pub(crate) enum Readiness {
     /// It serves.
     Ready(bool),
     /// It cannot, and why.
-    Error {
-        /// Stable name.
-        code: String,
-        /// For a person.
-        message: String,
-    },
+    Error(Failure),
 }
 
 /// A process that was started and has not spoken yet.
@@ -114,7 +112,7 @@ mod tests {
     async fn a_process_that_cannot_start_says_why() {
         let mut starting = shell(r#"echo '{"error":{"code":"no-memory","message":"too little"}}' > /proc/self/fd/$FD"#);
         let said = starting.ready().await.unwrap();
-        assert!(matches!(said, Some(Readiness::Error { code, .. }) if code == "no-memory"));
+        assert!(matches!(said, Some(Readiness::Error(Failure { code, .. })) if code == "no-memory"));
         starting.child.wait().await.unwrap();
     }
 

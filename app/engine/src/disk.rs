@@ -18,14 +18,16 @@ const GIB: u64 = 1 << 30;
 pub(crate) const FREE_NEEDED: u64 = GIB;
 /// Below this much free space a start warns, in bytes.
 pub(crate) const FREE_LOW: u64 = 5 * GIB;
+/// What to do about too little space on the host.
+pub(crate) const FREE_SPACE: &str =
+    "free some space, or move the state directory to a larger disk and set RORQUAL_HOME to it";
 
 /// Why the data disk cannot be used.
 #[derive(Debug, Error)]
 pub enum DiskError {
     /// The host's file system is full.
     #[error(
-        "not enough free space for the machine's disk: {directory} has {free} MiB free, and a start needs {needed} MiB; \
-         free some space, or move the state directory to a larger disk and set RORQUAL_HOME to it",
+        "not enough free space for the machine's disk: {directory} has {free} MiB free, and a start needs {needed} MiB",
         directory = directory.display(), free = free_bytes >> 20, needed = FREE_NEEDED >> 20
     )]
     NoSpace {
@@ -35,7 +37,7 @@ pub enum DiskError {
         free_bytes: u64,
     },
     /// The disk is something else.
-    #[error("the machine's disk {0} is not a regular file; move it away or put the disk back")]
+    #[error("the machine's disk {0} is not a regular file")]
     NotAFile(PathBuf),
     /// The operating system said no.
     #[error("cannot {action} the machine's disk {path}: {source}", path = path.display())]
@@ -56,7 +58,22 @@ impl Coded for DiskError {
             Self::NotAFile(_) | Self::Io { .. } => "disk-unusable",
         }
     }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::NoSpace { .. } => FREE_SPACE.to_owned(),
+            Self::NotAFile(_) => "move it away, or put the disk back".to_owned(),
+            Self::Io { path, .. } => format!("check the permissions of {} and the space around it", path.display()),
+        })
+    }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(DiskError {
+    NoSpace => Self::NoSpace { directory: "/h".into(), free_bytes: 300 << 20 },
+    NotAFile => Self::NotAFile("/h/data.img".into()),
+    Io => Self::Io { action: "grow", path: "/h/data.img".into(), source: crate::error::tests::refusal() },
+});
 
 /// What was done to have a disk, and what to know about it.
 #[derive(Debug, PartialEq, Eq)]
@@ -102,13 +119,8 @@ fn prepare_with(path: &Path, gib: u32, free_bytes: u64) -> Result<Prepared, Disk
     if change != Change::None {
         file.set_len(wanted).and_then(|()| file.sync_all()).map_err(io("grow"))?;
     }
-    let warning = (free_bytes < FREE_LOW).then(|| {
-        format!(
-            "only {} MiB are free in {}; free some space before containers need it",
-            free_bytes >> 20,
-            directory.display()
-        )
-    });
+    let warning =
+        (free_bytes < FREE_LOW).then(|| format!("only {} MiB are free in {}", free_bytes >> 20, directory.display()));
     Ok(Prepared { change, warning })
 }
 

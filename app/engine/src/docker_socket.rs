@@ -13,8 +13,9 @@ use tokio::{
 
 use crate::{
     api::machine_status::State,
+    error::Failure,
     home::MachinePaths,
-    machine::{self, Machine},
+    machine::{Machine, NotRunning},
     splice::{self, Direction},
     vsock,
 };
@@ -51,17 +52,16 @@ pub(crate) async fn serve(listener: UnixListener, machine: Machine, paths: Machi
 async fn serve_one(client: UnixStream, machine: &Machine, paths: &MachinePaths) -> io::Result<()> {
     let snapshot = machine.snapshot();
     if snapshot.state != State::Running {
-        let (_, message) = machine::not_running(machine.name(), snapshot.state, &snapshot.message);
-        return refuse(client, &message).await;
+        return refuse(client, &machine.not_running(snapshot).into()).await;
     }
     match vsock::connect(&paths.vsock_socket(), DOCKER_PORT).await {
         Ok(guest) => relay(client, guest).await,
         Err(error) => {
-            let message = format!(
-                "the Docker Engine in the Rorqual machine {} cannot be reached: {error}; `rorqual status` may say why",
-                machine.name()
-            );
-            refuse(client, &message).await
+            // It seemed to run: the engine or the guest has just gone.
+            let reason = format!("it cannot be reached ({error})");
+            let state = State::Degraded;
+            let gone = NotRunning { machine: machine.name().clone(), state, reason, advice: None };
+            refuse(client, &gone.into()).await
         }
     }
 }
@@ -77,12 +77,13 @@ async fn relay(mut client: UnixStream, mut guest: UnixStream) -> io::Result<()> 
     .await
 }
 
-/// Answers one request with 503 (RFC 9110 §15.6.4) and the message in the Docker API's form.
-async fn refuse(mut client: UnixStream, message: &str) -> io::Result<()> {
+/// Answers one request with 503 (RFC 9110 §15.6.4) and the failure in the Docker API's form, which has one text for all
+/// of it. Our own clients read its parts beside that.
+async fn refuse(mut client: UnixStream, failure: &Failure) -> io::Result<()> {
     let Some(head) = timeout(HEAD_LIMIT, read_head(&mut client)).await.map_err(io::Error::from)?? else {
         return Ok(());
     };
-    let body = serde_json::json!({ "message": message }).to_string();
+    let body = serde_json::json!({"message": failure.text(), "rorqual": failure}).to_string();
     // The answer to HEAD has no body (RFC 9110 §9.3.2).
     let shown = if head.starts_with(b"HEAD ") { "" } else { body.as_str() };
     let answer = format!(
@@ -117,9 +118,14 @@ async fn read_head(client: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
 mod tests {
     use super::*;
 
+    fn off() -> Failure {
+        let fix = Some("start it with `rorqual start`".to_owned());
+        Failure { code: "machine-not-running".to_owned(), message: "it is off".to_owned(), fix }
+    }
+
     async fn refused(request: &'static str) -> String {
         let (mut client, server) = UnixStream::pair().unwrap();
-        let task = tokio::spawn(refuse(server, "start it with: rorqual start"));
+        let task = tokio::spawn(async move { refuse(server, &off()).await });
         client.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
@@ -133,7 +139,9 @@ mod tests {
         let answer = refused("GET /v1.41/containers/json HTTP/1.1\r\nHost: docker\r\n\r\n").await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-        assert_eq!(body, r#"{"message":"start it with: rorqual start"}"#);
+        let body_json: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body_json["message"], "it is off; start it with `rorqual start`");
+        assert_eq!(body_json["rorqual"]["fix"], "start it with `rorqual start`");
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 
@@ -145,18 +153,18 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_goes_on_sending_still_sees_the_answer() {
         let (mut client, server) = UnixStream::pair().unwrap();
-        tokio::spawn(refuse(server, "no"));
+        tokio::spawn(async move { refuse(server, &off()).await });
         client.write_all(b"POST /build HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
         client.write_all(&vec![b'x'; 300_000]).await.unwrap();
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with(r#"{"message":"no"}"#));
+        assert!(answer.contains(r#""message":"it is off; "#), "{answer}");
     }
 
     #[tokio::test]
     async fn a_client_that_says_nothing_and_leaves_is_let_go() {
         let (client, server) = UnixStream::pair().unwrap();
         drop(client);
-        refuse(server, "no").await.unwrap();
+        refuse(server, &off()).await.unwrap();
     }
 }

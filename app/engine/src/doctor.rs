@@ -1,4 +1,4 @@
-//! What `rorqual doctor` finds: each check tries the thing itself and says what to do.
+//! What `rorqual doctor` finds: each check tries the thing itself and gives advice.
 
 use std::{
     env, fs,
@@ -8,12 +8,20 @@ use std::{
 
 use crate::{
     api::{Check, check::Verdict},
-    config::{Config, MachineConfig},
+    config::{Config, ConfigError, MachineConfig},
     disk,
+    error::Coded,
     home::{Home, SOCKET_PATH_LIMIT},
     image::{Accelerator, Image, ImageError},
     machine::{accelerator, vmm},
 };
+
+/// What makes kvm usable on most computers.
+const KVM_ADVICE: &str = "turn on virtualization in the firmware (or nested virtualization of the virtual machine this \
+                          is) and join the group kvm; until then machines run with uml, which is slower";
+/// What makes User Mode Linux usable, without which no computer without kvm runs a machine.
+const UML_ADVICE: &str = "allow this user ptrace (Yama's ptrace_scope at most 1, no seccomp filter against it) and \
+                          install an undamaged guest image";
 
 /// Makes every check.
 pub async fn examine(home: &Home) -> Vec<Check> {
@@ -26,7 +34,7 @@ pub async fn examine(home: &Home) -> Vec<Check> {
     checks.push(state_directory(home));
     checks.push(sockets(home));
     checks.push(docker_client(home));
-    checks.push(settings(home, config.err().map(|error| error.to_string()), &usable));
+    checks.push(settings(home, config.err(), &usable));
     checks
 }
 
@@ -34,33 +42,33 @@ fn check(id: &str, verdict: Verdict, finding: impl Into<String>, fix: impl Into<
     Check { id: id.to_owned(), verdict: verdict.into(), finding: finding.into(), fix: fix.into() }
 }
 
+/// A check that failed with an error of the engine.
+fn problem(id: &str, error: &dyn Coded) -> Check {
+    check(id, Verdict::Problem, error.to_string(), error.fix().unwrap_or_default())
+}
+
 async fn accelerators(image: Option<&Image>) -> Vec<Check> {
     let kernel = image.and_then(|image| image.kernel(Accelerator::Uml).ok()).map(|(kernel, _)| kernel);
     let program = match vmm::find_program() {
         Ok(program) => program,
-        Err(error) => {
-            let fix = "install Rorqual again, or build it with `make`";
-            return ["kvm", "uml"].map(|id| check(id, Verdict::Problem, error.to_string(), fix)).into();
-        }
+        Err(error) => return ["kvm", "uml"].map(|id| problem(id, &error)).into(),
     };
     match accelerator::probe(&program, kernel.as_deref()).await {
         Err(error) => {
-            let fix = format!("run `{} probe` by hand to see more", program.display());
+            let fix = format!("run `{} probe` to read all of its output", program.display());
             ["kvm", "uml"].map(|id| check(id, Verdict::Problem, error.to_string(), fix.clone())).into()
         }
         Ok(probe) => {
             let kvm = if probe.kvm.usable {
                 check("kvm", Verdict::Ok, probe.kvm.reason, "")
             } else {
-                let fix = "machines run with uml, which is slower; for kvm, switch on virtualization in the firmware \
-                           (or nested virtualization of the machine this runs in) and be in the group kvm";
+                let fix = probe.kvm.fix.unwrap_or_else(|| KVM_ADVICE.to_owned());
                 check("kvm", Verdict::Note, probe.kvm.reason, fix)
             };
             let uml = if probe.uml.usable {
                 check("uml", Verdict::Ok, probe.uml.reason, "")
             } else {
-                let fix = "without kvm and uml no machine can run: allow this user ptrace (Yama's ptrace_scope at most 1, \
-                           no seccomp filter against it) and put a sound guest image in place";
+                let fix = probe.uml.fix.unwrap_or_else(|| UML_ADVICE.to_owned());
                 check("uml", Verdict::Problem, probe.uml.reason, fix)
             };
             vec![kvm, uml]
@@ -69,31 +77,34 @@ async fn accelerators(image: Option<&Image>) -> Vec<Check> {
 }
 
 async fn check_image(home: &Home, image: Result<Image, ImageError>) -> Check {
-    const FIX: &str = "build the image with `make image`, or install Rorqual again";
     let image = match image {
         Ok(image) => image,
-        Err(error) => return check("image", Verdict::Problem, error.to_string(), FIX),
+        Err(error) => return problem("image", &error),
     };
     let home = home.clone();
     let verified = tokio::task::spawn_blocking(move || {
-        image.verify(&home).map(|()| format!("{} in {} is sound", image.version(), image.directory().display()))
+        image.verify(&home).map(|()| format!("{} in {} is undamaged", image.version(), image.directory().display()))
     });
     match verified.await {
         Ok(Ok(finding)) => check("image", Verdict::Ok, finding, ""),
-        Ok(Err(error)) => check("image", Verdict::Problem, error.to_string(), FIX),
-        Err(error) => check("image", Verdict::Problem, format!("the check broke off: {error}"), FIX),
+        Ok(Err(error)) => problem("image", &error),
+        Err(error) => check("image", Verdict::Problem, format!("the check failed: {error}"), "try again"),
     }
 }
 
 fn disk_space(home: &Home) -> Check {
-    const FIX: &str = "free some space, or move the state directory to a larger disk and set RORQUAL_HOME to it";
     match disk::free_space(home.root()) {
-        Err(error) => check("disk-space", Verdict::Problem, format!("cannot tell how much is free: {error}"), FIX),
+        Err(error) => check(
+            "disk-space",
+            Verdict::Problem,
+            format!("cannot find out how much is free: {error}"),
+            disk::FREE_SPACE,
+        ),
         Ok(free) => {
             let finding = format!("{} MiB are free in {}", free >> 20, home.root().display());
             match free {
-                free if free < disk::FREE_NEEDED => check("disk-space", Verdict::Problem, finding, FIX),
-                free if free < disk::FREE_LOW => check("disk-space", Verdict::Note, finding, FIX),
+                free if free < disk::FREE_NEEDED => check("disk-space", Verdict::Problem, finding, disk::FREE_SPACE),
+                free if free < disk::FREE_LOW => check("disk-space", Verdict::Note, finding, disk::FREE_SPACE),
                 _ => check("disk-space", Verdict::Ok, finding, ""),
             }
         }
@@ -104,12 +115,7 @@ fn state_directory(home: &Home) -> Check {
     let root = home.root().display();
     // The same look as at start, and one file written and removed.
     if let Err(error) = Home::at(home.root()) {
-        return check(
-            "state-directory",
-            Verdict::Problem,
-            error.to_string(),
-            "mend it as the message says, then start the daemon again",
-        );
+        return problem("state-directory", &error);
     }
     let trial = home.run_directory().join("doctor.trial");
     match fs::write(&trial, "trial").and_then(|()| fs::remove_file(&trial)) {
@@ -127,13 +133,13 @@ fn sockets(home: &Home) -> Check {
     let sockets = [home.engine_socket(), home.docker_socket()];
     for path in &sockets {
         let shown = path.display();
-        let fix = "restart the daemon: `rorqual daemon` is started by the next command once this one has ended";
+        let fix = "end the daemon with `rorqual quit`: the next command starts a new one";
         if let Err(error) = UnixStream::connect(path) {
             return check("sockets", Verdict::Problem, format!("{shown} does not answer: {error}"), fix);
         }
         let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & 0o777);
         if mode & 0o077 != 0 {
-            let fix = format!("close it with: chmod 600 {shown}");
+            let fix = format!("close it with `chmod 600 {shown}`");
             return check("sockets", Verdict::Problem, format!("{shown} is open to other users (mode {mode:o})"), fix);
         }
     }
@@ -150,7 +156,7 @@ fn docker_client(home: &Home) -> Check {
         None => check(
             "docker-client",
             Verdict::Note,
-            "there is no docker client in PATH",
+            "PATH has no docker client",
             format!(
                 "put the guest image's bin/docker into PATH, or link it to {}",
                 home.bin_directory().join("docker").display()
@@ -163,18 +169,17 @@ fn is_program(path: &PathBuf) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-fn settings(home: &Home, error: Option<String>, config: &Config) -> Check {
-    const FIX: &str = "mend that line; the comments in the file say what may be there";
+fn settings(home: &Home, error: Option<ConfigError>, config: &Config) -> Check {
     if let Some(error) = error {
-        return check("config", Verdict::Problem, error, FIX);
+        return problem("config", &error);
     }
     for name in home.machines().unwrap_or_default() {
         let paths = home.machine(&name);
         if Path::exists(&paths.settings())
             && let Err(error) = MachineConfig::load(&paths, &config.machine)
         {
-            return check("config", Verdict::Problem, error.to_string(), FIX);
+            return problem("config", &error);
         }
     }
-    check("config", Verdict::Ok, format!("{} reads well", home.config_file().display()), "")
+    check("config", Verdict::Ok, format!("{} has no mistake", home.config_file().display()), "")
 }

@@ -21,15 +21,15 @@ pub const DEFAULT_MACHINE: &str = "default";
 #[derive(Debug, Error)]
 pub enum HomeError {
     /// Neither `RORQUAL_HOME` nor `HOME` says where.
-    #[error("no state directory: neither RORQUAL_HOME nor HOME is set; set RORQUAL_HOME to a directory of yours")]
+    #[error("no state directory: neither RORQUAL_HOME nor HOME is set")]
     Nowhere,
     /// A relative path would mean another directory for each caller.
-    #[error("RORQUAL_HOME is {0}, which is not an absolute path; give the full path of a directory")]
+    #[error("RORQUAL_HOME is {0}, which is not an absolute path")]
     Relative(PathBuf),
     /// Socket paths have a small limit in the kernel.
     #[error(
-        "the state directory {root} is too deep: its socket {socket} would have {length} bytes, and {max} is the most \
-         a socket path may have; set RORQUAL_HOME to a shorter path",
+        "the path of the state directory {root} is too long: its socket {socket} would have {length} bytes, and a \
+         socket's path may have {max}",
         max = SOCKET_PATH_LIMIT - 1
     )]
     TooDeep {
@@ -41,10 +41,7 @@ pub enum HomeError {
         length: usize,
     },
     /// Somebody else could replace what lies in it.
-    #[error(
-        "the state directory {path} belongs to user {owner}, not to you (user {user}); set RORQUAL_HOME to a \
-         directory of yours, or give it back with: chown -R {user} {path}"
-    )]
+    #[error("the state directory {path} belongs to user {owner}, not to you (user {user})")]
     ForeignOwner {
         /// The directory.
         path: PathBuf,
@@ -54,7 +51,7 @@ pub enum HomeError {
         user: u32,
     },
     /// The path is something else.
-    #[error("{0} is not a directory; move it away or set RORQUAL_HOME to another path")]
+    #[error("{0} is not a directory")]
     NotADirectory(PathBuf),
     /// The operating system said no.
     #[error("cannot {action} {path}: {source}")]
@@ -72,7 +69,31 @@ impl Coded for HomeError {
     fn code(&self) -> &'static str {
         "state-directory-unusable"
     }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Nowhere => "set RORQUAL_HOME to a directory of yours".to_owned(),
+            Self::Relative(_) => "set RORQUAL_HOME to the full path of a directory".to_owned(),
+            Self::TooDeep { .. } => "set RORQUAL_HOME to a shorter path".to_owned(),
+            Self::ForeignOwner { path, user, .. } => format!(
+                "set RORQUAL_HOME to a directory of yours, or take it back with `sudo chown -R {user} {}`",
+                path.display()
+            ),
+            Self::NotADirectory(_) => "move it away, or set RORQUAL_HOME to another path".to_owned(),
+            Self::Io { path, .. } => format!("check the permissions of {} and the space on its disk", path.display()),
+        })
+    }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(HomeError {
+    Nowhere => Self::Nowhere,
+    Relative => Self::Relative("h".into()),
+    TooDeep => Self::TooDeep { root: "/h".into(), socket: "/h/run/engine.sock".into(), length: 120 },
+    ForeignOwner => Self::ForeignOwner { path: "/h".into(), owner: 0, user: 1000 },
+    NotADirectory => Self::NotADirectory("/h".into()),
+    Io => Self::Io { action: "create", path: "/h".into(), source: crate::error::tests::refusal() },
+});
 
 /// The name of a machine: 1 to 32 characters, lower-case letters, digits and hyphens, a letter or digit first and last.
 /// It is a directory name, a host name and part of a Docker context's name.
@@ -81,10 +102,7 @@ pub struct MachineName(String);
 
 /// The name does not fit the rules of [`MachineName`].
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "{0:?} is not a machine name: use 1 to 32 lower-case letters, digits and hyphens, with a letter or digit first \
-     and last"
-)]
+#[error("{0:?} is not a machine name")]
 pub struct BadMachineName(String);
 
 impl Coded for BadMachineName {
@@ -92,8 +110,19 @@ impl Coded for BadMachineName {
         "machine-name-invalid"
     }
 
+    fn fix(&self) -> Option<String> {
+        Some("use 1 to 32 lower-case letters, digits and hyphens, with a letter or digit first and last".to_owned())
+    }
+
     fn grpc_code(&self) -> tonic::Code {
         tonic::Code::InvalidArgument
+    }
+}
+
+#[cfg(test)]
+impl crate::error::tests::Samples for BadMachineName {
+    fn samples() -> Vec<Self> {
+        vec![Self("../up".to_owned())]
     }
 }
 
@@ -392,7 +421,7 @@ mod tests {
         let root = parent.path().join("x".repeat(90));
         let error = Home::at(&root).unwrap_err();
         assert!(matches!(error, HomeError::TooDeep { .. }), "{error}");
-        assert!(error.to_string().contains("RORQUAL_HOME"));
+        assert!(error.fix().unwrap().contains("RORQUAL_HOME"));
         assert!(!root.exists());
     }
 

@@ -16,17 +16,17 @@ use crate::{config::Config, error::Coded, home::Home};
 
 const MANIFEST: &str = "manifest.json";
 /// What a user can do about a damaged image, whatever the damage.
-const REMEDY: &str = "build it again with `make image`, or install Rorqual again";
+const REMEDY: &str = "build the image again with `make image`, or install Rorqual again";
 
 /// Why no machine can start from an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
     /// None was found.
-    #[error("no guest image found; looked in {}; build one with `make image`, or set RORQUAL_IMAGE to its directory",
+    #[error("no guest image found in {}",
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
     Missing(Vec<PathBuf>),
     /// It is for other computers.
-    #[error("the guest image {directory} is for {architecture} computers, and this is one of {}; use an image for it", env::consts::ARCH, directory = directory.display())]
+    #[error("the guest image {directory} is for {architecture} computers, but this one is {}", env::consts::ARCH, directory = directory.display())]
     OtherArchitecture {
         /// The image.
         directory: PathBuf,
@@ -34,7 +34,7 @@ pub enum ImageError {
         architecture: String,
     },
     /// The manifest does not read as one.
-    #[error("the guest image's manifest {path} is damaged ({problem}); {REMEDY}", path = path.display())]
+    #[error("the guest image's manifest {path} is damaged: {problem}", path = path.display())]
     BadManifest {
         /// The manifest.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum ImageError {
         problem: String,
     },
     /// A file has another size than the manifest says.
-    #[error("the guest image file {path} is damaged: it has {found} bytes, and {expected} are right; {REMEDY}", path = path.display())]
+    #[error("the guest image file {path} is damaged: it has {found} bytes instead of {expected}", path = path.display())]
     WrongSize {
         /// The file.
         path: PathBuf,
@@ -52,13 +52,13 @@ pub enum ImageError {
         expected: u64,
     },
     /// A file has other contents than the manifest says.
-    #[error("the guest image file {path} is damaged: its sha256 is not the one in {MANIFEST}; {REMEDY}", path = path.display())]
+    #[error("the guest image file {path} is damaged: its sha256 is not the one in {MANIFEST}", path = path.display())]
     WrongContents {
         /// The file.
         path: PathBuf,
     },
     /// A file cannot be read.
-    #[error("cannot read the guest image file {path}: {source}; {REMEDY}", path = path.display())]
+    #[error("cannot read the guest image file {path}: {source}", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The manifest does not name a file that the accelerator needs.
-    #[error("the guest image {directory} has no {file}, which the {accelerator} accelerator needs; {REMEDY}", directory = directory.display())]
+    #[error("the guest image {directory} has no {file}, which the {accelerator} accelerator needs", directory = directory.display())]
     Incomplete {
         /// The image.
         directory: PathBuf,
@@ -82,10 +82,39 @@ impl Coded for ImageError {
         match self {
             Self::Missing(_) => "image-missing",
             Self::OtherArchitecture { .. } => "image-foreign",
-            _ => "image-damaged",
+            Self::BadManifest { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongContents { .. }
+            | Self::Unreadable { .. }
+            | Self::Incomplete { .. } => "image-damaged",
         }
     }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Missing(_) => "build one with `make image`, or set RORQUAL_IMAGE to the directory of one".to_owned(),
+            Self::OtherArchitecture { .. } => {
+                format!("use an image for {}: `make image` on such a computer builds one", env::consts::ARCH)
+            }
+            Self::BadManifest { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongContents { .. }
+            | Self::Unreadable { .. }
+            | Self::Incomplete { .. } => REMEDY.to_owned(),
+        })
+    }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(ImageError {
+    Missing => Self::Missing(vec!["/h/images".into(), "/usr/share/rorqual/images".into()]),
+    OtherArchitecture => Self::OtherArchitecture { directory: "/i".into(), architecture: "aarch64".to_owned() },
+    BadManifest => Self::BadManifest { path: "/i/manifest.json".into(), problem: "it names no file".to_owned() },
+    WrongSize => Self::WrongSize { path: "/i/root.erofs".into(), found: 1, expected: 2 },
+    WrongContents => Self::WrongContents { path: "/i/root.erofs".into() },
+    Unreadable => Self::Unreadable { path: "/i/root.erofs".into(), source: crate::error::tests::refusal() },
+    Incomplete => Self::Incomplete { directory: "/i".into(), file: "kvm/vmlinux", accelerator: "kvm" },
+});
 
 #[derive(Debug, Deserialize)]
 struct Manifest {
@@ -360,7 +389,7 @@ mod tests {
         fs::write(fixture.directory.join("root.erofs"), "short").unwrap();
         let error = opened(&fixture).verify(&fixture.home).unwrap_err();
         assert!(matches!(&error, ImageError::WrongSize { path, found: 5, .. } if path.ends_with("root.erofs")));
-        assert!(error.to_string().contains("make image"));
+        assert!(error.fix().unwrap().contains("make image"));
     }
 
     #[test]

@@ -108,12 +108,10 @@ impl Condition {
             let name = service.name();
             if let Some(End { how, rest, in_a_row }) = &self.ends[service as usize] {
                 return if *in_a_row >= HOPELESS_AFTER {
-                    let advice =
-                        format!("`rorqual logs {name}` says more; `rorqual restart` starts the machine afresh");
-                    (Phase::Failed, format!("{name} ended {in_a_row} times in a row, the last time: {how}. {advice}"))
+                    (Phase::Failed, format!("{name} ended {in_a_row} times in a row, the last time: {how}"))
                 } else {
                     let rest = rest.as_secs_f32();
-                    (Phase::Restarting, format!("{name} ended: {how}; it is started again after {rest:.1} s"))
+                    (Phase::Restarting, format!("{name} ended ({how}) and is restarted after {rest:.1} s"))
                 };
             }
         }

@@ -131,7 +131,7 @@ fn client(inner: &Inner) -> Result<PathBuf, Failure> {
     places.find_map(|place| Some(place.join("docker-buildx")).filter(|program| program.is_file())).ok_or_else(|| {
         failure::coded(
             "docker-client-missing",
-            "there is no docker-buildx, docker's client for builds",
+            "docker-buildx, docker's client for builds, is missing",
             "install Rorqual again, or docker's buildx plugin",
         )
     })

@@ -37,6 +37,8 @@ pub struct Machine {
     pub state: MachineState,
     /// More about the state, such as why it failed; often empty.
     pub message: String,
+    /// What to do about that.
+    pub fix: Option<String>,
     /// `kvm` or `uml`; empty while stopped.
     pub accelerator: String,
     /// Why that one.
@@ -79,6 +81,8 @@ pub struct PublishedPort {
     pub container_port: u16,
     /// Why it does not listen; empty when it does.
     pub error: String,
+    /// What to do about that.
+    pub fix: Option<String>,
 }
 
 /// The stream `machines`.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
+use super::Failure;
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
@@ -22,7 +24,7 @@ pub struct SettingsFile {
     /// Full path.
     pub path: String,
     /// Why it cannot be read; nothing in it can be changed until then.
-    pub error: Option<String>,
+    pub error: Option<Failure>,
 }
 
 /// One setting.

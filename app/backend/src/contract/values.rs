@@ -54,10 +54,10 @@ pub enum Never {}
 pub struct Failure {
     /// Stable name for programs: `engine-not-running`, `not-found`, `conflict`, `config-invalid`, …
     pub code: String,
-    /// What failed, on what and why, as a sentence.
+    /// What failed, on what and why. No advice.
     pub message: String,
-    /// What to do next, where that is known.
-    pub hint: Option<String>,
+    /// What to do about it, as an instruction; none where nothing sensible can be done.
+    pub fix: Option<String>,
 }
 
 /// A list that is pushed: all of it first, then what changed.

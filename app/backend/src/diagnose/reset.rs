@@ -27,7 +27,7 @@ pub(crate) async fn reset(inner: Arc<Inner>, asked: Reset, channel: Channel) -> 
     if deletes_data && asked.confirmation != CONFIRMATION {
         return Err(failure::coded(
             "not-confirmed",
-            "nothing was deleted: this needs the word \"delete\" as its confirmation",
+            "nothing was deleted, because the confirmation is not the word \"delete\"",
             "read what is deleted, then type the word",
         ));
     }
@@ -112,7 +112,7 @@ async fn end_machines(inner: &Inner) -> Result<(), Failure> {
 
 #[expect(clippy::needless_pass_by_value)]
 fn unusable(error: rorqual_engine::home::HomeError) -> Failure {
-    failure::coded("state-directory-unusable", error.to_string(), None)
+    error.into()
 }
 
 fn no_machine_runs(home: &Home) -> Result<(), Failure> {
@@ -121,7 +121,7 @@ fn no_machine_runs(home: &Home) -> Result<(), Failure> {
             return Err(failure::coded(
                 "machine-running",
                 format!("machine {name} runs, and the daemon that could end it does not start"),
-                "see the daemon's log in Diagnose, mend what it names, and try again",
+                "read the daemon's log in Diagnose, correct what it names, then try again",
             ));
         }
     }
@@ -162,7 +162,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
         Err(error) => Err(failure::coded(
             "state-unwritable",
             format!("cannot delete {}: {error}", path.display()),
-            "mend its permissions and try again",
+            "correct its permissions, then try again",
         )),
         Ok(()) => Ok(()),
     }

@@ -104,7 +104,7 @@ impl Work {
                     return Err(failure::coded(
                         "machine-lost",
                         "the connection to the machine ended",
-                        "see whether the machine still runs",
+                        "check whether the machine still runs",
                     ));
                 }
             }
@@ -139,13 +139,15 @@ fn refusal(status: i32, complaint: &[u8]) -> Failure {
     // What the shell puts before it means nothing to a person: "mv: can't rename './a': Read-only file system".
     let reason = said.rsplit(": ").next().unwrap_or(said);
     match status {
-        44 => failure::coded("not-found", "there is nothing of this name", "load the folder again"),
+        44 => failure::coded("not-found", "nothing has this name any more", "load the folder again"),
         45 => failure::coded("not-a-directory", "this is not a folder", None),
         46 => failure::coded("is-a-directory", "this is a folder, not a file", None),
-        47 => failure::coded("conflict", "something of this name is there already", "choose another name"),
-        48 => {
-            failure::coded("cut-short", "not all of the file arrived; what was there before is unchanged", "try again")
-        }
+        47 => failure::coded("conflict", "something here has this name already", "choose another name"),
+        48 => failure::coded(
+            "cut-short",
+            "only a part of the file arrived, and what was there before is unchanged",
+            "try again",
+        ),
         49 => failure::coded("not-a-file", "this is a device, a pipe or a socket, not a file", None),
         50 => failure::coded("conflict", "the folder was moved meanwhile", "load the folder again"),
         _ if said.contains("No space left") => failure::coded(

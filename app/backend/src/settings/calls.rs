@@ -12,7 +12,6 @@ use rorqual_engine::{
         Config, ConfigError, MachineConfig,
         keys::{self, Key, Section},
     },
-    error::Coded,
     home::MachineName,
 };
 
@@ -46,7 +45,8 @@ impl File {
             // The daemon or the machine writes it when it first starts.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other.map_err(|error| {
-                failure::coded("config-unreadable", format!("cannot read {}: {error}", self.path.display()), None)
+                let message = format!("cannot read {}: {error}", self.path.display());
+                failure::coded("config-unreadable", message, "check its permissions")
             }),
         }
     }
@@ -87,12 +87,6 @@ impl File {
     }
 }
 
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Self {
-        failure::coded(error.code(), error.to_string(), None)
-    }
-}
-
 /// Every settings file: `config.toml`, then each machine's.
 fn files(inner: &Inner) -> Result<Vec<File>, Failure> {
     let home = &inner.home;
@@ -100,7 +94,7 @@ fn files(inner: &Inner) -> Result<Vec<File>, Failure> {
     let defaults = Config::load(home).unwrap_or_default().machine;
     let file = |id, path, machine| File { id, path, machine, defaults: defaults.clone() };
     let mut files = vec![file("config".to_owned(), home.config_file(), None)];
-    let machines = home.machines().map_err(|error| failure::coded(error.code(), error.to_string(), None))?;
+    let machines = home.machines()?;
     for name in machines {
         let path = home.machine(&name).settings();
         files.push(file(format!("machine/{name}"), path, Some(name)));
@@ -114,10 +108,10 @@ pub(crate) async fn get(inner: &Arc<Inner>, _: Empty) -> Result<Settings, Failur
     for file in files(inner)? {
         let (text, error) = match file.text() {
             Ok(text) => {
-                let error = file.check(&text).err().map(|error| error.to_string());
+                let error = file.check(&text).err().map(Failure::from);
                 (text, error)
             }
-            Err(failure) => (String::new(), Some(failure.message)),
+            Err(failure) => (String::new(), Some(failure)),
         };
         all.settings.extend(file.settings(&text, &running));
         all.files.push(SettingsFile { id: file.id, path: file.path.display().to_string(), error });
@@ -151,7 +145,11 @@ pub(crate) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
     }
     if changed != text {
         replace(&file.path, &changed).map_err(|error| {
-            failure::coded("config-unwritable", format!("cannot write {}: {error}", file.path.display()), None)
+            failure::coded(
+                "config-unwritable",
+                format!("cannot write {}: {error}", file.path.display()),
+                "check its permissions and the space on its disk",
+            )
         })?;
     }
     setting(&changed)
@@ -256,7 +254,7 @@ mod tests {
         let (_parent, inner) = inner();
         fs::write(inner.home.config_file(), "[machine\n").unwrap();
         let all = get(&inner, Empty {}).await.unwrap();
-        assert!(all.files[0].error.as_deref().unwrap().contains("not TOML"));
+        assert!(all.files[0].error.as_ref().unwrap().message.contains("not TOML"));
         let failure =
             change(&inner, asked("config", "machine.cpus", Some(SettingValue::Integer(1)))).await.unwrap_err();
         assert_eq!(failure.code, "config-invalid");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Certificate, Outcome};
-use crate::failure::{Exit, Failure};
+use crate::{error::CommandError, failure::Failure};
 
 /// What marks a directory as a database.
 const DATABASE: &str = "cert9.db";
@@ -37,13 +37,8 @@ impl Browsers {
                     let again = if trust { "trust" } else { "untrust" };
                     return Ok(Outcome::Todo(format!("sudo apt-get install libnss3-tools && rorqual https {again}")));
                 }
-                Err(error) => {
-                    return Err(Failure::new(
-                        Exit::Failed,
-                        "trust-failed",
-                        format!("cannot change the browser's store in {}: {error}", database.display()),
-                        "close the browser and try again",
-                    ));
+                Err(source) => {
+                    return Err(CommandError::BrowserStore { database: database.clone(), source }.into());
                 }
                 Ok(()) => {}
             }

@@ -3,10 +3,11 @@
 
 use std::{fs, io, path::PathBuf, process::Command};
 
+use rorqual_engine::error::one_line;
 use rustix::fs::{Access, access};
 
 use super::{Certificate, Outcome, quoted};
-use crate::failure::{Exit, Failure};
+use crate::{error::CommandError, failure::Failure};
 
 const UPDATE: &str = "update-ca-certificates";
 /// Without it the links to a certificate that has gone stay.
@@ -41,23 +42,16 @@ impl SystemStore {
             if !trust {
                 return Ok(Outcome::Done);
             }
-            return Err(Failure::new(
-                Exit::Failed,
-                "trust-store-unknown",
-                format!(
-                    "this system keeps no certificates in {}, which is what Rorqual knows",
-                    self.directory.display()
-                ),
-                format!("add {} to its store of trust by hand", certificate.path.display()),
-            ));
+            let (directory, certificate) = (self.directory.clone(), certificate.path.clone());
+            return Err(CommandError::StoreUnknown { directory, certificate }.into());
         }
         if access(&self.directory, Access::WRITE_OK).is_err() {
             return Ok(Outcome::Todo(self.command(certificate, trust)));
         }
         let changed = if trust { fs::write(&file, &certificate.pem) } else { fs::remove_file(&file) };
         match changed {
-            Err(error) if trust || error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(&format!("cannot change {}: {error}", file.display())));
+            Err(source) if trust || source.kind() != io::ErrorKind::NotFound => {
+                return Err(CommandError::SystemStore { path: file, source }.into());
             }
             _ => {}
         }
@@ -86,16 +80,12 @@ fn update(trust: bool) -> Result<(), Failure> {
     let output = Command::new(UPDATE)
         .args((!trust).then_some(CLEAN))
         .output()
-        .map_err(|error| failed(&format!("cannot run {UPDATE}: {error}")))?;
+        .map_err(|source| CommandError::StoreProgram { program: UPDATE, source })?;
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(failed(&format!("{UPDATE} failed ({}): {}", output.status, said.trim())))
-}
-
-fn failed(message: &str) -> Failure {
-    Failure::new(Exit::Failed, "trust-failed", message, "mend that and try again")
+    let (status, output) = (output.status.to_string(), one_line(&String::from_utf8_lossy(&output.stderr)));
+    Err(CommandError::StoreProgramFailed { program: UPDATE, status, output }.into())
 }
 
 #[cfg(test)]

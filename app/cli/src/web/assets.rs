@@ -5,7 +5,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::failure::{Exit, Failure};
+use crate::{error::CommandError, failure::Failure};
 
 /// The directory with the pages: `RORQUAL_UI`, or where they lie beside the executable, installed or built.
 pub(super) fn find(program: &Path) -> Result<PathBuf, Failure> {
@@ -13,14 +13,7 @@ pub(super) fn find(program: &Path) -> Result<PathBuf, Failure> {
     let chosen = env::var_os("RORQUAL_UI").map(PathBuf::from);
     let places = ["../share/rorqual/ui", "../../ui/dist"].map(|place| beside.join(place));
     let found = chosen.into_iter().chain(places).find(|place| place.join("index.html").is_file());
-    found.ok_or_else(|| {
-        Failure::new(
-            Exit::Failed,
-            "pages-missing",
-            format!("the pages are not beside {}", program.display()),
-            "build them with `make ui`, or install Rorqual again",
-        )
-    })
+    found.ok_or_else(|| CommandError::PagesMissing(program.to_owned()).into())
 }
 
 /// The file an address means; none for what leads out of the directory.

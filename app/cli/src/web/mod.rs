@@ -14,34 +14,19 @@ use tokio::{net::TcpListener, process::Command, signal::ctrl_c};
 
 use crate::{
     arguments::WebOptions,
-    failure::{Exit, Failure},
+    error::CommandError,
+    failure::Failure,
     session::{self, Session},
 };
 
 /// Serves until Ctrl-C.
 pub(crate) async fn web(session: &Session, options: &WebOptions) -> Result<(), Failure> {
-    let program = env::current_exe().map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            "internal",
-            format!("where this executable lies is not known: {error}"),
-            "run rorqual by its full path",
-        )
-    })?;
+    let program = env::current_exe().map_err(CommandError::PagesProgram)?;
     let assets = assets::find(&program)?;
-    let listener = TcpListener::bind(("127.0.0.1", options.port)).await.map_err(|error| {
-        let fix = "choose another with --port, or let the system choose with --port 0";
-        Failure::new(
-            Exit::Failed,
-            "port-unavailable",
-            format!("cannot listen on port {} of localhost: {error}", options.port),
-            fix,
-        )
-    })?;
-    let port =
-        listener.local_addr().map_err(|error| Failure::new(Exit::Failed, "internal", error.to_string(), ""))?.port();
-    let guard = guard::Guard::new(port)
-        .map_err(|error| Failure::new(Exit::Failed, "internal", format!("no random numbers: {error}"), ""))?;
+    let listener = TcpListener::bind(("127.0.0.1", options.port)).await;
+    let listener = listener.map_err(|source| CommandError::Port { port: options.port, source })?;
+    let port = listener.local_addr().map_err(|error| CommandError::Server(error.to_string()))?.port();
+    let guard = guard::Guard::new(port).map_err(|error| CommandError::Server(format!("no random numbers: {error}")))?;
     let url = format!("http://localhost:{port}/open?token={}", guard.new_token());
     if session.json {
         session::print_json(&json!({"url": url, "port": port}))?;
@@ -62,7 +47,7 @@ pub(crate) async fn web(session: &Session, options: &WebOptions) -> Result<(), F
         }
     };
     tokio::select! {
-        served = axum::serve(listener, router) => served.map_err(|error| Failure::new(Exit::Failed, "internal", format!("the server has ended: {error}"), "start it again")),
+        served = axum::serve(listener, router) => served.map_err(|error| CommandError::Server(format!("it has ended: {error}")).into()),
         // Open pages hold connections that never end by themselves.
         () = end => Ok(()),
     }

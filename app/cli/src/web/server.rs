@@ -53,7 +53,7 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
     let host = text(headers, header::HOST);
     let path = request.uri().path();
     let mut response = if !served.guard.is_host(host) {
-        refuse(StatusCode::MISDIRECTED_REQUEST, "wrong-host", "this server is localhost and nothing else")
+        refuse(StatusCode::MISDIRECTED_REQUEST, "wrong-host", "this server is localhost and nothing else", None)
     } else if path == "/open" {
         next.run(request).await
     } else if !served.guard.knows(text(headers, header::COOKIE)) {
@@ -61,7 +61,8 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
             refuse(
                 StatusCode::UNAUTHORIZED,
                 "http-401",
-                "these pages are not open; use the address `rorqual web` prints",
+                "these pages are not open in this browser",
+                Some("open the address that `rorqual web` prints"),
             )
         } else {
             (StatusCode::UNAUTHORIZED, Html(STRANGER)).into_response()
@@ -69,7 +70,7 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
     } else if (path.starts_with("/api/") && !served.guard.is_origin(text(headers, header::ORIGIN), host))
         || !matches!(text(headers, HeaderName::from_static("sec-fetch-site")), "" | "none" | "same-origin")
     {
-        refuse(StatusCode::FORBIDDEN, "wrong-origin", "only Rorqual's own pages may ask this")
+        refuse(StatusCode::FORBIDDEN, "wrong-origin", "only Rorqual's own pages may ask this", None)
     } else {
         next.run(request).await
     };
@@ -86,8 +87,9 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
     response
 }
 
-fn refuse(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(Failure { code: code.to_owned(), message: message.to_owned(), hint: None })).into_response()
+fn refuse(status: StatusCode, code: &str, message: &str, fix: Option<&str>) -> Response {
+    let failure = Failure { code: code.to_owned(), message: message.to_owned(), fix: fix.map(str::to_owned) };
+    (status, Json(failure)).into_response()
 }
 
 #[derive(Deserialize)]
@@ -111,7 +113,9 @@ async fn open(State(served): Shared, Query(opening): Query<Opening>, headers: He
 async fn call(State(served): Shared, Path(name): Path<String>, body: Bytes) -> Response {
     let params = match serde_json::from_slice(&body) {
         Ok(params) => params,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, "bad-request", &format!("this is not JSON: {error}")),
+        Err(error) => {
+            return refuse(StatusCode::BAD_REQUEST, "bad-request", &format!("this is not JSON: {error}"), None);
+        }
     };
     match served.backend.call(&name, params).await {
         Ok(result) => Json(result).into_response(),
@@ -136,7 +140,7 @@ async fn open_streams(State(served): Shared, upgrade: WebSocketUpgrade) -> Respo
 /// A file of the pages.
 async fn page(State(served): Shared, request: Request) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "bad-request", "files are only read");
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "bad-request", "files are only read", None);
     }
     let path = request.uri().path();
     let Some(file) = assets::file(&served.assets, path) else { return StatusCode::NOT_FOUND.into_response() };

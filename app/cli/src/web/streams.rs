@@ -121,7 +121,7 @@ async fn take(
 ) {
     if let Some(opening) = frame.open {
         if streams.len() == STREAMS {
-            let failure = json!({"code": "too-many-streams", "message": "this page has too many streams open", "hint": "load the page again"});
+            let failure = json!({"code": "too-many-streams", "message": "this page has too many streams open", "fix": "load the page again"});
             // Its own task: this one must go on reading, or nothing would make room.
             let (outgoing, text) = (outgoing.clone(), json!({"id": frame.id, "error": failure}).to_string());
             tokio::spawn(async move { outgoing.send(Message::Text(text.into())).await.ok() });

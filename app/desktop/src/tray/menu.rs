@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn quitting_is_always_offered() {
         let mut unreachable = Overview::default();
-        let failure = Failure { code: String::new(), message: String::new(), hint: None };
+        let failure = Failure { code: String::new(), message: String::new(), fix: None };
         unreachable.take_machines(MachinesEvent::Unreachable { failure });
         let states = [Overview::default(), unreachable, overview(MachineState::Stopping, vec![])];
         for overview in states {

@@ -109,7 +109,7 @@ impl MachineConfig {
 fn read_proxy(section: &Section<'_>, host_access: bool) -> Result<ProxyConfig, ConfigError> {
     let fits = |text: &str| match Choice::parse(text)? {
         Choice::Proxy(url) if url.is_local() && !host_access => {
-            Err("is on this computer's localhost, which the machine reaches with host_access = true in [network] only"
+            Err("is on this computer's localhost, which the machine reaches only with host_access = true in [network]"
                 .to_owned())
         }
         _ => Ok(()),
@@ -163,11 +163,13 @@ mod tests {
     use super::*;
     use crate::{
         config::{AcceleratorChoice, BindPolicy},
+        error::Failure,
         home::MachineName,
     };
 
+    /// Message and advice.
     fn problem(text: &str) -> String {
-        Config::parse(Path::new("/h/config.toml"), text).unwrap_err().to_string()
+        Failure::of(&Config::parse(Path::new("/h/config.toml"), text).unwrap_err()).text()
     }
 
     #[test]
@@ -185,11 +187,12 @@ mod tests {
     #[test]
     fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
         let text = problem("\n[machine]\ncpus = 2\nmemory_mb = 1\n");
-        assert_eq!(text, "/h/config.toml:4: unknown key \"memory_mb\" in [machine]; did you mean \"memory_mib\"?");
+        let expected = "unknown key \"memory_mb\" in [machine]; write \"memory_mib\" instead, or remove it";
+        assert_eq!(text, format!("/h/config.toml:4: {expected}"));
         assert!(
-            problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; did you mean \"ports\"?")
+            problem("# c\n[prots]\n").starts_with("/h/config.toml:2: unknown section [prots]; write \"ports\" instead")
         );
-        assert!(problem("colour = 1\n").contains("known are machine, ports, network, proxy, routes, image, daemon"));
+        assert!(problem("colour = 1\n").contains("use one of machine, ports, network, proxy, routes, image, daemon"));
     }
 
     #[test]
@@ -197,7 +200,8 @@ mod tests {
         let text = problem("[machine]\n\ncpus = \"many\"\n");
         assert_eq!(
             text,
-            "/h/config.toml:3: cpus in [machine] must be a whole number of CPUs from 1 to 64; it is \"many\""
+            "/h/config.toml:3: cpus in [machine] must be a whole number of CPUs from 1 to 64, but it is \"many\"; \
+             correct the value, or remove the line to use the default"
         );
         assert!(problem("[machine]\ncpus = 0").contains("config.toml:2: cpus"));
         assert!(problem("[machine]\naccelerator = \"hvf\"").contains("must be one of \"auto\", \"kvm\", \"uml\""));
@@ -220,7 +224,7 @@ mod tests {
         );
         assert!(problem("[network]\nhost_access = 1").contains("must be true or false"));
         assert!(problem("[daemon]\nlog = \"a=b=c\"").contains("log filter"));
-        assert!(problem("machine = 3").contains("config.toml:1: machine is a section"));
+        assert!(problem("machine = 3").contains("config.toml:1: machine is a value, but must be a section"));
     }
 
     #[test]
@@ -256,7 +260,10 @@ mod tests {
         let home = Home::at(parent.path().join("h")).unwrap();
         let paths = home.create_machine(&MachineName::default()).unwrap();
         std::fs::write(paths.settings(), "cpus = 1\ndisk_gb = 3\n").unwrap();
-        let error = MachineConfig::load(&paths, &MachineConfig::default()).unwrap_err().to_string();
-        assert!(error.ends_with("machine.toml:2: unknown key \"disk_gb\"; did you mean \"disk_gib\"?"), "{error}");
+        let error = Failure::from(MachineConfig::load(&paths, &MachineConfig::default()).unwrap_err()).text();
+        assert!(
+            error.ends_with("machine.toml:2: unknown key \"disk_gb\"; write \"disk_gib\" instead, or remove it"),
+            "{error}"
+        );
     }
 }

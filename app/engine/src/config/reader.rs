@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 use toml_edit::{Document, Item, TableLike};
 
-use crate::error::Coded;
+use crate::error::{Coded, one_line};
 
 /// Why a settings file cannot be used. The file itself is never changed.
 #[derive(Debug, Error)]
@@ -21,8 +21,10 @@ pub enum ConfigError {
         file: PathBuf,
         /// Line, from 1.
         line: usize,
-        /// What is wrong, and what would be right.
+        /// What is wrong.
         problem: String,
+        /// What to do about it, as an instruction.
+        fix: String,
     },
     /// The file cannot be read or written.
     #[error("cannot {action} {file}: {source}", file = file.display())]
@@ -43,6 +45,36 @@ impl Coded for ConfigError {
             Self::Io { .. } => "config-unreadable",
         }
     }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Invalid { fix, .. } => fix.clone(),
+            Self::Io { file, .. } => format!("check the permissions of {}", file.display()),
+        })
+    }
+}
+
+#[cfg(test)]
+crate::error::tests::samples!(ConfigError {
+    Invalid => invalid_sample("cpus = \"many\""),
+    Invalid => invalid_sample("cpu = 2"),
+    Invalid => invalid_sample("colour = 2"),
+    Invalid => invalid_sample("cpus ="),
+    Invalid => invalid_sample("section = 3"),
+    Io => Self::Io { action: "read", file: "/h/config.toml".into(), source: crate::error::tests::refusal() },
+});
+
+/// The error of a file with `line` in it.
+#[cfg(test)]
+fn invalid_sample(line: &str) -> ConfigError {
+    let file = Path::new("/h/config.toml");
+    let read = || {
+        let settings = Settings::parse(file, line)?;
+        let root = settings.root(&["cpus", "memory_mib", "section"])?;
+        root.integer("cpus", &(1..=64), "processors", 1)?;
+        settings.section("section", &[]).map(drop)
+    };
+    read().unwrap_err()
 }
 
 /// Reads `file`, writing it from `template` first when there is none. An empty or damaged file is never overwritten.
@@ -72,6 +104,7 @@ impl<'a> Settings<'a> {
             file: file.to_owned(),
             line: line_of(text, error.span().map_or(0, |span| span.start)),
             problem: format!("this is not TOML: {}", error.message().trim().replace('\n', ", ")),
+            fix: "correct that line: the comments in the file show the form of each setting".to_owned(),
         })?;
         Ok(Self { file, document })
     }
@@ -91,7 +124,8 @@ impl<'a> Settings<'a> {
             Some(item) => Some(item.as_table_like().ok_or_else(|| {
                 self.invalid(
                     span_of(self.document.as_table(), name, item),
-                    format!("{name} is a section: write [{name}]"),
+                    format!("{name} is a value, but must be a section"),
+                    format!("write [{name}] on a line of its own, and its settings below it"),
                 )
             })?),
         };
@@ -111,17 +145,21 @@ impl<'a> Settings<'a> {
                 (None, false) => format!("unknown key {key:?}"),
                 (Some(section), _) => format!("unknown key {key:?} in [{section}]"),
             };
-            let help = match nearest(key, known) {
-                Some(near) => format!("did you mean {near:?}?"),
-                None => format!("known are {}", known.join(", ")),
+            let fix = match nearest(key, known) {
+                Some(near) => format!("write {near:?} instead, or remove it"),
+                None => format!("use one of {}, or remove it", known.join(", ")),
             };
-            return Err(self.invalid(span_of(table, key, item), format!("{what}; {help}")));
+            return Err(self.invalid(span_of(table, key, item), what, fix));
         }
         Ok(())
     }
 
-    fn invalid(&self, offset: usize, problem: String) -> ConfigError {
-        ConfigError::Invalid { file: self.file.to_owned(), line: line_of(self.document.raw(), offset), problem }
+    fn invalid(&self, offset: usize, problem: String, fix: String) -> ConfigError {
+        ConfigError::Invalid { file: self.file.to_owned(), line: line_of(self.document.raw(), offset), problem, fix }
+    }
+
+    fn unfit(&self, offset: usize, problem: String) -> ConfigError {
+        self.invalid(offset, problem, "correct the value, or remove the line to use the default".to_owned())
     }
 }
 
@@ -187,9 +225,7 @@ impl Section<'_> {
         let text = item.as_str().ok_or_else(|| "must be text in double quotes".to_owned());
         match text.and_then(|text| accept(text).map(|()| text.to_owned())) {
             Ok(text) => Ok(Some(text)),
-            Err(wanted) => {
-                Err(self.settings.invalid(self.offset(key, item), format!("{key}{} {wanted}", self.place())))
-            }
+            Err(wanted) => Err(self.settings.unfit(self.offset(key, item), format!("{key}{} {wanted}", self.place()))),
         }
     }
 
@@ -197,7 +233,7 @@ impl Section<'_> {
     pub(super) fn refuse(&self, key: &str, wanted: &str) -> ConfigError {
         match self.get(key) {
             Some(item) => self.bad(key, item, wanted),
-            None => self.settings.invalid(0, format!("{key} {wanted}")),
+            None => self.settings.unfit(0, format!("{key} {wanted}")),
         }
     }
 
@@ -206,8 +242,8 @@ impl Section<'_> {
     }
 
     fn bad(&self, key: &str, item: &Item, wanted: &str) -> ConfigError {
-        let given = item.to_string();
-        self.settings.invalid(self.offset(key, item), format!("{key}{} {wanted}; it is {}", self.place(), given.trim()))
+        let given = one_line(&item.to_string());
+        self.settings.unfit(self.offset(key, item), format!("{key}{} {wanted}, but it is {given}", self.place()))
     }
 
     fn place(&self) -> String {

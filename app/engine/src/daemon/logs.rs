@@ -4,9 +4,10 @@ use futures_util::{Stream, StreamExt, stream::BoxStream};
 use rorqual_protocol::agent::{self, logs_request::Source};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::Status;
 
-use crate::{api, error::status, follow, home::Home, machine::Machine};
+use super::request::RequestError;
+use crate::{api, error::to_status, follow, home::Home, machine::Machine};
 
 /// Chunks that may wait for a slow reader.
 const CHUNKS: usize = 8;
@@ -25,16 +26,12 @@ pub(super) async fn stream(
         "agent" => Source::Agent,
         "containerd" => Source::Containerd,
         "dockerd" => Source::Dockerd,
-        other => {
-            let message = format!(
-                "there is no log named {other:?}; there are kernel, agent, containerd, dockerd, vmm and daemon"
-            );
-            return Err(status(Code::InvalidArgument, "log-unknown", message));
-        }
+        other => return Err(to_status(&RequestError::LogUnknown(other.to_owned()))),
     };
     let asked = agent::LogsRequest { source: source.into(), follow: request.follow, tail: request.tail };
-    let chunks = machine.agent()?.logs(asked).await?.into_inner();
-    Ok(chunks.map(|chunk| chunk.map(|chunk| api::LogChunk { data: chunk.data })).boxed())
+    let failed = |status: Status| to_status(&RequestError::of_guest(&status));
+    let chunks = machine.agent()?.logs(asked).await.map_err(failed)?.into_inner();
+    Ok(chunks.map(move |chunk| chunk.map(|chunk| api::LogChunk { data: chunk.data }).map_err(failed)).boxed())
 }
 
 fn file(
@@ -46,9 +43,9 @@ fn file(
     let (failures, failure) = mpsc::channel(1);
     tokio::spawn(async move {
         if let Err(error) = follow::send(path.clone(), lines, follow, out).await {
-            let message = format!("cannot read {}: {error}", path.display());
+            let error = RequestError::LogUnreadable { path: path.display().to_string(), reason: error.to_string() };
             // A reader that left needs no word.
-            let _ = failures.send(status(Code::NotFound, "log-unreadable", message)).await;
+            let _ = failures.send(to_status(&error)).await;
         }
     });
     let chunks = ReceiverStream::new(chunks).map(|data| Ok(api::LogChunk { data }));

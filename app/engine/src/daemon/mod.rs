@@ -5,6 +5,7 @@
 
 mod log;
 mod logs;
+mod request;
 mod service;
 mod shell;
 
@@ -28,6 +29,8 @@ use nix::{
     },
     unistd::Pid,
 };
+#[cfg(test)]
+pub(crate) use request::RequestError;
 use thiserror::Error;
 use tokio::{
     net::UnixListener,
@@ -46,7 +49,7 @@ use crate::{
     },
     detached::Readiness,
     docker_socket,
-    error::Coded,
+    error::{Coded, Failure},
     home::{Home, HomeError, MachineName},
     machine::Machine,
     ports::Holders,
@@ -66,7 +69,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug, Error)]
 pub enum DaemonError {
     /// Another daemon holds the lock.
-    #[error("a Rorqual daemon already runs for {home}, as process {process}; nothing to do", home = home.display())]
+    #[error("a Rorqual daemon is already running for {home}, as process {process}", home = home.display())]
     AlreadyRunning {
         /// The state directory.
         home: PathBuf,
@@ -90,7 +93,7 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// Serving broke off.
-    #[error("serving {path} broke off: {source}", path = path.display())]
+    #[error("the daemon stopped serving {path}: {source}", path = path.display())]
     Serve {
         /// The socket.
         path: PathBuf,
@@ -100,7 +103,7 @@ pub enum DaemonError {
 }
 
 impl Coded for DaemonError {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Self::AlreadyRunning { .. } => "daemon-running",
             Self::Config(error) => error.code(),
@@ -108,7 +111,31 @@ impl Coded for DaemonError {
             Self::Io { .. } | Self::Serve { .. } => "daemon-start-failed",
         }
     }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::AlreadyRunning { .. } => Some("use that one, or end it with `rorqual quit`".to_owned()),
+            Self::Config(error) => error.fix(),
+            Self::Home(error) => error.fix(),
+            Self::Io { path, .. } => {
+                Some(format!("check the permissions of {} and the space on its disk", path.display()))
+            }
+            Self::Serve { .. } => Some("start it again with `rorqual start`".to_owned()),
+        }
+    }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(DaemonError {
+    AlreadyRunning => Self::AlreadyRunning { home: "/h".into(), process: "7".to_owned() },
+    Config => Self::Config(ConfigError::Io { action: "read", file: "/h/config.toml".into(), source: crate::error::tests::refusal() }),
+    Home => Self::Home(HomeError::Nowhere),
+    Io => Self::Io { action: "listen on", path: "/h/run/engine.sock".into(), source: crate::error::tests::refusal() },
+    Serve => {
+        let source = tonic::transport::Endpoint::from_shared("not a uri").unwrap_err();
+        Self::Serve { path: "/h/run/engine.sock".into(), source }
+    },
+});
 
 /// Serves until `Quit`, SIGTERM or SIGINT. Whoever started it with a readiness pipe
 /// ([`client::connect_or_start`]) hears when it serves, or why it cannot.
@@ -123,7 +150,7 @@ pub async fn run(home: Home) -> Result<(), DaemonError> {
         }
         Err(error) => {
             tracing::error!("{error}");
-            tell(starter, &Readiness::Error { code: error.code().to_owned(), message: error.to_string() });
+            tell(starter, &Readiness::Error(Failure::of(&error)));
             Err(error)
         }
     }

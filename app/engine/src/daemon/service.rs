@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::{Stream, StreamExt, future::join_all, stream, stream::BoxStream};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
-use super::{logs, shell};
+use super::{logs, request::RequestError, shell};
 use crate::{
     api::{self, engine_server::Engine},
     config::{AcceleratorChoice, Config},
     doctor,
-    error::{status, to_status},
+    error::to_status,
     home::{DEFAULT_MACHINE, Home, MachineName},
     image::Image,
-    machine::{Machine, StartChoice},
+    machine::{DaemonEnding, Machine, StartChoice},
     proxy::Proxies,
     routes::Routes,
 };
@@ -44,8 +44,7 @@ impl Service {
         let name = MachineName::parse(name).map_err(|error| to_status(&error))?;
         self.machines.get(&name).ok_or_else(|| {
             let known: Vec<_> = self.machines.keys().map(MachineName::as_str).collect();
-            let message = format!("there is no machine named {name}; there is {}", known.join(", "));
-            status(Code::NotFound, "machine-unknown", message)
+            to_status(&RequestError::MachineUnknown { name: name.to_string(), known: known.join(", ") })
         })
     }
 
@@ -60,9 +59,7 @@ impl Service {
             tokio::select! {
                 biased;
                 item = items.next() => item.map(|item| (item, Some((items, ending)))),
-                () = ending.cancelled() => {
-                    Some((Err(status(Code::Unavailable, "daemon-ending", "the daemon ended; machines go on")), None))
-                }
+                () = ending.cancelled() => Some((Err(to_status(&DaemonEnding)), None)),
             }
         });
         Response::new(stream.boxed())
@@ -99,10 +96,10 @@ impl Engine for Service {
         let request = request.into_inner();
         let accelerator = match request.accelerator.as_str() {
             "" => None,
-            word => Some(AcceleratorChoice::parse(word).ok_or_else(|| {
-                let message = format!("there is no accelerator named {word:?}; there are auto, kvm and uml");
-                status(Code::InvalidArgument, "accelerator-unknown", message)
-            })?),
+            word => Some(
+                AcceleratorChoice::parse(word)
+                    .ok_or_else(|| to_status(&RequestError::AcceleratorUnknown(word.to_owned())))?,
+            ),
         };
         let how = StartChoice { accelerator, cold: request.cold };
         Ok(self.until_the_end(self.machine(&request.machine)?.start(how).await?))

@@ -2,15 +2,16 @@
 
 use futures_util::{Stream, StreamExt, stream};
 use rorqual_protocol::agent;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
-use crate::{api, error::status};
+use super::request::RequestError;
+use crate::{api, error::to_status};
 
 /// The first message, which names the machine.
 pub(super) async fn first(input: &mut Streaming<api::ShellInput>) -> Result<api::ShellStart, Status> {
     match input.message().await? {
         Some(api::ShellInput { input: Some(api::shell_input::Input::Start(start)) }) => Ok(start),
-        _ => Err(status(Code::InvalidArgument, "shell-not-started", "the first message of a shell must start it")),
+        _ => Err(to_status(&RequestError::ShellNotStarted)),
     }
 }
 
@@ -33,8 +34,11 @@ pub(super) async fn run(
     });
     let inputs = stream::once(std::future::ready(Input::Start(start))).chain(rest);
     let inputs = inputs.map(|input| agent::ShellInput { input: Some(input) });
-    let outputs = agent.shell(inputs).await?.into_inner();
-    Ok(outputs.map(|output| output.map(|output| api::ShellOutput { output: output.output.map(convert) })))
+    let failed = |status: Status| to_status(&RequestError::of_guest(&status));
+    let outputs = agent.shell(inputs).await.map_err(failed)?.into_inner();
+    Ok(outputs.map(move |output| {
+        output.map(|output| api::ShellOutput { output: output.output.map(convert) }).map_err(failed)
+    }))
 }
 
 fn size(size: api::TerminalSize) -> agent::TerminalSize {

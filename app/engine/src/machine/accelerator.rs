@@ -6,7 +6,11 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::process::Command;
 
-use crate::{config::AcceleratorChoice, error::Coded, image::Accelerator};
+use crate::{
+    config::AcceleratorChoice,
+    error::{Coded, one_line},
+    image::Accelerator,
+};
 
 /// A probe runs a few guest instructions; one that takes longer than this hangs.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
@@ -15,15 +19,17 @@ const PROBE_LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, Error)]
 pub enum AcceleratorError {
     /// The one that was asked for does not work.
-    #[error("the {name} accelerator cannot be used: {reason}; use \"auto\" to take the best that works")]
+    #[error("the {name} accelerator cannot be used: {reason}")]
     Unusable {
         /// The accelerator.
         name: &'static str,
         /// What the probe found.
         reason: String,
+        /// What would make it work, if the probe knows.
+        advice: Option<String>,
     },
     /// None works.
-    #[error("no accelerator works on this computer: kvm: {kvm}; uml: {uml}")]
+    #[error("no accelerator works on this computer: kvm does not ({kvm}), and neither does uml ({uml})")]
     None {
         /// Why kvm does not.
         kvm: String,
@@ -39,7 +45,30 @@ impl Coded for AcceleratorError {
     fn code(&self) -> &'static str {
         "accelerator-unusable"
     }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Unusable { advice: Some(advice), .. } => format!("{advice}, or choose the accelerator \"auto\""),
+            Self::Unusable { advice: None, .. } => {
+                "choose the accelerator \"auto\", which takes the best that works".to_owned()
+            }
+            Self::None { .. } => "run `rorqual doctor` to find out what each of them needs".to_owned(),
+            Self::Probe(_) => "install Rorqual again".to_owned(),
+        })
+    }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(AcceleratorError {
+    Unusable => Self::Unusable { name: "kvm", reason: "there is no /dev/kvm".to_owned(), advice: None },
+    Unusable => Self::Unusable {
+        name: "kvm",
+        reason: "/dev/kvm cannot be opened".to_owned(),
+        advice: Some("join the group kvm".to_owned()),
+    },
+    None => Self::None { kvm: "there is no /dev/kvm".to_owned(), uml: "ptrace is forbidden".to_owned() },
+    Probe => Self::Probe("rorqual-vmm probe did not end within 20 s".to_owned()),
+});
 
 /// What `rorqual-vmm probe` found.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,6 +81,9 @@ pub(crate) struct Probe {
 pub(crate) struct Finding {
     pub(crate) usable: bool,
     pub(crate) reason: String,
+    /// What would make it usable, if that is known.
+    #[serde(default)]
+    pub(crate) fix: Option<String>,
 }
 
 /// Tries the accelerators.
@@ -68,13 +100,16 @@ pub(crate) async fn probe(vmm: &Path, uml_kernel: Option<&Path>) -> Result<Probe
         .map_err(|error| failed(format!("did not run: {error}")))?;
     serde_json::from_slice(&output.stdout).map_err(|error| {
         let said = String::from_utf8_lossy(&output.stderr);
-        failed(format!("gave no answer ({}, {error}): {}", output.status, said.trim()))
+        failed(format!("gave no answer ({}, {error}): {}", output.status, one_line(&said)))
     })
 }
 
 /// Decides. The reason is for the user: why this one.
 pub(crate) fn choose(choice: AcceleratorChoice, probe: &Probe) -> Result<(Accelerator, String), AcceleratorError> {
-    let unusable = |name, finding: &Finding| AcceleratorError::Unusable { name, reason: finding.reason.clone() };
+    let unusable = |name, finding: &Finding| {
+        let Finding { reason, fix, .. } = finding.clone();
+        AcceleratorError::Unusable { name, reason, advice: fix }
+    };
     match choice {
         AcceleratorChoice::Kvm if probe.kvm.usable => Ok((Accelerator::Kvm, "it was asked for".to_owned())),
         AcceleratorChoice::Kvm => Err(unusable("kvm", &probe.kvm)),
@@ -95,8 +130,11 @@ mod tests {
     use super::*;
 
     fn probe(kvm: bool, uml: bool) -> Probe {
-        let finding =
-            |usable, reason: &str| Finding { usable, reason: if usable { "it ran" } else { reason }.to_owned() };
+        let finding = |usable, reason: &str| Finding {
+            usable,
+            reason: if usable { "it ran" } else { reason }.to_owned(),
+            fix: None,
+        };
         Probe { kvm: finding(kvm, "no /dev/kvm"), uml: finding(uml, "no ptrace") }
     }
 

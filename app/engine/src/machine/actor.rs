@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Command, Machine, Snapshot, StartChoice, StartError,
     guest::{self, Agent, GuestEvent},
-    launch::{self, Launched, Origin, Run},
+    launch::{self, END_ADVICE, ENGINE_ADVICE, Launched, Origin, Run},
     progress::{Progress, milliseconds},
     stop,
     suspend::{self, SuspendError},
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     api::{self, machine_status::State},
-    error::to_status,
+    error::{Coded, one_line, to_status},
     home::MachinePaths,
     image::Accelerator,
     ports::{Holders, Table},
@@ -41,6 +41,8 @@ const BOOT_LIMIT: Duration = Duration::from_mins(2);
 const ENGINE_LIMIT: Duration = Duration::from_mins(5);
 /// A killed monitor is seen to end within this, however much memory the system has to take back.
 const END_LIMIT: Duration = Duration::from_secs(5);
+/// What to do while the engine comes back by itself.
+const WAIT_ADVICE: &str = "wait, or read what it is doing with `rorqual logs dockerd`";
 /// News of the guest that may wait.
 const EVENTS: usize = 32;
 
@@ -51,6 +53,23 @@ enum Phase {
     Up(Box<Up>),
     Suspending(Suspending),
     Stopping(Stopping),
+}
+
+/// What a state needs to be understood: why it is so, and what to do about it.
+#[derive(Default)]
+struct Explained {
+    message: String,
+    fix: Option<String>,
+}
+
+impl Explained {
+    fn new(message: String, fix: &str) -> Self {
+        Self { message, fix: Some(fix.to_owned()) }
+    }
+
+    fn by(error: &dyn Coded) -> Self {
+        Self { message: error.to_string(), fix: error.fix() }
+    }
 }
 
 struct Suspending {
@@ -138,10 +157,10 @@ pub(super) async fn spawn(
             tracing::info!("machine {} runs already, as process {}", actor.machine.name, launched.vmm.process);
             actor.up(launched, Progress::new());
         }
-        Ok(None) => actor.publish(actor.at_rest(), String::new()),
+        Ok(None) => actor.publish(actor.at_rest(), Explained::default()),
         Err(error) => {
             tracing::error!("{error}");
-            actor.publish(State::Failed, error.to_string());
+            actor.publish(State::Failed, Explained::by(&error));
         }
     }
     tokio::spawn(actor.run(commands));
@@ -211,7 +230,7 @@ impl Actor {
         let program = self.machine.program.clone();
         let task = tokio::spawn(launch::launch(home, name, program, how, progress.clone(), cancel.clone()));
         self.phase = Phase::Launching(Launching { task, cancel, progress });
-        self.publish(State::Starting, String::new());
+        self.publish(State::Starting, Explained::default());
     }
 
     async fn stop(&mut self, force: bool, container_seconds: u32, reply: oneshot::Sender<Progress>) {
@@ -221,7 +240,7 @@ impl Actor {
                     // A monitor that does not answer was found; nothing else can end it.
                     vmm::kill_silent(&self.paths).await;
                 }
-                self.publish(self.at_rest(), String::new());
+                self.publish(self.at_rest(), Explained::default());
                 self.done()
             }
             Phase::Suspending(mut suspending) => {
@@ -298,7 +317,7 @@ impl Actor {
                 let task = tokio::spawn(work);
                 let suspending = Suspending { task, cancel, progress: progress.clone(), up, next: None };
                 self.phase = Phase::Suspending(suspending);
-                self.publish(State::Suspending, String::new());
+                self.publish(State::Suspending, Explained::default());
                 progress
             }
             Phase::Suspending(suspending) => {
@@ -323,7 +342,7 @@ impl Actor {
                 tracing::info!("machine {} is saved", self.machine.name);
                 drop(up);
                 self.clear_run();
-                self.publish(State::Suspended, String::new());
+                self.publish(State::Suspended, Explained::default());
                 progress.done(self.machine.status());
                 match next {
                     Some(Next::Start(how, progress)) => self.launch(how, progress),
@@ -334,7 +353,7 @@ impl Actor {
             Err(error) => {
                 tracing::warn!("machine {} is not saved: {error}", self.machine.name);
                 progress.failed(to_status(&error));
-                self.publish(State::Running, String::new());
+                self.publish(State::Running, Explained::default());
                 match next {
                     Some(Next::Stop { force, container_seconds, progress }) => {
                         up.start = None;
@@ -376,7 +395,7 @@ impl Actor {
     ) -> Progress {
         tracing::info!("machine {} stops", self.machine.name);
         self.phase = Phase::Stopping(Stopping { task, force, progress: progress.clone(), failure, next: None });
-        self.publish(State::Stopping, String::new());
+        self.publish(State::Stopping, Explained::default());
         progress
     }
 
@@ -426,7 +445,7 @@ impl Actor {
         let up = Box::new(Up { vmm: Arc::new(vmm), agent, run, guest, events, reached: false, origin, start });
         self.publish_run(&up);
         self.phase = Phase::Up(up);
-        self.publish(State::Starting, String::new());
+        self.publish(State::Starting, Explained::default());
     }
 
     fn guest(&mut self, up: &mut Up, event: GuestEvent) {
@@ -436,7 +455,8 @@ impl Actor {
             GuestEvent::Lost(reason) => {
                 tracing::warn!("the guest of machine {} is lost: {reason}", self.machine.name);
                 if up.start.is_none() {
-                    self.publish(State::Degraded, format!("the guest does not answer ({reason}); it is tried again"));
+                    let fix = "wait, since the daemon keeps trying, or restart the machine with `rorqual restart`";
+                    self.publish(State::Degraded, Explained::new(format!("the guest does not answer: {reason}"), fix));
                 }
             }
         }
@@ -456,7 +476,9 @@ impl Actor {
 
     fn engine(&mut self, up: &mut Up, state: &EngineState) {
         let starting = up.start.is_some();
-        let message = |default: &str| if state.message.is_empty() { default.to_owned() } else { state.message.clone() };
+        let message = |default: &str| {
+            if state.message.is_empty() { default.to_owned() } else { one_line(&state.message) }
+        };
         match state.phase() {
             engine_state::Phase::Ready => {
                 if let (Some((progress, _)), false, None) =
@@ -466,7 +488,7 @@ impl Actor {
                     up.run.save(&self.paths);
                 }
                 self.publish_run(up);
-                self.publish(State::Running, String::new());
+                self.publish(State::Running, Explained::default());
                 // On a new disk the agent still loads rorqual/hello: whoever waits for the start may run it next.
                 if let (Some((progress, _)), false) = (&up.start, state.message.is_empty()) {
                     progress.note(state.message.clone());
@@ -480,24 +502,30 @@ impl Actor {
                 }
             }
             engine_state::Phase::Failed => {
-                let message = message("it does not say why; `rorqual logs dockerd` may");
+                let message = message("it gave no reason");
                 tracing::warn!("the Docker Engine of machine {} has failed: {message}", self.machine.name);
-                self.publish(State::Degraded, message.clone());
+                self.publish(State::Degraded, Explained::new(message.clone(), ENGINE_ADVICE));
                 if let Some((progress, _)) = up.start.take() {
                     progress.failed(to_status(&StartError::Engine(message)));
                 }
             }
             engine_state::Phase::Restarting => {
-                let message = message("the Docker Engine ended and is started again");
+                let message = message("the Docker Engine ended and is being restarted");
                 match &up.start {
                     Some((progress, _)) => progress.note(message),
-                    None => self.publish(State::Degraded, message),
+                    None => self.publish(State::Degraded, Explained::new(message, WAIT_ADVICE)),
                 }
             }
             engine_state::Phase::Starting if !starting => {
-                self.publish(State::Degraded, message("the Docker Engine is starting again"));
+                self.publish(
+                    State::Degraded,
+                    Explained::new(message("the Docker Engine is starting again"), WAIT_ADVICE),
+                );
             }
-            engine_state::Phase::Stopping => self.publish(State::Degraded, message("the guest is shutting down")),
+            engine_state::Phase::Stopping => {
+                let fix = "wait until it has stopped, then start it with `rorqual start`";
+                self.publish(State::Degraded, Explained::new(message("the guest is shutting down"), fix));
+            }
             engine_state::Phase::Starting | engine_state::Phase::Unspecified => {}
         }
     }
@@ -506,23 +534,20 @@ impl Actor {
     fn ended(&mut self, ended: &Ended, start: Option<(Progress, Instant)>) {
         let what = match ended.reason {
             EndReason::PowerOff => "the guest powered off",
-            EndReason::Reset => "the guest restarted, and a machine is not started again by itself",
+            EndReason::Reset => "the guest rebooted, which ends a machine",
             EndReason::Killed => "it was killed",
             EndReason::Crashed => "the guest crashed",
             EndReason::Vanished => "its monitor was killed or crashed",
         };
         let mut message = what.to_owned();
         if !ended.detail.is_empty() {
-            message = format!("{message} ({})", ended.detail);
+            message = format!("{message} ({})", one_line(&ended.detail));
         }
         let by_itself = !matches!(ended.reason, EndReason::PowerOff | EndReason::Killed);
         if by_itself || start.is_some() {
-            for (log, introduction) in
-                [(self.paths.vmm_log(), "vmm.log ends with"), (self.paths.console_log(), "console.log ends with")]
-            {
-                let tail = vmm::tail(&log, introduction);
-                if !tail.is_empty() {
-                    message = format!("{message}\n{tail}");
+            for (log, of) in [(self.paths.vmm_log(), "the monitor's log"), (self.paths.console_log(), "the console")] {
+                if let Some(words) = vmm::last_words(&log) {
+                    message = format!("{message}, and the last line of {of} is {words:?}");
                 }
             }
         }
@@ -530,9 +555,9 @@ impl Actor {
         self.clear_run();
         // Powered off from inside is an ordinary end.
         if ended.reason == EndReason::PowerOff && start.is_none() {
-            self.publish(State::Stopped, message.clone());
+            self.publish(State::Stopped, Explained { message: message.clone(), fix: None });
         } else {
-            self.publish(State::Failed, message.clone());
+            self.publish(State::Failed, Explained::new(message.clone(), END_ADVICE));
         }
         if let Some((progress, _)) = start {
             progress.failed(to_status(&StartError::Ended(message)));
@@ -546,27 +571,23 @@ impl Actor {
         };
         let seconds = progress.elapsed().as_secs();
         if up.reached || up.origin != Origin::Booted {
-            let what = if up.reached { "the Docker Engine does not answer" } else { "the guest does not answer" };
-            let message = format!(
-                "{what} yet, after {seconds} s; the machine goes on, and `rorqual status` tells when it does (`rorqual logs dockerd` and `rorqual logs kernel` tell what it is doing)"
-            );
-            tracing::warn!("machine {}: {message}", self.machine.name);
-            self.publish(State::Degraded, message.clone());
-            progress.failed(to_status(&StartError::TooSlow(message)));
+            let what = if up.reached { "the Docker Engine" } else { "the guest" };
+            let error = StartError::TooSlow { what, seconds };
+            tracing::warn!("machine {}: {error}", self.machine.name);
+            self.publish(State::Degraded, Explained::by(&error));
+            progress.failed(to_status(&error));
             self.phase = Phase::Up(up);
         } else {
             // Nothing in it has come up, so nothing in it is lost.
-            let tail = vmm::tail(&self.paths.console_log(), "console.log ends with");
-            let message = format!("the guest did not come up within {seconds} s\n{tail}");
-            let failure = StartError::TooSlow(message.trim_end().to_owned());
-            self.end(&up, true, 0, progress, Some(failure));
+            let last_words = vmm::last_words(&self.paths.console_log());
+            self.end(&up, true, 0, progress, Some(StartError::NeverUp { seconds, last_words }));
         }
     }
 
     fn failed(&mut self, error: &StartError, progress: &Progress) {
         tracing::error!("machine {} did not start: {error}", self.machine.name);
         self.clear_run();
-        self.publish(State::Failed, error.to_string());
+        self.publish(State::Failed, Explained::by(error));
         progress.failed(to_status(error));
     }
 
@@ -575,7 +596,7 @@ impl Actor {
         match (result, stopping.failure) {
             (Ok(()), None) => {
                 tracing::info!("machine {} has stopped", self.machine.name);
-                self.publish(State::Stopped, String::new());
+                self.publish(State::Stopped, Explained::default());
                 stopping.progress.done(self.machine.status());
             }
             (Ok(()), Some(failure)) => self.failed(&failure, &stopping.progress),
@@ -593,10 +614,11 @@ impl Actor {
         progress
     }
 
-    fn publish(&self, state: State, message: String) {
+    fn publish(&self, state: State, explained: Explained) {
+        let Explained { message, fix } = explained;
         self.published.send_if_modified(|snapshot| {
-            let changed = snapshot.state != state || snapshot.message != message;
-            (snapshot.state, snapshot.message) = (state, message);
+            let changed = snapshot.state != state || snapshot.message != message || snapshot.fix != fix;
+            (snapshot.state, snapshot.message, snapshot.fix) = (state, message, fix);
             changed
         });
     }
@@ -644,10 +666,7 @@ impl Phase {
                 let result = (&mut stopping.task).await;
                 // A panic in it is a defect; the machine may still run, and forcing can end it.
                 Happened::Stopped(result.unwrap_or_else(|_| {
-                    Err(VmmError::Command {
-                        command: "stop",
-                        message: "the stop broke off within the daemon".to_owned(),
-                    })
+                    Err(VmmError::Command { command: "stop", reason: "the stop failed within the daemon".into() })
                 }))
             }
         }

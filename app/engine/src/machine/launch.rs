@@ -22,7 +22,7 @@ use crate::{
         keys::{self, TakesEffect},
     },
     disk::{self, Change, DiskError},
-    error::Coded,
+    error::{Coded, Failure},
     home::{Home, HomeError, MachineName, MachinePaths},
     image::{Accelerator, Image, ImageError},
 };
@@ -31,6 +31,13 @@ use crate::{
 const SNAPSHOT_INVALID: &str = "snapshot-invalid";
 /// Context identifier of the guest on its vsock. Each machine has a device of its own, so all are alike.
 const GUEST_CID: u32 = 3;
+
+/// What to do about a machine that ended by itself.
+pub(super) const END_ADVICE: &str =
+    "read why with `rorqual logs kernel` and `rorqual logs vmm`, then start it with `rorqual start`";
+/// What to do about a machine whose engine does not run.
+pub(super) const ENGINE_ADVICE: &str =
+    "read why with `rorqual logs dockerd` and `rorqual logs containerd`, then run `rorqual restart`";
 
 /// Why a machine did not start.
 #[derive(Debug, Error)]
@@ -70,24 +77,37 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Something in the daemon broke.
-    #[error("the start broke off within the daemon: {0}; run/daemon.log says more")]
+    #[error("the start failed within the daemon: {0}")]
     Internal(String),
-    /// Somebody asked for a stop.
-    #[error("the start was cancelled: somebody stopped the machine")]
+    /// A stop was asked for.
+    #[error("the start was cancelled, because the machine was stopped")]
     Cancelled,
     /// It ended while it booted.
     #[error("the machine ended while it started: {0}")]
     Ended(String),
-    /// It did not come up.
-    #[error("{0}")]
-    TooSlow(String),
+    /// It has not come up in time and keeps running.
+    #[error("the machine runs, but {what} has not answered within {seconds} s")]
+    TooSlow {
+        /// "the guest", "the Docker Engine".
+        what: &'static str,
+        /// Time since the start.
+        seconds: u64,
+    },
+    /// Nothing in it came up in time, so it was ended.
+    #[error("the guest did not come up within {seconds} s{}", .last_words.as_ref().map(|words| format!(", and the last line of its console is {words:?}")).unwrap_or_default())]
+    NeverUp {
+        /// Time since the start.
+        seconds: u64,
+        /// The last line of the console.
+        last_words: Option<String>,
+    },
     /// The machine runs; the Docker Engine in it does not.
     #[error("the machine runs, but the Docker Engine does not: {0}")]
     Engine(String),
 }
 
 impl Coded for StartError {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Self::Home(error) => error.code(),
             Self::Config(error) => error.code(),
@@ -100,20 +120,59 @@ impl Coded for StartError {
             Self::Internal(_) => "internal",
             Self::Cancelled => "start-cancelled",
             Self::Ended(_) => "machine-ended",
-            Self::TooSlow(_) => "start-timeout",
+            Self::TooSlow { .. } | Self::NeverUp { .. } => "start-timeout",
             Self::Engine(_) => "engine-failed",
         }
+    }
+
+    fn fix(&self) -> Option<String> {
+        Some(match self {
+            Self::Home(error) => return error.fix(),
+            Self::Config(error) => return error.fix(),
+            Self::Image(error) => return error.fix(),
+            Self::Disk(error) => return error.fix(),
+            Self::Accelerator(error) => return error.fix(),
+            Self::Vmm(error) => return error.fix(),
+            Self::Listen { path, .. } => format!("check the permissions of {}", path.display()),
+            Self::SavedState { path, .. } => format!("check the permissions of {}, or remove it", path.display()),
+            Self::Internal(_) => "read more with `rorqual logs daemon`".to_owned(),
+            Self::Cancelled => return None,
+            Self::Ended(_) | Self::NeverUp { .. } => END_ADVICE.to_owned(),
+            Self::TooSlow { .. } => "wait until `rorqual status` shows it as running, or read what it is doing with \
+                                     `rorqual logs dockerd` and `rorqual logs kernel`"
+                .to_owned(),
+            Self::Engine(_) => ENGINE_ADVICE.to_owned(),
+        })
     }
 
     fn grpc_code(&self) -> tonic::Code {
         match self {
             Self::Cancelled => tonic::Code::Cancelled,
-            Self::TooSlow(_) => tonic::Code::DeadlineExceeded,
+            Self::TooSlow { .. } | Self::NeverUp { .. } => tonic::Code::DeadlineExceeded,
             Self::Internal(_) => tonic::Code::Internal,
             _ => tonic::Code::FailedPrecondition,
         }
     }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(StartError {
+    Home => Self::Home(HomeError::Nowhere),
+    Config => Self::Config(ConfigError::Io { action: "read", file: "/h".into(), source: crate::error::tests::refusal() }),
+    Image => Self::Image(ImageError::Missing(vec!["/i".into()])),
+    Disk => Self::Disk(DiskError::NotAFile("/d".into())),
+    Accelerator => Self::Accelerator(AcceleratorError::Probe("it did not end".to_owned())),
+    Vmm => Self::Vmm(VmmError::Missing("/usr/bin".into())),
+    Listen => Self::Listen { path: "/h/vsock.sock_1024".into(), source: crate::error::tests::refusal() },
+    SavedState => Self::SavedState { path: "/h/snapshot".into(), source: crate::error::tests::refusal() },
+    Internal => Self::Internal("a task panicked".to_owned()),
+    Cancelled => Self::Cancelled,
+    Ended => Self::Ended("the guest crashed".to_owned()),
+    TooSlow => Self::TooSlow { what: "the guest", seconds: 120 },
+    NeverUp => Self::NeverUp { seconds: 120, last_words: Some("booting".to_owned()) },
+    NeverUp => Self::NeverUp { seconds: 120, last_words: None },
+    Engine => Self::Engine("no space on the data disk".to_owned()),
+});
 
 /// What is known of a running machine; `started.json`, for the daemon that finds it running.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -205,7 +264,9 @@ pub(crate) async fn launch(
     // Before the guest runs, so that its call is heard.
     let notices = listen(&home, &plan.paths)?;
     let vmm = match Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await {
-        Err(VmmError::Refused { code, message }) if code == SNAPSHOT_INVALID && plan.vmm_config.restore.is_some() => {
+        Err(VmmError::Refused(Failure { code, message, .. }))
+            if code == SNAPSHOT_INVALID && plan.vmm_config.restore.is_some() =>
+        {
             tracing::warn!("{message}; booting instead");
             progress.note(format!("Booting instead: {message}"));
             let how = StartChoice { cold: true, ..how };

@@ -12,6 +12,7 @@ mod environment;
 pub(crate) mod guest;
 mod launch;
 mod progress;
+mod refusal;
 mod stop;
 mod suspend;
 #[cfg(test)]
@@ -30,15 +31,18 @@ use guest::Agent;
 use launch::Run;
 pub use launch::StartError;
 use progress::Progress;
+pub(crate) use refusal::{DaemonEnding, NotRunning};
+#[cfg(test)]
+pub(crate) use suspend::SuspendError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tonic::{Code, Status};
+use tonic::Status;
 pub use vmm::VmmError;
 
 use crate::{
     api::{self, machine_status::State},
     config::{AcceleratorChoice, Config, MachineConfig},
     disk,
-    error::status,
+    error::to_status,
     home::{Home, MachineName},
     ports::{Holders, View},
 };
@@ -67,6 +71,8 @@ pub(crate) struct StartChoice {
 pub(crate) struct Snapshot {
     pub(crate) state: State,
     pub(crate) message: String,
+    /// What to do about a state that the message explains.
+    pub(crate) fix: Option<String>,
     run: Option<Run>,
     /// Set while the guest can be spoken to.
     agent: Option<Agent>,
@@ -88,7 +94,7 @@ impl Machine {
     /// Begins to look after a machine. It is found when it runs already; otherwise nothing is started.
     pub(crate) async fn open(home: Home, name: MachineName, holders: Holders, program: Option<PathBuf>) -> Self {
         let (commands, received) = mpsc::channel(COMMANDS);
-        let stopped = Snapshot { state: State::Stopped, message: String::new(), run: None, agent: None };
+        let stopped = Snapshot { state: State::Stopped, message: String::new(), fix: None, run: None, agent: None };
         let (published, snapshot) = watch::channel(stopped);
         let (ports_sender, ports) = watch::channel(BTreeMap::new());
         let machine = Self { home, name, commands, snapshot, ports, program };
@@ -126,7 +132,7 @@ impl Machine {
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<Progress>) -> Command) -> Result<Progress, Status> {
-        let ending = || status(Code::Unavailable, "daemon-ending", "the daemon is ending; try again");
+        let ending = || to_status(&DaemonEnding);
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| ending())?;
         answer.await.map_err(|_| ending())
@@ -151,10 +157,13 @@ impl Machine {
     /// A status that says in which state the machine is instead.
     pub(crate) fn agent(&self) -> Result<Agent, Status> {
         let snapshot = self.snapshot();
-        snapshot.agent.ok_or_else(|| {
-            let (code, sentence) = not_running(&self.name, snapshot.state, &snapshot.message);
-            status(Code::FailedPrecondition, code, sentence)
-        })
+        snapshot.agent.clone().ok_or_else(|| to_status(&self.not_running(snapshot)))
+    }
+
+    /// Why nothing can be asked of a machine in this state.
+    pub(crate) fn not_running(&self, snapshot: Snapshot) -> NotRunning {
+        let Snapshot { state, message, fix, .. } = snapshot;
+        NotRunning { machine: self.name.clone(), state, reason: message, advice: fix }
     }
 
     /// The status now, for a user.
@@ -188,6 +197,7 @@ impl Machine {
             name: self.name.to_string(),
             state: snapshot.state.into(),
             message: snapshot.message.clone(),
+            fix: snapshot.fix.clone().unwrap_or_default(),
             accelerator: run.accelerator,
             accelerator_reason: run.accelerator_reason,
             cpus: run.cpus,
@@ -215,38 +225,5 @@ impl Machine {
             config.machine
         };
         Run { cpus: settings.cpus, memory_mib: settings.memory_mib, ..Run::default() }
-    }
-}
-
-/// What to tell whoever wanted something of a machine that is not running: a code, and a sentence with what to do.
-pub(crate) fn not_running(name: &MachineName, state: State, message: &str) -> (&'static str, String) {
-    // The tails of logs are for `rorqual status`.
-    let message = message.lines().next().unwrap_or_default();
-    let start =
-        if *name == MachineName::default() { "rorqual start".to_owned() } else { format!("rorqual start {name}") };
-    match state {
-        State::Starting => (
-            "machine-starting",
-            format!("the Rorqual machine {name} is starting; `rorqual status` tells when it is ready"),
-        ),
-        State::Suspending => {
-            ("machine-suspending", format!("the Rorqual machine {name} is being saved; go on with it by: {start}"))
-        }
-        State::Suspended => {
-            ("machine-suspended", format!("the Rorqual machine {name} is suspended; go on with it by: {start}"))
-        }
-        State::Stopping => {
-            ("machine-stopping", format!("the Rorqual machine {name} is stopping; start it again with: {start}"))
-        }
-        State::Failed => (
-            "machine-failed",
-            format!(
-                "the Rorqual machine {name} is not running: {message}; start it again with: {start} (`rorqual status` tells more)"
-            ),
-        ),
-        State::Degraded => {
-            ("engine-down", format!("the Docker Engine of the Rorqual machine {name} does not answer: {message}"))
-        }
-        _ => ("machine-not-running", format!("the Rorqual machine {name} is not running; start it with: {start}")),
     }
 }

@@ -9,7 +9,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::watch;
 use tonic::Status;
 
-use crate::api;
+use super::DaemonEnding;
+use crate::{api, error::to_status};
 
 /// The progress of one start or stop. Clones are the same progress.
 #[derive(Clone, Debug)]
@@ -102,7 +103,7 @@ impl Progress {
                     // The owner went away without an end: the daemon ends.
                     (None, None) => {
                         if log.changed().await.is_err() {
-                            return Some((Err(Status::aborted("the daemon is ending")), None));
+                            return Some((Err(to_status(&DaemonEnding)), None));
                         }
                     }
                 }

@@ -18,25 +18,25 @@ use crate::{error::Coded, home::MachinePaths};
 /// The guest has written what it held to its disk within this.
 const SYNC_LIMIT: Duration = Duration::from_mins(2);
 
-/// Why a machine was not saved. It goes on.
+/// Why a machine was not saved. It keeps running.
 #[derive(Debug, Error)]
-pub(super) enum SuspendError {
-    #[error("a machine of the accelerator uml cannot be suspended; kvm's can. Stop it instead: rorqual stop")]
+pub(crate) enum SuspendError {
+    #[error("a machine with the accelerator uml cannot be suspended: only kvm can save a machine")]
     Accelerator,
     #[error("the machine is not running, so there is nothing to save")]
     NotRunning,
-    #[error("the guest did not write its data to the disk: {0}; the machine goes on")]
+    #[error("the machine keeps running, because the guest did not write its data to the disk: {0}")]
     Guest(String),
-    #[error("{0}; the machine goes on")]
+    #[error("the machine keeps running, because it could not be saved: {0}")]
     Monitor(#[from] VmmError),
-    #[error("the suspension was cancelled; the machine goes on")]
+    #[error("the suspension was cancelled, and the machine keeps running")]
     Cancelled,
-    #[error("the suspension broke off within the daemon: {0}; run/daemon.log says more")]
+    #[error("the suspension failed within the daemon: {0}")]
     Internal(String),
 }
 
 impl Coded for SuspendError {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Self::Accelerator => "accelerator-unsuitable",
             Self::NotRunning => "machine-not-running",
@@ -44,6 +44,16 @@ impl Coded for SuspendError {
             Self::Monitor(error) => error.code(),
             Self::Cancelled => "suspend-cancelled",
             Self::Internal(_) => "internal",
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::Accelerator => Some("stop it instead, with `rorqual stop`".to_owned()),
+            Self::Guest(_) => Some("try again, or stop the machine with `rorqual stop`".to_owned()),
+            Self::Monitor(error) => error.fix(),
+            Self::NotRunning | Self::Cancelled => None,
+            Self::Internal(_) => Some("read more with `rorqual logs daemon`".to_owned()),
         }
     }
 
@@ -55,6 +65,16 @@ impl Coded for SuspendError {
         }
     }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(SuspendError {
+    Accelerator => Self::Accelerator,
+    NotRunning => Self::NotRunning,
+    Guest => Self::Guest("it does not answer".to_owned()),
+    Monitor => Self::Monitor(VmmError::Silent { process: 7, path: "/h/control.sock".into() }),
+    Cancelled => Self::Cancelled,
+    Internal => Self::Internal("a task panicked".to_owned()),
+});
 
 /// Whether there is a whole saved state: its document is what makes it one.
 pub(super) fn is_saved(paths: &MachinePaths) -> bool {

@@ -181,7 +181,7 @@ async fn a_killed_monitor_is_seen_at_once_and_stands_in_nobodys_way() {
     assert!(status.message.contains("monitor was killed"), "{}", status.message);
     assert_eq!(status.vmm_process, 0);
     let refused = machine.agent().unwrap_err();
-    assert!(refused.message().contains("rorqual start"));
+    assert!(crate::error::failure_of(&refused).unwrap().fix.unwrap().contains("rorqual start"));
     all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
 }
 
@@ -308,7 +308,7 @@ async fn a_start_cancels_a_suspension_and_the_machine_goes_on() {
     until(&machine, State::Suspending).await;
     all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
     let error = all(suspend).await.unwrap_err();
-    assert_eq!(error.code(), Code::Cancelled);
+    assert_eq!(error.code(), tonic::Code::Cancelled);
     assert_eq!(machine.status().state(), State::Running);
     // A stop cancels as well, and is carried out.
     let suspend = machine.suspend().await.unwrap();

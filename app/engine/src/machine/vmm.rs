@@ -28,7 +28,7 @@ use tokio::{
 use crate::{
     client::READY_VARIABLE,
     detached::{self, Readiness},
-    error::Coded,
+    error::{Coded, Failure, one_line},
     home::MachinePaths,
     image::Accelerator,
 };
@@ -48,7 +48,7 @@ const LOG_LIMIT: u64 = 1 << 20;
 #[derive(Debug, Error)]
 pub enum VmmError {
     /// There is no executable.
-    #[error("{PROGRAM} is neither beside this program ({0}) nor in PATH; install Rorqual again")]
+    #[error("{PROGRAM} is neither beside this program, in {0}, nor in PATH")]
     Missing(PathBuf),
     /// It could not be run.
     #[error("cannot run {program}: {source}", program = program.display())]
@@ -67,21 +67,13 @@ pub enum VmmError {
         source: io::Error,
     },
     /// It started and refused, in its own words.
-    #[error("the machine cannot start: {message}")]
-    Refused {
-        /// Its code (docs/contracts.md).
-        code: String,
-        /// Its message.
-        message: String,
-    },
-    /// It ended without a word.
-    #[error("the machine's monitor ended while it started; {0}")]
+    #[error("the machine cannot start: {}", .0.message)]
+    Refused(Failure),
+    /// It did not report that it is ready; the reason.
+    #[error("the machine's monitor did not start: {0}")]
     Died(String),
     /// It runs and does not answer.
-    #[error(
-        "the machine's monitor (process {process}) does not answer on {path}; end the machine at once with: \
-         rorqual stop --force", path = path.display()
-    )]
+    #[error("the machine's monitor (process {process}) does not answer on {path}", path = path.display())]
     Silent {
         /// Its process; 0 when unknown.
         process: u32,
@@ -89,20 +81,34 @@ pub enum VmmError {
         path: PathBuf,
     },
     /// It answered with an error, or not as agreed.
-    #[error("the machine's monitor refused to {command}: {message}")]
+    #[error("the machine's monitor refused to {command}: {}", reason.message)]
     Command {
         /// What was asked.
         command: &'static str,
-        /// What it said.
-        message: String,
+        /// Its own reason.
+        reason: Reason,
     },
+}
+
+/// Why the monitor did not do what it was asked.
+#[derive(Debug, Deserialize)]
+pub struct Reason {
+    message: String,
+    #[serde(default)]
+    fix: Option<String>,
+}
+
+impl<M: std::fmt::Display> From<M> for Reason {
+    fn from(message: M) -> Self {
+        Self { message: one_line(&message.to_string()), fix: None }
+    }
 }
 
 impl Coded for VmmError {
     fn code(&self) -> &'static str {
         match self {
             Self::Missing(_) => "vmm-missing",
-            Self::Refused { code, .. } => match code.as_str() {
+            Self::Refused(failure) => match failure.code.as_str() {
                 "file-locked" => "disk-locked",
                 "no-memory" => "no-memory",
                 "accelerator-unusable" => "accelerator-unusable",
@@ -112,6 +118,59 @@ impl Coded for VmmError {
             Self::Silent { .. } | Self::Command { .. } => "vmm-unresponsive",
         }
     }
+
+    fn fix(&self) -> Option<String> {
+        const LOG: &str = "read more with `rorqual logs vmm`";
+        let advice = match self {
+            Self::Missing(_) => "install Rorqual again".to_owned(),
+            Self::Spawn { program, .. } => {
+                format!("check the permissions of {}, or install Rorqual again", program.display())
+            }
+            Self::Write { path, .. } => {
+                format!("check the permissions of {} and the space on its disk", path.display())
+            }
+            Self::Refused(Failure { fix: Some(fix), .. }) => fix.clone(),
+            Self::Refused(failure) => match failure.code.as_str() {
+                "accelerator-unusable" => "run `rorqual doctor` to find out what is missing",
+                "file-locked" => "end the program that uses the disk, then start the machine again",
+                "file-missing" => "install Rorqual again",
+                "no-memory" => "close other programs, or give the machine less memory in machine.toml",
+                "snapshot-invalid" => "start it without its saved state: `rorqual start --cold`",
+                "socket-in-use" => "end the running machine with `rorqual stop --force`",
+                _ => LOG,
+            }
+            .to_owned(),
+            Self::Command { reason: Reason { fix: Some(fix), .. }, .. } => fix.clone(),
+            Self::Died(_) | Self::Command { .. } => LOG.to_owned(),
+            Self::Silent { .. } => "end the machine at once with `rorqual stop --force`".to_owned(),
+        };
+        Some(advice)
+    }
+}
+
+#[cfg(test)]
+crate::error::tests::samples!(VmmError {
+    Missing => Self::Missing("/usr/bin".into()),
+    Spawn => Self::Spawn { program: "/usr/bin/rorqual-vmm".into(), source: crate::error::tests::refusal() },
+    Write => Self::Write { path: "/h/vmm.json".into(), source: crate::error::tests::refusal() },
+    Refused => refused_sample("config-invalid"),
+    Refused => refused_sample("file-missing"),
+    Refused => refused_sample("file-locked"),
+    Refused => refused_sample("socket-in-use"),
+    Refused => refused_sample("no-memory"),
+    Refused => refused_sample("accelerator-unusable"),
+    Refused => refused_sample("snapshot-invalid"),
+    Refused => refused_sample("not-possible"),
+    Refused => refused_sample("internal"),
+    Died => Self::Died("it ended without a line in its log".to_owned()),
+    Silent => Self::Silent { process: 7, path: "/h/control.sock".into() },
+    Command => Self::Command { command: "stop", reason: "it is stopping".into() },
+});
+
+/// A monitor's failure without advice of its own.
+#[cfg(test)]
+fn refused_sample(code: &str) -> VmmError {
+    VmmError::Refused(Failure { code: code.to_owned(), message: "it does not fit".to_owned(), fix: None })
 }
 
 /// `vmm.json`.
@@ -189,9 +248,7 @@ enum Answer {
     Ok(serde_json::Value),
     /// Of a command that takes its time; more follows.
     Progress(Saved),
-    Error {
-        message: String,
-    },
+    Error(Reason),
 }
 
 /// How much of a machine's memory is written.
@@ -264,9 +321,12 @@ impl Vmm {
         let spoke = timeout(READY_LIMIT, starting.ready()).await;
         let problem = match spoke {
             Ok(Ok(Some(Readiness::Ready(true)))) => None,
-            Ok(Ok(Some(Readiness::Error { code, message }))) => Some(VmmError::Refused { code, message }),
-            Ok(Ok(_)) => Some(VmmError::Died(tail(&log_path, "its log ends with"))),
-            Ok(Err(error)) => Some(VmmError::Died(format!("its word of readiness cannot be read: {error}"))),
+            Ok(Ok(Some(Readiness::Error(failure)))) => Some(VmmError::Refused(failure)),
+            Ok(Ok(_)) => Some(VmmError::Died(match last_words(&log_path) {
+                Some(words) => format!("it ended, and the last line of its log is {words:?}"),
+                None => "it ended without a line in its log".to_owned(),
+            })),
+            Ok(Err(error)) => Some(VmmError::Died(format!("its report cannot be read: {error}"))),
             Err(_) => Some(VmmError::Died(format!("it was not ready within {} s", READY_LIMIT.as_secs()))),
         };
         let connected = match problem {
@@ -311,7 +371,7 @@ impl Vmm {
         let now = Instant::now();
         let mut stream = BufReader::new(open(control).await.map_err(|_| silent())?);
         let watching = timeout(ANSWER_LIMIT, ask(&mut stream, "watch")).await.map_err(|_| silent())?;
-        watching.map_err(|message| VmmError::Command { command: "watch", message })?;
+        watching.map_err(|reason| VmmError::Command { command: "watch", reason })?;
         let (sender, ended) = watch::channel(None);
         tokio::spawn(async move {
             let mut line = String::new();
@@ -351,7 +411,7 @@ impl Vmm {
     /// Writes the machine to `directory`; it stands still afterwards. To drop this cancels: the machine goes on.
     pub(crate) async fn save(&self, directory: &Path, mut progress: impl FnMut(Saved)) -> Result<(), VmmError> {
         let silent = || VmmError::Silent { process: self.process, path: self.control.clone() };
-        let refused = |message| VmmError::Command { command: "save the machine", message };
+        let refused = |reason| VmmError::Command { command: "save the machine", reason };
         let mut stream = BufReader::new(open(&self.control).await.map_err(|_| silent())?);
         let line = serde_json::json!({"command": "save", "directory": directory});
         stream.get_mut().write_all(format!("{line}\n").as_bytes()).await.map_err(|_| silent())?;
@@ -359,7 +419,7 @@ impl Vmm {
             match timeout(SAVE_LIMIT, answer(&mut stream)).await.map_err(|_| silent())?.map_err(refused)? {
                 Answer::Ok(_) => return Ok(()),
                 Answer::Progress(saved) => progress(saved),
-                Answer::Error { message } => return Err(refused(message)),
+                Answer::Error(reason) => return Err(refused(reason)),
             }
         }
     }
@@ -419,23 +479,23 @@ async fn request(control: &Path, process: u32, command: &'static str) -> Result<
     let silent = || VmmError::Silent { process, path: control.to_owned() };
     let stream = open(control).await.map_err(|_| silent())?;
     let answer = timeout(ANSWER_LIMIT, ask(&mut BufReader::new(stream), command)).await.map_err(|_| silent())?;
-    answer.map_err(|message| VmmError::Command { command, message })
+    answer.map_err(|reason| VmmError::Command { command, reason })
 }
 
-async fn ask(stream: &mut BufReader<UnixStream>, command: &str) -> Result<serde_json::Value, String> {
+async fn ask(stream: &mut BufReader<UnixStream>, command: &str) -> Result<serde_json::Value, Reason> {
     let line = format!("{{\"command\":\"{command}\"}}\n");
-    stream.get_mut().write_all(line.as_bytes()).await.map_err(|error| error.to_string())?;
+    stream.get_mut().write_all(line.as_bytes()).await?;
     match answer(stream).await? {
         Answer::Ok(value) => Ok(value),
-        Answer::Error { message } => Err(message),
-        Answer::Progress(_) => Err("it told of progress where none was expected".to_owned()),
+        Answer::Error(reason) => Err(reason),
+        Answer::Progress(_) => Err("it reported progress where none was expected".into()),
     }
 }
 
-async fn answer(stream: &mut BufReader<UnixStream>) -> Result<Answer, String> {
+async fn answer(stream: &mut BufReader<UnixStream>) -> Result<Answer, Reason> {
     let mut line = String::new();
-    stream.read_line(&mut line).await.map_err(|error| error.to_string())?;
-    serde_json::from_str(&line).map_err(|error| format!("it answered {line:?} ({error})"))
+    stream.read_line(&mut line).await?;
+    serde_json::from_str(&line).map_err(|error| format!("it answered {line:?} ({error})").into())
 }
 
 /// Removes what a killed process left behind; a socket somebody serves stays, and the caller will meet its owner.
@@ -449,12 +509,11 @@ pub(crate) fn remove_stale_socket(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The last lines of a log as part of a message; empty when there are none.
-pub(crate) fn tail(log: &Path, introduction: &str) -> String {
+/// The last line of a log that has text, as part of a message.
+pub(crate) fn last_words(log: &Path) -> Option<String> {
+    /// Lines among which one with text is looked for.
     const LINES: usize = 6;
     let lines = crate::follow::last_lines(log, LINES).unwrap_or_default();
     let text = String::from_utf8_lossy(&lines);
-    let printable: String = text.chars().filter(|&c| c == '\n' || !c.is_control()).collect();
-    let lines: Vec<_> = printable.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { String::new() } else { format!("{introduction}:\n  {}", lines.join("\n  ")) }
+    text.lines().rev().map(one_line).find(|line| !line.is_empty())
 }

@@ -12,7 +12,7 @@ use nix::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::{Holders, Transport, owner};
+use super::{Holders, PortError, Transport, owner};
 use crate::config::BindPolicy;
 
 /// Connections the kernel keeps until they are accepted; it cuts this to `net.core.somaxconn`.
@@ -34,7 +34,7 @@ pub(crate) enum Outcome<S> {
     /// Nothing listens, and the container starts all the same: the note says why that is right.
     NotNeeded(String),
     /// The container must not start; the reason is for the user.
-    Refused(String),
+    Refused(PortError),
 }
 
 impl<S> Outcome<S> {
@@ -48,9 +48,9 @@ impl<S> Outcome<S> {
 }
 
 /// The address to listen on when docker was asked for `requested`; empty means every IPv4 address.
-pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, String> {
+pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, PortError> {
     let asked = if requested.is_empty() { Ok(Ipv4Addr::UNSPECIFIED.into()) } else { requested.parse::<IpAddr>() };
-    let asked = asked.map_err(|_| format!("{requested:?} is not an IP address"))?;
+    let asked = asked.map_err(|_| PortError::Invalid(format!("{requested:?} is not an IP address")))?;
     Ok(match (asked, policy) {
         (IpAddr::V4(address), BindPolicy::Localhost) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         (IpAddr::V6(address), BindPolicy::Localhost) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -96,11 +96,11 @@ async fn outcome<S>(
     let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
     match error.raw_os_error().map(Errno::from_raw) {
         // docker asks for :: beside 0.0.0.0 by itself: nobody misses it where there is no IPv6.
-        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => {
-            Outcome::NotNeeded("IPv6 is switched off on this computer: the port is reachable over IPv4 only".to_owned())
-        }
-        Some(errno) => Outcome::Refused(reason(errno, transport, address, &error, holders).await),
-        None => Outcome::Refused(format!("cannot listen on {address}: {error}")),
+        Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => Outcome::NotNeeded(
+            "IPv6 is turned off on this computer, so the port is reachable over IPv4 only".to_owned(),
+        ),
+        Some(errno) => Outcome::Refused(reason(errno, transport, address, error, holders).await),
+        None => Outcome::Refused(PortError::Listen { address, source: error }),
     }
 }
 
@@ -131,49 +131,46 @@ async fn reason(
     errno: Errno,
     transport: Transport,
     address: SocketAddr,
-    error: &io::Error,
+    source: io::Error,
     holders: &Holders,
-) -> String {
+) -> PortError {
     let port = address.port();
     match errno {
-        Errno::EADDRINUSE => format!("address already in use: {}", in_use(transport, address, holders).await),
-        Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => format!(
-            "listening on port {port} needs a privilege on this computer: publish it on another port, such as \
-             -p {}:…{}, or allow it for everybody with: sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}",
-            port.checked_add(8000).unwrap_or(8080),
-            if transport == Transport::Udp { "/udp" } else { "" }
-        ),
-        Errno::EADDRNOTAVAIL => {
-            format!("this computer has no address {}; `ip address` lists those it has", address.ip())
-        }
-        Errno::EAFNOSUPPORT => format!("cannot listen on {address}: IPv6 is switched off on this computer"),
-        Errno::EMFILE | Errno::ENFILE => format!(
-            "cannot listen on {address}: the daemon has as many files and connections open as it may; raise the limit \
-             (ulimit -n, or LimitNOFILE of its service) and restart it"
-        ),
-        _ => format!("cannot listen on {address}: {error}"),
+        Errno::EADDRINUSE => in_use(transport, address, holders).await,
+        Errno::EACCES | Errno::EPERM if port < PRIVILEGED_BELOW => PortError::Privileged { port, transport },
+        Errno::EADDRNOTAVAIL => PortError::NoAddress(address.ip()),
+        Errno::EAFNOSUPPORT => PortError::NoIpv6(address),
+        Errno::EMFILE | Errno::ENFILE => PortError::DescriptorLimit(address),
+        _ => PortError::Listen { address, source },
     }
 }
 
-async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) -> String {
+async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) -> PortError {
+    let named = |holder, fix: &str| PortError::InUse { holder, fix: fix.to_owned() };
     if let Some(ours) = holders.describe(transport, address) {
-        return ours;
+        return named(ours, "stop what has it, or publish another port");
     }
     let holder = tokio::task::spawn_blocking(move || owner::find(transport, address)).await.ok().flatten();
     match holder {
-        None => format!("something has {address}, and it is gone or cannot be seen; try again"),
+        None => named(format!("the owner of {address} could not be identified"), "try again, or publish another port"),
         Some(owner::Holder { address: held, listens, process }) => {
             let does = match (listens, transport) {
                 (false, _) => "has a connection from",
                 (true, Transport::Tcp) => "listens on",
-                (true, Transport::Udp) => "has UDP port",
+                (true, Transport::Udp) => "holds UDP port",
             };
             match process {
-                Some(process) => format!("{} (process {}) {does} {held}", process.name, process.id),
-                None => format!(
-                    "a process of another user {does} {held}; `sudo ss -ln{}p 'sport = :{}'` names it",
-                    if transport == Transport::Tcp { "t" } else { "u" },
-                    held.port()
+                Some(process) => named(
+                    format!("{} (process {}) {does} {held}", process.name, process.id),
+                    "stop that process, or publish another port",
+                ),
+                None => named(
+                    format!("a process of another user {does} {held}"),
+                    &format!(
+                        "find that process with `sudo ss -ln{}p 'sport = :{}'` and stop it, or publish another port",
+                        if transport == Transport::Tcp { "t" } else { "u" },
+                        held.port()
+                    ),
                 ),
             }
         }
@@ -183,6 +180,7 @@ async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Coded;
 
     #[test]
     fn every_address_means_localhost_unless_the_settings_say_otherwise() {
@@ -198,7 +196,7 @@ mod tests {
 
     async fn refusal(address: &str) -> String {
         match listen(Transport::Tcp, address.parse().unwrap(), "", &Holders::default()).await {
-            Outcome::Refused(reason) => reason,
+            Outcome::Refused(error) => error.to_string(),
             _ => panic!("{address} listens"),
         }
     }
@@ -222,7 +220,7 @@ mod tests {
         let Outcome::Refused(reason) = listen(Transport::Tcp, address, "0.0.0.0", &holders).await else {
             panic!("it listens")
         };
-        assert!(reason.contains("container 172.17.0.2:80 of machine default"), "{reason}");
+        assert!(reason.to_string().contains("container 172.17.0.2:80 of machine default"), "{reason}");
     }
 
     #[tokio::test]
@@ -257,7 +255,9 @@ mod tests {
     async fn a_privileged_port_says_how_to_allow_it() {
         for (transport, another) in [(Transport::Tcp, "-p 8080:…,"), (Transport::Udp, "-p 8080:…/udp,")] {
             let address = "127.0.0.1:80".parse().unwrap();
-            let reason = reason(Errno::EACCES, transport, address, &Errno::EACCES.into(), &Holders::default()).await;
+            let holders = Holders::default();
+            let refused = reason(Errno::EACCES, transport, address, Errno::EACCES.into(), &holders).await;
+            let reason = refused.fix().unwrap();
             assert!(reason.contains("net.ipv4.ip_unprivileged_port_start=80") && reason.contains(another), "{reason}");
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         let Outcome::Refused(reason) = listen(Transport::Udp, address, "", &Holders::default()).await else {
             panic!("it listens")
         };
-        let process = std::process::id();
-        assert!(reason.ends_with(&format!("(process {process}) has UDP port {address}")), "{reason}");
+        let (process, reason) = (std::process::id(), reason.to_string());
+        assert!(reason.ends_with(&format!("(process {process}) holds UDP port {address}")), "{reason}");
     }
 }

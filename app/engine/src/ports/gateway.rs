@@ -31,13 +31,28 @@ const WAITING: usize = 64;
 
 /// Why the gateway did not take a socket.
 #[derive(Debug, Error)]
-pub(super) enum GatewayError {
+pub(crate) enum GatewayError {
     /// The monitor cannot, in its own words.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused {
+        /// Its message.
+        message: String,
+        /// Its advice.
+        fix: Option<String>,
+    },
     /// It cannot be asked.
     #[error("the machine's monitor does not answer: {0}")]
     Unreachable(#[from] io::Error),
+}
+
+impl GatewayError {
+    /// The monitor's advice.
+    pub(super) fn fix(&self) -> Option<String> {
+        match self {
+            Self::Refused { fix, .. } => fix.clone(),
+            Self::Unreachable(_) => None,
+        }
+    }
 }
 
 /// A socket the gateway did not take, and why.
@@ -132,7 +147,7 @@ async fn converse(
     }
     match serde_json::from_str(&line).map_err(io::Error::from)? {
         Answer::Ok(_) => Ok(()),
-        Answer::Error { message } => Err(GatewayError::Refused(message)),
+        Answer::Error { message, fix } => Err(GatewayError::Refused { message, fix }),
     }
 }
 
@@ -140,7 +155,11 @@ async fn converse(
 #[serde(rename_all = "lowercase")]
 enum Answer {
     Ok(serde::de::IgnoredAny),
-    Error { message: String },
+    Error {
+        message: String,
+        #[serde(default)]
+        fix: Option<String>,
+    },
 }
 
 /// Sends a line, with a descriptor on its first byte.

@@ -7,6 +7,7 @@
 //! be open, the table listens, the verdict goes back and becomes docker's answer. A lost call is made again; ports stay.
 
 mod bind;
+mod error;
 mod forward;
 mod gateway;
 mod owner;
@@ -19,6 +20,7 @@ use std::{
 };
 
 pub(crate) use bind::{Outcome, listen_tcp, open_tcp};
+pub(crate) use error::PortError;
 use rorqual_protocol::agent::{PortVerdict, agent_client::AgentClient, port_change::Change};
 pub(crate) use table::Table;
 use tokio::{
@@ -171,7 +173,8 @@ pub(crate) async fn session(agent: &mut AgentClient<Channel>, table: &mut Table)
             Some(Change::Open(port)) => {
                 let (bound, reason) = match table.open(id, &port).await {
                     Ok(()) => (true, String::new()),
-                    Err(reason) => (false, reason),
+                    // dockerd shows its user one text.
+                    Err(failure) => (false, failure.text()),
                 };
                 if verdicts.send(PortVerdict { id, bound, reason }).await.is_err() {
                     break;

@@ -14,7 +14,7 @@ use rorqual_protocol::agent::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Holders, Transport,
+    Holders, PortError, Transport,
     bind::{self, Outcome, Socket},
     forward::{self, Route},
     gateway::Gateway,
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     api,
     config::BindPolicy,
+    error::Failure,
     home::{MachineName, MachinePaths},
 };
 
@@ -29,7 +30,7 @@ use crate::{
 struct Entry {
     port: PublishedPort,
     listener: Option<Listener>,
-    verdict: Result<(), String>,
+    verdict: Result<(), Failure>,
 }
 
 struct Listener {
@@ -116,8 +117,8 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// The reason the container cannot have it, for the user.
-    pub(crate) async fn open(&mut self, id: u64, port: &PublishedPort) -> Result<(), String> {
+    /// Why the container cannot have it.
+    pub(crate) async fn open(&mut self, id: u64, port: &PublishedPort) -> Result<(), Failure> {
         if let Some(named) = &mut self.named {
             named.insert(id);
         }
@@ -138,10 +139,12 @@ impl Table {
                 shown.error = note;
                 (None, Ok(()))
             }
-            Err(reason) => {
-                tracing::info!("port {} of {} is not published: {reason}", port.host_port, self.machine);
-                shown.error.clone_from(&reason);
-                (None, Err(reason))
+            Err(error) => {
+                tracing::info!("port {} of {} is not published: {error}", port.host_port, self.machine);
+                let failure = Failure::from(error);
+                shown.error.clone_from(&failure.message);
+                shown.fix = failure.fix.clone().unwrap_or_default();
+                (None, Err(failure))
             }
         };
         self.entries.insert(id, Entry { port: port.clone(), listener, verdict: verdict.clone() });
@@ -163,16 +166,18 @@ impl Table {
         }
     }
 
-    async fn listen(&self, id: u64, port: &PublishedPort) -> Result<Opened, String> {
-        let transport = transport(port).ok_or("only TCP and UDP ports can be published")?;
+    async fn listen(&self, id: u64, port: &PublishedPort) -> Result<Opened, PortError> {
+        let invalid = |what: String| PortError::Invalid(what);
+        let transport = transport(port).ok_or_else(|| invalid("only TCP and UDP ports can be published".to_owned()))?;
         let number = |value: u32, what: &str| {
-            u16::try_from(value).ok().filter(|&value| value != 0).ok_or_else(|| format!("{value} is not a {what} port"))
+            let number = u16::try_from(value).ok().filter(|&value| value != 0);
+            number.ok_or_else(|| invalid(format!("{value} is not a {what} port")))
         };
         let (host_port, container_port) = (number(port.host_port, "host")?, number(port.container_port, "container")?);
         let container: IpAddr = port
             .container_address
             .parse()
-            .map_err(|_| format!("the container has no address ({:?})", port.container_address))?;
+            .map_err(|_| invalid(format!("the container has no address ({:?})", port.container_address)))?;
         let target = SocketAddr::new(container, container_port);
         let address = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
         match bind::listen(transport, address, &port.host_address, &self.holders).await {
@@ -189,12 +194,12 @@ impl Table {
                 Ok(Opened::Listening(Listener { task, id, gateway, transport, address, holders }))
             }
             Outcome::NotNeeded(note) => Ok(Opened::NotNeeded(note)),
-            Outcome::Refused(reason) => Err(reason),
+            Outcome::Refused(error) => Err(error),
         }
     }
 
     /// Has `target` served at `socket`.
-    async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, String> {
+    async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, PortError> {
         match socket {
             Socket::Tcp(listener) => {
                 let (gateway, vsock_socket) = (self.gateway.clone(), Arc::clone(&self.vsock_socket));
@@ -202,10 +207,8 @@ impl Table {
                 Ok(Some(tokio::spawn(forward::serve(listener, route))))
             }
             Socket::Udp(socket) => {
-                let published = self.gateway.publish_datagrams(id, socket, target).await;
-                published.map(|()| None).map_err(|error| {
-                    format!("the UDP port cannot be published: {error}; restart the machine with: rorqual restart")
-                })
+                self.gateway.publish_datagrams(id, socket, target).await?;
+                Ok(None)
             }
         }
     }
@@ -294,7 +297,7 @@ mod tests {
         let (mut first, mut second) = (table(&holders), table(&holders));
         let number = free_port();
         first.open(1, &port("0.0.0.0", number)).await.unwrap();
-        let reason = second.open(1, &port("127.0.0.1", number)).await.unwrap_err();
+        let reason = second.open(1, &port("127.0.0.1", number)).await.unwrap_err().message;
         assert!(reason.contains("container 172.17.0.2:80 of machine default has 127.0.0.1"), "{reason}");
         assert_eq!(second.view().borrow().get(&1).unwrap().error, reason);
         drop(first);
@@ -308,7 +311,7 @@ mod tests {
         let number = free_port();
         for (id, kind, whose) in [(1, Kind::HostNetwork, "on the host's network"), (2, Kind::Ingress, "of the swarm")] {
             table.open(id, &PublishedPort { kind: kind.into(), ..port("0.0.0.0", number) }).await.unwrap();
-            let reason = table.open(9, &port("0.0.0.0", number)).await.unwrap_err();
+            let reason = table.open(9, &port("0.0.0.0", number)).await.unwrap_err().message;
             assert!(reason.contains(whose), "{reason}");
             table.close(id).await;
         }
@@ -345,11 +348,11 @@ mod tests {
         let number = free_port();
         let mut port = port("0.0.0.0", number);
         port.protocol = Protocol::Udp.into();
-        let reason = table.open(1, &port).await.unwrap_err();
+        let reason = table.open(1, &port).await.unwrap_err().text();
         assert!(reason.contains("monitor does not answer") && reason.contains("rorqual restart"), "{reason}");
         std::net::UdpSocket::bind(("127.0.0.1", number as u16)).unwrap();
         port.protocol = Protocol::Unspecified.into();
-        assert!(table.open(2, &port).await.unwrap_err().contains("TCP and UDP"));
+        assert!(table.open(2, &port).await.unwrap_err().message.contains("TCP and UDP"));
     }
 
     #[tokio::test]

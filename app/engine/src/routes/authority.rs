@@ -49,11 +49,7 @@ pub enum AuthorityError {
         source: io::Error,
     },
     /// What is in the file is no key with its certificate.
-    #[error(
-        "{path} is damaged ({problem}); remove it, and Rorqual makes a new authority, which has to be trusted anew with: \
-         rorqual https trust",
-        path = path.display()
-    )]
+    #[error("{path} is damaged: {problem}", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -73,7 +69,27 @@ impl Coded for AuthorityError {
             Self::Sign(_) => "authority-failed",
         }
     }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::Io { path, .. } => {
+                Some(format!("check the permissions of {} and the space on its disk", path.display()))
+            }
+            Self::Damaged { path, .. } => Some(format!(
+                "remove {}, then trust the new authority, which Rorqual makes in its place, with `rorqual https trust`",
+                path.display()
+            )),
+            Self::Sign(_) => None,
+        }
+    }
 }
+
+#[cfg(test)]
+crate::error::tests::samples!(AuthorityError {
+    Io => Self::Io { action: "read", path: "/h/https/authority.pem".into(), source: crate::error::tests::refusal() },
+    Damaged => Self::Damaged { path: "/h/https/authority.pem".into(), problem: "it holds no key".to_owned() },
+    Sign => Self::Sign("the name is too long".to_owned()),
+});
 
 /// Where the authority lies in a state directory.
 #[derive(Clone, Debug)]

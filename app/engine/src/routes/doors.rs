@@ -27,7 +27,7 @@ use crate::{
     config::RoutesConfig,
     docker::Docker,
     home::{Home, MachineName},
-    ports::{self, Holders, Outcome, Transport},
+    ports::{self, Holders, Outcome, PortError, Transport},
 };
 
 /// Connections at once; further ones wait to be accepted.
@@ -42,7 +42,8 @@ pub(crate) struct Routes {
     shared: Arc<Shared>,
     /// What listens on the ports of the settings, and what takes 80 and 443 back.
     tasks: Vec<JoinHandle<()>>,
-    problems: Vec<String>,
+    /// Fixed ports that cannot be listened on, and why.
+    closed: Vec<(Scheme, u16, PortError)>,
     fixed: Vec<(Scheme, u16)>,
 }
 
@@ -63,7 +64,7 @@ impl Routes {
             holders,
             places: Arc::new(Semaphore::new(CONNECTIONS)),
         });
-        let mut routes = Self { shared, tasks: Vec::new(), problems: Vec::new(), fixed: Vec::new() };
+        let mut routes = Self { shared, tasks: Vec::new(), closed: Vec::new(), fixed: Vec::new() };
         if !config.enabled {
             return routes;
         }
@@ -93,14 +94,9 @@ impl Routes {
                 }
                 self.fixed.push((scheme, port));
             }
-            Err(reason) => {
-                let key = format!("{}_port", scheme.as_str());
-                let problem = format!(
-                    "containers have no names on port {port}: {reason}; free it, or set another {key} in [routes] of \
-                     config.toml, and restart the daemon with `rorqual quit`"
-                );
-                tracing::warn!("{problem}");
-                self.problems.push(problem);
+            Err(error) => {
+                tracing::warn!("containers have no names on port {port}: {error}");
+                self.closed.push((scheme, port, error));
             }
         }
     }
@@ -112,7 +108,21 @@ impl Routes {
             let port = if self.shared.has_standard(scheme) { Some(scheme.standard_port()) } else { fixed };
             port.map(|port| url(scheme, DOMAIN, port)).unwrap_or_default()
         };
-        api::Routes { http: at(Scheme::Http), https: at(Scheme::Https), problem: self.problems.join("; ") }
+        let (problem, fix) = self.problem();
+        api::Routes { http: at(Scheme::Http), https: at(Scheme::Https), problem, fix }
+    }
+
+    /// Why names are not where the settings want them, and what to do; both empty when they are.
+    fn problem(&self) -> (String, String) {
+        let why = self.closed.iter().map(|(_, port, error)| format!("on port {port}: {error}"));
+        let why = why.collect::<Vec<_>>().join(", nor ");
+        let keys = self.closed.iter().map(|(scheme, ..)| format!("{}_port", scheme.as_str())).collect::<Vec<_>>();
+        let fix = match keys.as_slice() {
+            [] => return Default::default(),
+            [key] => format!("free it, or set another {key} in [routes] of config.toml"),
+            keys => format!("free them, or set others ({}) in [routes] of config.toml", keys.join(", ")),
+        };
+        (format!("containers have no names {why}"), format!("{fix}, then restart the daemon with `rorqual quit`"))
     }
 }
 
@@ -151,7 +161,7 @@ impl Shared {
     }
 
     /// Listens on a port of both loopback addresses, or of neither: a name must not lead to somebody else by one of them.
-    async fn listen(&self, port: u16) -> Result<Vec<(TcpListener, SocketAddr)>, String> {
+    async fn listen(&self, port: u16) -> Result<Vec<(TcpListener, SocketAddr)>, PortError> {
         let mut listeners = Vec::new();
         for address in LOOPBACK {
             let requested = if address.is_ipv6() { "::" } else { "0.0.0.0" };
@@ -159,7 +169,7 @@ impl Shared {
             match ports::listen_tcp(address, requested, &self.holders).await {
                 Outcome::Listening(listener) => listeners.push((listener, address)),
                 Outcome::NotNeeded(note) => tracing::debug!("{note}"),
-                Outcome::Refused(reason) => return Err(reason),
+                Outcome::Refused(error) => return Err(error),
             }
         }
         Ok(listeners)

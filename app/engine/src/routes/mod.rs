@@ -12,6 +12,7 @@
 pub mod authority;
 mod directory;
 mod doors;
+mod error;
 mod guard;
 mod headers;
 mod names;
@@ -22,6 +23,8 @@ mod tls;
 mod upstream;
 
 pub(crate) use doors::Routes;
+#[cfg(test)]
+pub(crate) use error::RouteError;
 pub use names::DOMAIN;
 
 /// How a request came.

@@ -13,7 +13,8 @@ use hyper::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{DOMAIN, Scheme, table::Entry, url};
+use super::{DOMAIN, Scheme, error::RouteError, table::Entry, url};
+use crate::error::Failure;
 
 /// What is answered, made here or passed on.
 pub(super) type Answer = Response<BoxBody<Bytes, hyper::Error>>;
@@ -40,43 +41,19 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
-/// Why a request has no answer of a container.
-#[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) status: StatusCode,
-    /// For programs; never changes its meaning.
-    pub(super) code: &'static str,
-    /// What is wrong, as a sentence without its stop.
-    pub(super) message: String,
-    /// What to do; empty when there is nothing.
-    pub(super) fix: String,
-}
-
-impl Problem {
-    pub(super) fn new(
-        status: StatusCode,
-        code: &'static str,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) -> Self {
-        Self { status, code, message: message.into(), fix: fix.into() }
+/// What is answered in a container's place: JSON for clients that accept it, else a page. `list` is the address of the
+/// list of all containers.
+pub(super) fn problem(error: &RouteError, headers: &HeaderMap, list: &str) -> Answer {
+    let (status, failure) = (error.status(), Failure::of(error));
+    if wants_json(headers) {
+        return of_json(status, &json!({ "error": failure }));
     }
-
-    /// As JSON for who asks for that, else as a page; `list` is where all containers are.
-    pub(super) fn answer(&self, headers: &HeaderMap, list: &str) -> Answer {
-        if wants_json(headers) {
-            let error = json!({"code": self.code, "message": self.message, "fix": self.fix});
-            return of_json(self.status, &json!({ "error": error }));
-        }
-        let status = self.status;
-        let mut main = format!("<h1>{}</h1>\n", escape(&self.message));
-        if !self.fix.is_empty() {
-            let _ = writeln!(main, "<p>{}</p>", with_code(&self.fix));
-        }
-        let _ =
-            writeln!(main, "<p class=\"quiet\">Rorqual, {status}. <a href=\"{}\">All containers</a></p>", escape(list));
-        of_html(status, &self.message, &main)
+    let mut main = format!("<h1>{}</h1>\n", escape(&failure.message));
+    if let Some(fix) = &failure.fix {
+        let _ = writeln!(main, "<p>{}</p>", with_code(fix));
     }
+    let _ = writeln!(main, "<p class=\"quiet\">Rorqual, {status}. <a href=\"{}\">All containers</a></p>", escape(list));
+    of_html(status, &failure.message, &main)
 }
 
 /// The list of running containers, with addresses on `port`.
@@ -192,28 +169,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_users_name_is_text_and_nothing_else() {
-        let problem = Problem::new(
-            StatusCode::BAD_GATEWAY,
-            "container-unknown",
-            "no <script>alert('x')</script>",
-            "try `docker ps \"&\"` first",
-        );
-        let answer = problem.answer(&HeaderMap::new(), "http://rorqual.localhost/?\"");
+        let error = RouteError::Paused("<script>alert('x')\"&\"</script>".to_owned());
+        let answer = problem(&error, &HeaderMap::new(), "http://rorqual.localhost/?\"");
         let policy = answer.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
         let page = text(answer).await;
-        assert!(page.contains("no &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;"), "{page}");
-        assert!(page.contains("try <code>docker ps &quot;&amp;&quot;</code> first"), "{page}");
+        let name = "&lt;script&gt;alert(&#39;x&#39;)&quot;&amp;&quot;&lt;/script&gt;";
+        assert!(page.contains(&format!("<h1>the container {name} is paused</h1>")), "{page}");
+        assert!(page.contains(&format!("resume it with <code>docker unpause {name}</code>")), "{page}");
         assert!(page.contains("href=\"http://rorqual.localhost/?&quot;\"") && !page.contains("<script"), "{page}");
     }
 
     #[tokio::test]
     async fn a_program_that_asks_for_json_gets_it() {
-        let problem = Problem::new(StatusCode::BAD_GATEWAY, "container-stopped", "m", "f");
+        let error = RouteError::WithoutNetwork("web".to_owned());
         let accept = |text: &'static str| HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(text))]);
         let document: Value =
-            serde_json::from_str(&text(problem.answer(&accept("application/json"), "/")).await).unwrap();
-        assert_eq!(document, json!({"error": {"code": "container-stopped", "message": "m", "fix": "f"}}));
-        assert!(text(problem.answer(&accept("text/html,application/json"), "/")).await.starts_with("<!doctype html>"));
+            serde_json::from_str(&text(problem(&error, &accept("application/json"), "/")).await).unwrap();
+        assert_eq!(document, json!({"error": Failure::of(&error)}));
+        let page = text(problem(&error, &accept("text/html,application/json"), "/")).await;
+        assert!(page.starts_with("<!doctype html>"));
     }
 }

@@ -18,15 +18,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     DOMAIN, Scheme,
     directory::Directory,
+    error::RouteError,
     guard, headers,
     names::{self, Wanted},
-    pages::{self, Answer, Problem},
-    table::{Entry, PORT_LABEL, Table},
+    pages::{self, Answer},
+    table::{Entry, Table},
     upstream::{self, ConnectError, Upstream},
     url,
 };
 use crate::{
-    docker::{Docker, DockerError},
+    docker::Docker,
+    error::root_cause,
     splice::{self, Direction},
 };
 
@@ -86,22 +88,21 @@ impl Server {
         let list = url(arrival.scheme, DOMAIN, arrival.port);
         let asked = request.headers().clone();
         let answered = match wanted(&request, &list) {
-            Err(problem) => Err(problem),
+            Err(error) => Err(error),
             Ok((Wanted::List, _)) => self.list(&request, arrival).await,
             Ok((Wanted::Container(name), host)) => self.ask(request, &name, &host, arrival).await,
         };
-        answered.unwrap_or_else(|problem| problem.answer(&asked, &list))
+        answered.unwrap_or_else(|error| pages::problem(&error, &asked, &list))
     }
 
-    async fn list(&self, request: &Request<Incoming>, arrival: Arrival) -> Result<Answer, Problem> {
+    async fn list(&self, request: &Request<Incoming>, arrival: Arrival) -> Result<Answer, RouteError> {
         if request.uri().path() != "/" {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here but the list", ""));
+            return Err(RouteError::NotFound);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let message = "the list can only be read";
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message, ""));
+            return Err(RouteError::ListReadOnly);
         }
-        let table = self.directory.fresh().await.map_err(|error| no_engine(&error))?;
+        let table = self.directory.fresh().await?;
         Ok(pages::list(request.headers(), &table.running(), arrival.scheme, arrival.port))
     }
 
@@ -112,13 +113,13 @@ impl Server {
         name: &str,
         host: &Authority,
         arrival: Arrival,
-    ) -> Result<Answer, Problem> {
-        let mut table = self.directory.known().await.map_err(|error| no_engine(&error))?;
+    ) -> Result<Answer, RouteError> {
+        let mut table = self.directory.known().await?;
         if table.find(name).and_then(Entry::target).is_none() {
             // It may have started a moment ago, and its event be on its way.
-            table = self.directory.fresh().await.map_err(|error| no_engine(&error))?;
+            table = self.directory.fresh().await?;
         }
-        let entry = table.find(name).ok_or_else(|| unknown(name))?;
+        let entry = table.find(name).ok_or_else(|| RouteError::Unknown(name.to_owned()))?;
         let target = entry.target().ok_or_else(|| cannot_answer(entry))?;
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let uri = format!("http://{target}{path}").parse::<Uri>();
@@ -140,23 +141,8 @@ impl Server {
                     let now = self.directory.fresh().await.unwrap_or(table);
                     Err(does_not_listen(&now, name, reason))
                 }
-                Some(error) => Err(Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "machine-unreachable",
-                    error.to_string(),
-                    "see `rorqual status`",
-                )),
-                None => Err(Problem::new(
-                    StatusCode::BAD_GATEWAY,
-                    "container-broke-off",
-                    format!(
-                        "the container {name} ended the connection without an answer in HTTP ({})",
-                        crate::error::root_cause(&error)
-                    ),
-                    format!(
-                        "see `docker logs {name}`; if it speaks HTTP at another port, name that in its label {PORT_LABEL}"
-                    ),
-                )),
+                Some(error) => Err(RouteError::Machine(error.to_string())),
+                None => Err(RouteError::BrokeOff { name: name.to_owned(), reason: root_cause(&error) }),
             },
         }
     }
@@ -189,10 +175,9 @@ async fn join(client: OnUpgrade, container: OnUpgrade) {
 }
 
 /// Who is meant, and under which name; refuses names of somewhere else and pages of somewhere else.
-fn wanted(request: &Request<Incoming>, list: &str) -> Result<(Wanted, Authority), Problem> {
+fn wanted(request: &Request<Incoming>, list: &str) -> Result<(Wanted, Authority), RouteError> {
     if *request.method() == Method::CONNECT {
-        let message = "this is no proxy for other connections";
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message, ""));
+        return Err(RouteError::NoProxy);
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
@@ -202,98 +187,37 @@ fn wanted(request: &Request<Incoming>, list: &str) -> Result<(Wanted, Authority)
         _ => None,
     };
     let host: Authority = host.ok_or_else(|| bad_request("the request names no host, or several"))?;
-    let foreign = || {
-        Problem::new(
-            StatusCode::MISDIRECTED_REQUEST,
-            "name-foreign",
-            format!("{} is not a name that is served here", host.host()),
-            format!("containers are at <container>.{DOMAIN}; all of them at {list}"),
-        )
-    };
+    let foreign = || RouteError::NameForeign { host: host.host().to_owned(), list: list.to_owned() };
     let wanted = names::wanted(host.host()).ok_or_else(foreign)?;
     if guard::is_foreign(request.method(), request.headers()) {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "origin-foreign",
-            "a page of another site asked for this, and only pages of this computer may",
-            "open the address itself, or publish the container's port with -p and use that",
-        ));
+        return Err(RouteError::OriginForeign);
     }
     Ok((wanted, host))
 }
 
-fn bad_request(message: impl Into<String>) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "bad-request", message, "")
-}
-
-fn no_engine(error: &DockerError) -> Problem {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "engine-not-running",
-        error.to_string(),
-        "start the machine with `rorqual start`",
-    )
-}
-
-fn unknown(name: &str) -> Problem {
-    Problem::new(
-        StatusCode::BAD_GATEWAY,
-        "container-unknown",
-        format!("there is no container named {name}"),
-        "see the names with `docker ps -a`; a service of compose is at <service>.<project>",
-    )
+fn bad_request(message: impl Into<String>) -> RouteError {
+    RouteError::BadRequest(message.into())
 }
 
 /// Why a container that is there has no place to connect to.
-fn cannot_answer(entry: &Entry) -> Problem {
-    let name = &entry.name;
-    let of = |code, message: String, fix: String| Problem::new(StatusCode::BAD_GATEWAY, code, message, fix);
+fn cannot_answer(entry: &Entry) -> RouteError {
+    let name = entry.name.clone();
     if entry.state == "paused" {
-        return of(
-            "container-paused",
-            format!("the container {name} is paused"),
-            format!("let it go on with `docker unpause {name}`"),
-        );
+        return RouteError::Paused(name);
     }
     if !entry.runs() {
-        return of(
-            "container-stopped",
-            format!("the container {name} is not running (it is {})", entry.state),
-            format!("start it with `docker start {name}`; why it ended may be in `docker logs {name}`"),
-        );
+        return RouteError::Stopped { name, state: entry.state.clone() };
     }
-    if let Err(label) = &entry.port {
-        return of(
-            "label-invalid",
-            format!("the label {PORT_LABEL} of the container {name} is {label:?}, which is no port"),
-            "make the container anew with a number from 1 to 65535 there".to_owned(),
-        );
+    match &entry.port {
+        Err(label) => RouteError::LabelInvalid { name, label: label.clone() },
+        Ok(_) => RouteError::WithoutNetwork(name),
     }
-    of(
-        "container-without-network",
-        format!("the container {name} has no network"),
-        format!("connect it to one with `docker network connect bridge {name}`"),
-    )
 }
 
 /// The container was there and refused.
-fn does_not_listen(now: &Table, name: &str, reason: &str) -> Problem {
-    let Some(entry) = now.find(name) else { return unknown(name) };
+fn does_not_listen(now: &Table, name: &str, reason: &str) -> RouteError {
+    let Some(entry) = now.find(name) else { return RouteError::Unknown(name.to_owned()) };
     let (Some(_), Ok(port)) = (entry.target(), &entry.port) else { return cannot_answer(entry) };
-    let others: Vec<String> =
-        entry.exposed.iter().filter(|exposed| *exposed != port).map(ToString::to_string).collect();
-    let hint = match others.as_slice() {
-        [] => format!("or set its label to the port it listens on: `docker run --label {PORT_LABEL}=…`"),
-        ports => format!(
-            "or set its label, its image names the port {}: `docker run --label {PORT_LABEL}={}`",
-            ports.join(" and "),
-            ports[0]
-        ),
-    };
-    Problem::new(
-        StatusCode::BAD_GATEWAY,
-        "container-not-listening",
-        format!("the container {} runs, but nothing in it answers at port {port} ({reason})", entry.name),
-        format!("wait until its program has started (`docker logs {}`), {hint}", entry.name),
-    )
+    let others = entry.exposed.iter().copied().filter(|exposed| exposed != port).collect();
+    RouteError::NotListening { name: entry.name.clone(), port: *port, reason: reason.to_owned(), others }
 }

@@ -6,24 +6,24 @@ export type * from "./generated/contract";
 export type CallName = keyof Calls;
 export type StreamName = keyof Streams;
 
-/** Why a call or stream failed. `code` is for programs, `message` and `hint` for people. */
+/** Why a call or stream failed. `code` is for programs, `message` and `fix` for people. */
 export class BackendError extends Error {
   readonly code: string;
-  readonly hint: string | null;
+  readonly fix: string | null;
 
   constructor(failure: Failure) {
     super(failure.message);
     this.name = "BackendError";
     this.code = failure.code;
-    this.hint = failure.hint;
+    this.fix = failure.fix;
   }
 
   static from(error: unknown): BackendError {
     if (error instanceof BackendError) return error;
     if (typeof error === "object" && error !== null && "name" in error && error.name === "AbortError")
-      return new BackendError({ code: "canceled", message: "Canceled.", hint: null });
+      return new BackendError({ code: "canceled", message: "Canceled.", fix: null });
     const message = error instanceof Error ? error.message : String(error);
-    return new BackendError({ code: "unexpected", message, hint: "Copy this error and report it." });
+    return new BackendError({ code: "unexpected", message, fix: "Copy this error and report it." });
   }
 }
 

@@ -54,12 +54,12 @@ describe.each([
     expect((await make().call("app.information", {})).version).toBe("0.1.0");
   });
 
-  it("fails a call with a code, a message and a hint", async () => {
+  it("fails a call with a code, a message and a fix", async () => {
     const refused = make("broken").call("container.stop", { id: "x" });
     await expect(refused).rejects.toBeInstanceOf(BackendError);
     await expect(refused).rejects.toMatchObject({
       code: "engine-failed",
-      hint: expect.stringContaining("Restart") as string,
+      fix: expect.stringContaining("Restart") as string,
     });
   });
 

@@ -77,9 +77,9 @@ export class FakeServer {
         ),
       );
     } catch (error) {
-      const { code, message, hint } = BackendError.from(error);
+      const { code, message, fix } = BackendError.from(error);
       if (code === "canceled") throw init.signal?.reason;
-      return Response.json({ code, message, hint }, { status: 422 });
+      return Response.json({ code, message, fix }, { status: 422 });
     }
   }
 
@@ -100,7 +100,7 @@ export class FakeServer {
           this.#deliver(data.buffer);
         },
         onEnd: () => this.send({ id, end: true }),
-        onError: ({ code, message, hint }) => this.send({ id, error: { code, message, hint } }),
+        onError: ({ code, message, fix }) => this.send({ id, error: { code, message, fix } }),
       });
       this.#streams.set(id, stream);
     } else if (input !== undefined) this.#streams.get(id)?.send(input);

@@ -72,7 +72,7 @@ export class FixtureBackend implements Backend {
         message:
           "The Docker Engine answered with status 500: failed to set up container networking: " +
           "driver failed programming external connectivity.",
-        hint: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
+        fix: "Restart the machine. If that does not help, save a support bundle in Diagnose.",
       });
     }
     // A page must neither change the engine's objects nor see them change.

@@ -14,7 +14,7 @@ type ServerFrame = { id: number; event?: unknown; end?: true; error?: Failure };
 export const DISCONNECTED: Failure = {
   code: "disconnected",
   message: "The connection to Rorqual was lost.",
-  hint: "If you stopped `rorqual web`, start it again and open the address it prints.",
+  fix: "If you stopped `rorqual web`, start it again and open the address it prints.",
 };
 
 export class HttpBackend implements Backend {
@@ -48,7 +48,7 @@ export class HttpBackend implements Backend {
     throw new BackendError(
       isFailure(body)
         ? body
-        : { code: `http-${response.status}`, message: `Rorqual answered with status ${response.status}.`, hint: null },
+        : { code: `http-${response.status}`, message: `Rorqual answered with status ${response.status}.`, fix: null },
     );
   }
 

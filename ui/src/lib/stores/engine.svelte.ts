@@ -104,7 +104,7 @@ class Engine {
         cancel: () => {
           stream.close();
           this.operation = null;
-          reject(new BackendError({ code: "canceled", message: "Canceled.", hint: null }));
+          reject(new BackendError({ code: "canceled", message: "Canceled.", fix: null }));
         },
       };
     });

@@ -153,8 +153,7 @@ describe("a live stream", () => {
   });
 
   it("reopens after doubling pauses, and reports a lost connection until an event arrives", () => {
-    const lose = () =>
-      counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", hint: null }));
+    const lose = () => counting.handlers?.onError?.(new BackendError({ code: "disconnected", message: "", fix: null }));
     lose();
     expect(connection.lost?.code).toBe("disconnected");
     vi.advanceTimersByTime(499);

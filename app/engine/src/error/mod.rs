@@ -1,0 +1,16 @@
+//! Errors as they reach a user: a stable code for programs, what failed on what and why, and what to do about it, each
+//! apart from the others.
+//!
+//! Every error type of the engine is [`Coded`]. Where it leaves the engine it becomes a [`Failure`]: as a gRPC status
+//! between daemon and client ([`to_status`]), as a line of JSON from a process that starts ([`crate::detached`]), and as
+//! a value of the window's contract. The form all three have is [`form`], and each crate's tests walk their errors
+//! through it.
+
+mod failure;
+pub mod form;
+mod status;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use failure::{Coded, Failure, one_line, root_cause};
+pub use status::{code_of, failure_of, to_status};
