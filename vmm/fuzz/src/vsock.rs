@@ -27,7 +27,7 @@ const MAX_SOCKETS: usize = 32;
 const MAX_KEPT: usize = 256 * 1024;
 /// `MAX_STREAMS`, and answers: those that stop the taking of packets, and one for each stream.
 const MAX_STREAMS: usize = 4096;
-const ANSWERS_MAX: usize = 1024 + MAX_STREAMS;
+const MAX_ANSWERS: usize = 1024 + MAX_STREAMS;
 
 struct Vsock {
     device: VsockDevice,
@@ -196,7 +196,7 @@ impl Subject for Vsock {
     fn check(&mut self) {
         let held = vsock_held(&self.device);
         let bounded = held.streams <= MAX_STREAMS + 1
-            && held.answers <= ANSWERS_MAX
+            && held.answers <= MAX_ANSWERS
             && held.turns <= 2 * MAX_STREAMS
             && held.turns <= 64 + 2 * held.streams
             && held.kept_most <= MAX_KEPT;

@@ -28,9 +28,9 @@ fn parse_machine(text: &str) -> MachineConfig {
 /// The template with the # in front of each key removed.
 fn uncommented(template: &str) -> String {
     let keys = keys::CONFIG.iter().flat_map(Section::names).map(|name| format!("# {name} = ")).collect::<Vec<_>>();
-    let lines = template.lines().map(|line| match keys.iter().any(|key| line.starts_with(key.as_str())) {
-        true => line.trim_start_matches("# "),
-        false => line,
+    let lines = template.lines().map(|line| {
+        let is_key = keys.iter().any(|key| line.starts_with(key.as_str()));
+        if is_key { line.trim_start_matches("# ") } else { line }
     });
     lines.collect::<Vec<_>>().join("\n")
 }
