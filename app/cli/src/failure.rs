@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{docker_context::ContextError, error::CommandError};
 
-/// The exit statuses, as `--help` and the manual page tell them.
+/// The exit statuses, as `--help` and the manual page show them.
 pub(crate) const EXIT_STATUS_HELP: &str = "Exit status:
   0    done
   1    failed; for doctor: a problem was found
@@ -17,7 +17,7 @@ pub(crate) const EXIT_STATUS_HELP: &str = "Exit status:
   4    the daemon cannot be reached or started
   5    a configuration file is wrong: config.toml, machine.toml, or docker's config.json
   130  cancelled by Ctrl-C
-  `rorqual shell` exits with the status of the command it ran, and 125 when it could not run it.";
+  `rorqual shell` exits with the status of the command it ran, or with 125 if it could not run it.";
 
 /// How a command ended, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
