@@ -237,7 +237,7 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
     let config = Config::load(home).ok();
     if let Some(config) = &config {
         InEffect::update(&paths.in_effect(), |in_effect| {
-            in_effect.record(&keys::CONFIG, config, |name, _| name == "ports.bind")
+            in_effect.record(&keys::CONFIG, config, |name, _| name == "ports.bind");
         });
     }
     let bind = config.map_or(BindPolicy::Localhost, |config| config.bind);
