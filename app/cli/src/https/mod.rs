@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::{
     arguments::HttpsCommand,
-    failure::{Exit, Failure},
+    exit::Exit,
+    failure::Failure,
     session::{self, Session},
 };
 use browsers::Browsers;
