@@ -7,20 +7,23 @@
 # crates along; they are in only where the window is tested.
 FREESTANDING := rorqual-shims rorqual-uml-ptrace
 WINDOW_PACKAGES := rorqual-desktop rorqual-window-tests
-TEST_CARGO := CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN) $(CARGO)
+TEST_CARGO := env -u MAKEFLAGS CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN) cargo
 TEST_PACKAGES = --workspace $(FREESTANDING:%=--exclude %) $(if $(WITH_WINDOW),,$(WINDOW_PACKAGES:%=--exclude %))
 TEST_BIN := $(CARGO_TARGET_DIR)/debug
 
 # The suites are the files of tests/tests. The longest start first, so that none runs alone at the end.
 ALL_SUITES := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 NIGHTLY_SUITES := thousand_ports
-LONG_SUITES := ports faults lifecycle network routes api
+LONG_SUITES := network api faults routes lifecycle ports
 SUITES := $(LONG_SUITES) $(filter-out $(LONG_SUITES) $(NIGHTLY_SUITES),$(ALL_SUITES))
 
+# Downloads and packing overlap with compilers, so everything is built at once.
+ALL_AT_ONCE := -j8
 # A machine of User Mode Linux takes a processor and little more, so two jobs fill two processors. What a job prints
 # comes at its end.
 TEST_JOBS ?= 2
 SIDE_BY_SIDE = -j$(TEST_JOBS) --output-sync=target
+TIMED := scripts/timed
 
 ##@ Testing
 
@@ -28,16 +31,17 @@ SIDE_BY_SIDE = -j$(TEST_JOBS) --output-sync=target
 ## what a user would miss most: unit tests, the suites on a real machine, the pages in
 ## a browser
 test: packages
-	@$(MAKE) -j2 test-programs build-tests test-material packages-browser ui
-	@$(MAKE) $(SIDE_BY_SIDE) test-machine test-unit test-browser test-ui
+	@$(TIMED) 'building for make test' $(MAKE) $(ALL_AT_ONCE) test-programs build-tests test-material packages-browser ui
+	@$(TIMED) 'the tests of make test' $(MAKE) $(SIDE_BY_SIDE) test-machine test-unit test-browser test-ui
 
 .PHONY: test-all
 ## `make test`, and the kvm accelerator, hostile guests, the real window and the packages
 test-all: export WITH_WINDOW := yes
 test-all: packages-desktop
 	@$(MAKE) test
-	@$(MAKE) -j2 build-window build-fuzz build-kvm packages-package appimage-runtime
-	@$(MAKE) $(SIDE_BY_SIDE) test-kvm test-window fuzz test-package
+	@$(TIMED) 'building for make test-all' $(MAKE) $(ALL_AT_ONCE) build-window build-fuzz build-kvm packages-package \
+	  appimage-runtime
+	@$(TIMED) 'the tests of make test-all' $(MAKE) $(SIDE_BY_SIDE) test-kvm test-window fuzz test-package
 
 .PHONY: test-nightly
 ## what is slow and rarely finds anything: a thousand ports, longer fuzzing, kvm with
@@ -55,19 +59,19 @@ test-nightly: packages-desktop
 .PHONY: test-unit
 ## the tests beside the code
 test-unit: build-tests image
-	@$(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES)
+	@$(TIMED) $@ $(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES)
 	@$(CARGO) test --quiet --locked -p rorqual-shims
 
 .PHONY: test-ui
 ## the pages by themselves: types, stores, formatters
 test-ui: ui
-	@cd ui && $(NODE) npm run --silent check && $(NODE) npm run --silent test
+	@cd ui && $(NODE) npm run --silent check && $(CURDIR)/$(TIMED) $@ $(NODE) npm run --silent test
 
 .PHONY: test-browser
 ## the pages in a browser, over `rorqual web` and a real machine
 test-browser: build ui image test-material packages-browser
 	@cd ui && RORQUAL=$(BIN)/rorqual RORQUAL_MATERIAL=$(MATERIAL) RORQUAL_CLIENTS=$(IMAGE)/bin \
-	  $(NODE) npm run --silent test:browser
+	  $(CURDIR)/$(TIMED) $@ $(NODE) npm run --silent test:browser
 
 .PHONY: test-machine
 ## the suites of tests/tests, each on a machine of its own; test-machine-NAME is one of them
@@ -75,14 +79,14 @@ test-machine: $(SUITES:%=test-machine-%)
 
 .PHONY: $(ALL_SUITES:%=test-machine-%)
 $(ALL_SUITES:%=test-machine-%): test-machine-%: build-suites
-	@$(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES) --test $*
+	@$(TIMED) $@ $(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES) --test $*
 
 # The window without optimisation: as a release it takes ten minutes longer on two processors.
 .PHONY: test-window
 ## the real window, on a display and a session bus of its own
 test-window: WITH_WINDOW := yes
 test-window: build-window
-	@xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- env TAURI_DRIVER=$(TAURI_DRIVER) \
+	@$(TIMED) $@ xvfb-run -a -s '-screen 0 1400x900x24' dbus-run-session -- env TAURI_DRIVER=$(TAURI_DRIVER) \
 	  RORQUAL_DESKTOP=$(WINDOW)/rorqual-desktop $(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES) --test window
 
 .PHONY: test-package
@@ -100,7 +104,7 @@ KVM_CPUS ?= 1 2
 .PHONY: test-kvm
 ## the kvm accelerator, with KVM_CPUS (1 2) processors in turn
 test-kvm: build-kvm
-	@RORQUAL_NESTED_CPUS=5 tests/nested/run --tries 3 --file $(TEST_BIN)/hostile-guest \
+	@RORQUAL_NESTED_CPUS=5 $(TIMED) $@ tests/nested/run --tries 3 --file $(TEST_BIN)/hostile-guest \
 	  --file $(NESTED)/shape-init.cpio --file $(NESTED)/peer.tar $(NESTED) $(BIN) $(IMAGE) inside $(KVM_CPUS)
 
 FUZZ_SECONDS ?= 5
@@ -108,8 +112,8 @@ FUZZ_TARGETS := balloon block console dns frames gateway mmio net parsers relay 
 .PHONY: fuzz
 ## the monitor against hostile guests: FUZZ_SECONDS (5) for each of FUZZ_TARGETS (all)
 fuzz: build-fuzz
-	@vmm/fuzz/run $(CARGO_TARGET_DIR)/$(GUEST_TARGET)/fuzz/rorqual-fuzz $(CARGO_TARGET_DIR)/fuzz $(FUZZ_SECONDS) \
-	  $(FUZZ_TARGETS)
+	@$(TIMED) $@ vmm/fuzz/run $(CARGO_TARGET_DIR)/$(GUEST_TARGET)/fuzz/rorqual-fuzz $(CARGO_TARGET_DIR)/fuzz \
+	  $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 # --- what the tests need ---
 

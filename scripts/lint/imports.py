@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Checks that the imports of each crate point one way.
 
-    scripts/lint/imports.py [CRATE-FOLDER...]      every member of the workspace without arguments
+    scripts/lint/imports.py [--all] [CRATE-FOLDER...]
+
+Without folders it checks every member of the workspace. `--all` prints every import inside a group that circles tie,
+not just its shortest circle.
 
 Two things are errors, each printed with the names that tie it:
   - a circle between files: each imports, over others or directly, what the other defines;
@@ -168,26 +171,36 @@ def shortest(arrows: dict, start, group: set) -> list:
     return []
 
 
-def described(arrows: dict, circle: list, show) -> list[str]:
-    """Each step of a circle with the names that make it."""
+def described(arrows: dict, steps: list[tuple], show) -> list[str]:
+    """Each step with the names that make it."""
     lines = []
-    for here, there in zip(circle, circle[1:]):
+    for here, there in steps:
         names = sorted(arrows[here][there])
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         lines.append(f"    {show(here)} imports {', '.join(names[:MAX_NAMES])}{more} from {show(there)}")
     return lines
 
 
-def check(root: pathlib.Path, top: pathlib.Path) -> list[str]:
+def steps(arrows: dict, group: set, everything: bool) -> list[tuple]:
+    """The arrows of a group's shortest circle, or all of them."""
+    if everything:
+        inside = ((here, there) for here in group for there in arrows[here] if there in group)
+        return sorted(inside, key=str)
+    shortest_circle = circle(arrows, group)
+    return list(zip(shortest_circle, shortest_circle[1:]))
+
+
+def check(root: pathlib.Path, top: pathlib.Path, everything: bool = False) -> list[str]:
     """What is wrong in the crate of `root`, as text."""
     found = Crate(root)
     paths = {module.file: module.path for module in reversed(list(modules(found.root)))}
     problems = []
 
     def add(title: str, arrows: dict, group: set, show) -> None:
-        more = f" (the shortest among {len(group)})" if len(group) > 2 else ""
+        among = "all" if everything else "the shortest"
+        more = f" ({among} among {len(group)})" if len(group) > 2 else ""
         heading = f"{root.relative_to(top)}: {title}{more}:"
-        problems.append("\n".join([heading, *described(arrows, circle(arrows, group), show)]))
+        problems.append("\n".join([heading, *described(arrows, steps(arrows, group, everything), show)]))
 
     of_files = groups(found.arrows)
     for group in of_files:
@@ -221,8 +234,10 @@ def members(top: pathlib.Path) -> list[pathlib.Path]:
 
 def main() -> int:
     top = pathlib.Path(__file__).resolve().parents[2]
-    folders = [pathlib.Path(name).resolve() for name in sys.argv[1:]] or members(top)
-    problems = [problem for folder in folders for root in roots(folder) for problem in check(root, top)]
+    arguments = sys.argv[1:]
+    everything = "--all" in arguments
+    folders = [pathlib.Path(name).resolve() for name in arguments if name != "--all"] or members(top)
+    problems = [problem for folder in folders for root in roots(folder) for problem in check(root, top, everything)]
     if problems:
         print("\n".join(problems))
         print(f"imports: {len(problems)} circles")

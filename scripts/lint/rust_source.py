@@ -38,7 +38,7 @@ def tokens(text: str) -> list[str]:
     at = 0
     while at < len(text):
         match = TOKEN.match(text, at)
-        if match.lastgroup == "block" or match.group("block"):
+        if match["block"]:
             at = _after_block_comment(text, at)
             continue
         at = match.end()
@@ -92,6 +92,11 @@ def crate(root: pathlib.Path) -> Module:
     module = Module((), root)
     _Reader(tokens(root.read_text(encoding="utf-8")), module, root.parent).items()
     return module
+
+
+def without_self(path: tuple[str, ...]) -> tuple[str, ...]:
+    """`a::{self}` names `a`."""
+    return path[:-1] if len(path) > 1 and path[-1] == "self" else path
 
 
 class _Reader:
@@ -189,18 +194,18 @@ class _Reader:
             if token in {";", ",", "}"}:
                 break
             if token == "as":
-                name, path_of_name = self.source[at + 1], path
-                if path_of_name[-1:] == ("self",) and len(path_of_name) > 1:
-                    path_of_name = path_of_name[:-1]
-                self.module.uses.append(Use(path_of_name, name, public))
+                self.module.uses.append(Use(without_self(path), self.source[at + 1], public))
                 return at + 2
             if token != "::":
                 path += (token,)
             at += 1
-        if path[-1:] == ("self",) and len(path) > 1:
-            path = path[:-1]
-        if path and path != prefix or path[-1:] != ():
-            self.module.uses.append(Use(path[:-1] if path[-1] == "*" else path, path[-1], public))
+        if path == prefix:
+            return at
+        if path[-1] == "*":
+            self.module.uses.append(Use(path[:-1], "*", public))
+        else:
+            path = without_self(path)
+            self.module.uses.append(Use(path, path[-1], public))
         return at
 
     def child(self, at: int) -> int:

@@ -10,7 +10,8 @@ use crate::{
     arguments::{RestartOptions, StartOptions, StopOptions},
     context,
     error::CommandError,
-    failure::{Exit, Failure},
+    exit::Exit,
+    failure::Failure,
     interrupt::Interrupt,
     progress::Display,
     session::{self, Session},
@@ -96,7 +97,7 @@ async fn stop_with(session: &Session, client: &mut Client, options: &StopOptions
     display.say(&format!("Stopping machine {}", session.machine));
     let request = StopRequest { machine: session.machine(), force: options.force, timeout_seconds: options.timeout };
     let steps = client.stop(request).await?.into_inner();
-    if end(session, steps, &mut display, &mut interrupt, |time| format!("stopped ({time})")).await? {
+    if end(session, steps, &mut display, &mut interrupt, |time| format!("stopped ({time}).")).await? {
         return Ok(());
     }
     Err(CommandError::StopNotAwaited.into())
@@ -108,7 +109,7 @@ pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
     let mut display = Display::new(session);
     display.say(&format!("Suspending machine {}", session.machine));
     let steps = client.suspend(SuspendRequest { machine: session.machine() }).await?.into_inner();
-    let words = |time| format!("suspended ({time}); `rorqual start` goes on with it");
+    let words = |time| format!("suspended ({time}). To resume it, run: rorqual start");
     if end(session, steps, &mut display, &mut interrupt, words).await? {
         return Ok(());
     }
@@ -132,7 +133,7 @@ async fn end(
         Outcome::Done { total_ms, machine } => {
             if !session.json && !session.quiet {
                 let words = words(units::milliseconds(total_ms));
-                session::print_text(&format!("Machine {} is {words}.\n", machine.name))?;
+                session::print_text(&format!("Machine {} is {words}\n", machine.name))?;
             }
             Ok(true)
         }

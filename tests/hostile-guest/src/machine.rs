@@ -17,7 +17,7 @@ use crate::kernel::vmlinux;
 /// Deadline of a case, on the slowest processor.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Most bytes the console may take on the host: the log and its predecessor, 16 MiB each.
-const CONSOLE_BYTES_MAX: u64 = 32 << 20;
+const MAX_CONSOLE_BYTES: u64 = 32 << 20;
 
 struct Machine {
     directory: TempDir,
@@ -150,7 +150,7 @@ fn judge(machine: &mut Machine, case: &Case) -> Result<(), String> {
     };
     must(log.contains(expected.0), &format!("the log lacks {:?}", expected.0))?;
     must(status.code() == Some(expected.1), &format!("the monitor ended with {status}, not {}", expected.1))?;
-    must(machine.console_bytes() <= CONSOLE_BYTES_MAX, "the console's log is too long")?;
+    must(machine.console_bytes() <= MAX_CONSOLE_BYTES, "the console's log is too long")?;
     for name in ["control.sock", "vsock.sock"] {
         must(!machine.directory.path().join(name).exists(), "a socket was left")?;
     }

@@ -26,9 +26,9 @@ const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const INDIRECT: u16 = 4;
 /// Operations of one program.
-const OPERATIONS_MAX: usize = 256;
+const MAX_OPERATIONS: usize = 256;
 /// A device that asks to be called more often than this without the guest loops forever.
-const CALLS_MAX: usize = 4096;
+const MAX_CALLS: usize = 4096;
 
 /// A device under attack.
 pub trait Subject {
@@ -360,7 +360,7 @@ impl Guest {
 
     /// Calls the device as long as it asks for it.
     fn settle(&mut self, subject: &mut dyn Subject) {
-        for _ in 0..CALLS_MAX {
+        for _ in 0..MAX_CALLS {
             if self.broken || !subject.device().host_event_fd().is_some_and(readable) {
                 return;
             }
@@ -377,7 +377,7 @@ fn readable(descriptor: BorrowedFd<'_>) -> bool {
 /// Runs a program against a device.
 pub fn attack(subject: &mut dyn Subject, program: &mut Program) {
     let mut guest = Guest::new(subject.device());
-    for _ in 0..OPERATIONS_MAX {
+    for _ in 0..MAX_OPERATIONS {
         if program.ended() {
             break;
         }

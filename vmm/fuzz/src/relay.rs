@@ -13,7 +13,7 @@ use rorqual_vmm::attachment::relay::relay;
 use crate::program::Program;
 
 /// Below a socket's buffer: both sides are written before the relay runs.
-const BYTES_MAX: usize = 64 * 1024;
+const MAX_BYTES: usize = 64 * 1024;
 
 pub(crate) fn run(program: &[u8]) {
     let mut program = Program::new(program);
@@ -24,7 +24,7 @@ pub(crate) fn run(program: &[u8]) {
         vec![one.into(), other.into()]
     };
     let (mut sent, mut answered) = (0, 0);
-    while !program.ended() && sent < BYTES_MAX && answered < BYTES_MAX {
+    while !program.ended() && sent < MAX_BYTES && answered < MAX_BYTES {
         match program.byte() {
             0..=47 => {
                 let count = program.below(256);

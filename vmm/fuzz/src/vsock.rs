@@ -22,12 +22,12 @@ const LISTENED: [u32; 2] = [1024, 1025];
 /// First port the device gives to streams the host opens.
 const FIRST_HOST_PORT: u32 = 1 << 30;
 /// Programs on the host hold so many sockets at most.
-const SOCKETS_MAX: usize = 32;
+const MAX_SOCKETS: usize = 32;
 /// `OWN_BUFFER_BYTES` of the device: what one stream may keep.
-const KEPT_MAX: usize = 256 * 1024;
+const MAX_KEPT: usize = 256 * 1024;
 /// `MAX_STREAMS`, and answers: those that stop the taking of packets, and one for each stream.
-const STREAMS_MAX: usize = 4096;
-const ANSWERS_MAX: usize = 1024 + STREAMS_MAX;
+const MAX_STREAMS: usize = 4096;
+const MAX_ANSWERS: usize = 1024 + MAX_STREAMS;
 
 struct Vsock {
     device: VsockDevice,
@@ -81,7 +81,7 @@ impl Vsock {
 
     fn keep(&mut self, socket: UnixStream) {
         socket.set_nonblocking(true).unwrap();
-        if self.sockets.len() < SOCKETS_MAX {
+        if self.sockets.len() < MAX_SOCKETS {
             self.sockets.push(socket);
         }
     }
@@ -152,7 +152,7 @@ impl Subject for Vsock {
         let action = program.byte();
         let which = usize::from(action >> 3);
         match action & 7 {
-            0 | 1 if self.sockets.len() < SOCKETS_MAX => {
+            0 | 1 if self.sockets.len() < MAX_SOCKETS => {
                 let Ok(mut socket) = UnixStream::connect(Self::path()) else { return };
                 let line = match program.byte() {
                     0..=223 => format!("CONNECT {}\n", 5000 + program.below(4)).into_bytes(),
@@ -164,7 +164,7 @@ impl Subject for Vsock {
             2 => {
                 let listener = &self.host.listeners[which % LISTENED.len()];
                 while let Ok((socket, _)) = listener.accept() {
-                    if self.sockets.len() < SOCKETS_MAX {
+                    if self.sockets.len() < MAX_SOCKETS {
                         socket.set_nonblocking(true).unwrap();
                         self.sockets.push(socket);
                     }
@@ -195,11 +195,11 @@ impl Subject for Vsock {
 
     fn check(&mut self) {
         let held = vsock_held(&self.device);
-        let bounded = held.streams <= STREAMS_MAX + 1
-            && held.answers <= ANSWERS_MAX
-            && held.turns <= 2 * STREAMS_MAX
+        let bounded = held.streams <= MAX_STREAMS + 1
+            && held.answers <= MAX_ANSWERS
+            && held.turns <= 2 * MAX_STREAMS
             && held.turns <= 64 + 2 * held.streams
-            && held.kept_most <= KEPT_MAX;
+            && held.kept_most <= MAX_KEPT;
         assert!(bounded, "the device holds too much: {held:?}");
     }
 }

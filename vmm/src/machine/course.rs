@@ -60,8 +60,10 @@ impl Course {
                 self.state = to;
                 return Ok(true);
             }
-            State::Stopping => ("the machine is stopping", "wait until it has ended"),
-            State::Starting | State::Running | State::Paused => ("the machine is starting", "try again when it runs"),
+            State::Stopping => ("the machine is stopping", "wait until the machine has ended"),
+            State::Starting | State::Running | State::Paused => {
+                ("the machine is starting", "try again when the machine runs")
+            }
         };
         Err(Failure::new(FailureCode::NotPossible, message).with_fix(fix))
     }

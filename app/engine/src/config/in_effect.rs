@@ -68,7 +68,7 @@ impl InEffect {
 
 fn fingerprint<T>(key: &Key<T>, settings: &T) -> String {
     let digest = Sha256::digest((key.value)(settings).to_string());
-    digest.iter().take(FINGERPRINT_BYTES).map(|byte| format!("{byte:02x}")).collect()
+    digest.iter().take(FINGERPRINT_BYTES).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

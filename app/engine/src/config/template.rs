@@ -12,50 +12,47 @@ const WIDTH: usize = 110;
 /// `config.toml` with every key commented out at its default.
 pub(super) fn config() -> String {
     let default = Config::default();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     comment(
-        &mut text,
+        &mut lines,
         "Settings of Rorqual. Each key is commented out at its default; remove the # in front of a key to change it. \
          CPUs, memory and disk of an existing machine are in machines/<name>/machine.toml.",
     );
     for section in &keys::CONFIG {
-        text.push_str(&format!("\n[{}]\n", section.name));
-        keys_of(&mut text, section, |text, key| {
-            text.push_str(&format!("# {} = {}\n", key.name, (key.value)(&default)));
-        });
+        lines.extend([String::new(), format!("[{}]", section.name)]);
+        keys_of(&mut lines, section, |key| format!("# {} = {}", key.name, (key.value)(&default)));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 /// `machine.toml` with the values a machine was created with.
 pub(super) fn machine(settings: &MachineConfig) -> String {
-    let mut text = "# Settings of this machine.\n".to_owned();
-    keys_of(&mut text, &keys::MACHINE, |text, key| {
-        text.push_str(&format!("{} = {}\n", key.name, (key.value)(settings)));
-    });
-    text
+    let mut lines = vec!["# Settings of this machine.".to_owned()];
+    keys_of(&mut lines, &keys::MACHINE, |key| format!("{} = {}", key.name, (key.value)(settings)));
+    lines.join("\n") + "\n"
 }
 
-fn keys_of<T>(text: &mut String, section: &Section<T>, write: impl Fn(&mut String, &Key<T>)) {
+/// The keys of a section with their comments. When changes take effect stands above them if it is the same for all.
+fn keys_of<T>(lines: &mut Vec<String>, section: &Section<T>, write: impl Fn(&Key<T>) -> String) {
     let first = section.keys.first().map(|key| key.takes_effect);
     let common =
         first.filter(|common| section.keys.len() > 1 && section.keys.iter().all(|key| key.takes_effect == *common));
     if let Some(common) = common {
-        comment(text, common.sentence());
-        text.push('\n');
+        comment(lines, common.sentence());
+        lines.push(String::new());
     }
     for (index, key) in section.keys.iter().enumerate() {
         if index > 0 {
-            text.push('\n');
+            lines.push(String::new());
         }
-        comment(text, key.description);
+        comment(lines, key.description);
         if let Some(values) = values(&key.kind) {
-            comment(text, &values);
+            comment(lines, &values);
         }
         if common.is_none() {
-            comment(text, key.takes_effect.sentence());
+            comment(lines, key.takes_effect.sentence());
         }
-        write(text, key);
+        lines.push(write(key));
     }
 }
 
@@ -75,17 +72,14 @@ fn values(kind: &Kind) -> Option<String> {
 }
 
 /// Appends a paragraph as comment lines.
-fn comment(text: &mut String, paragraph: &str) {
+fn comment(lines: &mut Vec<String>, paragraph: &str) {
     let mut line = String::from("#");
     for word in paragraph.split_whitespace() {
         if line.len() + 1 + word.len() > WIDTH {
-            text.push_str(&line);
-            text.push('\n');
-            line = String::from("#");
+            lines.push(std::mem::replace(&mut line, String::from("#")));
         }
         line.push(' ');
         line.push_str(word);
     }
-    text.push_str(&line);
-    text.push('\n');
+    lines.push(line);
 }

@@ -29,10 +29,10 @@ fn parse_machine(text: &str) -> MachineConfig {
 fn uncommented(template: &str) -> String {
     let keys = keys::CONFIG.iter().flat_map(Section::names).map(|name| format!("# {name} = ")).collect::<Vec<_>>();
     let lines = template.lines().map(|line| {
-        let key = keys.iter().any(|key| line.starts_with(key.as_str()));
-        format!("{}\n", if key { line.trim_start_matches("# ") } else { line })
+        let is_key = keys.iter().any(|key| line.starts_with(key.as_str()));
+        if is_key { line.trim_start_matches("# ") } else { line }
     });
-    lines.collect()
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Every section of `config.toml` with each of its keys.

@@ -56,9 +56,8 @@ pub enum VsockError {
 impl From<VsockError> for Failure {
     fn from(error: VsockError) -> Self {
         match &error {
-            VsockError::ReservedCid(_) => {
-                Self::new(FailureCode::ConfigInvalid, error.to_string()).with_fix("use one from 3 to 4294967294")
-            }
+            VsockError::ReservedCid(_) => Self::new(FailureCode::ConfigInvalid, error.to_string())
+                .with_fix("use a guest CID from 3 to 4294967294"),
             VsockError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Self::new(FailureCode::SocketInUse, error.to_string())
             }

@@ -132,8 +132,7 @@ fn board(
 ) -> Result<Board, Failure> {
     let (attachments, serial, outcomes) = (attachments.to_vec(), Box::new(console.writer()), outcomes.clone());
     match saved {
-        Some(document) => Board::restored(attachments, serial, outcomes, &document.board)
-            .map_err(|reason| Failure::new(FailureCode::SnapshotInvalid, reason)),
+        Some(document) => Board::restored(attachments, serial, outcomes, &document.board).map_err(restore::unfit),
         None => Board::new(attachments, serial, outcomes).map_err(|error| Failure::internal("create the board", error)),
     }
 }

@@ -52,7 +52,7 @@ impl KvmGuest {
         let shape = Shape::of(&self.config, self.network.as_ref());
         let document = Document {
             monitor: env!("CARGO_PKG_VERSION").to_owned(),
-            shape: shape.map_err(|error| Failure::internal("read the size of the disk images", error))?,
+            shape: shape.map_err(|error| Failure::internal("read the metadata of the disk images", error))?,
             memory,
             processors: features
                 .into_iter()
