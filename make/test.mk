@@ -14,7 +14,7 @@ TEST_BIN := $(CARGO_TARGET_DIR)/debug
 # The suites are the files of tests/tests. The longest start first, so that none runs alone at the end.
 ALL_SUITES := $(basename $(notdir $(wildcard tests/tests/*.rs)))
 NIGHTLY_SUITES := thousand_ports
-LONG_SUITES := ports faults lifecycle network routes api
+LONG_SUITES := network api faults routes lifecycle ports
 SUITES := $(LONG_SUITES) $(filter-out $(LONG_SUITES) $(NIGHTLY_SUITES),$(ALL_SUITES))
 
 # Downloads and packing overlap with compilers, so everything is built at once.

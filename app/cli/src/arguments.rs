@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::failure::EXIT_STATUS_HELP;
+use crate::exit::EXIT_STATUS_HELP;
 
 /// Linux containers on any computer: a small machine with the real Docker Engine in it.
 #[derive(Debug, Parser)]

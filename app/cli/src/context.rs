@@ -113,7 +113,7 @@ fn show(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Fail
     let what = match &stored {
         Stored::Absent => "not created yet: `rorqual start` creates it".to_owned(),
         Stored::Ours(host) => host.clone(),
-        Stored::Foreign => format!("made by somebody else ({})", config.meta_file(name).display()),
+        Stored::Foreign => format!("not made by Rorqual ({})", config.meta_file(name).display()),
     };
     let mut text = format!("context   {name}: {what}\n");
     let hint = if in_use { "" } else { " (change it with: rorqual context use)" };

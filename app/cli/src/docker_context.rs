@@ -17,7 +17,7 @@ use serde_json::{Map, Value, ser::PrettyFormatter};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::failure::Exit;
+use crate::exit::Exit;
 
 /// What docker shows beside the context; also how we know a context as ours.
 const DESCRIPTION: &str = "Rorqual";

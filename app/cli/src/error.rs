@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use rorqual_engine::error::Coded;
 use thiserror::Error;
 
-use crate::failure::Exit;
+use crate::exit::Exit;
 
 /// Why a command failed on this side of the daemon.
 #[derive(Debug, Error)]

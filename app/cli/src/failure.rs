@@ -6,56 +6,7 @@ use rorqual_engine::{
 };
 use serde_json::json;
 
-use crate::{docker_context::ContextError, error::CommandError};
-
-/// The exit statuses, as `--help` and the manual page tell them.
-pub(crate) const EXIT_STATUS_HELP: &str = "Exit status:
-  0    done
-  1    failed; for doctor: a problem was found
-  2    the command line is wrong
-  3    the machine is not running
-  4    the daemon cannot be reached or started
-  5    a configuration file is wrong: config.toml, machine.toml, or docker's config.json
-  130  cancelled by Ctrl-C
-  `rorqual shell` exits with the status of the command it ran, and 125 when it could not run it.";
-
-/// How a command ended, as its exit status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Failed,
-    Usage,
-    NotRunning,
-    NoDaemon,
-    BadConfiguration,
-    Cancelled,
-    /// `rorqual shell`: there is no status of a command to pass on.
-    NoCommandStatus,
-}
-
-impl Exit {
-    pub(crate) fn status(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::NotRunning => 3,
-            Self::NoDaemon => 4,
-            Self::BadConfiguration => 5,
-            Self::NoCommandStatus => 125,
-            Self::Cancelled => 130,
-        }
-    }
-
-    /// The exit status that goes with a stable code of the engine.
-    fn of_code(code: &str) -> Self {
-        match code {
-            "machine-not-running" => Self::NotRunning,
-            "machine-name-invalid" => Self::Usage,
-            "daemon-not-running" | "daemon-unreachable" | "daemon-start-failed" => Self::NoDaemon,
-            _ if code.starts_with("config-") => Self::BadConfiguration,
-            _ => Self::Failed,
-        }
-    }
-}
+use crate::{docker_context::ContextError, error::CommandError, exit::Exit};
 
 /// A command that failed: what is printed about it, and its exit status.
 #[derive(Debug)]
@@ -121,7 +72,7 @@ impl From<ContextError> for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        // Whatever kept the daemon from starting, it is the daemon that is missing; except where the user can correct a file.
+        // Whatever the reason, the daemon is what is missing, unless the user can correct a file.
         let exit = match Exit::of_code(error.code()) {
             Exit::BadConfiguration => Exit::BadConfiguration,
             _ => Exit::NoDaemon,
@@ -151,33 +102,5 @@ mod tests {
         assert_eq!(text(&failure(Some("create it"))), lines);
         assert_eq!(text(&failure(None)), "cannot open a: no such file; it was removed");
         assert_eq!(json!({ "error": failure(None) })["error"].get("fix"), Some(&serde_json::Value::Null));
-    }
-
-    #[test]
-    fn codes_decide_the_exit_status() {
-        for (code, status) in [
-            ("machine-not-running", 3),
-            ("config-invalid", 5),
-            ("daemon-unreachable", 4),
-            ("machine-name-invalid", 2),
-            ("image-corrupt", 1),
-        ] {
-            assert_eq!(Exit::of_code(code).status(), status, "{code}");
-        }
-    }
-
-    #[test]
-    fn every_exit_status_is_told_in_the_help() {
-        for exit in [
-            Exit::Failed,
-            Exit::Usage,
-            Exit::NotRunning,
-            Exit::NoDaemon,
-            Exit::BadConfiguration,
-            Exit::NoCommandStatus,
-            Exit::Cancelled,
-        ] {
-            assert!(EXIT_STATUS_HELP.contains(&exit.status().to_string()), "{exit:?}");
-        }
     }
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     arguments::EnvironmentSyntax,
     context,
-    failure::{Exit, Failure},
+    exit::Exit,
+    failure::Failure,
     session::{self, Session},
 };
 

@@ -10,7 +10,8 @@ use crate::{
     arguments::{RestartOptions, StartOptions, StopOptions},
     context,
     error::CommandError,
-    failure::{Exit, Failure},
+    exit::Exit,
+    failure::Failure,
     interrupt::Interrupt,
     progress::Display,
     session::{self, Session},
@@ -124,7 +125,7 @@ pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
         Outcome::Done { total_ms, machine } => {
             if !session.json && !session.quiet {
                 session::print_text(&format!(
-                    "Machine {} is suspended ({}); `rorqual start` goes on with it.\n",
+                    "Machine {} is suspended ({}). To resume it, run: rorqual start\n",
                     machine.name,
                     units::milliseconds(total_ms)
                 ))?;

@@ -11,6 +11,7 @@ mod arguments;
 mod context;
 mod docker_context;
 mod error;
+mod exit;
 mod failure;
 mod https;
 mod information;
@@ -33,7 +34,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use arguments::{Arguments, Command};
 use error::CommandError;
-use failure::{Exit, Failure};
+use exit::Exit;
+use failure::Failure;
 use session::Session;
 
 fn main() -> ExitCode {

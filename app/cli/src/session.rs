@@ -15,11 +15,7 @@ use rorqual_engine::{
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 
-use crate::{
-    arguments::Global,
-    error::CommandError,
-    failure::{Exit, Failure},
-};
+use crate::{arguments::Global, error::CommandError, exit::Exit, failure::Failure};
 
 /// One run of the command line.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::{
     arguments::HttpsCommand,
-    failure::{Exit, Failure},
+    exit::Exit,
+    failure::Failure,
     session::{self, Session},
 };
 use browsers::Browsers;
@@ -84,7 +85,7 @@ fn report(session: &Session, trust: bool, outcomes: &[(&str, Outcome)]) -> Resul
         session::print_json(&json!({"trusted": trust && todo.is_empty(), "done": stores, "todo": todo}))?;
     } else if todo.is_empty() && !session.quiet {
         session::print_text(if trust {
-            "The authority is trusted; browsers that are open see it once they are started anew.\n"
+            "The authority is trusted. Restart browsers that are open.\n"
         } else {
             "The authority is not trusted any more.\n"
         })?;

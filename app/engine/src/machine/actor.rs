@@ -437,8 +437,8 @@ impl Actor {
             "kernel",
             match origin {
                 Origin::Booted => format!("Booting {kernel}"),
-                Origin::Restored => "Going on where the machine was saved".to_owned(),
-                Origin::Adopted => "Reaching the running machine".to_owned(),
+                Origin::Restored => "Resuming the saved machine".to_owned(),
+                Origin::Adopted => "Connecting to the running machine".to_owned(),
             },
         );
         let start = Some((progress, Instant::now() + BOOT_LIMIT));

@@ -66,7 +66,7 @@ async fn shut_down(vmm: &Vmm, mut agent: Agent, container_seconds: u32, progress
     // A step is told when it is over: the next one begins with it.
     loop {
         let step = tokio::select! {
-            step = timeout(limit, steps.message()) => step.map_err(|_| "it does not go on".to_owned())?,
+            step = timeout(limit, steps.message()) => step.map_err(|_| "it stopped reporting progress".to_owned())?,
             _ = vmm.ended() => return Ok(()),
         };
         match step {
@@ -96,7 +96,7 @@ fn describe(step: &str) -> &'static str {
     match step {
         "dockerd" => "Stopping the Docker Engine",
         "containerd" => "Stopping containerd",
-        "trim" => "Giving free space of the disk back",
+        "trim" => "Returning free disk space",
         "unmount" => "Unmounting the disk",
         _ => "Powering off",
     }

@@ -157,7 +157,9 @@ async fn a_monitor_that_refuses_gives_its_own_words() {
     let status = all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap_err();
     assert_eq!(crate::error::code_of(&status), Some("no-memory"));
     assert!(status.message().contains("too little memory"));
-    assert_eq!(machine.status().state(), State::Failed);
+    let machine = machine.status();
+    assert_eq!(machine.state(), State::Failed);
+    assert!(machine.message.contains("too little memory") && machine.fix.contains("less memory"), "{machine:?}");
 }
 
 #[tokio::test]

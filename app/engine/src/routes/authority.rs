@@ -330,8 +330,9 @@ mod tests {
         let certificate = &whole[whole.find("-----BEGIN CERTIFICATE").unwrap()..];
         for damaged in [String::new(), whole[..200].to_owned(), format!("{other}{certificate}")] {
             fs::write(&path, &damaged).unwrap();
-            let error = Authority::open(&home).unwrap_err().to_string();
-            assert!(error.contains("authority.pem is damaged") && error.contains("remove it"), "{error}");
+            let error = Authority::open(&home).unwrap_err();
+            assert!(error.to_string().contains("authority.pem is damaged"), "{error}");
+            assert!(error.fix().unwrap().starts_with("remove "), "{error:?}");
             assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
         }
     }

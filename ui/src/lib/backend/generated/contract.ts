@@ -838,13 +838,13 @@ export type Failure = {
  */
 code: string, 
 /**
- * What failed, on what and why, as a sentence.
+ * What failed, on what and why. No advice.
  */
 message: string, 
 /**
- * What to do next, where that is known.
+ * What to do about it, as an instruction; none where nothing sensible can be done.
  */
-hint: string | null, };
+fix: string | null, };
 
 /**
  * What a container changed of its image.
@@ -1344,6 +1344,10 @@ state: MachineState,
  */
 message: string, 
 /**
+ * What to do about that.
+ */
+fix: string | null, 
+/**
  * `kvm` or `uml`; empty while stopped.
  */
 accelerator: string, 
@@ -1727,7 +1731,11 @@ containerPort: number,
 /**
  * Why it does not listen; empty when it does.
  */
-error: string, };
+error: string, 
+/**
+ * What to do about that.
+ */
+fix: string | null, };
 
 /**
  * How far a pull or push is. Every event tells all layers.
@@ -1966,7 +1974,7 @@ path: string,
 /**
  * Why it cannot be read; nothing in it can be changed until then.
  */
-error: string | null, };
+error: Failure | null, };
 
 /**
  * A step of something long.
