@@ -6,9 +6,9 @@ use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
-/// Whole milliseconds since the kernel started, sleep included.
+/// Milliseconds since the kernel started, sleep included.
 pub(crate) fn uptime_ms() -> u64 {
-    // The clock always exists on the kernels this runs on; 0 only makes a log line less useful.
+    // The clock exists on every kernel this runs on; 0 only makes a log line less useful.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |now| Duration::from(now).as_millis() as u64)
 }
 

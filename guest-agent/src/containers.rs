@@ -1,4 +1,4 @@
-//! The containers of the guest as control groups: what can be done with them while dockerd is away or ending.
+//! The containers of the guest as control groups, for when dockerd is not running or is ending.
 
 use std::fs;
 use std::io;
@@ -17,13 +17,13 @@ use crate::readiness;
 
 /// Where dockerd puts containers' control groups.
 const GROUPS: &str = "/sys/fs/cgroup/docker";
-/// What containers get between SIGTERM and SIGKILL, as `docker stop` has it.
+/// The time containers get between SIGTERM and SIGKILL, as with `docker stop`.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends containers whose dockerd died, before the next one is started.
+/// Ends the containers of a dockerd that died, before the next one starts.
 ///
-/// dockerd would end them too, since it takes none over, but as if the user had: they would stay down whatever their restart
-/// policy. Found dead, they are restarted as it says.
+/// The next dockerd would end them too, since it adopts none, but as if the user had: they would stay down whatever
+/// their restart policy. Containers it finds dead are restarted according to their policy.
 pub(crate) async fn end_abandoned() {
     if !Path::new(GROUPS).exists() {
         return;
@@ -31,12 +31,13 @@ pub(crate) async fn end_abandoned() {
     ask_to_end(Path::new(GROUPS));
     match wait_or_kill(PATIENCE).await {
         Ok(true) => {}
-        Ok(false) => debug!("some containers of the dockerd that died had to be killed"),
+        Ok(false) => debug!("had to kill some containers of the dockerd that died"),
         Err(error) => warn!("containers of the dockerd that died may still run: {error:#}"),
     }
 }
 
-/// Waits until no container runs any more; kills them when `patience` is over. True if none had to be.
+/// Waits until no container runs any more, and kills those that still run after `patience`. Returns true if it killed
+/// none.
 pub(crate) async fn wait_or_kill(patience: Duration) -> Result<bool> {
     let groups = Path::new(GROUPS);
     if !groups.exists() {
@@ -45,7 +46,7 @@ pub(crate) async fn wait_or_kill(patience: Duration) -> Result<bool> {
     if let Ok(ended) = timeout(patience, all_ended(groups)).await {
         return ended.map(|()| true);
     }
-    // Linux, "Control Group v2": a write of 1 kills the group and all below it.
+    // Writing 1 kills the group and all below it (Linux, "Control Group v2").
     fs::write(groups.join("cgroup.kill"), "1").context("cannot kill the containers that did not stop")?;
     Ok(false)
 }

@@ -1,4 +1,5 @@
-//! The agent's own log: to the console, and to a ring for rpc Logs. And what happens when PID 1 cannot go on.
+//! The agent's own log, on the console and in a ring for rpc Logs, and the end of the machine when PID 1 cannot
+//! continue.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -22,7 +23,7 @@ use crate::log_ring::{KEPT_BYTES, LogRing};
 static RING: LazyLock<LogRing> = LazyLock::new(|| LogRing::new(KEPT_BYTES));
 static FILTER: OnceLock<reload::Handle<Targets, tracing_subscriber::Registry>> = OnceLock::new();
 
-/// What the agent has logged.
+/// The agent's log.
 pub(crate) fn ring() -> &'static LogRing {
     &RING
 }
@@ -31,22 +32,22 @@ pub(crate) fn ring() -> &'static LogRing {
 pub(crate) fn start() {
     let (filter, handle) = reload::Layer::new(Targets::new().with_default(LevelFilter::INFO));
     let format = tracing_subscriber::fmt::layer().with_ansi(false).with_timer(Uptime).with_writer(ConsoleAndRing);
-    // Fails only where a subscriber was set already.
+    // Fails only if a subscriber was set already.
     let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
     let _ = FILTER.set(handle);
 }
 
-/// Sets the filter of `rorqual.log`; one that does not parse is said and left out.
+/// Sets the filter of `rorqual.log`. An invalid one is logged and ignored.
 pub(crate) fn set_filter(text: &str) {
     let result = text.parse::<Targets>().map_err(|error| error.to_string()).and_then(|filter| {
         FILTER.get().map_or(Ok(()), |handle| handle.reload(filter).map_err(|error| error.to_string()))
     });
     if let Err(error) = result {
-        tracing::warn!("rorqual.log={text} on the kernel's command line is no log filter, info is used: {error}");
+        tracing::warn!("rorqual.log={text} on the kernel's command line is not a log filter, using info: {error}");
     }
 }
 
-/// Makes `/dev/console` the standard streams when the kernel could not: it looks for it before `/dev` is mounted.
+/// Makes `/dev/console` the standard streams if the kernel could not, since it looks for it before `/dev` is mounted.
 pub(crate) fn open_console() -> Result<()> {
     let usable = std::fs::read_link("/proc/self/fd/1").is_ok_and(|target| target.ends_with("console"));
     if usable {
@@ -56,9 +57,9 @@ pub(crate) fn open_console() -> Result<()> {
     use_console(&console)
 }
 
-/// Makes the virtio console the standard streams, if the machine has one: a line is one exit to the monitor there, where
-/// the serial port takes several for each byte. What the kernel itself has to say still goes by the serial port, so that its last
-/// words depend on no driver; the monitor puts both into one log.
+/// Makes the virtio console the standard streams, if the machine has one: a line costs one exit to the monitor there,
+/// and several for each byte on the serial port. The kernel keeps logging to the serial port, so that its last words
+/// depend on no driver. The monitor writes both into one log.
 pub(crate) fn move_to_virtio_console() {
     let Ok(console) = open("/dev/hvc0") else { return };
     if let Err(error) = use_console(&console) {
@@ -67,7 +68,7 @@ pub(crate) fn move_to_virtio_console() {
 }
 
 fn open(console: &str) -> io::Result<File> {
-    // Init has no terminal: what is typed on a console would otherwise come to it as signals.
+    // Otherwise keys pressed on the console would reach init as signals.
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(console)
 }
 
@@ -79,8 +80,8 @@ fn use_console(console: &File) -> Result<()> {
     Ok(())
 }
 
-/// Ends the machine when PID 1 cannot do its work: says why on the console, writes what is in memory to the disks and
-/// powers off. A PID 1 that merely ended would leave the kernel in panic with the reason unsaid.
+/// Ends the machine when PID 1 cannot do its work: logs the reason on the console, writes memory to the disks and
+/// powers off. If PID 1 merely ended, the kernel would panic without the reason.
 pub(crate) fn power_off_because(reason: &str) -> ! {
     let mut console = io::stdout();
     let _ = writeln!(console, "rorqual-agent: {reason}\nrorqual-agent: the machine powers off");
@@ -88,23 +89,23 @@ pub(crate) fn power_off_because(reason: &str) -> ! {
     power_off()
 }
 
-/// Writes what is in memory to the disks and powers off.
+/// Writes memory to the disks and powers off.
 pub(crate) fn power_off() -> ! {
     nix::unistd::sync();
     let error = reboot(RebootMode::RB_POWER_OFF);
     let _ = writeln!(io::stdout(), "rorqual-agent: cannot power off: {error:?}");
-    // PID 1 must not end; with power-off refused there is nothing left to do but wait to be killed.
+    // PID 1 must not end. If the kernel refuses to power off, only waiting to be killed is left.
     loop {
         std::thread::park();
     }
 }
 
-/// A panic in any thread says so and powers the machine off.
+/// Has a panic in any thread log its reason and power the machine off.
 pub(crate) fn power_off_on_panic() {
     std::panic::set_hook(Box::new(|panic| power_off_because(&format!("a defect of the agent: {panic}"))));
 }
 
-/// Seconds since the kernel started, as the kernel's own log has them.
+/// Seconds since the kernel started, as in the kernel's own log.
 struct Uptime;
 
 impl FormatTime for Uptime {
@@ -114,7 +115,7 @@ impl FormatTime for Uptime {
     }
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 struct ConsoleAndRing;
 
 impl<'a> MakeWriter<'a> for ConsoleAndRing {
@@ -128,7 +129,7 @@ impl<'a> MakeWriter<'a> for ConsoleAndRing {
 impl Write for ConsoleAndRing {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         RING.write(line);
-        // A console that is gone must not stop the agent.
+        // A lost console must not stop the agent.
         let _ = io::stdout().write_all(line);
         Ok(line.len())
     }

@@ -1,7 +1,7 @@
-//! The last output of a service: whole lines, at most so many bytes, which readers may follow.
+//! The last output of a service: whole lines up to a number of bytes, which readers may follow.
 //!
-//! A line has a number that is never used again. A reader holds the number of the next line it wants; one that is too
-//! slow finds the lines before the oldest kept gone and goes on from there.
+//! Each line has a number that is never used again. A reader holds the number of the next line it wants; one that is
+//! too slow continues with the oldest line kept.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,13 +10,13 @@ use tokio::sync::watch;
 
 /// Bytes kept of each service's output.
 pub(crate) const KEPT_BYTES: usize = 1 << 20;
-/// A line without an end is cut here, so that binary output cannot grow without bound.
+/// A line is cut at this length, so that binary output cannot grow without bound.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// See the module's text.
+/// The last lines of one output.
 pub(crate) struct LogRing {
     lines: Mutex<Lines>,
-    /// Number of the line that will be written next.
+    /// Number of the line written next.
     next: watch::Sender<u64>,
 }
 
@@ -26,7 +26,7 @@ struct Lines {
     most_bytes: usize,
     /// Number of the first line in `kept`.
     first: u64,
-    /// What was written after the last line end.
+    /// Output after the last line break.
     open: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ impl LogRing {
         Self { lines: Mutex::new(lines), next: watch::Sender::new(0) }
     }
 
-    /// Appends output; what follows the last line end waits for the rest of its line.
+    /// Appends output. What follows the last line break waits for the rest of its line.
     pub(crate) fn write(&self, output: &[u8]) {
         let mut lines = self.lock();
         for piece in output.split_inclusive(|byte| *byte == b'\n') {
@@ -51,13 +51,13 @@ impl LogRing {
         self.next.send_if_modified(|number| std::mem::replace(number, next) != next);
     }
 
-    /// Number of the line at which a reader begins who wants at most `tail` lines; 0 means all that are kept.
+    /// Number of the first line for a reader that wants at most `tail` lines; 0 means all that are kept.
     pub(crate) fn start(&self, tail: u32) -> u64 {
         let lines = self.lock();
         if tail == 0 { lines.first } else { lines.next().saturating_sub(u64::from(tail)).max(lines.first) }
     }
 
-    /// Lines from number `from` on, up to about `most_bytes` of them, and the number to go on with.
+    /// Lines from number `from`, about `most_bytes` at most, and the number to continue with.
     pub(crate) fn read(&self, from: u64, most_bytes: usize) -> (Vec<u8>, u64) {
         let lines = self.lock();
         let mut number = from.max(lines.first);
@@ -73,7 +73,7 @@ impl LogRing {
         (output, number)
     }
 
-    /// Tells when lines were added; its value is the number of the next line.
+    /// Changes when lines are added; its value is the number of the next line.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.next.subscribe()
     }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_lines_are_told() {
+    fn only_whole_lines_are_returned() {
         let ring = LogRing::new(100);
         ring.write(b"one\ntw");
         assert_eq!(all(&ring), "one\n");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_was_too_slow_goes_on_with_the_oldest_kept() {
+    fn a_reader_that_was_too_slow_continues_with_the_oldest_kept() {
         let ring = LogRing::new(8);
         ring.write(b"aaa\nbbb\nccc\nddd\n");
         assert_eq!(ring.read(0, usize::MAX), (b"ccc\nddd\n".to_vec(), 4));

@@ -1,17 +1,20 @@
-//! PID 1 of the guest: boots it, runs the Docker Engine in it, and is the host's ear there.
+//! PID 1 of the guest: boots it, runs the Docker Engine, and serves the host.
 //!
 //! - [`boot`]: from the kernel's first process to a root with everything mounted
 //! - [`data_disk`]: formats, repairs, mounts, grows and trims the disk with the user's data
-//! - [`engine`]: containerd and dockerd, kept running; their state
-//! - [`containers`]: what becomes of containers without dockerd
-//! - [`ports`]: published ports, between dockerd's port proxies and the host, and listeners of containers on the host's network
+//! - [`engine`]: keeps containerd and dockerd running, and knows their state
+//! - [`docker_api`]: the calls the agent makes to dockerd
+//! - [`iptables`]: answers dockerd's iptables commands without a process for each
+//! - [`containers`]: ends containers without dockerd
+//! - [`ports`]: published ports, between dockerd's port proxies and the host
 //! - [`relay`]: the Docker socket and forwarded streams over vsock
 //! - [`service`]: the gRPC service of `agent.proto`
 //! - [`shutdown`]: the orderly end
-//! - [`processes`]: starts and collects processes; [`backoff`], [`log_ring`], [`log`], [`clock`]: what they say
+//! - [`processes`], [`programs`]: start and collect processes
+//! - [`log`], [`log_ring`]: the agent's own log, and those of the services
 //!
-//! One asynchronous runtime does all of it after the boot; what must block (the data disk, kernel modules) has threads of
-//! its own. A panic anywhere powers the machine off, because the kernel could not go on without PID 1.
+//! One asynchronous runtime does all of it after the boot. Work that blocks (the data disk, kernel modules) has threads
+//! of its own. A panic anywhere powers the machine off, because the kernel cannot continue without PID 1.
 
 use std::future::Future;
 use std::path::Path;
@@ -29,6 +32,7 @@ mod boot;
 mod clock;
 mod containers;
 mod data_disk;
+mod docker_api;
 mod engine;
 mod iptables;
 mod log;
@@ -36,6 +40,7 @@ mod log_ring;
 mod netlink;
 mod ports;
 mod processes;
+mod programs;
 mod readiness;
 mod relay;
 mod service;
@@ -51,7 +56,7 @@ use shutdown::Shutdown;
 fn main() {
     if std::process::id() != 1 {
         println!(
-            "rorqual-agent {}: the first process of Rorqual's guest; it does nothing as any other",
+            "rorqual-agent {} is the first process of Rorqual's guest and does nothing elsewhere",
             env!("CARGO_PKG_VERSION")
         );
         return;
@@ -69,15 +74,15 @@ fn main() {
     }
 }
 
-/// One thread on a machine with one processor, where more would only take turns.
+/// Uses one thread on a machine with one processor, where more would only take turns.
 fn runtime() -> std::io::Result<Runtime> {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut builder = if processors == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
-    // Idle blocking threads are kept only as long as the boot needs the next one.
+    // Long enough for the boot's next blocking step to reuse an idle thread.
     builder.enable_all().worker_threads(processors.min(4)).thread_keep_alive(Duration::from_secs(1)).build()
 }
 
-/// Runs the machine until its shutdown, which never returns here.
+/// Runs the machine. Its shutdown does not return here.
 async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
     let processes = Processes::new();
     let collecting = tokio::spawn(processes.clone().collect());
@@ -87,13 +92,10 @@ async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
     tokio::spawn(power_button(shutdown.clone()));
 
     let network = booted.network.clone();
-    tokio::spawn(ports::publish_host_network(ports.clone(), Arc::clone(&engine), network));
+    tokio::spawn(ports::publish_host_network(ports.clone(), engine.state(), network));
     let start = start_engine(booted, ports.clone(), Arc::clone(&engine), processes.clone(), steps.clone());
     tokio::spawn(start);
-    {
-        let ports = ports.clone();
-        keep("port proxies", async move { ports.serve(Path::new(ports::SOCKET)).await });
-    }
+    keep("port proxies", ports::serve_proxies(ports.clone(), Path::new(ports::SOCKET)));
     keep("the Docker socket", relay::serve_docker());
     keep("forwarded streams", relay::serve_forward());
     match relay::vsock_listener(rorqual_protocol::AGENT_PORT) {
@@ -106,13 +108,13 @@ async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
                 service::notify_host().await;
             });
         }
-        // The engine still runs, and the power button still ends the machine in order.
+        // The engine still runs, and the power button still shuts the machine down.
         Err(error) => error!("the host cannot reach this machine: cannot listen on vsock: {error}"),
     }
     collecting.await.context("processes are no longer collected")?.context("cannot collect processes")
 }
 
-/// Runs something that serves for ever; its end is only ever a failure to start.
+/// Runs something that serves for ever, so that its end is always a failure to start.
 fn keep<Failure: std::fmt::Display>(
     what: &'static str,
     serve: impl Future<Output = Result<(), Failure>> + Send + 'static,
@@ -137,22 +139,23 @@ async fn start_engine(booted: Booted, ports: Ports, engine: Arc<Engine>, process
     match mounted {
         Ok(Ok(())) => {
             steps.ended("data");
-            engine.start(&booted.network, ports).await;
+            engine::start(&engine, &booted.network, ports).await;
         }
         Ok(Err(error)) => engine.cannot_start(format!("{error:#}")),
         Err(error) => engine.cannot_start(format!("the data disk could not be mounted: {error}")),
     }
 }
 
-/// The machine's power button: the kernel makes it a SIGINT (Ctrl-Alt-Del) or, from some hypervisors, a SIGPWR.
+/// Waits for the machine's power button, which the kernel reports as SIGINT (Ctrl-Alt-Del) or, under some hypervisors,
+/// as SIGPWR, and shuts the machine down.
 async fn power_button(shutdown: Shutdown) {
     if let Err(errno) = set_cad_enabled(false) {
-        warn!("the power button would cut the machine off: {errno}");
+        warn!("the power button will reset the machine: {errno}");
     }
     let signals =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::from_raw(libc::SIGPWR)));
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut power)) = signals else {
-        warn!("the power button cannot be heard");
+        warn!("the power button has no effect: its signals cannot be received");
         return;
     };
     tokio::select! {

@@ -1,4 +1,4 @@
-//! Messages to and from the kernel (netlink(7)), of whatever protocol.
+//! Messages to and from the kernel (netlink(7)), for every netlink protocol.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -9,12 +9,12 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
 const REQUEST: u16 = 1;
-/// The request is to be acknowledged.
+/// `NLM_F_ACK`: the kernel acknowledges the request.
 const ACKNOWLEDGE: u16 = 4;
-/// All there are is asked for.
+/// `NLM_F_DUMP`: the request is for all objects.
 const DUMP: u16 = 0x300;
 const HEADER_BYTES: usize = 16;
-/// The kernel fills at most this much at once.
+/// The kernel writes at most this many bytes at once.
 const ANSWER_BYTES: usize = 32 * 1024;
 
 /// A socket of one of netlink's protocols.
@@ -33,16 +33,16 @@ impl Netlink {
     /// Has the kernel do something.
     ///
     /// # Errors
-    /// What the kernel says of the request.
+    /// The kernel's error.
     pub(crate) fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.send(kind, REQUEST | ACKNOWLEDGE | flags, body)?;
         self.receive(|_| {})
     }
 
-    /// Asks for all there are and hands the body of each message of this kind to `take`.
+    /// Requests all objects of a kind and passes the body of each message to `take`.
     ///
     /// # Errors
-    /// The kernel refuses to tell.
+    /// The kernel refuses the request.
     pub(crate) fn dump(&mut self, kind: u16, body: &[u8], mut take: impl FnMut(&[u8])) -> io::Result<()> {
         self.send(kind, REQUEST | DUMP, body)?;
         self.receive(|message| {
@@ -60,14 +60,14 @@ impl Netlink {
         message.extend(kind.to_ne_bytes());
         message.extend(flags.to_ne_bytes());
         message.extend(self.sequence.to_ne_bytes());
-        // The kernel knows its sender.
+        // The kernel needs no sender's address.
         message.extend(0_u32.to_ne_bytes());
         message.extend(body);
         sendto(self.socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
         Ok(())
     }
 
-    /// Takes the answer to the last request until the kernel says that it ends.
+    /// Reads the answer to the last request to its end.
     fn receive(&self, mut take: impl FnMut(&Message<'_>)) -> io::Result<()> {
         let mut answer = vec![0; ANSWER_BYTES];
         loop {
@@ -86,7 +86,7 @@ impl Netlink {
     }
 }
 
-/// A message of the kernel.
+/// A message from the kernel.
 struct Message<'a> {
     kind: u16,
     sequence: u32,
@@ -94,7 +94,7 @@ struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// The error number with which an answer ends, or 0; None for any other message.
+    /// The error number that ends an answer, or 0 for success; `None` for any other message.
     fn verdict(&self) -> Option<i32> {
         match self.kind {
             DONE => Some(0),
@@ -104,7 +104,7 @@ impl Message<'_> {
     }
 }
 
-/// The messages of one datagram. One that is cut off ends it.
+/// The messages of one datagram, up to one that is truncated.
 fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(array(datagram, 0)?) as usize;
@@ -116,14 +116,14 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     })
 }
 
-/// Adds an attribute of 4 or 16 bytes to the body of a request: the next one begins where it must.
+/// Adds an attribute of 4 or 16 bytes to the body of a request, which keeps the next one aligned.
 pub(crate) fn add_attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     body.extend(((value.len() + 4) as u16).to_ne_bytes());
     body.extend(kind.to_ne_bytes());
     body.extend(value);
 }
 
-/// The attributes in a part of a body, kind and value of each.
+/// The attributes in a part of a body: the kind and value of each.
 pub(crate) fn attributes(mut part: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16::from_ne_bytes(array(part, 0)?));
@@ -134,7 +134,7 @@ pub(crate) fn attributes(mut part: &[u8]) -> impl Iterator<Item = (u16, &[u8])> 
     })
 }
 
-/// The bytes from `at` on; None where there are fewer.
+/// The bytes from `at`; `None` if there are too few.
 pub(crate) fn array<const BYTES: usize>(bytes: &[u8], at: usize) -> Option<[u8; BYTES]> {
     bytes.get(at..at + BYTES)?.try_into().ok()
 }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_messages_of_a_datagram_are_told_apart_and_a_cut_one_ends_it() {
+    fn the_messages_of_a_datagram_are_separated_and_a_truncated_one_ends_it() {
         let datagram = [message(20, 7, b"first"), message(21, 8, b""), message(ERROR, 7, &[0; 4])].concat();
         let read = |bytes: usize| -> Vec<_> {
             messages(&datagram[..bytes]).map(|message| (message.kind, message.sequence, message.body.len())).collect()
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_word_is_read() {
+    fn the_kernels_verdict_is_read() {
         let verdict = |kind, body: &[u8]| Message { kind, sequence: 1, body }.verdict();
         assert_eq!(verdict(ERROR, &(-libc::EPERM).to_ne_bytes()), Some(libc::EPERM));
         assert_eq!(verdict(ERROR, &[0; 4]), Some(0));

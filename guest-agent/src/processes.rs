@@ -1,8 +1,8 @@
-//! The processes of the guest as PID 1 has them: its own children, and every orphan.
+//! The processes PID 1 is responsible for: its own children, and every orphan.
 //!
-//! One call of `waitpid(-1)` at a time, under the lock that also covers a start, collects whatever ended; statuses of our
-//! own children go to whoever waits for them, the rest were orphans. Nothing else in the agent waits for a process, so
-//! `tokio::process` and `Child::wait` have no place here.
+//! One call of `waitpid(-1)` at a time collects processes that ended, under the lock that also covers a start. The
+//! statuses of our own children go to their waiters; the rest were orphans. Nothing else in the agent may wait for a
+//! process, which rules out `tokio::process` and `Child::wait`.
 
 use std::collections::HashMap;
 use std::io;
@@ -27,25 +27,25 @@ pub(crate) struct Processes {
 
 /// A process that was started here.
 pub(crate) struct Running {
-    /// Its process id, its own until [`Running::exit`] told the end.
+    /// Its process ID, not reused before [`Running::exit`] has reported the end.
     pub(crate) pid: Pid,
-    /// Its pipes, as far as the command asked for them.
+    /// The pipes the command asked for.
     pub(crate) stdin: Option<ChildStdin>,
     pub(crate) stdout: Option<ChildStdout>,
     pub(crate) stderr: Option<ChildStderr>,
-    /// Told once, when it ended.
+    /// Resolves once, when it has ended.
     pub(crate) exit: oneshot::Receiver<ExitStatus>,
 }
 
 impl Processes {
-    /// Without any process yet; [`Processes::collect`] must run for ends to be told.
+    /// No process yet. Ends are reported only while [`Processes::collect`] runs.
     pub(crate) fn new() -> Self {
         Self { waiting: Arc::default(), childless: watch::Sender::new(true) }
     }
 
     /// Starts a process.
     pub(crate) fn start(&self, command: &mut Command) -> io::Result<Running> {
-        // Held from before the process exists until its id is known: its end cannot be taken for an orphan's.
+        // Held from before the process exists until its ID is known, so that its end is not taken for an orphan's.
         let mut waiting = self.lock();
         let mut child = command.spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed());
@@ -55,7 +55,7 @@ impl Processes {
         Ok(Running { pid, stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take(), exit })
     }
 
-    /// Signals a process started here, if it has not ended; its id cannot have become another's.
+    /// Signals a process started here, if it has not ended. Its ID cannot belong to another process by then.
     pub(crate) fn signal(&self, pid: Pid, signal: Signal) -> Result<(), Errno> {
         let waiting = self.lock();
         if waiting.contains_key(&pid) { kill(pid, signal) } else { Err(Errno::ESRCH) }
@@ -72,9 +72,9 @@ impl Processes {
         }
     }
 
-    /// Waits until no process is left that is ours to collect.
+    /// Waits until no process is left to collect.
     pub(crate) async fn none_left(&self) {
-        // The sender lives in `self`: the wait cannot fail.
+        // The sender lives in `self`, so the wait cannot fail.
         let _ = self.childless.subscribe().wait_for(|childless| *childless).await;
     }
 
@@ -99,7 +99,7 @@ impl Processes {
                 _ => continue,
             };
             match waiting.remove(&pid) {
-                // Whoever started it may have lost interest.
+                // The one who started it may have dropped the receiver.
                 Some(ended) => drop(ended.send(exit)),
                 None => debug!("orphan {pid} ended: {exit}"),
             }
@@ -117,9 +117,9 @@ mod tests {
 
     use super::*;
 
-    /// One test for all of it: it collects every child of the test process, which two at once would fight over.
+    /// One test for all of it, because it collects every child of the test process.
     #[tokio::test]
-    async fn ends_are_told_to_whoever_started_the_process_and_orphans_are_collected() {
+    async fn ends_are_reported_to_the_starter_and_orphans_are_collected() {
         let processes = Processes::new();
         let collector = tokio::spawn(processes.clone().collect());
 
@@ -136,7 +136,7 @@ mod tests {
         processes.signal(stuck.pid, Signal::SIGKILL).unwrap();
         assert_eq!(stuck.exit.await.unwrap().signal(), Some(9));
 
-        // Started behind its back, this is an orphan to it.
+        // Not started through it, so an orphan to it.
         #[expect(clippy::zombie_processes, reason = "the collector under test waits for it")]
         let _unknown = Command::new("true").spawn().unwrap();
         processes.none_left().await;

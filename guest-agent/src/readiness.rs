@@ -1,4 +1,4 @@
-//! Descriptors the runtime watches, of kinds it has no type for.
+//! Descriptors the runtime watches although it has no type for their kind.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -1,7 +1,7 @@
-//! The orderly end of the machine, whoever asks for it first. Each step is done as well as it can be; none keeps the next from
-//! being tried.
+//! The orderly end of the machine, at the first request for it. Each step does what it can, and the next follows even
+//! if it fails.
 //!
-//! Containers are stopped by dockerd's own shutdown, not by stop requests: a container stopped by request counts as
+//! Containers are stopped by dockerd's own shutdown and not by stop requests: a container stopped by request counts as
 //! stopped by the user and would not come back with `--restart unless-stopped`.
 
 use std::fs;
@@ -25,9 +25,9 @@ use crate::engine::{Engine, Service};
 use crate::processes::Processes;
 use crate::{containers, data_disk, log};
 
-/// What dockerd gets after its containers have ended, and containerd: both only have to close their files.
+/// The time dockerd gets after its containers have ended, and containerd. Both only have to close their files.
 const SERVICE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long killed processes may take to be gone.
+/// How long killed processes may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The one shutdown of a boot.
@@ -40,17 +40,17 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// A shutdown nobody has asked for yet.
+    /// A shutdown that has not been requested.
     pub(crate) fn new(engine: Arc<Engine>, processes: Processes) -> Self {
         Self { begun: Arc::default(), steps: watch::Sender::new(Vec::new()), engine, processes }
     }
 
-    /// Begins, if nobody did; tells the steps done so far and to come. `container_patience` is how long containers get at
-    /// most, `None` the default.
+    /// Begins, unless it has begun already, and returns the steps done so far and to come. `container_patience` is how
+    /// long containers get at most; `None` is the default.
     pub(crate) fn begin(&self, container_patience: Option<Duration>) -> watch::Receiver<Vec<ShutdownStep>> {
         let steps = self.steps.subscribe();
         if !self.begun.swap(true, Ordering::SeqCst) {
-            info!("the machine shuts down");
+            info!("shutting the machine down");
             let shutdown = self.clone();
             tokio::spawn(async move { shutdown.run(container_patience.unwrap_or(containers::PATIENCE)).await });
         }
@@ -70,7 +70,7 @@ impl Shutdown {
             self.step("unmount", blocking(unmount)).await;
         }
         self.told("power-off", Ok(String::new()));
-        // Lets the last step reach the host; the stream's task runs when this one rests.
+        // Lets the last step reach the host: the stream's task runs while this one sleeps.
         tokio::time::sleep(Duration::from_millis(20)).await;
         log::power_off()
     }
@@ -103,7 +103,7 @@ impl Shutdown {
         bail!("{} did not end within {} s and was killed", service.name(), SERVICE_PATIENCE.as_secs())
     }
 
-    /// Whatever still runs, shims and shells, holds files of the data disk open.
+    /// Ends whatever still runs: shims and shells hold files of the data disk open.
     async fn end_every_process(&self) {
         match kill(Pid::from_raw(-1), Signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -116,11 +116,11 @@ impl Shutdown {
 }
 
 async fn blocking(work: fn() -> Result<String>) -> Result<String> {
-    tokio::task::spawn_blocking(work).await.context("the work was cut short")?
+    tokio::task::spawn_blocking(work).await.context("the step broke off")?
 }
 
-/// Waits until dockerd, which was told to end, has stopped its containers; without it they are told here. What is left when
-/// their time is over is killed.
+/// Waits until dockerd, which has been signalled, has stopped its containers; without a dockerd they are signalled
+/// here. Those that still run after `patience` are killed.
 async fn stop_containers(docker_runs: bool, patience: Duration) -> Result<String> {
     if !docker_runs {
         containers::ask_all_to_end();
@@ -134,11 +134,11 @@ async fn stop_containers(docker_runs: bool, patience: Duration) -> Result<String
 fn trim() -> Result<String> {
     sync();
     let bytes = data_disk::trim()?;
-    Ok(format!("{} MiB are free for the host", bytes >> 20))
+    Ok(format!("returned {} MiB to the host", bytes >> 20))
 }
 
-/// Unmounts everything on the data disk, the last mounted first. A file system that is still busy is made read-only
-/// instead: that too leaves it clean.
+/// Unmounts everything on the data disk, the last mount first. A file system that is still busy is made read-only
+/// instead, which also leaves it clean.
 fn unmount() -> Result<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read /proc/self/mounts")?;
     let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1));
@@ -155,11 +155,9 @@ fn unmount() -> Result<String> {
                 sync();
                 let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
                 mount(None::<&str>, target, None::<&str>, flags, None::<&str>).with_context(|| {
-                    format!(
-                        "cannot unmount the data disk ({errno}), nor make it read-only; it is checked at the next start"
-                    )
+                    format!("cannot unmount the data disk ({errno}) or make it read-only; the next start will check it")
                 })?;
-                return Ok(format!("still busy ({errno}): made read-only instead"));
+                return Ok(format!("still busy ({errno}), so made read-only"));
             }
             Err(_) => {
                 let _ = umount2(target, MntFlags::MNT_DETACH);

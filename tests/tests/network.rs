@@ -6,7 +6,7 @@ use std::{
     io::ErrorKind,
     net::{TcpListener, TcpStream, UdpSocket},
     path::Path,
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
     thread,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use nix::libc::SIGTERM;
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, listen, socket};
 use rorqual_tests::{
-    Container, Execution, Machine, Run,
+    Container, Execution, Machine, Run, Server,
     docker::{Following, unique},
     eventually, eventually_ok, host_port, material,
     namespace::Namespace,
@@ -48,33 +48,6 @@ fn main() -> ExitCode {
             the_hosts_localhost_is_closed_when_the_settings_say_so,
         ],
     )
-}
-
-/// A host program that ends with its test.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Server {
-    fn start(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self(command.spawn().with_context(|| format!("cannot start {command:?}"))?))
-    }
-
-    /// Starts the test peer at a port of this computer.
-    fn peer() -> Result<(Self, u16)> {
-        let port = host_port::free()?;
-        let mut command = Command::new(material::peer()?);
-        command.args(["serve", &port.to_string()]);
-        let server = Self::start(command)?;
-        eventually("the peer listens", || stream::answers(([127, 0, 0, 1], port).into()).then_some(()))?;
-        Ok((server, port))
-    }
 }
 
 fn a_container_and_a_server_on_the_host_exchange_what_they_send_whole(machine: &Machine) -> Result<()> {
@@ -231,9 +204,7 @@ fn images_go_to_and_come_from_a_registry_on_the_host(machine: &Machine) -> Resul
 /// The test peer at port 80 of a namespace of its own; `None`, with the reason printed, where that is impossible.
 fn namespace_for(test: &str, third_octet: u8) -> Result<Option<(Server, Namespace)>> {
     let Some(namespace) = Namespace::for_test(test, third_octet) else { return Ok(None) };
-    let mut command = namespace.command();
-    command.arg(material::peer()?).args(["serve", "80"]);
-    Ok(Some((Server::start(command)?, namespace)))
+    Ok(Some((Server::peer_in(&namespace)?, namespace)))
 }
 
 fn a_lost_link_is_reported_and_connections_resume_when_it_returns(machine: &Machine) -> Result<()> {

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use rorqual_tests::{
-    Container, Machine, Run,
+    Container, Machine, Run, Server,
     docker::unique,
     eventually, eventually_ok,
     host_port::{free_tcp, v4, v6},
-    material,
     namespace::Namespace,
     stream, suite, tests,
 };
@@ -126,25 +125,18 @@ fn with_ipv6<'a>(machine: &'a Machine, subnet: &str) -> Result<Network<'a>> {
 fn a_container_with_ipv6_reaches_other_computers_by_it(machine: &Machine) -> Result<()> {
     let test = "a_container_with_ipv6_reaches_other_computers_by_it";
     let Some(namespace) = Namespace::for_test(test, 197) else { return Ok(()) };
-    let mut command = namespace.command();
-    command.arg(material::peer()?).args(["serve", "80"]);
-    let mut server = command.spawn()?;
-    let result = (|| {
-        let network = with_ipv6(machine, "fd5a:1::/64")?;
-        let container = Container::sleeping(machine, &format!("--network {}", network.name))?;
-        let address = format!("[{}]:80", namespace.address6());
-        let answer = eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1000"]))?;
-        ensure!(answer.starts_with("80 1000 "), "{answer}");
-        let seen = container.exec(&["/peer", "who", &address])?;
-        ensure!(seen.starts_with(&format!("[{}]:", namespace.host6())), "it is seen as {seen}");
-        // And the host itself, by its IPv6 address.
-        let host = container.exec(&["ping", "-6", "-c", "1", "-w", "20", "host.docker.internal"])?;
-        ensure!(host.contains(" 0% packet loss"), "{host}");
-        Ok(())
-    })();
-    server.kill()?;
-    server.wait()?;
-    result
+    let _server = Server::peer_in(&namespace)?;
+    let network = with_ipv6(machine, "fd5a:1::/64")?;
+    let container = Container::sleeping(machine, &format!("--network {}", network.name))?;
+    let address = format!("[{}]:80", namespace.address6());
+    let answer = eventually_ok("the server answers", || container.exec(&["/peer", "upload", &address, "1000"]))?;
+    ensure!(answer.starts_with("80 1000 "), "{answer}");
+    let seen = container.exec(&["/peer", "who", &address])?;
+    ensure!(seen.starts_with(&format!("[{}]:", namespace.host6())), "it is seen as {seen}");
+    // And the host itself, by its IPv6 address.
+    let host = container.exec(&["ping", "-6", "-c", "1", "-w", "20", "host.docker.internal"])?;
+    ensure!(host.contains(" 0% packet loss"), "{host}");
+    Ok(())
 }
 
 fn a_container_with_ipv6_is_reached_at_both_addresses_of_localhost(machine: &Machine) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Cursor, Read, Write},
     net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
-    process::{Child, ExitCode, Stdio},
+    process::ExitCode,
     sync::{
         Mutex,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +13,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use rorqual_tests::{Container, IMAGE, Machine, Run, Web, docker::unique, eventually_ok, material, suite, tests};
+use rorqual_tests::{
+    Container, IMAGE, Machine, Run, Server, Web, docker::unique, eventually_ok, material, suite, tests,
+};
 use serde_json::json;
 
 /// Only the proxy may see this.
@@ -175,16 +177,9 @@ fn socks_proxy(mut client: TcpStream) -> Result<()> {
 /// A registry on this computer with an image in it that the engine has no more. Its address is not among those that are
 /// always asked directly.
 struct Registry {
-    server: Child,
     image: String,
+    _server: Server,
     _files: tempfile::TempDir,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }
 
 impl Registry {
@@ -196,12 +191,12 @@ impl Registry {
         let storage = format!("{{filesystem: {{rootdirectory: {}}}}}", files.path().join("data").display());
         fs::write(&settings, format!("version: 0.1\nstorage: {storage}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"))?;
         registry.arg("serve").arg(&settings);
-        let server = registry.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let server = Server::start(registry)?;
         let container = Container::sleeping(machine, "")?;
         let found = container.exec(&["nslookup", "host.docker.internal"])?;
         let found = found.split_once("Name:").map_or("", |(_, rest)| rest);
         let address = found.split_whitespace().find(|word| word.parse::<Ipv4Addr>().is_ok()).context("no address")?;
-        let mut registry = Self { server, image: String::new(), _files: files };
+        let mut registry = Self { image: String::new(), _server: server, _files: files };
         // Its name is excluded from the proxy.
         let direct = format!("host.docker.internal:{port}/busy:1");
         let before = carried();

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::{
     Inner,
-    contract::{Bytes, DiskUsage, Empty, EngineEvent, Failure, Information, NameValue, Timestamp, Usage},
+    contract::{Bytes, DiskUsage, Empty, EngineEvent, Failure, Information, Timestamp, Usage},
     failure,
+    labels::pairs,
     stream::Channel,
 };
 
@@ -132,9 +133,4 @@ fn event(value: Value) -> Option<EngineEvent> {
         id: event.actor.id,
         attributes: pairs(event.actor.attributes),
     })
-}
-
-/// Labels and the like, in the order of their names.
-pub(super) fn pairs(map: impl IntoIterator<Item = (String, String)>) -> Vec<NameValue> {
-    map.into_iter().map(|(name, value)| NameValue { name, value }).collect()
 }

@@ -11,16 +11,16 @@ use tokio::sync::mpsc;
 
 use super::{
     Inner,
-    app::pairs,
-    containers::detail::variable,
     contract::{
         Bytes, Document, Download, Empty, Failure, Image, ImageDetail, ImageFound, ImageLoaded, ImageRemove, ImageSave,
         ImageSearch, ImageTag, ImageTarget, ImagesPrune, Layer, Pruned, Timestamp, UploadInput,
     },
-    failure, lists,
+    failure,
+    labels::{pairs, variable},
     pull::Reference,
     registries,
     stream::{Channel, Input, parse},
+    users::users,
 };
 
 /// A name of no image: what the engine writes for one without.
@@ -30,9 +30,9 @@ const NONE: &str = "<none>";
 pub(super) async fn list(inner: &Inner, shared: bool) -> Result<Vec<Image>, Failure> {
     let query = Query::new("/images/json", &[]).with("shared-size", if shared { "1" } else { "0" });
     let summaries: Vec<model::ImageSummary> = inner.docker.get(&query).await?;
-    let mut users = lists::users(inner, |container| vec![container.image_id.clone()]).await?;
+    let mut used_by = users(inner, |container| vec![container.image_id.clone()]).await?;
     let image = |summary: model::ImageSummary| Image {
-        used_by: users.remove(&summary.id).unwrap_or_default(),
+        used_by: used_by.remove(&summary.id).unwrap_or_default(),
         id: summary.id,
         tags: named(summary.repo_tags),
         digests: named(summary.repo_digests),
@@ -54,7 +54,7 @@ pub(super) async fn inspect(inner: &Arc<Inner>, target: ImageTarget) -> Result<I
         serde_json::from_value(document.clone()).map_err(|error| failure::unexpected(error.to_string()))?;
     let history: Vec<model::HistoryItem> = inner.docker.get(&Query::new("/images/{}/history", &[&read.id])).await?;
     let used_by =
-        lists::users(inner, |container| vec![container.image_id.clone()]).await?.remove(&read.id).unwrap_or_default();
+        users(inner, |container| vec![container.image_id.clone()]).await?.remove(&read.id).unwrap_or_default();
     let config = read.config;
     let architecture =
         if read.variant.is_empty() { read.architecture } else { format!("{}/{}", read.architecture, read.variant) };

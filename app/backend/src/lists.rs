@@ -1,5 +1,5 @@
-//! The lists that are pushed: all once, then what the engine's events changed. Events are watched before the list is
-//! read, so nothing falls between; those that come close together make one change.
+//! The lists that are pushed: the whole list once, then what the engine's events changed. Events are watched before the
+//! list is read, so none is missed; those that come close together make one change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
 use rorqual_engine::docker::{JsonLines, Query, model};
 use serde_json::json;
 
@@ -21,10 +20,8 @@ use super::{
     volumes,
 };
 
-/// How long an event waits for its like.
+/// How long an event waits for others.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// Containers inspected at once.
-const AT_ONCE: usize = 8;
 /// Events of containers that change nothing a list shows.
 const SILENT: [&str; 6] = ["exec_", "top", "attach", "resize", "archive-path", "extract-to-dir"];
 
@@ -37,7 +34,7 @@ impl Events {
     }
 
     async fn next(&mut self) -> Result<model::Event, Failure> {
-        let value = self.0.next().await?.ok_or_else(|| failure::engine_ended())?;
+        let value = self.0.next().await?.ok_or_else(failure::engine_ended)?;
         serde_json::from_value(value).map_err(|error| failure::unexpected(error.to_string()))
     }
 
@@ -57,14 +54,14 @@ impl Events {
 pub(super) async fn containers(inner: Arc<Inner>, _: Empty, channel: Channel) -> Result<(), Failure> {
     let mut events = Events::of(&inner, &["container", "network"]).await?;
     let mut given: Given<Container> = Given::new(|container| &container.id);
-    channel.event(&given.all(all_containers(&inner, None).await?)).await?;
+    channel.event(&given.all(containers::all(&inner, None).await?)).await?;
     loop {
         let ids: BTreeSet<String> = events
             .next_few()
             .await?
             .into_iter()
             .filter(|event| !SILENT.iter().any(|silent| event.action.starts_with(silent)))
-            // A network's event names the container that came or went.
+            // A network's event names the container that joined or left.
             .filter_map(|mut event| {
                 if event.kind == "network" { event.actor.attributes.remove("container") } else { Some(event.actor.id) }
             })
@@ -72,7 +69,7 @@ pub(super) async fn containers(inner: Arc<Inner>, _: Empty, channel: Channel) ->
         if ids.is_empty() {
             continue;
         }
-        let found = all_containers(&inner, Some(&ids)).await?;
+        let found = containers::all(&inner, Some(&ids)).await?;
         let mut found: BTreeMap<String, Container> =
             found.into_iter().map(|container| (container.id.clone(), container)).collect();
         let some = ids.into_iter().map(|id| (id.clone(), found.remove(&id))).collect();
@@ -80,50 +77,6 @@ pub(super) async fn containers(inner: Arc<Inner>, _: Empty, channel: Channel) ->
             channel.event(&event).await?;
         }
     }
-}
-
-/// Containers as the window lists them; all, or those of `ids` that are there.
-async fn all_containers(inner: &Inner, ids: Option<&BTreeSet<String>>) -> Result<Vec<Container>, Failure> {
-    let query = Query::new("/containers/json", &[]).with("all", "1");
-    let query = match ids {
-        Some(ids) => query.filters(&json!({"id": ids})),
-        None => query,
-    };
-    let summaries: Vec<model::ContainerSummary> = inner.docker.get(&query).await?;
-    let containers = stream::iter(summaries).map(|summary| async move {
-        // Only of those that run it is worth a question when they started.
-        let inspected = match summary.state.as_str() {
-            "running" | "paused" => inner
-                .docker
-                .get::<model::ContainerInspect>(&Query::new("/containers/{}/json", &[&summary.id]))
-                .await
-                .ok(),
-            _ => None,
-        };
-        containers::container(summary, inspected.as_ref())
-    });
-    Ok(containers.buffered(AT_ONCE).collect().await)
-}
-
-/// One container, if it is there.
-pub(super) async fn one_container(inner: &Inner, id: &str) -> Result<Option<Container>, Failure> {
-    Ok(all_containers(inner, Some(&BTreeSet::from([id.to_owned()]))).await?.pop())
-}
-
-/// Identifiers of the containers that use something, by what `uses` says of each.
-pub(super) async fn users(
-    inner: &Inner,
-    uses: impl Fn(&model::ContainerSummary) -> Vec<String>,
-) -> Result<BTreeMap<String, Vec<String>>, Failure> {
-    let all: Vec<model::ContainerSummary> =
-        inner.docker.get(&Query::new("/containers/json", &[]).with("all", "1")).await?;
-    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for container in all {
-        for used in uses(&container) {
-            users.entry(used).or_default().push(container.id.clone());
-        }
-    }
-    Ok(users)
 }
 
 /// Whether events among `few` may change who uses what.
@@ -136,7 +89,7 @@ pub(super) async fn images(inner: Arc<Inner>, _: Empty, channel: Channel) -> Res
     let mut given: Given<Image> = Given::new(|image| &image.id);
     channel.event(&given.all(images::list(&inner, false).await?)).await?;
     loop {
-        // What images share takes the engine a while to find out.
+        // The engine takes a while to find out what images share.
         if let Some(event) = given.change_to(images::list(&inner, true).await?) {
             channel.event(&event).await?;
         }
@@ -150,7 +103,7 @@ pub(super) async fn volumes(inner: Arc<Inner>, _: Empty, channel: Channel) -> Re
     let mut sizes = BTreeMap::new();
     channel.event(&given.all(volumes::list(&inner, &sizes).await?)).await?;
     loop {
-        // Counting what is in volumes takes as long as they are large.
+        // Measuring volumes takes longer the larger they are.
         sizes = volumes::sizes(&inner).await?;
         if let Some(event) = given.change_to(volumes::list(&inner, &sizes).await?) {
             channel.event(&event).await?;

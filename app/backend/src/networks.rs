@@ -12,12 +12,11 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
-    app::pairs,
-    containers::project,
     contract::{
         Bytes, Created, Empty, Failure, Network, NetworkCreate, NetworkMember, NetworkMembership, NetworkTarget,
         Pruned, Subnet, Timestamp,
     },
+    labels::{pairs, project},
 };
 
 /// Networks asked for at once.

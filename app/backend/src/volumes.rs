@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{
     Inner,
-    app::pairs,
-    containers::project,
     contract::{Bytes, Empty, Failure, Pruned, Timestamp, Volume, VolumeCreate, VolumeTarget, VolumesPrune},
-    failure, lists,
+    failure,
+    labels::{pairs, project},
+    users::users,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,8 +32,8 @@ pub(super) async fn list(inner: &Inner, sizes: &BTreeMap<String, u64>) -> Result
     let mounted = |container: &model::ContainerSummary| {
         container.mounts.iter().filter(|mount| mount.kind == "volume").map(|mount| mount.name.clone()).collect()
     };
-    let mut users = lists::users(inner, mounted).await?;
-    Ok(answer.volumes.unwrap_or_default().into_iter().map(|volume| convert(volume, &mut users, sizes)).collect())
+    let mut used_by = users(inner, mounted).await?;
+    Ok(answer.volumes.unwrap_or_default().into_iter().map(|volume| convert(volume, &mut used_by, sizes)).collect())
 }
 
 fn convert(volume: model::Volume, users: &mut BTreeMap<String, Vec<String>>, sizes: &BTreeMap<String, u64>) -> Volume {

@@ -19,7 +19,7 @@ use crate::{
     view::{self, MachineView},
 };
 
-/// What a stream of progress came to.
+/// The end of a stream of progress.
 enum Outcome {
     Done { total_ms: u64, machine: Box<MachineStatus> },
     Interrupted,
@@ -61,7 +61,7 @@ async fn start_with(session: &Session, client: &mut Client, options: &StartOptio
     }
 }
 
-/// Stops what a cancelled start has begun, and says so. A second Ctrl-C does not wait for the end of it.
+/// Stops what a cancelled start has begun, and reports it. A second Ctrl-C ends the wait.
 async fn cancel_start(
     session: &Session,
     client: &mut Client,
@@ -97,22 +97,10 @@ async fn stop_with(session: &Session, client: &mut Client, options: &StopOptions
     display.say(&format!("Stopping machine {}", session.machine));
     let request = StopRequest { machine: session.machine(), force: options.force, timeout_seconds: options.timeout };
     let steps = client.stop(request).await?.into_inner();
-    match follow(steps, &mut display, &mut interrupt).await? {
-        Outcome::Done { total_ms, machine } => {
-            if !session.json && !session.quiet {
-                session::print_text(&format!(
-                    "Machine {} is stopped ({}).\n",
-                    machine.name,
-                    units::milliseconds(total_ms)
-                ))?;
-            }
-            Ok(())
-        }
-        Outcome::Interrupted => {
-            display.fail();
-            Err(CommandError::StopNotAwaited.into())
-        }
+    if end(session, steps, &mut display, &mut interrupt, |time| format!("stopped ({time}).")).await? {
+        return Ok(());
     }
+    Err(CommandError::StopNotAwaited.into())
 }
 
 pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
@@ -121,24 +109,37 @@ pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
     let mut display = Display::new(session);
     display.say(&format!("Suspending machine {}", session.machine));
     let steps = client.suspend(SuspendRequest { machine: session.machine() }).await?.into_inner();
-    match follow(steps, &mut display, &mut interrupt).await? {
+    let words = |time| format!("suspended ({time}). To resume it, run: rorqual start");
+    if end(session, steps, &mut display, &mut interrupt, words).await? {
+        return Ok(());
+    }
+    // A start cancels the suspension, or resumes what it has saved already.
+    let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
+    let steps = client.start(request).await?.into_inner();
+    follow(steps, &mut display, &mut interrupt).await?;
+    Err(CommandError::SuspendCancelled.into())
+}
+
+/// Follows the steps that end a machine and prints the outcome: `words` describe it, given the time it took. Returns
+/// false on Ctrl-C.
+async fn end(
+    session: &Session,
+    steps: Streaming<Progress>,
+    display: &mut Display,
+    interrupt: &mut Interrupt,
+    words: impl FnOnce(String) -> String,
+) -> Result<bool, Failure> {
+    match follow(steps, display, interrupt).await? {
         Outcome::Done { total_ms, machine } => {
             if !session.json && !session.quiet {
-                session::print_text(&format!(
-                    "Machine {} is suspended ({}). To resume it, run: rorqual start\n",
-                    machine.name,
-                    units::milliseconds(total_ms)
-                ))?;
+                let words = words(units::milliseconds(total_ms));
+                session::print_text(&format!("Machine {} is {words}\n", machine.name))?;
             }
-            Ok(())
+            Ok(true)
         }
         Outcome::Interrupted => {
             display.fail();
-            // A start cancels, and starts again what was saved already.
-            let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
-            let steps = client.start(request).await?.into_inner();
-            follow(steps, &mut display, &mut interrupt).await?;
-            Err(CommandError::SuspendCancelled.into())
+            Ok(false)
         }
     }
 }
@@ -157,7 +158,7 @@ pub(crate) async fn status(session: &Session, watch: bool) -> Result<(), Failure
         print_status(session, &machine)?;
         return match machine.state() {
             State::Running | State::Degraded | State::Starting | State::Stopping | State::Suspending => Ok(()),
-            // The table has said it; the exit status says it to scripts.
+            // People see it in the table; scripts see the exit status.
             _ => Err(Failure::silent(Exit::NotRunning)),
         };
     }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use rorqual_backend::{
     Backend,
     contract::{ContainerTarget, ImageTarget, MachineStart, MachineStop},
-    stream::Output,
+    stream::{Output, Streams},
 };
 use rorqual_engine::home::DEFAULT_MACHINE;
 use serde::Serialize;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use tauri::{AppHandle, Url};
 
 use crate::{
-    ipc::Streams,
     links::{self, Target},
     notification,
     overview::Overview,

@@ -71,6 +71,10 @@ fn cannot_open(error: &dyn Error) -> ExitCode {
 }
 
 fn set_up(app: &AppHandle, home: Home) -> tauri::Result<()> {
+    app.manage(notification::OnClick(|app, target| match target {
+        Some(target) => window::show_target(app, target),
+        None => window::show(app),
+    }));
     app.manage(Desktop::new(Backend::new(home.clone(), Platform::Desktop, engine::program())));
     tray::build(app)?;
     tauri::async_runtime::spawn(start_daemon(home));

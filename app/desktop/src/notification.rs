@@ -1,10 +1,14 @@
-//! Desktop notifications. A click shows the window, at the object of the notification.
+//! Notifications of the desktop, and what a click on one does.
 
 use notify_rust::{Notification, NotificationResponse, Timeout};
 use rorqual_backend::contract::Failure;
-use tauri::AppHandle;
+use tauri::{AppHandle, Manager};
 
-use crate::{links::Target, notices::Notice, window};
+use crate::{links::Target, notices::Notice};
+
+/// What a click on a notification does, with the target of the notification. Managed by the application, so that
+/// notifications need not know the window.
+pub(crate) struct OnClick(pub(crate) fn(&AppHandle, Option<Target>));
 
 /// Shows a notification.
 pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Target>) {
@@ -19,10 +23,7 @@ pub(crate) fn show(app: &AppHandle, title: &str, body: &str, target: Option<Targ
                 let clicked = app.clone();
                 let answer = move |response: &NotificationResponse| {
                     if matches!(response, NotificationResponse::Default) {
-                        match target {
-                            Some(target) => window::show_target(&clicked, target),
-                            None => window::show(&clicked),
-                        }
+                        clicked.state::<OnClick>().0(&clicked, target);
                     }
                 };
                 shown.wait_for_action_async(answer).await;

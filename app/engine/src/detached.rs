@@ -9,7 +9,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     net::unix::pipe,
@@ -21,7 +21,7 @@ use crate::error::Failure;
 /// Longest line of readiness that is read, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// The line a started process writes.
+/// The line a started daemon writes; a monitor's is [`rorqual_vmm_protocol::Readiness`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Readiness {
@@ -40,7 +40,7 @@ pub(crate) struct Starting {
 
 impl Starting {
     /// Waits for the line. `None` means that the process ended or closed the pipe without one.
-    pub(crate) async fn ready(&mut self) -> io::Result<Option<Readiness>> {
+    pub(crate) async fn ready<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let receiver = pipe::Receiver::from_owned_fd_unchecked(self.ready.try_clone()?)?;
         let mut line = String::new();
         BufReader::new(receiver.take(MAX_LINE)).read_line(&mut line).await?;
@@ -104,14 +104,14 @@ mod tests {
     #[tokio::test]
     async fn a_ready_process_is_heard() {
         let mut starting = shell(r#"echo '{"ready":true}' > /proc/self/fd/$FD"#);
-        assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
+        assert!(matches!(starting.ready::<Readiness>().await.unwrap(), Some(Readiness::Ready(true))));
         starting.child.wait().await.unwrap();
     }
 
     #[tokio::test]
     async fn a_process_that_cannot_start_says_why() {
         let mut starting = shell(r#"echo '{"error":{"code":"no-memory","message":"too little"}}' > /proc/self/fd/$FD"#);
-        let said = starting.ready().await.unwrap();
+        let said = starting.ready::<Readiness>().await.unwrap();
         assert!(matches!(said, Some(Readiness::Error(Failure { code, .. })) if code == "no-memory"));
         starting.child.wait().await.unwrap();
     }
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_dies_silently_keeps_nobody_waiting() {
         let mut starting = shell("exit 3");
-        assert!(starting.ready().await.unwrap().is_none());
+        assert!(starting.ready::<Readiness>().await.unwrap().is_none());
         assert_eq!(starting.child.wait().await.unwrap().code(), Some(3));
     }
 
@@ -127,7 +127,7 @@ mod tests {
     async fn the_child_leads_its_own_session() {
         let mut starting =
             shell(r#"[ "$(cut -d' ' -f6 /proc/$$/stat)" = $$ ] && echo '{"ready":true}' > /proc/self/fd/$FD"#);
-        assert!(matches!(starting.ready().await.unwrap(), Some(Readiness::Ready(true))));
+        assert!(matches!(starting.ready::<Readiness>().await.unwrap(), Some(Readiness::Ready(true))));
         starting.child.wait().await.unwrap();
     }
 }

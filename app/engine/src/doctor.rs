@@ -6,14 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rorqual_vmm_protocol::Accelerator;
+
 use crate::{
     api::{Check, check::Verdict},
     config::{Config, ConfigError, MachineConfig},
     disk,
     error::Coded,
     home::{Home, SOCKET_PATH_LIMIT},
-    image::{Accelerator, Image, ImageError},
-    machine::{accelerator, vmm},
+    image::{Image, ImageError},
+    machine::accelerator,
+    monitor,
 };
 
 /// What makes kvm usable on most computers.
@@ -49,7 +52,7 @@ fn problem(id: &str, error: &dyn Coded) -> Check {
 
 async fn accelerators(image: Option<&Image>) -> Vec<Check> {
     let kernel = image.and_then(|image| image.kernel(Accelerator::Uml).ok()).map(|(kernel, _)| kernel);
-    let program = match vmm::find_program() {
+    let program = match monitor::find_program() {
         Ok(program) => program,
         Err(error) => return ["kvm", "uml"].map(|id| problem(id, &error)).into(),
     };

@@ -8,6 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use rorqual_vmm_protocol::Accelerator;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -255,10 +256,10 @@ impl Image {
 
     /// Kernel and initramfs for an accelerator.
     pub fn kernel(&self, accelerator: Accelerator) -> Result<(PathBuf, PathBuf), ImageError> {
-        let (kernel, initramfs) = accelerator.kernel_files();
+        let (kernel, initramfs) = kernel_files(accelerator);
         for file in [kernel, initramfs, "root.erofs"] {
             if !self.manifest.files.iter().any(|entry| entry.path == Path::new(file)) {
-                let accelerator = accelerator.as_str();
+                let accelerator = accelerator.name();
                 return Err(ImageError::Incomplete { directory: self.directory.clone(), file, accelerator });
             }
         }
@@ -266,30 +267,11 @@ impl Image {
     }
 }
 
-/// How a machine's processor is run, decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accelerator {
-    /// Hardware virtualization.
-    Kvm,
-    /// User Mode Linux.
-    Uml,
-}
-
-impl Accelerator {
-    /// The word used in settings, requests and rorqual-vmm's configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Uml => "uml",
-        }
-    }
-
-    fn kernel_files(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Kvm => ("kvm/vmlinux", "kvm/initramfs.img"),
-            Self::Uml => ("uml/linux", "uml/initramfs.img"),
-        }
+/// Kernel and initramfs of an accelerator, below the image's directory.
+fn kernel_files(accelerator: Accelerator) -> (&'static str, &'static str) {
+    match accelerator {
+        Accelerator::Kvm => ("kvm/vmlinux", "kvm/initramfs.img"),
+        Accelerator::Uml => ("uml/linux", "uml/initramfs.img"),
     }
 }
 

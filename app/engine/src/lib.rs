@@ -23,6 +23,7 @@ mod follow;
 pub mod home;
 pub mod image;
 pub mod machine;
+mod monitor;
 pub mod ports;
 pub mod proxy;
 pub mod routes;

@@ -1,14 +1,14 @@
-//! What dockerd gets from the host besides its settings: the proxies of the user, as variables of its environment.
+//! The environment dockerd gets from the host: the user's proxies, as variables.
 //!
-//! Before it starts dockerd the agent connects to [`ENVIRONMENT_PORT`](crate::ENVIRONMENT_PORT) of the host and reads lines `NAME=value\n` to
-//! the end. A host that does not listen has none to give.
+//! Before each start of dockerd the agent connects to [`ENVIRONMENT_PORT`](crate::ENVIRONMENT_PORT) of the host and
+//! reads lines `NAME=value\n` to the end. A host that does not listen provides none.
 
-/// The variables there may be.
+/// The variables the host may send.
 pub const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"];
 /// Longest text either side accepts, in bytes.
 pub const MAX_TEXT: usize = 16 * 1024;
 
-/// The text of some variables; those whose value has a line break or is empty are left out.
+/// The text for variables. Those with an empty value or a line break in it are left out.
 pub fn text<'a>(variables: impl IntoIterator<Item = (&'static str, &'a str)>) -> String {
     let fits = |value: &str| !value.is_empty() && !value.contains(['\n', '\r', '\0']);
     let mut text = String::new();
@@ -20,7 +20,7 @@ pub fn text<'a>(variables: impl IntoIterator<Item = (&'static str, &'a str)>) ->
     text
 }
 
-/// Reads the text; lines that are no variable of [`NAMES`] are left out.
+/// Reads the text. Lines that are not a variable of [`NAMES`] are left out.
 pub fn parse(text: &str) -> Vec<(&str, &str)> {
     let variables = text.lines().filter_map(|line| line.split_once('='));
     variables.filter(|(name, _)| NAMES.contains(name)).collect()

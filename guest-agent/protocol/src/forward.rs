@@ -1,8 +1,8 @@
 //! The header of a forwarded stream.
 //!
-//! The host opens a stream to [`FORWARD_PORT`](crate::FORWARD_PORT), writes one line `TCP <address>:<port>\n` and goes
-//! on with the client's bytes without waiting. The guest connects to the address and answers one line, `OK\n` or
-//! `ERR <reason>\n`; after `OK` the rest of both directions is the connection's own, half-close included. After `ERR` the
+//! The host opens a stream to [`FORWARD_PORT`](crate::FORWARD_PORT), writes one line `TCP <address>:<port>\n` and sends
+//! the client's bytes without waiting. The guest connects to the address and answers with one line, `OK\n` or `ERR
+//! <reason>\n`. After `OK` the rest of both directions belongs to the connection, half-close included. After `ERR` the
 //! guest closes the stream.
 
 use std::net::SocketAddr;

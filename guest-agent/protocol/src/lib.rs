@@ -1,5 +1,5 @@
-//! What the host and the guest agent say to each other: the gRPC service of `agent.proto` on vsock port 1024, and
-//! the one-line header of a forwarded stream on port 1025 ([`forward`]).
+//! The contract between the host and the guest agent: the gRPC service of `agent.proto` on vsock port 1024, the
+//! one-line header of a forwarded stream on port 1025 ([`forward`]), and dockerd's environment ([`environment`]).
 
 /// Types, client and server generated from `agent.proto`.
 #[allow(missing_docs, clippy::pedantic)]
@@ -20,5 +20,5 @@ pub const DOCKER_PORT: u32 = 2375;
 /// vsock port of the host to which the agent connects once its gRPC answers, and again when the engine does: the
 /// connection is the message and carries no bytes. The host need not listen.
 pub const READY_PORT: u32 = 1024;
-/// vsock port of the host that gives dockerd's environment ([`environment`]).
+/// vsock port of the host that provides dockerd's environment ([`environment`]).
 pub const ENVIRONMENT_PORT: u32 = 1026;

@@ -1,8 +1,8 @@
-//! What the small programs of the guest share: system calls, the arguments, and the connection to the agent.
+//! The common part of the small programs of the guest: system calls, arguments, and the connection to the agent.
 //!
-//! dockerd starts some seventy of them before it answers, and more than a dozen for each published port. Under User Mode Linux an
-//! ordinary program costs 20 to 50 ms a start, nearly all of it page faults of the loader and the C library. These touch a
-//! handful of pages (1.5 ms).
+//! dockerd starts some seventy of them before it answers, and more than a dozen for each published port. Under User
+//! Mode Linux the start of an ordinary program costs 20 to 50 ms, nearly all of it page faults of the loader and the C
+//! library. These programs touch a handful of pages (1.5 ms).
 #![no_std]
 
 use core::arch::asm;
@@ -29,15 +29,18 @@ pub const STDERR: usize = 2;
 pub const SIGINT: usize = 2;
 /// Asks the program to end.
 pub const SIGTERM: usize = 15;
-/// Longest path of a Unix socket, in bytes, its ending zero not counted.
+/// Longest path of a Unix socket, in bytes, without its final zero.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Makes `$entry`, an `unsafe extern "C" fn(*const usize) -> !`, the program's first instruction. It gets the stack pointer the kernel enters with, which is
-/// at argc (System V ABI, AMD64 §3.4.1).
+/// Makes `$entry`, an `unsafe extern "C" fn(*const usize) -> !`, the program's first instruction. It receives the stack
+/// pointer the kernel enters with, which points at argc (System V ABI, AMD64 §3.4.1).
 #[macro_export]
 macro_rules! start_at {
     ($entry:path) => {
-        core::arch::global_asm!(".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {entry}", "ud2", entry = sym $entry);
+        core::arch::global_asm!(
+            ".globl _start", "_start:", "mov rdi, rsp", "and rsp, -16", "call {entry}", "ud2",
+            entry = sym $entry
+        );
     };
 }
 
@@ -64,9 +67,11 @@ struct SignalAction {
 unsafe fn system_call(number: usize, arguments: [usize; 4]) -> isize {
     let [first, second, third, fourth] = arguments;
     let result: isize;
-    // SAFETY: the caller vouches for the arguments; the instruction changes only rax, rcx, r11 and what the call writes to.
+    // SAFETY: the caller vouches for the arguments; the instruction changes only rax, rcx, r11 and what the call writes
+    // to.
     unsafe {
-        asm!("syscall", inlateout("rax") number.cast_signed() => result, in("rdi") first, in("rsi") second, in("rdx") third, in("r10") fourth,
+        asm!("syscall", inlateout("rax") number.cast_signed() => result,
+             in("rdi") first, in("rsi") second, in("rdx") third, in("r10") fourth,
              lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
@@ -80,7 +85,7 @@ pub fn exit(status: u8) -> ! {
     }
 }
 
-/// The program's arguments, each ended by a zero byte, and behind their null the environment.
+/// The program's arguments, each terminated by a zero byte, and behind their null the environment.
 #[derive(Clone, Copy)]
 pub struct Arguments(&'static [*const u8]);
 
@@ -88,18 +93,19 @@ impl Arguments {
     /// Takes them from the stack the kernel made.
     ///
     /// # Safety
-    /// `stack` must be the stack pointer the kernel entered with: argc, the arguments and a null, the environment and a null.
+    /// `stack` must be the stack pointer the kernel entered with: argc, the arguments and a null, the environment and a
+    /// null.
     pub unsafe fn from_stack(stack: *const usize) -> Self {
         // SAFETY: the layout the caller vouches for; argv has argc entries, and the stack stays as long as the program.
         Self(unsafe { core::slice::from_raw_parts(stack.add(1).cast(), *stack) })
     }
 
-    /// The zero-ended argument `index`, the program's name being the first.
+    /// The zero-terminated argument `index`; the program's name is the first.
     pub fn get(&self, index: usize) -> Option<*const u8> {
         self.0.get(index).copied()
     }
 
-    /// Puts the arguments, each with its zero byte, one after the other; `None` when they do not fit.
+    /// Copies the arguments, each with its zero byte, one after the other; `None` if they do not fit.
     pub fn join(&self, into: &mut [u8]) -> Option<usize> {
         let mut length = 0;
         for &argument in self.0 {
@@ -118,7 +124,7 @@ impl Arguments {
         Some(length)
     }
 
-    /// The value of the environment's variable `name`, which is told with its `=`.
+    /// The value of the environment variable `name`, which includes the `=`.
     pub fn variable(&self, name: &[u8]) -> Option<&'static [u8]> {
         let mut entry = self.0.as_ptr().wrapping_add(self.0.len() + 1);
         loop {
@@ -134,16 +140,17 @@ impl Arguments {
         }
     }
 
-    /// Runs the program at `path`, ended by zero, in place of this one with the same arguments and environment. Returns when
-    /// that fails.
+    /// Runs the program at the zero-terminated `path` in place of this one, with the same arguments and environment.
+    /// Returns only if that fails.
     pub fn execute(&self, path: &CStr) {
         let environment = self.0.as_ptr().wrapping_add(self.0.len() + 1);
-        // SAFETY: the path ends in zero; argv and the environment behind its null are the kernel's own null-ended arrays.
+        // SAFETY: the path ends in zero; argv and the environment behind its null are the kernel's own null-ended
+        // arrays.
         unsafe { system_call(SYS_EXECVE, [path.as_ptr() as usize, self.0.as_ptr() as usize, environment as usize, 0]) };
     }
 }
 
-/// What follows `name` in the environment's entry at `entry`, if it begins so.
+/// What follows `name` in the environment's entry at `entry`, if the entry begins with it.
 fn value_of(name: &[u8], entry: *const u8) -> Option<&'static [u8]> {
     let mut at = entry;
     for &expected in name {
@@ -166,7 +173,7 @@ fn value_of(name: &[u8], entry: *const u8) -> Option<&'static [u8]> {
 pub struct Agent(usize);
 
 impl Agent {
-    /// Connects to the Unix socket at `path`; `None` when nobody listens there or the path is longer than a socket's can be.
+    /// Connects to the Unix socket at `path`; `None` if nobody listens there or the path is too long for a socket.
     pub fn connect(path: &[u8]) -> Option<Self> {
         if path.len() > MAX_SOCKET_PATH {
             return None;
@@ -184,18 +191,18 @@ impl Agent {
         (connected == 0).then_some(Self(socket))
     }
 
-    /// Sends all of `bytes`; false when the agent is gone.
+    /// Sends all of `bytes`; false if the agent is gone.
     pub fn send(&self, bytes: &[u8]) -> bool {
         write(self.0, bytes)
     }
 
-    /// Tells the agent that nothing more will be sent.
+    /// Shuts the connection down for writing.
     pub fn end_sending(&self) {
-        // SAFETY: numbers only. A failure means that the agent is gone, which the next receive tells.
+        // SAFETY: numbers only. A failure means that the agent is gone, which the next receive shows.
         unsafe { system_call(SYS_SHUTDOWN, [self.0, SHUT_WR, 0, 0]) };
     }
 
-    /// Waits for what the agent sends next; empty at its end and when it is gone.
+    /// Waits for data of the agent; empty at its end, or if the agent is gone.
     pub fn receive<'a>(&self, into: &'a mut [u8]) -> &'a [u8] {
         loop {
             // SAFETY: the buffer is valid for its length.
@@ -207,7 +214,7 @@ impl Agent {
     }
 }
 
-/// Writes all of `bytes` to a descriptor; false when that fails.
+/// Writes all of `bytes` to a descriptor; false if that fails.
 pub fn write(descriptor: usize, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         // SAFETY: the slice is valid for its length.
@@ -232,13 +239,14 @@ pub fn succeed_on(signal: usize) {
     extern "C" fn end(_: i32) {
         exit(0)
     }
-    // The handler never returns, so nothing calls the restorer; x86-64 refuses to deliver a signal without one.
+    // The handler never returns, so nothing calls the restorer, but x86-64 delivers no signal without one.
     let action = SignalAction { handler: end, flags: SA_RESTORER, restorer: end, mask: 0 };
-    // SAFETY: the action is the kernel's structure, with a mask of the eight bytes told; the handler makes one system call.
+    // SAFETY: the action is the kernel's structure, with a mask of the eight bytes told; the handler makes one system
+    // call.
     unsafe { system_call(SYS_RT_SIGACTION, [signal, (&raw const action) as usize, 0, size_of::<u64>()]) };
 }
 
-/// What the compiler calls to clear memory; there is no C library to bring it.
+/// The compiler calls this to clear memory; no C library provides it.
 ///
 /// # Safety
 /// `to` must be valid for writes of `count` bytes.
@@ -246,12 +254,13 @@ pub fn succeed_on(signal: usize) {
 unsafe extern "C" fn memset(to: *mut u8, value: i32, count: usize) -> *mut u8 {
     // SAFETY: the caller vouches for the range; the direction flag is clear as the ABI says.
     unsafe {
-        asm!("rep stosb", inout("rdi") to => _, inout("rcx") count => _, in("al") value.to_le_bytes()[0], options(nostack, preserves_flags));
+        asm!("rep stosb", inout("rdi") to => _, inout("rcx") count => _, in("al") value.to_le_bytes()[0],
+             options(nostack, preserves_flags));
     }
     to
 }
 
-/// What the compiler calls to copy memory.
+/// The compiler calls this to copy memory.
 ///
 /// # Safety
 /// `from` must be valid for reads and `to` for writes of `count` bytes, and they must not overlap.
@@ -259,12 +268,13 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, count: usize) -> *mut u8 {
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, count: usize) -> *mut u8 {
     // SAFETY: the caller vouches for the ranges; the direction flag is clear as the ABI says.
     unsafe {
-        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") count => _, options(nostack, preserves_flags));
+        asm!("rep movsb", inout("rdi") to => _, inout("rsi") from => _, inout("rcx") count => _,
+             options(nostack, preserves_flags));
     }
     to
 }
 
-/// What the compiler makes of a loop that looks for a zero byte.
+/// The compiler calls this for a loop that searches a zero byte.
 ///
 /// # Safety
 /// `text` must be valid for reads up to and with its first zero byte.
@@ -273,13 +283,14 @@ unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let left: usize;
     // SAFETY: the caller vouches for the text; the direction flag is clear as the ABI says.
     unsafe {
-        asm!("repne scasb", inout("rdi") text => _, inout("rcx") usize::MAX => left, in("al") 0_u8, options(nostack, readonly));
+        asm!("repne scasb", inout("rdi") text => _, inout("rcx") usize::MAX => left, in("al") 0_u8,
+             options(nostack, readonly));
     }
-    // The count began at all ones and was taken down for the zero byte too.
+    // The count started at all ones and was also decremented for the zero byte.
     usize::MAX - left - 1
 }
 
-/// What the compiled core library's unwinding tables name; nothing here unwinds.
+/// The unwinding tables of the compiled core library name this; nothing here unwinds.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 

@@ -1,16 +1,16 @@
-//! What the daemon says to the agent on the kernel's command line (docs/contracts.md, "Kernel command line").
+//! What the daemon passes to the agent on the kernel's command line (docs/contracts.md, "Kernel command line").
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// The machine's addresses of one version.
+/// The machine's addresses in one version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Addresses<A> {
-    /// The machine's own, and how many bits its network has.
+    /// The machine's own address, and the bits of its network's prefix.
     pub(crate) own: (A, u8),
-    /// The gateway; it resolves names, too.
+    /// The gateway, which also resolves names.
     pub(crate) gateway: A,
-    /// Stands for the host.
+    /// The address that stands for the host.
     pub(crate) host: A,
 }
 
@@ -27,18 +27,18 @@ impl<A: FromStr + Into<IpAddr> + Copy> Addresses<A> {
     }
 }
 
-/// What the machine is told of its network.
+/// The machine's network, as the monitor describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NetworkSettings {
     /// `rorqual.net`
     pub(crate) v4: Option<Addresses<Ipv4Addr>>,
     /// `rorqual.net6`
     pub(crate) v6: Option<Addresses<Ipv6Addr>>,
-    /// `rorqual.search`: domains in which short names are looked for.
+    /// `rorqual.search`: domains in which short names are looked up.
     pub(crate) search: Vec<String>,
 }
 
-/// The parameters the agent knows; every other one is the kernel's or another program's.
+/// The parameters the agent knows. All others belong to the kernel or to other programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CommandLine {
     /// `rorqual.machine`: name of the machine, which becomes the hostname.
@@ -56,8 +56,8 @@ impl Default for CommandLine {
 }
 
 impl CommandLine {
-    /// Reads the text of `/proc/cmdline`. The last of a repeated parameter counts, as the kernel does it; an empty or
-    /// unusable machine name leaves the default, since a guest without its name still works.
+    /// Reads the text of `/proc/cmdline`. The last of a repeated parameter applies, as in the kernel. An empty or
+    /// invalid machine name leaves the default, since a guest without its name still works.
     pub(crate) fn parse(text: &str) -> Self {
         let mut parsed = Self::default();
         for word in words(text) {
@@ -76,7 +76,7 @@ impl CommandLine {
     }
 }
 
-/// Splits at white space; double quotes keep it in a word, as the kernel's own parser has it.
+/// Splits at white space, except within double quotes, as the kernel's own parser does.
 fn words(text: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -117,8 +117,9 @@ mod tests {
     }
 
     #[test]
-    fn the_addresses_are_read_and_those_that_are_none_left_out() {
-        let text = "rorqual.net=198.19.64.2/24,198.19.64.1,198.19.64.254 rorqual.net6=fd00::2/64,fd00::1,fd00::fe rorqual.search=a.example,/,b";
+    fn addresses_are_read_and_invalid_ones_left_out() {
+        let text = "rorqual.net=198.19.64.2/24,198.19.64.1,198.19.64.254 rorqual.net6=fd00::2/64,fd00::1,fd00::fe \
+                    rorqual.search=a.example,/,b";
         let network = CommandLine::parse(text).network;
         let v4 = network.v4.unwrap();
         assert_eq!((v4.own.1, v4.gateway, v4.host), (24, [198, 19, 64, 1].into(), [198, 19, 64, 254].into()));
@@ -136,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_leaves_the_defaults() {
+    fn an_empty_line_leaves_the_defaults() {
         assert_eq!(CommandLine::parse("console=ttyS0 rorqual.machine rorqual.log="), CommandLine::default());
     }
 
     #[test]
-    fn the_last_of_a_repeated_parameter_counts() {
+    fn the_last_of_a_repeated_parameter_applies() {
         assert_eq!(CommandLine::parse("rorqual.machine=a rorqual.machine=b").machine, "b");
     }
 

@@ -9,17 +9,17 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 
-/// How long the kernel may take to find its disks. They are there before the first process in practice; this only
-/// ends the wait for one that was never attached.
+/// How long the kernel may take to find its disks. In practice they exist before the first process; this only ends the
+/// wait for one that was never attached.
 const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kernel multicast group of uevents (the other one is udev's).
 const KERNEL_UEVENTS: u32 = 1;
 
-/// Disks that have a serial: serial to device node.
+/// Device nodes of disks by serial.
 pub(crate) type Disks = BTreeMap<String, PathBuf>;
 
-/// The kernel's announcements of devices, subscribed before the modules are loaded so that none is missed.
+/// The kernel's announcements of devices. Subscribed before the modules are loaded, so that none is missed.
 pub(crate) struct Uevents(OwnedFd);
 
 impl Uevents {
@@ -31,7 +31,7 @@ impl Uevents {
         Ok(Self(socket))
     }
 
-    /// Waits until something was announced or `patience` is over, and takes the announcements.
+    /// Waits for announcements, at most for `patience`, and discards them.
     fn wait(&self, patience: Duration) -> Result<(), Errno> {
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
@@ -41,7 +41,7 @@ impl Uevents {
         let mut announcement = [0; 8192];
         loop {
             match recv(self.0.as_raw_fd(), &mut announcement, MsgFlags::empty()) {
-                // An overflow lost announcements, not devices: the caller looks at all of them again.
+                // An overflow loses announcements, not devices: the caller lists all devices again.
                 Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(errno) => return Err(errno),
@@ -50,7 +50,7 @@ impl Uevents {
     }
 }
 
-/// Looks for disks until all `wanted` serials are there or the patience is over, and returns what is there then.
+/// Waits until disks with all `wanted` serials exist or the patience is over, and returns the disks found.
 pub(crate) fn find(wanted: &[&str], uevents: &Uevents) -> Result<Disks, Errno> {
     let deadline = Instant::now() + DISK_PATIENCE;
     loop {
@@ -63,7 +63,7 @@ pub(crate) fn find(wanted: &[&str], uevents: &Uevents) -> Result<Disks, Errno> {
     }
 }
 
-/// The virtio disks below `block`, a folder laid out as `/sys/block`, that have a serial.
+/// The virtio disks with a serial below `block`, a folder laid out as `/sys/block`.
 fn scan(block: &Path) -> Disks {
     let Ok(entries) = std::fs::read_dir(block) else { return Disks::new() };
     let mut disks = Disks::new();

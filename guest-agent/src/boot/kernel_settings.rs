@@ -10,18 +10,18 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::unistd::sethostname;
 use tracing::debug;
 
-/// Descriptors the agent, the engine and containers may open; a thousand published ports and as many streams fit.
+/// Descriptors the agent, the engine and containers may each open: enough for a thousand published ports with streams.
 const OPEN_FILES: u64 = 1_048_576;
 
-/// Below `/proc/sys`. What a kernel does not have is left out.
+/// Settings below `/proc/sys`. Those a kernel does not have are skipped.
 const SYSCTLS: &[(&str, &str)] = &[
-    // Set before dockerd looks, which otherwise sets it and the FORWARD policy by processes of its own.
+    // Otherwise dockerd sets it and the FORWARD policy itself, with a process for each.
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv6/conf/default/forwarding", "1"),
     ("net/core/somaxconn", "4096"),
     ("net/ipv4/neigh/default/gc_thresh3", "8192"),
-    // Databases and watchers in containers give up at the kernel's own defaults.
+    // Databases and file watchers in containers fail at the kernel's defaults.
     ("fs/inotify/max_user_instances", "8192"),
     ("fs/inotify/max_user_watches", "1048576"),
     ("fs/aio-max-nr", "1048576"),
@@ -36,11 +36,11 @@ const SYSCTLS: &[(&str, &str)] = &[
 pub(crate) fn apply() {
     for (name, value) in SYSCTLS {
         if let Err(error) = fs::write(Path::new("/proc/sys").join(name), value) {
-            debug!("sysctl {name} stays as it is: {error}");
+            debug!("cannot set the sysctl {name}: {error}");
         }
     }
     if let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES) {
-        debug!("the limit of open files stays as it is: {errno}");
+        debug!("cannot raise the limit on open files: {errno}");
     }
 }
 

@@ -1,9 +1,9 @@
-//! From the kernel's first process to a root with everything mounted. All of it is in this order on one thread,
-//! without starting a process: nothing here waits long enough to be worth a second one.
+//! From the kernel's first process to a root with everything mounted. All of it runs in this order on one thread and
+//! starts no process, because nothing here waits long enough to be worth a second one.
 //!
 //! 1. `/proc`, `/sys`, `/dev`, and the console.
-//! 2. Modules of `/modules.boot`; the disks they find are named by serial, a virtio console takes the log over.
-//! 3. The root image becomes `/`, the initramfs is emptied.
+//! 2. The modules of `/modules.boot`. The disks they find are named by serial; a virtio console takes the log over.
+//! 3. The root image becomes `/`, and the initramfs is emptied.
 //! 4. Writable folders, control groups, sysctls, hostname, loopback, the network card.
 
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub(crate) struct Booted {
     pub(crate) machine: String,
     /// Node of the data disk, if one is attached.
     pub(crate) data_disk: Option<PathBuf>,
-    /// What the machine was told of its network.
+    /// The machine's network.
     pub(crate) network: NetworkSettings,
 }
 
@@ -51,7 +51,10 @@ pub(crate) fn boot(steps: &BootSteps) -> Result<Booted> {
     let disks = disks::find(&["root", "data"], &uevents).context("cannot wait for the disks")?;
     let root = disks.get("root").ok_or_else(|| {
         let found: Vec<&str> = disks.keys().map(String::as_str).collect();
-        anyhow!("no virtio disk with the serial `root` is attached (found: {found:?}); the machine needs the guest image as its first disk")
+        anyhow!(
+            "no virtio disk with the serial `root` is attached (found: {found:?}); the machine needs the guest image \
+             as its first disk"
+        )
     })?;
     mounts::enter_root(root)?;
     steps.ended("root");

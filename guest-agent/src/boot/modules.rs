@@ -1,4 +1,4 @@
-//! Kernel modules, loaded by `finit_module(2)` in the order of a list: `modprobe` would cost a process each.
+//! Kernel modules, loaded by `finit_module(2)` in the order of a list. `modprobe` would cost a process for each.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -17,8 +17,8 @@ pub(crate) struct Module {
     pub(crate) parameters: String,
 }
 
-/// Reads a list: one module a line, a file name and optionally parameters after it. Empty lines and lines that
-/// begin with `#` say nothing.
+/// Reads a list: one module per line, a file name and optionally parameters after it. Empty lines and lines that begin
+/// with `#` are ignored.
 pub(crate) fn parse_list(text: &str) -> Vec<Module> {
     text.lines()
         .map(str::trim)
@@ -30,9 +30,9 @@ pub(crate) fn parse_list(text: &str) -> Vec<Module> {
         .collect()
 }
 
-/// Loads every module of the list at `list`, relative names from `folder`. What cannot be loaded is logged and left
-/// out: the step that needs it fails with its own message. A list that is not there is an empty one, for a kernel
-/// that has all built in.
+/// Loads every module of the list at `list`, relative names from `folder`. A module that cannot be loaded is logged and
+/// skipped: the step that needs it fails with its own message. A missing list is an empty one, for a kernel that has
+/// everything built in.
 pub(crate) fn load_list(list: &Path, folder: &Path) -> usize {
     let text = match std::fs::read_to_string(list) {
         Ok(text) => text,
@@ -57,7 +57,7 @@ fn load(path: &Path, parameters: &str) -> std::io::Result<()> {
     let file = File::open(path)?;
     let parameters = CString::new(parameters)?;
     match finit_module(&file, &parameters, ModuleInitFlags::empty()) {
-        // Built in, or loaded as another's dependency.
+        // Built in, or loaded as a dependency of another.
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }

@@ -12,21 +12,21 @@ use tracing::warn;
 
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/sysroot";
-/// Where the programs of the initramfs lie once the root is there.
+/// Where the programs of the initramfs are once the root is mounted.
 pub(crate) const PROGRAMS: &str = "/run/rorqual/bin";
-/// Where the port proxy lies once the root is there; dockerd is told this path.
+/// Where the port proxy is once the root is mounted; dockerd's settings name this path.
 pub(crate) const PORT_PROXY: &str = "/run/rorqual/bin/rorqual-port-proxy";
 
 const PLAIN: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const NO_DEVICES: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// Mounts `kind` at `target`, with the arguments in the message if it fails.
+/// Mounts `kind` at `target`. The error names the arguments.
 fn attach(source: &str, target: &str, kind: &str, flags: MsFlags, options: &str) -> Result<()> {
     mount(Some(source), target, Some(kind), flags, Some(options))
         .with_context(|| format!("cannot mount {source} ({kind}) at {target}"))
 }
 
-/// What everything else needs: `/proc`, `/sys`, `/dev`.
+/// Mounts what everything else needs: `/proc`, `/sys`, `/dev`.
 pub(crate) fn kernel_file_systems() -> Result<()> {
     for folder in ["/proc", "/sys", "/dev"] {
         ensure_folder(folder)?;
@@ -36,8 +36,8 @@ pub(crate) fn kernel_file_systems() -> Result<()> {
     attach("devtmpfs", "/dev", "devtmpfs", MsFlags::MS_NOSUID, "mode=0755")
 }
 
-/// Mounts the root image from `disk`, takes along what is mounted, and makes it `/`. The initramfs is emptied: its
-/// memory is the guest's.
+/// Mounts the root image from `disk`, moves the mounts there and makes it `/`. The initramfs is emptied, since it
+/// occupies the guest's memory.
 pub(crate) fn enter_root(disk: &Path) -> Result<()> {
     ensure_folder(NEW_ROOT)?;
     let source = disk.display().to_string();
@@ -47,8 +47,8 @@ pub(crate) fn enter_root(disk: &Path) -> Result<()> {
     attach("tmpfs", &run, "tmpfs", NO_DEVICES, "mode=0755")?;
     let programs = format!("{NEW_ROOT}{PROGRAMS}");
     fs::create_dir_all(&programs).with_context(|| format!("cannot make {programs}"))?;
-    // Published ports fail without the one, the engine starts slowly without the other, all else works: missing
-    // programs are no reason not to boot.
+    // Without the one, published ports fail; without the other, the engine starts slowly. All else works, so a missing
+    // program does not stop the boot.
     for (program, names) in
         [("/rorqual-port-proxy", ["rorqual-port-proxy"].as_slice()), ("/rorqual-iptables", &["iptables", "ip6tables"])]
     {
@@ -74,7 +74,7 @@ pub(crate) fn enter_root(disk: &Path) -> Result<()> {
     chdir("/").context("cannot enter the root image")
 }
 
-/// Everything a running system has besides its root: writable folders, devices, control groups.
+/// Mounts everything a running system has besides its root: writable folders, devices, control groups.
 pub(crate) fn system_file_systems(machine: &str) -> Result<()> {
     attach("tmpfs", "/var", "tmpfs", NO_DEVICES, "mode=0755")?;
     for folder in ["cache", "lib/containerd", "lib/docker", "lib/rorqual", "log", "spool", "tmp"] {
@@ -95,7 +95,7 @@ pub(crate) fn system_file_systems(machine: &str) -> Result<()> {
     }
     attach("devpts", "/dev/pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, "gid=5,mode=0620,ptmxmode=0666")?;
     attach("tmpfs", "/dev/shm", "tmpfs", NO_DEVICES, "mode=1777")?;
-    // Neither is everywhere, and containers get their own.
+    // Not every kernel has these, and containers get their own.
     for (kind, target) in [("mqueue", "/dev/mqueue"), ("securityfs", "/sys/kernel/security")] {
         if let Err(error) = attach(kind, target, kind, PLAIN, "") {
             tracing::debug!("{error:#}");
@@ -106,15 +106,15 @@ pub(crate) fn system_file_systems(machine: &str) -> Result<()> {
     writable_settings(machine)
 }
 
-/// Lets control groups below the root have every controller there is.
+/// Enables every controller for the control groups below the root.
 fn hand_down_controllers() -> io::Result<()> {
     let controllers = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")?;
     let enable: Vec<String> = controllers.split_whitespace().map(|name| format!("+{name}")).collect();
     fs::write("/sys/fs/cgroup/cgroup.subtree_control", enable.join(" "))
 }
 
-/// Lays the few files of `/etc` that are the machine's own over the read-only ones. They live in `/run/rorqual/etc`;
-/// single mounts cost less than an overlay, whose module the boot would have to load first.
+/// Mounts the few files of `/etc` that belong to the machine over the read-only ones. They are in `/run/rorqual/etc`.
+/// Single mounts cost less than an overlay, whose module the boot would have to load first.
 fn writable_settings(machine: &str) -> Result<()> {
     const FOLDER: &str = "/run/rorqual/etc";
     ensure_folder(FOLDER)?;
@@ -135,14 +135,15 @@ fn writable_settings(machine: &str) -> Result<()> {
     Ok(())
 }
 
-/// Binds `source` over `target`. An image without `target` keeps working, less writable: that is logged.
+/// Binds `source` over `target`. An image without `target` still works with less that is writable, so this is only
+/// logged.
 fn lay_over(source: &str, target: &str) {
     if let Err(errno) = mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
-        warn!("cannot lay {source} over {target}: {errno}; the guest image must have {target}");
+        warn!("cannot mount {source} over {target}: {errno}; the guest image must have {target}");
     }
 }
 
-/// Makes a bind mount of a folder that must be there.
+/// Makes a bind mount of a folder that must exist.
 pub(crate) fn bind(source: &str, target: &str) -> Result<()> {
     mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .with_context(|| format!("cannot bind {source} to {target}"))

@@ -12,14 +12,14 @@ use tracing::{info, warn};
 use super::command_line::NetworkSettings;
 use crate::netlink::{Netlink, add_attribute};
 
-/// What the resolver's settings are, laid over `/etc/resolv.conf`.
+/// The resolver's settings, mounted over `/etc/resolv.conf`.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 const CARDS: &str = "/sys/class/net";
 
 const NEW_LINK: u16 = 16;
 const NEW_ADDRESS: u16 = 20;
 const NEW_ROUTE: u16 = 24;
-/// Made if it is not there.
+/// `NLM_F_CREATE`: made if it does not exist.
 const CREATE: u16 = 0x400;
 
 const INTERFACE_UP: u32 = 1;
@@ -27,32 +27,31 @@ const ADDRESS: u16 = 1;
 const LOCAL_ADDRESS: u16 = 2;
 const OUT_INTERFACE: u16 = 4;
 const GATEWAY: u16 = 5;
-/// No search for a duplicate: the link has one guest.
+/// `IFA_F_NODAD`: no search for a duplicate, since the link has one guest.
 const NO_DUPLICATE_SEARCH: u8 = 2;
 const MAIN_TABLE: u8 = 254;
 const BY_BOOT: u8 = 3;
 const UNICAST: u8 = 1;
 
-/// Brings the card up as `settings` say. A machine without a card, or one that cannot be set up, still runs containers: that is logged.
+/// Brings the card up as `settings` describe. A machine without a working card still runs containers, so a failure is
+/// only logged.
 pub(crate) fn set_up(settings: &NetworkSettings) {
     if settings.v4.is_none() && settings.v6.is_none() {
         return;
     }
     let Some(card) = find_card(Path::new(CARDS)) else {
-        warn!(
-            "this machine has no network card, although it was told its addresses: containers reach no other computer"
-        );
+        warn!("this machine has no network card although it has addresses: containers cannot reach other computers");
         return;
     };
     if let Err(error) = bring_up(&card, settings) {
-        warn!("the network card is not set up: {error:#}; containers reach no other computer");
+        warn!("cannot set the network card up: {error:#}; containers cannot reach other computers");
     }
     if let Err(error) = fs::write(RESOLV_CONF, resolv_conf(settings)) {
-        warn!("cannot write {RESOLV_CONF}: {error}; names are not resolved");
+        warn!("cannot write {RESOLV_CONF}: {error}; names will not be resolved");
     }
 }
 
-/// The first card that is a device, not of the kernel's making.
+/// The first card that is a device and not made by the kernel.
 fn find_card(cards: &Path) -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(cards).ok()?.flatten().map(|entry| entry.path()).collect();
     found.retain(|card| card.join("device").exists());
@@ -62,12 +61,12 @@ fn find_card(cards: &Path) -> Option<PathBuf> {
 
 fn bring_up(card: &Path, settings: &NetworkSettings) -> Result<()> {
     let index = fs::read_to_string(card.join("ifindex")).context("cannot read its index")?;
-    let index: u32 = index.trim().parse().context("its index is no number")?;
+    let index: u32 = index.trim().parse().context("its index is not a number")?;
     let name = card.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // It is told everything: nothing is to be made up from what a router says.
+    // All of it is configured here; the kernel must not derive anything from a router's announcements.
     for (setting, value) in [("accept_ra", "0"), ("autoconf", "0"), ("accept_dad", "0")] {
         if let Err(error) = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/{setting}"), value) {
-            tracing::debug!("{setting} of {name} stays as it is: {error}");
+            tracing::debug!("cannot set {setting} of {name}: {error}");
         }
     }
     let mut netlink = Netlink::open(SockProtocol::NetlinkRoute).context("cannot open a netlink socket")?;
@@ -86,7 +85,7 @@ fn bring_up(card: &Path, settings: &NetworkSettings) -> Result<()> {
 
 fn resolv_conf(settings: &NetworkSettings) -> String {
     let mut text = String::new();
-    // One is enough, and containers without IPv6 can use that of IPv4 only.
+    // One is enough, and containers without IPv6 can only use the IPv4 one.
     let gateway = settings.v4.map(|v4| IpAddr::from(v4.gateway)).or(settings.v6.map(|v6| v6.gateway.into()));
     if let Some(gateway) = gateway {
         text = format!("nameserver {gateway}\n");
@@ -104,7 +103,7 @@ fn set_address(netlink: &mut Netlink, index: u32, address: IpAddr, prefix: u8, g
         .with_context(|| format!("cannot set the route by {gateway}"))
 }
 
-/// Has the kernel make what may be there already.
+/// Has the kernel make what may exist already.
 fn make(netlink: &mut Netlink, kind: u16, body: &[u8]) -> io::Result<()> {
     match netlink.request(kind, CREATE, body) {
         Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
@@ -155,7 +154,7 @@ mod tests {
     use crate::boot::CommandLine;
 
     #[test]
-    fn the_resolver_is_the_gateway_and_the_hosts_domains_are_searched() {
+    fn the_gateway_resolves_and_the_hosts_domains_are_searched() {
         let line =
             "rorqual.net=10.0.0.2/24,10.0.0.1,10.0.0.254 rorqual.net6=fd00::2/64,fd00::1,fd00::fe rorqual.search=a,b.c";
         assert_eq!(resolv_conf(&CommandLine::parse(line).network), "nameserver 10.0.0.1\nsearch a b.c\n");
@@ -174,7 +173,8 @@ mod tests {
 
     #[test]
     fn the_loopback_device_takes_the_messages_the_kernel_gets() {
-        // Without privileges the kernel understands, and refuses; as root in this namespace nothing is changed that is not so already.
+        // Without privileges the kernel understands the messages and refuses them. As root they change nothing, since
+        // the loopback device is up already.
         let mut netlink = Netlink::open(SockProtocol::NetlinkRoute).unwrap();
         let answer = netlink.request(NEW_LINK, 0, &link_up(u32::MAX >> 1));
         let number = answer.unwrap_err().raw_os_error().unwrap();

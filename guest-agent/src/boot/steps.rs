@@ -1,4 +1,4 @@
-//! The steps of this boot and when each ended, for rpc Health.
+//! The steps of this boot and the time each ended, for rpc Health.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,12 +7,13 @@ use tracing::info;
 
 use crate::clock;
 
-/// Shared list of steps. Each name is kept once, with the time it first ended: a restart of dockerd is no boot.
+/// The list of steps; clones share it. Each name is kept once, with the time it first ended: a restart of dockerd is
+/// not a boot.
 #[derive(Clone, Default)]
 pub(crate) struct BootSteps(Arc<Mutex<Vec<BootStep>>>);
 
 impl BootSteps {
-    /// A step ended now.
+    /// Records that a step ended now.
     pub(crate) fn ended(&self, name: &str) {
         self.ended_at(name, clock::uptime_ms());
     }
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steps_are_told_in_the_order_they_ended() {
+    fn steps_are_listed_in_the_order_they_ended() {
         let steps = BootSteps::default();
         steps.ended_at("root", 5);
         steps.clone().ended_at("data", 9);

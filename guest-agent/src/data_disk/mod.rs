@@ -1,6 +1,6 @@
 //! The data disk: formatted once, repaired when unclean, mounted, grown, trimmed.
 //!
-//! The rule over all of it: what is on it and not ours is never written to.
+//! One rule covers all of it: contents that are not ours are never written to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -15,8 +15,8 @@ use rorqual_protocol::agent::DataDiskReply;
 use tracing::{info, warn};
 
 use crate::boot;
-use crate::engine::command;
 use crate::processes::Processes;
+use crate::programs::command;
 
 mod superblock;
 
@@ -28,24 +28,24 @@ pub(crate) const MOUNT_POINT: &str = "/var/lib/rorqual";
 pub(crate) const FOLDERS: [(&str, &str); 2] =
     [("/var/lib/rorqual/docker", "/var/lib/docker"), ("/var/lib/rorqual/containerd", "/var/lib/containerd")];
 
-/// `e2fsck` has mended everything if no bit but these is in its exit status (e2fsck(8)): 1 errors corrected, 2
-/// corrected and the system should be rebooted, which only concerns a mounted root.
-const MENDED: i32 = 1 | 2;
+/// `e2fsck` has repaired everything if its exit status has no bits but these (e2fsck(8)): 1 means errors corrected, 2
+/// corrected and reboot advised, which only concerns a mounted root.
+const REPAIRED: i32 = 1 | 2;
 
-/// Makes `disk` the data disk and mounts it. Blocks; every error is written for the user.
+/// Makes `disk` the data disk and mounts it. Blocks. Every error is a message for the user.
 pub(crate) fn mount_disk(disk: &Path, processes: &Processes) -> Result<()> {
     let name = disk.display();
     let mut file =
         OpenOptions::new().read(true).write(true).open(disk).with_context(|| format!("cannot open {name}"))?;
-    let disk_bytes = file.seek(SeekFrom::End(0)).with_context(|| format!("cannot tell the size of {name}"))?;
+    let disk_bytes = file.seek(SeekFrom::End(0)).with_context(|| format!("cannot determine the size of {name}"))?;
     match superblock::inspect(&mut file, disk_bytes).with_context(|| format!("cannot read {name}"))? {
         Content::Blank => format(disk, &mut file, disk_bytes, processes)?,
         Content::Foreign(what) => bail!(
-            "the data disk holds {what}. It was left as it is: the machine only uses a blank disk or its own file \
+            "the data disk holds {what}. It was left untouched: the machine only uses a blank disk or its own file \
              system. Restore data.img from a copy, or move it away to start with an empty one"
         ),
         Content::Ours { bytes, .. } if bytes > disk_bytes => bail!(
-            "the data disk is {disk_bytes} bytes long, but its file system is {bytes}: the image file was cut short. \
+            "the data disk has {disk_bytes} bytes, but its file system has {bytes}: the image file was truncated. \
              Restore data.img from a copy, or move it away to start with an empty one"
         ),
         Content::Ours { clean: true, .. } => {}
@@ -55,20 +55,20 @@ pub(crate) fn mount_disk(disk: &Path, processes: &Processes) -> Result<()> {
 
     let options = "errors=remount-ro,nodiscard";
     mount(Some(disk), MOUNT_POINT, Some("ext4"), MsFlags::MS_NOATIME, Some(options)).with_context(|| {
-        format!("cannot mount the data disk {name} at {MOUNT_POINT}; `rorqual logs kernel` says more")
+        format!("cannot mount the data disk {name} at {MOUNT_POINT}; for details, run: rorqual logs kernel")
     })?;
     for (source, target) in FOLDERS {
         std::fs::create_dir_all(source)
-            .with_context(|| format!("cannot make {source} on the data disk; is it full or damaged?"))?;
+            .with_context(|| format!("cannot create {source} on the data disk; is it full or damaged?"))?;
         boot::bind(source, target)?;
     }
     if let Err(error) = grow() {
-        warn!("the data disk keeps its size: {error:#}");
+        warn!("cannot grow the data disk: {error:#}");
     }
     Ok(())
 }
 
-/// Makes the file system. The image is sparse and blank: nothing needs to be zeroed or discarded, now or later.
+/// Makes the file system. The image is sparse and blank, so nothing needs to be zeroed or discarded, now or later.
 fn format(disk: &Path, file: &mut File, disk_bytes: u64, processes: &Processes) -> Result<()> {
     info!("formatting the blank data disk, {} MiB", disk_bytes >> 20);
     let mut mark = |content: &[u8]| -> std::io::Result<()> {
@@ -87,14 +87,14 @@ fn format(disk: &Path, file: &mut File, disk_bytes: u64, processes: &Processes) 
 }
 
 fn repair(disk: &Path, processes: &Processes) -> Result<()> {
-    info!("the data disk was not unmounted the last time, or has errors: checking it");
+    info!("the data disk was not unmounted cleanly or has errors: checking it");
     let mut program = command("/usr/sbin/e2fsck");
     program.arg("-p").arg(disk);
-    let output = run(&mut program, MENDED, processes).context(
-        "the data disk is damaged and could not be mended by itself. Keep a copy of data.img, then run `e2fsck -f` on \
-         it on the host, or restore it from a copy",
+    let output = run(&mut program, REPAIRED, processes).context(
+        "the data disk is damaged and could not be repaired automatically. Keep a copy of data.img, then run \
+         `e2fsck -f` on it on the host, or restore it from a copy",
     )?;
-    info!("the data disk is in order: {}", output);
+    info!("the data disk is sound: {}", output);
     Ok(())
 }
 
@@ -104,16 +104,16 @@ fn run(command: &mut Command, accepted: i32, processes: &Processes) -> Result<St
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let running = processes.start(command).with_context(|| format!("cannot start {name}"))?;
     let mut output = Vec::new();
-    // Neither program writes more to the second pipe than fits while the first is read.
+    // Neither program writes more to the second pipe than it holds while the first is read.
     if let Some(mut pipe) = running.stdout {
         pipe.read_to_end(&mut output).with_context(|| format!("cannot read the output of {name}"))?;
     }
     if let Some(mut pipe) = running.stderr {
         pipe.read_to_end(&mut output).with_context(|| format!("cannot read the output of {name}"))?;
     }
-    // Messages to the user are one line.
+    // Messages for the user are one line.
     let output = String::from_utf8_lossy(&output).split_whitespace().collect::<Vec<_>>().join(" ");
-    let status = running.exit.blocking_recv().with_context(|| format!("the end of {name} was lost"))?;
+    let status = running.exit.blocking_recv().with_context(|| format!("the exit status of {name} was lost"))?;
     match status.code() {
         Some(code) if code & !accepted == 0 => Ok(output),
         _ => Err(anyhow!("{name} ended with {status}: {output}")),
@@ -121,7 +121,7 @@ fn run(command: &mut Command, accepted: i32, processes: &Processes) -> Result<St
 }
 
 nix::ioctl_write_ptr! {
-    /// `EXT4_IOC_RESIZE_FS`: grows the mounted file system to so many blocks.
+    /// `EXT4_IOC_RESIZE_FS`: grows the mounted file system to the given number of blocks.
     ext4_resize, b'f', 16, u64
 }
 nix::ioctl_read! {
@@ -138,25 +138,25 @@ struct TrimRange {
 }
 
 nix::ioctl_readwrite! {
-    /// `FITRIM`: discards what the file system does not use; the length becomes what was discarded.
+    /// `FITRIM`: discards what the file system does not use; the length becomes the number of bytes discarded.
     trim_range, b'X', 121, TrimRange
 }
 
-/// Grows the file system to the size of its device, if that has grown, and tells the sizes.
+/// Grows the file system to the size of its device, if that has grown, and returns the sizes.
 pub(crate) fn grow() -> Result<DataDiskReply> {
     let device = mounted_device()?;
     let file = File::open(&device).with_context(|| format!("cannot open {}", device.display()))?;
     let mut device_bytes = 0;
     // SAFETY: the descriptor is open, and the call writes one u64, which `device_bytes` is.
     unsafe { block_device_bytes(file.as_raw_fd(), &raw mut device_bytes) }
-        .with_context(|| format!("cannot tell the size of {}", device.display()))?;
+        .with_context(|| format!("cannot determine the size of {}", device.display()))?;
 
     let mut superblock = File::open(&device).with_context(|| format!("cannot open {}", device.display()))?;
     let content = superblock::inspect(&mut superblock, device_bytes)
         .with_context(|| format!("cannot read {}", device.display()))?;
     let root = File::open(MOUNT_POINT).with_context(|| format!("cannot open {MOUNT_POINT}"))?;
     let block_bytes =
-        statvfs(MOUNT_POINT).with_context(|| format!("cannot ask {MOUNT_POINT} for its size"))?.block_size();
+        statvfs(MOUNT_POINT).with_context(|| format!("cannot determine the size of {MOUNT_POINT}"))?.block_size();
     if let Content::Ours { bytes, .. } = content {
         let blocks: u64 = device_bytes / block_bytes.max(1);
         if blocks > bytes / block_bytes.max(1) {
@@ -166,7 +166,7 @@ pub(crate) fn grow() -> Result<DataDiskReply> {
                 .context("cannot grow the file system of the data disk")?;
         }
     }
-    let sizes = statvfs(MOUNT_POINT).with_context(|| format!("cannot ask {MOUNT_POINT} for its size"))?;
+    let sizes = statvfs(MOUNT_POINT).with_context(|| format!("cannot determine the size of {MOUNT_POINT}"))?;
     let unit = sizes.fragment_size();
     Ok(DataDiskReply {
         device_bytes,
@@ -176,7 +176,7 @@ pub(crate) fn grow() -> Result<DataDiskReply> {
     })
 }
 
-/// Gives what the file system does not use back to the host, and tells how many bytes.
+/// Returns what the file system does not use to the host, and returns the number of bytes.
 pub(crate) fn trim() -> Result<u64> {
     let root = File::open(MOUNT_POINT).with_context(|| format!("cannot open {MOUNT_POINT}"))?;
     let mut range = TrimRange { start: 0, length: u64::MAX, shortest: 0 };

@@ -1,16 +1,17 @@
-//! What is on the data disk, read from its first MiB without mounting it.
+//! The contents of the data disk, read from its first MiB without mounting it.
 //!
 //! Field offsets are those of `struct ext4_super_block` (Linux documentation, "Ext4 Disk Layout").
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Label of a data disk's file system: the sign that it is ours.
+/// Label of a data disk's file system, which marks it as ours.
 pub(crate) const LABEL: &str = "rorqual-data";
-/// A disk of which all of this is zero, and that has no backup superblock, was never used.
+/// A disk whose first bytes, this many, are zero and that has no backup superblock was never used.
 const INSPECTED: usize = 1 << 20;
 /// Smallest disk that can hold a file system for images.
 pub(crate) const SMALLEST_DISK: u64 = 64 << 20;
-/// Written to the end of the disk while it is formatted: a format cut short is done again, not taken for a stranger's.
+/// Written to the end of the disk while it is formatted, so that an interrupted format is repeated and its remains are
+/// not taken for foreign data.
 pub(crate) const FORMATTING: &[u8; 64] = b"rorqual: this disk is being formatted and holds nothing yet     ";
 
 const SUPERBLOCK: usize = 1024;
@@ -22,26 +23,26 @@ const INCOMPATIBLE_64BIT: u32 = 0x80;
 /// First backup superblock of a file system with 4 KiB blocks: the start of group 1.
 const FIRST_BACKUP: u64 = 32768 * 4096;
 
-/// What the disk holds.
+/// The contents of the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// Nothing was ever written, or a format was cut short: it may be formatted.
+    /// Nothing, or an interrupted format: it may be formatted.
     Blank,
     /// Our file system.
     Ours {
-        /// Nothing to repair: it was unmounted, without errors.
+        /// Whether it was unmounted without errors, so that nothing needs repair.
         clean: bool,
         /// Size of the file system in bytes.
         bytes: u64,
     },
-    /// Something that must be left alone; the text says what, to go after "the data disk holds".
+    /// Something that must be left alone. The text completes "the data disk holds".
     Foreign(String),
 }
 
 /// Inspects a disk of `disk_bytes`.
 pub(crate) fn inspect(disk: &mut (impl Read + Seek), disk_bytes: u64) -> io::Result<Content> {
     if disk_bytes < SMALLEST_DISK {
-        return Ok(Content::Foreign(format!("too little room: {disk_bytes} bytes, {SMALLEST_DISK} are needed")));
+        return Ok(Content::Foreign(format!("too little room: {disk_bytes} bytes of {SMALLEST_DISK} needed")));
     }
     if read_at(disk, disk_bytes - FORMATTING.len() as u64, FORMATTING.len())? == FORMATTING {
         return Ok(Content::Blank);
@@ -62,7 +63,7 @@ pub(crate) fn inspect(disk: &mut (impl Read + Seek), disk_bytes: u64) -> io::Res
     }
     match head.iter().position(|byte| *byte != 0) {
         None => Ok(Content::Blank),
-        Some(offset) => Ok(Content::Foreign(format!("data that is no ext4 file system (from byte {offset} on)"))),
+        Some(offset) => Ok(Content::Foreign(format!("data other than an ext4 file system (from byte {offset})"))),
     }
 }
 
@@ -99,7 +100,7 @@ impl<'a> Superblock<'a> {
         if features & INCOMPATIBLE_64BIT != 0 {
             blocks |= u64::from(self.u32_at(0x150)) << 32;
         }
-        // The exponent is at most 6 in a real file system; a nonsensical one must not overflow.
+        // The exponent is at most 6 in a real file system; an invalid one must not overflow.
         let block_bytes = 1024_u64.checked_shl(self.u32_at(0x18)).unwrap_or(u64::MAX);
         let state = self.u16_at(0x3a);
         Content::Ours {
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_byte_in_the_first_mebibyte_makes_it_a_strangers() {
+    fn a_single_byte_in_the_first_mebibyte_makes_it_foreign() {
         assert!(matches!(with(&[(INSPECTED - 1, b"x")]), Content::Foreign(_)));
     }
 
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn another_label_is_a_strangers() {
+    fn another_label_makes_it_foreign() {
         let Content::Foreign(what) = with(&[(SUPERBLOCK, &superblock(1, 0, "photos"))]) else { panic!("not foreign") };
         assert!(what.contains("photos"), "{what}");
     }
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_format_cut_short_is_blank_again() {
+    fn an_interrupted_format_is_blank_again() {
         assert_eq!(with(&[(0, b"half a format"), (DISK - FORMATTING.len(), FORMATTING)]), Content::Blank);
     }
 

@@ -1,11 +1,11 @@
-//! What the engine's state is, from what happened to its services: the rules alone.
+//! The engine's state, derived from what happened to its services: the rules alone.
 
 use std::time::Duration;
 
 use rorqual_protocol::agent::EngineState;
 use rorqual_protocol::agent::engine_state::Phase;
 
-/// A service that ended this often in a row will not get well by itself.
+/// A service that ended this often in a row will not recover without help.
 const HOPELESS_AFTER: u32 = 5;
 
 /// The two services of the engine.
@@ -16,7 +16,7 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// Name of the program, and of its step and log.
+    /// Name of the program, which is also that of its step and log.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Containerd => "containerd",
@@ -25,52 +25,52 @@ impl Service {
     }
 }
 
-/// A service that ended and rests before it is started again.
+/// The end of a service that pauses before its restart.
 #[derive(Debug, Clone)]
 pub(crate) struct End {
     /// How it ended, with the last line it logged.
     pub(crate) how: String,
-    /// How long it rests.
+    /// The pause.
     pub(crate) rest: Duration,
     /// How often it ended in a row.
     pub(crate) in_a_row: u32,
 }
 
-/// Everything that decides the state.
+/// Everything the state depends on.
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
     /// Why the engine cannot be started at all.
     cannot_start: Option<String>,
     stopping: bool,
-    /// Ends that have not been got over, of containerd and dockerd.
+    /// Ends of containerd and dockerd that they have not recovered from.
     ends: [Option<End>; 2],
     api_answers: bool,
     was_ready: bool,
     restarts: u32,
-    /// Something a user may want to wait for although the engine is ready.
+    /// Work a user may want to wait for although the engine is ready.
     busy_with: Option<&'static str>,
 }
 
 impl Condition {
-    /// The engine cannot be started; `why` says what to do.
+    /// The engine cannot be started. `why` is for the user, advice included.
     pub(crate) fn cannot_start(&mut self, why: String) {
         self.cannot_start = Some(why);
     }
 
-    /// Shutdown was asked for.
+    /// A shutdown was requested.
     pub(crate) fn stopping(&mut self) {
         self.stopping = true;
     }
 
     /// A service's process runs.
     pub(crate) fn started(&mut self, service: Service) {
-        // dockerd is well again only when its API answers.
+        // dockerd has recovered only when its API answers.
         if service == Service::Containerd {
             self.ends[0] = None;
         }
     }
 
-    /// A service's process ended by itself.
+    /// A service's process ended although nothing asked it to.
     pub(crate) fn ended(&mut self, service: Service, end: End) {
         if service == Service::Dockerd {
             self.api_answers = false;
@@ -79,19 +79,19 @@ impl Condition {
         self.ends[service as usize] = Some(end);
     }
 
-    /// The Docker API answers; tells whether that is the first time.
+    /// The Docker API answers. Returns whether this is the first time.
     pub(crate) fn api_answers(&mut self) -> bool {
         self.ends[Service::Dockerd as usize] = None;
         self.api_answers = true;
         !std::mem::replace(&mut self.was_ready, true)
     }
 
-    /// What the engine does besides being ready, if anything.
+    /// Sets the work the engine does although it is ready, if any.
     pub(crate) fn busy_with(&mut self, what: Option<&'static str>) {
         self.busy_with = what;
     }
 
-    /// The state to tell the host.
+    /// The state as the host receives it.
     pub(crate) fn state(&self) -> EngineState {
         let (phase, message) = self.phase();
         EngineState { phase: phase.into(), message, restarts: self.restarts }
@@ -108,10 +108,10 @@ impl Condition {
             let name = service.name();
             if let Some(End { how, rest, in_a_row }) = &self.ends[service as usize] {
                 return if *in_a_row >= HOPELESS_AFTER {
-                    (Phase::Failed, format!("{name} ended {in_a_row} times in a row, the last time: {how}"))
+                    (Phase::Failed, format!("{name} ended {in_a_row} times in a row, last with: {how}"))
                 } else {
                     let rest = rest.as_secs_f32();
-                    (Phase::Restarting, format!("{name} ended ({how}) and is restarted after {rest:.1} s"))
+                    (Phase::Restarting, format!("{name} ended ({how}) and restarts in {rest:.1} s"))
                 };
             }
         }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_cannot_start_says_why_until_it_stops() {
+    fn an_engine_that_cannot_start_reports_why_until_it_stops() {
         let mut condition = Condition::default();
         condition.cannot_start("the data disk is damaged".to_owned());
         assert_eq!(
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_ready_while_it_is_busy_and_says_with_what() {
+    fn an_engine_is_ready_while_it_is_busy_and_reports_with_what() {
         let mut condition = Condition::default();
         condition.api_answers();
         condition.busy_with(Some("loading"));

@@ -1,5 +1,5 @@
-//! What the host gives dockerd in its environment: the user's proxies (rorqual-protocol, `environment`). It is asked at each start, so that
-//! a dockerd that is started again has what the settings say then.
+//! The environment the host gives dockerd: the user's proxies (rorqual-protocol, `environment`). It is requested at
+//! each start, so that a restarted dockerd has the settings of that moment.
 
 use std::io;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use tokio_vsock::{VsockAddr, VsockStream};
 use tracing::{debug, info, warn};
 
-/// The host answers at once; dockerd must not wait for one that does not.
+/// How long dockerd's start waits for the host, which normally answers at once.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// The variables; none where the host has none to give. Values may hold passwords and are never logged.
+/// The variables; none if the host has none. Values may hold passwords and are never logged.
 pub(super) async fn of_host() -> Vec<(String, String)> {
     let text = match timeout(PATIENCE, ask()).await.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(text) => text,
@@ -23,14 +23,14 @@ pub(super) async fn of_host() -> Vec<(String, String)> {
             return Vec::new();
         }
         Err(error) => {
-            warn!("dockerd starts without proxies: the host does not tell them: {error}");
+            warn!("dockerd starts without proxies, because the host does not answer: {error}");
             return Vec::new();
         }
     };
     let variables: Vec<_> = parse(&text).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     if !variables.is_empty() {
         let names: Vec<&str> = variables.iter().map(|(name, _)| name.as_str()).collect();
-        info!("dockerd has {} of the host", names.join(", "));
+        info!("dockerd gets {} from the host", names.join(", "));
     }
     variables
 }

@@ -1,4 +1,4 @@
-//! How containerd and dockerd are started.
+//! The settings and command lines of containerd and dockerd.
 
 use std::fs;
 use std::process::Command;
@@ -6,18 +6,17 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::Service;
+use super::condition::Service;
 use crate::boot::{NetworkSettings, PORT_PROXY, PROGRAMS};
+use crate::docker_api::DOCKER_SOCKET;
+use crate::programs::{SEARCH_PATH, command};
 
 const FOLDER: &str = "/run/rorqual/engine";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// dockerd's process id file: one left by a dockerd that was killed would keep the next from starting.
+/// dockerd's process ID file. One left by a killed dockerd would prevent the next start.
 pub(super) const DOCKERD_PID_FILE: &str = "/run/docker.pid";
 
-/// Programs find each other here; PID 1 is started with no path at all.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Plugins of containerd that dockerd never asks: each costs start time and memory.
+/// Plugins of containerd that dockerd never uses. Each costs start time and memory.
 const UNUSED_PLUGINS: &[&str] = &[
     "io.containerd.grpc.v1.cri",
     "io.containerd.internal.v1.opt",
@@ -32,13 +31,6 @@ const UNUSED_PLUGINS: &[&str] = &[
     "io.containerd.snapshotter.v1.zfs",
     "io.containerd.tracing.processor.v1.otlp",
 ];
-
-/// A command with the environment of a service.
-pub(crate) fn command(program: &str) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("PATH", SEARCH_PATH).env("HOME", "/root").env("LANG", "C.UTF-8").current_dir("/");
-    command
-}
 
 /// Writes the services' settings.
 pub(super) fn write(network: &NetworkSettings) -> Result<()> {
@@ -60,7 +52,7 @@ pub(super) fn service_command(service: Service) -> Command {
         }
         Service::Dockerd => {
             let mut dockerd = command("/usr/sbin/dockerd");
-            // Its iptables is ours, see `crate::iptables`; everybody else's is the real one.
+            // dockerd finds the shim of `crate::iptables`; every other program finds the real iptables.
             dockerd.env("PATH", format!("{PROGRAMS}:{SEARCH_PATH}"));
             dockerd.arg("--config-file").arg(format!("{FOLDER}/dockerd.json"));
             dockerd
@@ -82,11 +74,11 @@ fn dockerd(network: &NetworkSettings) -> String {
         "containerd": CONTAINERD_SOCKET,
         "data-root": "/var/lib/docker",
         "default-runtime": "crun",
-        // What `ip6tables` needs in this version of dockerd.
+        // `ip6tables` needs this in this version of dockerd.
         "experimental": true,
         "features": { "buildkit": true },
-        "hosts": [format!("unix://{}", super::DOCKER_SOCKET)],
-        // Networks with IPv6 reach other computers as those of IPv4 do: from the machine's own address.
+        "hosts": [format!("unix://{DOCKER_SOCKET}")],
+        // As with IPv4, containers reach other computers from the machine's own address.
         "ip6tables": true,
         "live-restore": false,
         "log-driver": "json-file",
@@ -99,10 +91,10 @@ fn dockerd(network: &NetworkSettings) -> String {
         "userland-proxy-path": PORT_PROXY,
     });
     let hosts = [network.v4.map(|v4| format!("{}/32", v4.host)), network.v6.map(|v6| format!("{}/128", v6.host))];
-    // A registry on the host is reached as one on localhost is: without TLS, if it has none.
+    // A registry on the host may lack TLS, as one on localhost may.
     settings["insecure-registries"] = hosts.into_iter().flatten().collect();
     if let Some(v4) = network.v4 {
-        // What `--add-host NAME:host-gateway` means.
+        // The meaning of `--add-host NAME:host-gateway`.
         settings["host-gateway-ip"] = v4.host.to_string().into();
     }
     settings.to_string()

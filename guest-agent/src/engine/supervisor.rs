@@ -1,4 +1,4 @@
-//! Keeps one service running: starts it, reads its output into its log, notices its end, rests, starts it again.
+//! Keeps one service running: starts it, reads its output into its log, and restarts it after a pause when it ends.
 
 use std::io;
 use std::path::Path;
@@ -15,16 +15,18 @@ use tokio::net::unix::pipe;
 use tracing::{debug, info, warn};
 
 use super::condition::{End, Service};
-use super::{DOCKER_SOCKET, Engine, docker_api, environment, settings};
+use super::state::Engine;
+use super::{environment, hello, settings};
 use crate::backoff::Backoff;
 use crate::containers;
+use crate::docker_api::{self, DOCKER_SOCKET};
 use crate::log_ring::LogRing;
 use crate::readiness;
 
-/// Score of the services when memory runs out (proc(5)); containers have 0.
+/// OOM score adjustment of the services (proc(5)); containers have 0.
 const SPARED: &str = "-500";
 
-/// Supervises `service` until shutdown is asked for and it has ended.
+/// Supervises `service` until a shutdown is requested and it has ended.
 pub(super) async fn supervise(engine: Arc<Engine>, service: Service) {
     let mut backoff = Backoff::default();
     let mut stopping = engine.stopping.subscribe();
@@ -39,13 +41,13 @@ pub(super) async fn supervise(engine: Arc<Engine>, service: Service) {
             info!("{} ended: {how}", service.name());
             return;
         }
-        // What it said last tells why it gave up; one that was killed had no time to say anything.
+        // The last line explains why a service gave up; one that was killed had no time to log anything.
         let how = match engine.log(service).last_line() {
             Some(line) if gave_up => format!("{how} ({line})"),
             _ => how,
         };
         let rest = backoff.ended_after(started.elapsed());
-        warn!("{} ended: {how}; it is started again after {rest:?}", service.name());
+        warn!("{} ended: {how}; it restarts in {rest:?}", service.name());
         engine.change(|condition| condition.ended(service, End { how, rest, in_a_row: backoff.ends_in_a_row() }));
         tokio::select! {
             () = tokio::time::sleep(rest) => {}
@@ -60,7 +62,7 @@ pub(super) async fn supervise(engine: Arc<Engine>, service: Service) {
     }
 }
 
-/// Runs the service once, to its end.
+/// Runs the service once, until it ends.
 async fn run(engine: &Arc<Engine>, service: Service) -> io::Result<ExitStatus> {
     let socket = match service {
         Service::Dockerd => {
@@ -83,7 +85,7 @@ async fn run(engine: &Arc<Engine>, service: Service) -> io::Result<ExitStatus> {
     let process = engine.processes.start(&mut command)?;
     drop(command);
     info!("{} started as process {}", service.name(), process.pid);
-    // When memory runs out the kernel should take a container, which dockerd then reports, and not dockerd.
+    // When memory runs out, the kernel should kill a container, which dockerd then reports, and not dockerd.
     if let Err(error) = std::fs::write(format!("/proc/{}/oom_score_adj", process.pid), SPARED) {
         debug!("{} may be killed when memory runs out: {error}", service.name());
     }
@@ -96,7 +98,11 @@ async fn run(engine: &Arc<Engine>, service: Service) -> io::Result<ExitStatus> {
     if let Some(socket) = socket {
         tokio::select! {
             ended = &mut exit => return ended.map_err(io::Error::other),
-            () = socket.wait_for_api() => engine.api_answers(),
+            () = socket.wait_for_api() => {
+                if engine.api_answers() {
+                    tokio::spawn(hello::provide(Arc::clone(engine)));
+                }
+            }
         }
     } else {
         engine.steps.ended(service.name());
@@ -104,7 +110,7 @@ async fn run(engine: &Arc<Engine>, service: Service) -> io::Result<ExitStatus> {
     exit.await.map_err(io::Error::other)
 }
 
-/// Reads a service's output to its end, which is when the last process that has the pipe ends.
+/// Reads a service's output until the last process with the pipe open ends.
 async fn read_output(output: OwnedFd, log: Arc<LogRing>) {
     let mut output = match pipe::Receiver::from_owned_fd(output) {
         Ok(output) => output,
@@ -126,14 +132,14 @@ async fn read_output(output: OwnedFd, log: Arc<LogRing>) {
     }
 }
 
-/// Tells when dockerd's socket appears. dockerd listens long before it serves; a request sent then is answered as soon
-/// as it does, so nothing is asked twice.
+/// Watches for dockerd's socket. dockerd listens long before it serves, and answers a request sent meanwhile as soon as
+/// it serves, so that no request has to be repeated.
 struct SocketWatch(AsyncFd<OwnedFd>);
 
 impl SocketWatch {
     fn new(folder: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // The mode is set once the socket listens: that is the attribute event.
+        // dockerd sets the socket's mode once it listens, which is the attribute event.
         let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVED_TO;
         inotify.add_watch(folder, events)?;
         readiness::watch(inotify).map(Self)
@@ -150,7 +156,7 @@ impl SocketWatch {
             let drained =
                 self.0.async_io(tokio::io::Interest::READABLE, |inotify| Ok(read(inotify.as_fd(), &mut events)?));
             if let Err(error) = drained.await {
-                // Without events the only way left is to look again.
+                // Without events, only trying again is left.
                 warn!("cannot watch for {DOCKER_SOCKET}: {error}");
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }

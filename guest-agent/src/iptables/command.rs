@@ -1,6 +1,6 @@
 //! The forms of an iptables command that dockerd uses.
 
-/// Which of the two programs was asked for.
+/// Which of the two programs a command runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Family {
     Ipv4,
@@ -25,7 +25,7 @@ impl Family {
     }
 }
 
-/// What is to be done with a chain.
+/// What a command does with a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// `-A`, or `-I` at the head.
@@ -39,9 +39,9 @@ pub(super) enum Action {
     Flush,
     /// `-X`.
     Remove,
-    /// `-P`: what becomes of packets no rule decides about.
+    /// `-P`: what happens to packets that match no rule.
     Policy(String),
-    /// `-L`, of which dockerd reads the exit status only.
+    /// `-L`, of which dockerd only reads the exit status.
     List,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Reads a command line, the program's name first. `None`: not a form known here.
+    /// Reads a command line, the program's name first. `None` if the form is not known here.
     pub(super) fn parse(words: &[&str]) -> Option<Self> {
         let (program, rest) = words.split_first()?;
         let family = Family::of(program)?;
@@ -86,18 +86,18 @@ impl Command {
             };
             let chain = words.next()?;
             let rule: Vec<String> = words.map(str::to_owned).collect();
-            // A restore line is split at blanks, and quoting is only needed by words dockerd does not write.
+            // Restore lines are split at blanks, and only words that dockerd does not write need quotes.
             let plain =
                 |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || "\"'\\#*".contains(c));
             if !plain(table) || !plain(chain) || chain.starts_with('-') || !rule.iter().all(|word| plain(word)) {
                 return None;
             }
-            // `-I CHAIN 3 …` and `-D CHAIN 3` go by number, which is not kept here.
+            // `-I CHAIN 3 …` and `-D CHAIN 3` name a rule by number, which is not tracked here.
             let by_rule = rule.first().is_some_and(|word| word.starts_with('-') || word == "!");
             let action = match letter {
                 'A' if by_rule => Action::Append(rule),
                 'I' if by_rule => Action::Insert(rule),
-                // dockerd also deletes the rule without conditions and target.
+                // dockerd also deletes the rule that has no conditions and no target.
                 'D' if by_rule || rule.is_empty() => Action::Delete(rule),
                 'C' if by_rule => Action::Check(rule),
                 'N' if rule.is_empty() => Action::Create,
@@ -114,7 +114,7 @@ impl Command {
         }
     }
 
-    /// The line that asks `iptables-restore` for it.
+    /// The line that has `iptables-restore` carry it out.
     pub(super) fn line(&self) -> String {
         let (option, rule): (&str, &[String]) = match &self.action {
             Action::Append(rule) => ("-A", rule),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_of_no_words_can_be_deleted() {
+    fn the_empty_rule_can_be_deleted() {
         assert_eq!(parse("iptables --wait -t nat -D PREROUTING").unwrap().action, Action::Delete(Vec::new()));
     }
 

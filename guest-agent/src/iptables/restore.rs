@@ -1,14 +1,15 @@
 //! The `iptables-restore` that stays running: lines in, an echo out.
 //!
-//! Between two commands it holds no table and no lock, so other programs' iptables go on beside it. With `--verbose` it
-//! echoes comment lines: the comment after each `COMMIT` is its answer. At a command that fails it writes why and ends.
+//! Between two commands it holds no table and no lock, so other programs can use iptables beside it. With `--verbose`
+//! it echoes comment lines, and the comment after each `COMMIT` is its answer. When a command fails, it writes why and
+//! ends.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout, Stdio};
 
 use super::command::{Command, Family};
-use crate::engine::command;
 use crate::processes::Processes;
+use crate::programs::command;
 
 const ECHO: &str = "# done\n";
 
@@ -19,7 +20,7 @@ pub(super) struct Restore {
 
 impl Restore {
     pub(super) fn start(processes: &Processes, family: Family) -> io::Result<Self> {
-        // Standard error joins standard output, where a failure is told in place of the echo.
+        // Standard error goes to standard output, where a failure then replaces the echo.
         let mut program = command("/bin/sh");
         program.arg("-c").arg(format!("exec {} --noflush --verbose --wait 2>&1", family.restore()));
         let running = processes.start(program.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
@@ -29,7 +30,7 @@ impl Restore {
         }
     }
 
-    /// Has one command carried out; an error is what the program said, and its end.
+    /// Has one command carried out. An error is the program's output, after which the program has ended.
     pub(super) fn run(&mut self, command: &Command) -> Result<(), String> {
         let lines = format!("*{}\n{}\nCOMMIT\n{ECHO}", command.table, command.line());
         self.input.write_all(lines.as_bytes()).map_err(|error| format!("iptables-restore has ended: {error}"))?;
@@ -45,7 +46,7 @@ impl Restore {
                     });
                 }
                 Ok(_) if said.get(before..) == Some(ECHO) => return Ok(()),
-                // With --verbose a command may tell what it did.
+                // With --verbose a command may also report what it did.
                 Ok(_) => {}
                 Err(error) => return Err(format!("iptables-restore cannot be read: {error}")),
             }

@@ -1,4 +1,4 @@
-//! What dockerd has made of the tables, as far as that can be told without asking the kernel.
+//! What dockerd has made of the tables, as far as that can be known without asking the kernel.
 
 use std::collections::HashMap;
 
@@ -14,14 +14,15 @@ pub(super) enum Known {
     Succeeds,
     Fails(&'static str),
     AskKernel,
-    /// Somebody changed the table in a way that was not followed.
+    /// The table was changed in a way that was not tracked.
     Unknown,
 }
 
-/// The rules of a chain, each in the words it was added with.
+/// The rules of a chain, each in the words that added it.
 type Rules = Vec<Vec<String>>;
 
-/// Rules are kept as the words dockerd gave: it checks for a rule in the words it added it with.
+/// The chains and rules of both families. A rule is kept in dockerd's words, since dockerd checks for it in the same
+/// words.
 #[derive(Default)]
 pub(super) struct Tables {
     chains: HashMap<(Family, String), HashMap<String, Rules>>,
@@ -29,6 +30,7 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    /// Predicts the outcome of a command.
     pub(super) fn foresee(&self, command: &Command) -> Known {
         if self.lost_track[command.family as usize] {
             return Known::Unknown;
@@ -46,7 +48,7 @@ impl Tables {
         }
     }
 
-    /// Follows a command that was carried out.
+    /// Applies a command that was carried out.
     pub(super) fn apply(&mut self, command: &Command) {
         let chains = self.chains.entry((command.family, command.table.clone())).or_default();
         let chain = command.chain.clone();
@@ -65,7 +67,7 @@ impl Tables {
         }
     }
 
-    /// A command that was not understood goes by.
+    /// Notes a command that was not understood. Unless it only asks, the family is no longer tracked.
     pub(super) fn forget(&mut self, words: &[&str]) {
         let question =
             |word: &&str| ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help"].contains(word);
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_was_not_understood_ends_foreseeing_for_its_family() {
+    fn a_command_that_was_not_understood_ends_tracking_of_its_family() {
         let mut tables = carried_out(&["iptables -N DOCKER"]);
         tables.forget(&["/usr/sbin/iptables", "--wait", "-L", "-n"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);

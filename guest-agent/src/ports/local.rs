@@ -1,11 +1,13 @@
 //! A published port inside the machine.
 //!
-//! On a native engine a published port also answers on the engine's own localhost, because docker-proxy listens there: a push to
-//! `localhost:5000`, or a container with the host's network, counts on it. Here the host listens for its side, and this for the guest's.
+//! On a native engine a published port also answers on the engine's own localhost, because docker-proxy listens there.
+//! A push to `localhost:5000`, or a container on the host's network, relies on that. Here the host listens on its side,
+//! and this listener on the guest's.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -16,8 +18,12 @@ use tokio::task::JoinHandle;
 use tracing::debug;
 
 use super::local_datagrams;
-use super::request::{Protocol, PublishRequest};
+use super::request::PublishRequest;
+use super::transport::Transport;
 use crate::relay::{Endpoint, join};
+
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener of the guest, which ends when this is dropped.
 #[derive(Debug)]
@@ -29,19 +35,20 @@ impl Drop for LocalListener {
     }
 }
 
-/// Listens in the guest for a port about to be published. `None`: the address is the host's and not the guest's.
+/// Listens in the guest for a port about to be published. `None` if the address is the host's and not the guest's.
 ///
 /// # Errors
-/// Somebody in the guest has the port, or it cannot be listened on; the text is for the user.
+/// The port is in use in the guest, or the guest cannot listen on it; the text is for the user.
 pub(super) fn listen_locally(request: &PublishRequest) -> Result<Option<LocalListener>, String> {
     let address = SocketAddr::new(request.host_address, request.host_port);
     let target = SocketAddr::new(request.container_address, request.container_port);
-    let served = match bound(request.protocol, address) {
-        Ok(socket) => serve_at(request.protocol, socket, target),
+    let served = match bound(request.transport, address) {
+        Ok(socket) => serve_at(request.transport, socket, target),
         Err(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => return Ok(None),
         Err(Errno::EADDRINUSE) => {
             return Err(format!(
-                "address already in use: a container with the host's network, or a program of the machine, listens on {address}"
+                "address already in use: a container on the host's network, or a program of the machine itself, \
+                 listens on {address}"
             ));
         }
         Err(errno) => return Err(format!("the machine cannot listen on {address}: {errno}")),
@@ -50,33 +57,34 @@ pub(super) fn listen_locally(request: &PublishRequest) -> Result<Option<LocalLis
     Ok(Some(LocalListener(task)))
 }
 
-fn serve_at(protocol: Protocol, socket: OwnedFd, target: SocketAddr) -> io::Result<JoinHandle<()>> {
-    Ok(match protocol {
-        Protocol::Tcp => tokio::spawn(serve(TcpListener::from_std(socket.into())?, target)),
-        Protocol::Udp => tokio::spawn(local_datagrams::serve(UdpSocket::from_std(socket.into())?, target)),
+fn serve_at(transport: Transport, socket: OwnedFd, target: SocketAddr) -> io::Result<JoinHandle<()>> {
+    Ok(match transport {
+        Transport::Tcp => tokio::spawn(serve(TcpListener::from_std(socket.into())?, target)),
+        Transport::Udp => tokio::spawn(local_datagrams::serve(UdpSocket::from_std(socket.into())?, target)),
     })
 }
 
-/// A socket that listens or, for UDP, is bound. An IPv6 one takes no IPv4: dockerd publishes the two apart.
-fn bound(protocol: Protocol, address: SocketAddr) -> Result<OwnedFd, Errno> {
+/// A socket that listens or, for UDP, is bound. An IPv6 one takes no IPv4, because dockerd publishes the two
+/// separately.
+fn bound(transport: Transport, address: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = match address.ip() {
         IpAddr::V4(_) => AddressFamily::Inet,
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
-    let kind = match protocol {
-        Protocol::Tcp => SockType::Stream,
-        Protocol::Udp => SockType::Datagram,
+    let kind = match transport {
+        Transport::Tcp => SockType::Stream,
+        Transport::Udp => SockType::Datagram,
     };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    if protocol == Protocol::Tcp {
-        // Connections of the listener before may still be waiting for their end. Two sockets of UDP would share the port.
+    if transport == Transport::Tcp {
+        // Connections of an earlier listener may still be closing. With UDP this would let two sockets share the port.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     }
     if address.is_ipv6() {
         setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    if protocol == Protocol::Tcp {
+    if transport == Transport::Tcp {
         listen(&socket, Backlog::MAXCONN)?;
     }
     Ok(socket)
@@ -94,7 +102,7 @@ async fn serve(listener: TcpListener, target: SocketAddr) {
             }
             Err(error) => {
                 debug!("cannot accept a connection of the machine to {target}: {error}");
-                tokio::time::sleep(super::REST).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
@@ -114,7 +122,7 @@ mod tests {
 
     fn request(host: SocketAddr, container: SocketAddr) -> PublishRequest {
         PublishRequest {
-            protocol: Protocol::Tcp,
+            transport: Transport::Tcp,
             host_address: host.ip(),
             host_port: host.port(),
             container_address: container.ip(),
@@ -140,19 +148,19 @@ mod tests {
         let LocalListener(task) = &listening;
         task.abort();
         drop(listening);
-        // The listener goes when its task has been collected: the next turn of this runtime.
+        // The runtime drops the task, and with it the listener, at its next turn.
         tokio::task::yield_now().await;
         assert!(TcpStream::connect(port).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_port_somebody_has_is_refused_and_an_address_of_the_host_is_left_to_it() {
+    async fn a_port_in_use_is_refused_and_an_address_of_the_host_is_left_to_it() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
         assert!(listen_locally(&request(address, address)).unwrap_err().contains("already in use"));
         let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let udp = PublishRequest { protocol: Protocol::Udp, ..request(address, address) };
+        let udp = PublishRequest { transport: Transport::Udp, ..request(address, address) };
         assert!(listen_locally(&udp).unwrap_err().contains("already in use"));
         let elsewhere: SocketAddr = "192.0.2.1:8080".parse().unwrap();
         assert!(listen_locally(&request(elsewhere, address)).unwrap().is_none());

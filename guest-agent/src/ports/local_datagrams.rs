@@ -1,7 +1,8 @@
-//! Datagrams of the machine itself to a published UDP port: a session for each sender, with a socket of its own to the container.
+//! Datagrams of the machine itself to a published UDP port. Each sender has a session with a socket of its own to the
+//! container.
 //!
-//! The table is bounded; a new session takes the place of the one that was idle longest. A container that does not listen loses what is sent to it
-//! and nothing else: its sessions stay, for when it does.
+//! The table is bounded; a new session evicts the one that was idle longest. A container that does not listen only
+//! loses the datagrams: its sessions stay for when it does.
 
 use std::collections::HashMap;
 use std::io;
@@ -14,12 +15,12 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-/// Sessions of one port at once: a descriptor each.
-const SESSIONS_MAX: usize = 1024;
-/// A session ends when no datagram went either way for this long.
+/// Sessions of one port at once, one descriptor each.
+const MAX_SESSIONS: usize = 1024;
+/// A session ends when no datagram has passed in either direction for this long.
 const IDLE: Duration = Duration::from_mins(2);
-/// Longest datagram of either version.
-const DATAGRAM_BYTES_MAX: usize = 65_527;
+/// Longest datagram of either version of IP.
+const MAX_DATAGRAM_BYTES: usize = 65_527;
 
 struct Session {
     container: Arc<UdpSocket>,
@@ -45,19 +46,19 @@ impl Used {
     }
 }
 
-/// Carries what comes to `port` to `target` and the answers back, until dropped.
+/// Carries datagrams from `port` to `target` and the answers back, until dropped.
 pub(super) async fn serve(port: UdpSocket, target: SocketAddr) {
     let mut relay = Relay { port: Arc::new(port), target, sessions: HashMap::new(), tasks: JoinSet::new() };
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
     loop {
         tokio::select! {
             received = relay.port.recv_from(&mut buffer) => match received {
                 Ok((length, client)) => {
                     if let Err(error) = relay.send(&buffer[..length], client).await {
-                        debug!("a datagram of {client} to {target} is lost: {error}");
+                        debug!("a datagram from {client} to {target} is lost: {error}");
                     }
                 }
-                // The system's word on an answer nobody took; reading it takes it away.
+                // The system's report on an answer that nobody received; reading it clears it.
                 Err(error) => debug!("the port for {target}: {error}"),
             },
             Some(ended) = relay.tasks.join_next() => {
@@ -73,7 +74,7 @@ struct Relay {
     port: Arc<UdpSocket>,
     target: SocketAddr,
     sessions: HashMap<SocketAddr, Session>,
-    /// Each carries the answers of one session, and ends with its client's address when that is over.
+    /// Each carries the answers of one session, and returns its client's address at the end of it.
     tasks: JoinSet<SocketAddr>,
 }
 
@@ -87,14 +88,14 @@ impl Relay {
             _ => self.begin(client).await?,
         };
         match container.send(datagram).await {
-            // It was about an earlier one; this one was not sent.
+            // The error is about an earlier datagram; this one was not sent.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => container.send(datagram).await.map(drop),
             other => other.map(drop),
         }
     }
 
     async fn begin(&mut self, client: SocketAddr) -> io::Result<Arc<UdpSocket>> {
-        if self.sessions.len() >= SESSIONS_MAX
+        if self.sessions.len() >= MAX_SESSIONS
             && let Some(oldest) = self.sessions.iter().min_by_key(|(_, session)| session.used.last())
         {
             let oldest = *oldest.0;
@@ -110,7 +111,7 @@ impl Relay {
         Ok(container)
     }
 
-    /// A session is over, unless its client has begun another.
+    /// Removes a session that has ended, unless its client has begun another.
     fn forget(&mut self, client: SocketAddr) {
         if self.sessions.get(&client).is_some_and(|session| session.task.is_finished()) {
             self.sessions.remove(&client);
@@ -124,9 +125,9 @@ impl Relay {
     }
 }
 
-/// Passes on what the container answers until the session was idle too long.
+/// Passes the container's answers on until the session was idle too long.
 async fn carry_answers(container: Arc<UdpSocket>, port: Arc<UdpSocket>, client: SocketAddr, used: Used) -> SocketAddr {
-    let mut buffer = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+    let mut buffer = Vec::with_capacity(MAX_DATAGRAM_BYTES);
     loop {
         let end = used.last() + IDLE;
         tokio::select! {
@@ -134,7 +135,7 @@ async fn carry_answers(container: Arc<UdpSocket>, port: Arc<UdpSocket>, client: 
                 used.touch();
                 let sent = match received {
                     Ok(_) => port.send_to(&buffer, client).await.map(drop),
-                    // Nobody listens there yet, or any more.
+                    // Nobody listens there, yet or any more.
                     Err(error) => Err(error),
                 };
                 if let Err(error) = sent {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     async fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
-        let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+        let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
         let (length, from) = timeout(PATIENCE, socket.recv_from(&mut buffer)).await.unwrap().unwrap();
         buffer.truncate(length);
         (buffer, from)
@@ -210,7 +211,7 @@ mod tests {
         }
         other.send_to(b"lost", address).await.unwrap();
         let container = UdpSocket::bind(target).await.unwrap();
-        // Those before may still be under way.
+        // Earlier datagrams may still be under way.
         let (_, from) = loop {
             client.send_to(b"heard", address).await.unwrap();
             if let Ok(received) = timeout(Duration::from_millis(50), receive(&container)).await {
@@ -226,14 +227,14 @@ mod tests {
         let container = socket().await;
         let (port, target) = (Arc::new(socket().await), container.local_addr().unwrap());
         let mut relay = Relay { port, target, sessions: HashMap::new(), tasks: JoinSet::new() };
-        for number in 0..SESSIONS_MAX + 10 {
+        for number in 0..MAX_SESSIONS + 10 {
             let client = SocketAddr::from(([127, 0, 0, 1], 1000 + number as u16));
             relay.send(b"x", client).await.unwrap();
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        assert_eq!(relay.sessions.len(), SESSIONS_MAX);
+        assert_eq!(relay.sessions.len(), MAX_SESSIONS);
         assert!(!relay.sessions.contains_key(&SocketAddr::from(([127, 0, 0, 1], 1009))), "the oldest are gone");
-        // Those that were evicted end as aborted, the others by time.
+        // Evicted sessions end as aborted, the others by timeout.
         let ended = async { while relay.tasks.join_next().await.is_some() {} };
         timeout(IDLE * 3, ended).await.unwrap();
     }

@@ -1,36 +1,19 @@
-//! What a port proxy asks on `/run/rorqual/ports.sock`: dockerd's arguments, each ended by a zero byte, and one more zero byte
+//! The request of a port proxy: dockerd's arguments, each terminated by a zero byte, and one more zero byte
 //! (`guest-agent/shims/src/bin/port_proxy.rs`).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use rorqual_protocol::agent::published_port::Protocol as PortProtocol;
+use rorqual_protocol::agent::PublishedPort;
+use rorqual_protocol::agent::published_port::{Kind, Protocol};
 
-/// Where the agent listens for port proxies.
-pub(crate) const SOCKET: &str = "/run/rorqual/ports.sock";
+use super::transport::Transport;
 
-/// What is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-}
-
-impl Protocol {
-    /// As the host is told it.
-    pub(super) fn told(self) -> PortProtocol {
-        match self {
-            Self::Tcp => PortProtocol::Tcp,
-            Self::Udp => PortProtocol::Udp,
-        }
-    }
-}
-
-/// Publish this port for as long as the connection is open.
+/// A port to publish for as long as the proxy's connection is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PublishRequest {
-    pub(super) protocol: Protocol,
+    pub(super) transport: Transport,
     pub(super) host_address: IpAddr,
     pub(super) host_port: u16,
     pub(super) container_address: IpAddr,
@@ -41,9 +24,9 @@ impl PublishRequest {
     /// Reads the arguments, the program's name first: names with one dash, each followed by its value.
     ///
     /// # Errors
-    /// A text for the user, when one is missing or cannot be published.
+    /// A sentence for the user, if an argument is missing or cannot be published.
     pub(super) fn parse(arguments: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(arguments).map_err(|_| "dockerd's arguments are no text".to_owned())?;
+        let text = std::str::from_utf8(arguments).map_err(|_| "dockerd's arguments are not UTF-8 text".to_owned())?;
         let mut words = text.split_terminator('\0').skip(1);
         let mut values = HashMap::new();
         while let Some(name) = words.next() {
@@ -51,23 +34,35 @@ impl PublishRequest {
             values.insert(name.trim_start_matches('-'), value);
         }
         let value = |name: &str| values.get(name).copied().ok_or_else(|| format!("-{name} is missing"));
-        let protocol = match value("proto")? {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            other => return Err(format!("Rorqual cannot publish {other} ports: only tcp and udp can be published")),
+        let transport = match value("proto")? {
+            "tcp" => Transport::Tcp,
+            "udp" => Transport::Udp,
+            other => return Err(format!("Rorqual cannot publish {other} ports, only tcp and udp")),
         };
         Ok(Self {
-            protocol,
+            transport,
             host_address: parsed("host-ip", value("host-ip")?)?,
             host_port: parsed("host-port", value("host-port")?)?,
             container_address: parsed("container-ip", value("container-ip")?)?,
             container_port: parsed("container-port", value("container-port")?)?,
         })
     }
+
+    /// The port as the host receives it.
+    pub(super) fn published_port(&self) -> PublishedPort {
+        PublishedPort {
+            protocol: Protocol::from(self.transport).into(),
+            host_address: self.host_address.to_string(),
+            host_port: self.host_port.into(),
+            container_address: self.container_address.to_string(),
+            container_port: self.container_port.into(),
+            kind: Kind::Container.into(),
+        }
+    }
 }
 
 fn parsed<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("-{name} {text} is not usable"))
+    text.parse().map_err(|_| format!("-{name} {text} is not valid"))
 }
 
 #[cfg(test)]
@@ -80,7 +75,7 @@ mod tests {
     #[test]
     fn dockerds_arguments_are_understood() {
         let expected = PublishRequest {
-            protocol: Protocol::Tcp,
+            transport: Transport::Tcp,
             host_address: "::".parse().unwrap(),
             host_port: 8080,
             container_address: "172.17.0.2".parse().unwrap(),
@@ -94,7 +89,7 @@ mod tests {
         let refusal = |arguments: &str| PublishRequest::parse(arguments.as_bytes()).unwrap_err();
         assert_eq!(refusal("proxy\0-proto\0tcp\0"), "-host-ip is missing");
         assert_eq!(refusal("proxy\0-proto\0"), "-proto has no value");
-        assert_eq!(refusal(&ARGUMENTS.replace("8080", "70000")), "-host-port 70000 is not usable");
+        assert_eq!(refusal(&ARGUMENTS.replace("8080", "70000")), "-host-port 70000 is not valid");
         assert!(refusal(&ARGUMENTS.replace("tcp", "sctp")).contains("sctp"));
         assert!(PublishRequest::parse(&[0xff, 0]).is_err());
     }

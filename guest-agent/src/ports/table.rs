@@ -1,7 +1,7 @@
-//! Which ports are published, and what the host said of each: the rules alone, without sockets or time.
+//! Which ports are published, and the host's verdict on each: the rules alone, without sockets or time.
 //!
-//! A port is *asked* while its proxy waits for a verdict and *settled* after it. Ports are settled as bound by themselves
-//! while no host is connected, so that containers run without a daemon; the next host gets all of them.
+//! A port is *asked* while its proxy waits for a verdict and *settled* after it. While no host is connected, ports are
+//! settled as bound, so that containers run without a daemon; the next host receives all of them.
 
 use std::collections::BTreeMap;
 
@@ -15,21 +15,21 @@ use rorqual_protocol::agent::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PortId(u64);
 
-/// Number of a host's call, to tell a call that ended from the one that took its place.
+/// Number of a host's call, to distinguish a call that ended from the one that replaced it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HostId(u64);
 
-/// What the proxy is told.
+/// The answer to a proxy; the error is for the user.
 pub(super) type Verdict = Result<(), String>;
 
-/// Said of a port whose proxy already has its answer: the user only finds it in the log.
+/// A refusal of a port whose proxy already has its answer. Only the log can show it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LateRefusal {
     pub(super) port: PublishedPort,
     pub(super) reason: String,
 }
 
-/// The table. `Waiter` is who gets a verdict, `Host` who gets changes.
+/// The table. `Waiter` receives a verdict, `Host` receives changes.
 pub(super) struct PortTable<Waiter, Host> {
     ports: BTreeMap<PortId, Entry<Waiter>>,
     next_port: u64,
@@ -39,7 +39,7 @@ pub(super) struct PortTable<Waiter, Host> {
 
 struct Entry<Waiter> {
     port: PublishedPort,
-    /// There while the port is asked, gone once it is settled.
+    /// Present while the port is asked, absent once it is settled.
     waiter: Option<Waiter>,
 }
 
@@ -50,7 +50,7 @@ impl<Waiter, Host> Default for PortTable<Waiter, Host> {
 }
 
 impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
-    /// A proxy wants `port`; `waiter` gets the verdict, at once if no host is there to give one.
+    /// Publishes `port`. `waiter` receives the verdict, at once if no host is connected.
     pub(super) fn publish(&mut self, port: PublishedPort, waiter: Waiter) -> PortId {
         let id = PortId(self.next_port);
         self.next_port += 1;
@@ -75,7 +75,7 @@ impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
         })
     }
 
-    /// The proxy of a port ended, or its verdict came too late.
+    /// Removes a port: its proxy ended, or its verdict came too late.
     pub(super) fn unpublish(&mut self, id: PortId) {
         if self.ports.remove(&id).is_some()
             && let Some((_, host)) = &self.host
@@ -84,9 +84,9 @@ impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
         }
     }
 
-    /// A host calls: it takes the place of one that was there, and is told everything that is published. Ports that
-    /// are still asked are asked of it.
-    pub(super) fn host_came(&mut self, host: Host) -> HostId {
+    /// Connects a host, which replaces the one before and receives every published port. Ports still asked are asked of
+    /// it.
+    pub(super) fn host_connected(&mut self, host: Host) -> HostId {
         let id = HostId(self.next_host);
         self.next_host += 1;
         for (port, entry) in &self.ports {
@@ -97,8 +97,8 @@ impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
         id
     }
 
-    /// A host's call ended. Ports still asked of it are bound as far as their proxies are concerned.
-    pub(super) fn host_left(&mut self, id: HostId) {
+    /// Ends a host's call. Ports still asked of it are settled as bound.
+    pub(super) fn host_disconnected(&mut self, id: HostId) {
         if !self.host.as_ref().is_some_and(|(current, _)| *current == id) {
             return;
         }
@@ -110,7 +110,7 @@ impl<Waiter: FnOnce(Verdict), Host: Fn(PortChange)> PortTable<Waiter, Host> {
         }
     }
 
-    /// A verdict of the host `from`. One that refuses a port already settled is handed back for the log.
+    /// Accepts a verdict of the host `from`. Returns one that refuses a port already settled, for the log.
     pub(super) fn verdict(&mut self, from: HostId, verdict: PortVerdict) -> Option<LateRefusal> {
         if !self.host.as_ref().is_some_and(|(current, _)| *current == from) {
             return None;
@@ -139,7 +139,7 @@ mod tests {
 
     use super::*;
 
-    type Told = Rc<RefCell<Vec<PortChange>>>;
+    type Received = Rc<RefCell<Vec<PortChange>>>;
     type Answers = Rc<RefCell<Vec<Verdict>>>;
     type Table = PortTable<Box<dyn FnOnce(Verdict)>, Box<dyn Fn(PortChange)>>;
 
@@ -153,10 +153,10 @@ mod tests {
         (table.publish(port(number), Box::new(move |verdict| noted.borrow_mut().push(verdict))), answers)
     }
 
-    fn call(table: &mut Table) -> (HostId, Told) {
-        let told = Told::default();
-        let noted = Rc::clone(&told);
-        (table.host_came(Box::new(move |change| noted.borrow_mut().push(change))), told)
+    fn call(table: &mut Table) -> (HostId, Received) {
+        let received = Received::default();
+        let noted = Rc::clone(&received);
+        (table.host_connected(Box::new(move |change| noted.borrow_mut().push(change))), received)
     }
 
     fn open(id: PortId, number: u32) -> PortChange {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_calls_is_told_everything_and_then_that_it_was() {
+    fn a_host_that_connects_receives_every_port_and_then_the_end_of_the_list() {
         let mut table = Table::default();
         let (first, _) = publish(&mut table, 80);
         let (second, _) = publish(&mut table, 81);
@@ -216,22 +216,22 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_leaves_settles_what_was_asked_of_it() {
+    fn a_host_that_disconnects_settles_what_was_asked_of_it() {
         let mut table = Table::default();
         let (host, _) = call(&mut table);
         let (_, answers) = publish(&mut table, 80);
-        table.host_left(host);
+        table.host_disconnected(host);
         assert_eq!(*answers.borrow(), [Ok(())]);
     }
 
     #[test]
-    fn a_new_call_takes_over_and_the_old_one_is_no_longer_heard() {
+    fn a_new_call_takes_over_and_the_old_one_is_ignored() {
         let mut table = Table::default();
         let (old, old_told) = call(&mut table);
         let (id, answers) = publish(&mut table, 80);
         let (new, new_told) = call(&mut table);
         assert_eq!(*new_told.borrow(), [open(id, 80), synchronized()]);
-        table.host_left(old);
+        table.host_disconnected(old);
         assert_eq!(table.verdict(old, bound(id)), None);
         assert!(answers.borrow().is_empty());
         table.verdict(new, refused(id));
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_after_the_answer_is_only_told() {
+    fn a_refusal_after_the_answer_is_only_returned_for_the_log() {
         let mut table = Table::default();
         let (id, answers) = publish(&mut table, 80);
         let (host, _) = call(&mut table);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_docker_publishes_is_told_from_what_listens_by_itself() {
+    fn ports_of_docker_are_distinguished_from_programs_that_listen() {
         let mut table = Table::default();
         let of = |host_port, kind: Kind| PublishedPort {
             protocol: Protocol::Tcp.into(),

@@ -13,11 +13,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readiness;
 
-/// Bytes moved at once. A buffer is only held while there is something in it, so thousands of idle connections cost
-/// none.
+/// Bytes moved at once. A buffer is only held while it has contents, so thousands of idle connections hold none.
 const BUFFER_BYTES: usize = 128 << 10;
 /// Buffers kept for the next transfer.
-const SPARE_BUFFERS: usize = 8;
+const MAX_SPARE_BUFFERS: usize = 8;
 
 static SPARE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
@@ -41,13 +40,13 @@ impl InTransit {
 impl Drop for InTransit {
     fn drop(&mut self) {
         let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < SPARE_BUFFERS {
+        if spare.len() < MAX_SPARE_BUFFERS {
             spare.push(std::mem::take(&mut self.buffer));
         }
     }
 }
 
-/// See the module's text.
+/// One end of a relayed connection.
 pub(crate) struct Endpoint(AsyncFd<OwnedFd>);
 
 impl Endpoint {
@@ -61,7 +60,7 @@ impl Endpoint {
         readiness::watch(socket).map(Self)
     }
 
-    /// Waits for bytes and takes them; `None` is the end of what the peer sends.
+    /// Waits for bytes and returns them; `None` is the end of the peer's data.
     pub(super) async fn receive(&self) -> io::Result<Option<InTransit>> {
         let received = self
             .0
@@ -74,7 +73,7 @@ impl Endpoint {
         Ok((received.length > 0).then_some(received))
     }
 
-    /// Waits for bytes and takes at most as many as `buffer` holds; 0 is the end of what the peer sends.
+    /// Waits for bytes and reads as many as fit in `buffer`; 0 is the end of the peer's data.
     pub(crate) async fn receive_into(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0
             .async_io(Interest::READABLE, |socket| retried(|| recv(socket.as_raw_fd(), buffer, MsgFlags::empty())))
@@ -102,12 +101,12 @@ impl Endpoint {
             Shutdown::Write => nix::sys::socket::Shutdown::Write,
             Shutdown::Both => nix::sys::socket::Shutdown::Both,
         };
-        // Refused only where the peer was faster.
+        // Fails only if the peer was faster.
         let _ = shutdown(self.0.as_raw_fd(), how);
     }
 
-    /// Makes the close of a TCP connection a reset, so that the peer does not take what it got for all there is. Other
-    /// families have no reset: there the close must do.
+    /// Makes the close of a TCP connection a reset, so that the peer does not take its data for complete. Other
+    /// families have no reset; for them a close has to do.
     pub(super) fn reset_on_close(&self) {
         let _ = setsockopt(&self.0.as_fd(), sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
     }
@@ -119,7 +118,7 @@ impl AsFd for Endpoint {
     }
 }
 
-/// A call again for as long as a signal interrupts it.
+/// Repeats a call while a signal interrupts it.
 fn retried(mut call: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
     loop {
         match call() {

@@ -14,9 +14,10 @@ use tracing::debug;
 use super::listener::{accept_each, vsock_listener};
 use super::{Endpoint, join};
 
-/// How long the host may take to send its header, which it does with its first write.
+/// How long the host may take to send its header, which is its first write.
 const HEADER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a container may take to accept. Its bridge is in the same kernel: only one that drops packets needs long.
+/// How long a container may take to accept. Its bridge is in the same kernel, so only one that drops packets takes
+/// long.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Serves for ever.
@@ -54,7 +55,7 @@ async fn connect(target: SocketAddr) -> io::Result<Endpoint> {
     Endpoint::new(container.into_std()?)
 }
 
-/// Reads the header line and returns what of the client's bytes came with it.
+/// Reads the header line. Also returns the client's bytes that arrived with it.
 async fn read_header(host: &Endpoint) -> io::Result<(SocketAddr, Vec<u8>)> {
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_connection_is_said_and_ends_the_stream() {
+    async fn a_refused_connection_is_reported_and_ends_the_stream() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

@@ -1,4 +1,4 @@
-//! vsock sockets that listen.
+//! Listening vsock sockets.
 
 use std::future::Future;
 use std::io;
@@ -11,21 +11,21 @@ use tracing::warn;
 
 use super::Endpoint;
 
-/// Connections that may wait to be accepted; the kernel resets what is beyond, and a client may open a thousand.
-const WAITING_CONNECTIONS: i32 = 4096;
-/// Rest after a failed accept: what lacks then, descriptors or memory, comes back when a connection ends.
-const REST: Duration = Duration::from_millis(100);
+/// Connections that may wait to be accepted. The kernel resets further ones, and a client may open a thousand.
+const MAX_WAITING_CONNECTIONS: i32 = 4096;
+/// Pause after a failed accept. Missing descriptors or memory become free when a connection ends.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Listens on `port`.
 pub(crate) fn vsock_listener(port: u32) -> io::Result<VsockListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)?;
     bind(socket.as_raw_fd(), &VsockAddr::new(VMADDR_CID_ANY, port))?;
-    listen(&socket, Backlog::new(WAITING_CONNECTIONS)?)?;
+    listen(&socket, Backlog::new(MAX_WAITING_CONNECTIONS)?)?;
     Ok(VsockListener::from(socket))
 }
 
-/// Gives every connection to `serve` in a task of its own, for ever.
+/// Passes every connection to `serve` in a task of its own, for ever.
 pub(super) async fn accept_each<Served>(listener: VsockListener, serve: impl Fn(Endpoint) -> Served)
 where
     Served: Future<Output = ()> + Send + 'static,
@@ -36,7 +36,7 @@ where
             Ok(stream) => drop(tokio::spawn(serve(stream))),
             Err(error) => {
                 warn!("cannot accept a connection from the host: {error}");
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Joins two connections byte for byte, each direction by itself: an end of file on one side becomes an end of file on
-//! the other while the opposite direction goes on, and a connection that broke breaks the other.
+//! Joins two connections byte for byte, each direction by itself. An end of file on one side becomes an end of file on
+//! the other while the opposite direction stays open. A connection that breaks breaks the other.
 
 use std::io;
 use std::net::Shutdown;
@@ -16,9 +16,9 @@ pub(crate) use listener::vsock_listener;
 
 /// How one direction ended.
 enum Broken {
-    /// The sender's connection broke: nothing of it can be trusted to be whole.
+    /// The sender's connection broke, so its data may be incomplete.
     Source,
-    /// The receiver takes no more.
+    /// The receiver takes no more data.
     Sink,
 }
 
@@ -34,8 +34,8 @@ pub(crate) async fn join(left: Endpoint, right: Endpoint) {
     }
 }
 
-/// Relays one direction. An error is a broken source; a sink that takes no more only ends this direction, and tells
-/// the source so where its family can.
+/// Relays one direction. An error is a broken source. A sink that takes no more only ends this direction, and the
+/// source learns of it if its family allows.
 async fn copy(source: &Endpoint, sink: &Endpoint) -> io::Result<()> {
     match copy_until_end(source, sink).await {
         Ok(()) => {

@@ -12,10 +12,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::readiness;
 
-/// Longest record the kernel gives at once.
+/// Longest record the kernel returns.
 const LONGEST_RECORD: usize = 8192;
 
-/// A reader of the kernel's log from its oldest record on.
+/// A reader of the kernel's log, from its oldest record.
 pub(super) struct KernelLog(AsyncFd<OwnedFd>);
 
 impl KernelLog {
@@ -24,7 +24,7 @@ impl KernelLog {
         readiness::watch(file).map(Self)
     }
 
-    /// The next line if there is one already.
+    /// The next line, if one exists already.
     pub(super) fn next_kept(&self) -> io::Result<Option<String>> {
         match read_record(self.0.get_ref()) {
             Ok(line) => Ok(Some(line)),
@@ -33,7 +33,7 @@ impl KernelLog {
         }
     }
 
-    /// The next line, waited for.
+    /// Waits for the next line.
     pub(super) async fn next(&self) -> io::Result<String> {
         self.0.async_io(Interest::READABLE, |kmsg| Ok(read_record(kmsg)?)).await
     }
@@ -44,7 +44,7 @@ fn read_record(kmsg: &OwnedFd) -> Result<String, Errno> {
     loop {
         match read(kmsg, &mut record) {
             Ok(length) => return Ok(line(&String::from_utf8_lossy(&record[..length]))),
-            // Records were overwritten before they were read: the next call gives the oldest that is left.
+            // Records were overwritten before they were read; the next call returns the oldest that is left.
             Err(Errno::EPIPE | Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -10,13 +10,13 @@ use tonic::Status;
 use super::kernel_log::KernelLog;
 use crate::log_ring::LogRing;
 
-/// Bytes told at once.
+/// Most bytes of one message.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// Where a log goes; closed when the caller leaves.
+/// The caller's end of a log; closed when the caller leaves.
 pub(super) type Chunks = mpsc::Sender<Result<LogChunk, Status>>;
 
-/// Sends a service's log, and what is written next if asked to.
+/// Sends a service's log, and with `follow` what is written next.
 pub(super) async fn send_ring(ring: &LogRing, tail: u32, follow: bool, chunks: Chunks) {
     let mut changes = ring.changes();
     let mut next = ring.start(tail);
@@ -42,10 +42,10 @@ pub(super) async fn send_ring(ring: &LogRing, tail: u32, follow: bool, chunks: C
     }
 }
 
-/// Sends the kernel's log, and what is written next if asked to.
+/// Sends the kernel's log, and with `follow` what is written next.
 pub(super) async fn send_kernel(tail: u32, follow: bool, chunks: Chunks) {
     if let Err(error) = try_send_kernel(tail, follow, &chunks).await {
-        // The caller may have left, which is no reason to say more.
+        // The caller may have left.
         let _ = chunks.send(Err(Status::internal(format!("cannot read /dev/kmsg: {error}")))).await;
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_followed_log_goes_on_until_the_caller_leaves() {
+    async fn a_followed_log_continues_until_the_caller_leaves() {
         let ring = std::sync::Arc::new(LogRing::new(1000));
         ring.write(b"one\n");
         let (chunks, mut received) = mpsc::channel(4);

@@ -28,13 +28,13 @@ mod shell;
 
 use crate::boot::BootSteps;
 use crate::engine::{Engine, Service};
-use crate::ports::Ports;
+use crate::ports::{Ports, Session};
 use crate::processes::Processes;
 use crate::shutdown::Shutdown;
 use crate::{clock, data_disk, log};
 
 /// Messages that may wait for a slow caller.
-const WAITING_MESSAGES: usize = 8;
+const MAX_WAITING_MESSAGES: usize = 8;
 
 /// Serves the host's calls.
 pub(crate) struct AgentService {
@@ -48,12 +48,13 @@ pub(crate) struct AgentService {
 impl AgentService {
     /// Serves for ever.
     pub(crate) async fn serve(self, listener: VsockListener) -> Result<(), tonic::transport::Error> {
-        info!("gRPC is served on vsock port {AGENT_PORT}");
+        info!("serving gRPC on vsock port {AGENT_PORT}");
         Server::builder().add_service(AgentServer::new(self)).serve_with_incoming(listener.incoming()).await
     }
 }
 
-/// Tells the host by a connection that something it may wait for is there. A host that does not listen asks by itself.
+/// Notifies the host, by a connection, that something it may wait for is ready. A host that does not listen asks on its
+/// own.
 pub(crate) async fn notify_host() {
     if let Err(error) = VsockStream::connect(VsockAddr::new(HOST_CID, READY_PORT)).await {
         debug!("the host does not listen on vsock port {READY_PORT}: {error}");
@@ -90,10 +91,10 @@ impl Agent for AgentService {
         let seconds = request.into_inner().container_timeout_seconds;
         let patience = (seconds > 0).then(|| Duration::from_secs(seconds.into()));
         let steps = self.shutdown.begin(patience);
-        let mut told = 0;
+        let mut sent = 0;
         let steps = WatchStream::new(steps).flat_map(move |steps| {
-            let new = steps[told..].to_vec();
-            told = steps.len();
+            let new = steps[sent..].to_vec();
+            sent = steps.len();
             futures_util::stream::iter(new.into_iter().map(Ok))
         });
         Ok(Response::new(Box::pin(steps)))
@@ -102,7 +103,7 @@ impl Agent for AgentService {
     async fn set_time(&self, request: Request<SetTimeRequest>) -> Result<Response<SetTimeReply>, Status> {
         let offset_nanoseconds = clock::set_wall_clock(request.into_inner().unix_nanoseconds)
             .map_err(|errno| Status::invalid_argument(format!("cannot set the guest's clock: {errno}")))?;
-        info!("the clock was set; it was off by {} ms", offset_nanoseconds / 1_000_000);
+        info!("set the clock, which was off by {} ms", offset_nanoseconds / 1_000_000);
         Ok(Response::new(SetTimeReply { offset_nanoseconds }))
     }
 
@@ -114,7 +115,7 @@ impl Agent for AgentService {
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let request = request.into_inner();
         let (tail, follow) = (request.tail, request.follow);
-        let (chunks, receiver) = mpsc::channel(WAITING_MESSAGES);
+        let (chunks, receiver) = mpsc::channel(MAX_WAITING_MESSAGES);
         let service = match request.source() {
             Source::Agent => {
                 tokio::spawn(logs::send_ring(log::ring(), tail, follow, chunks));
@@ -127,7 +128,9 @@ impl Agent for AgentService {
             Source::Containerd => Some((Service::Containerd, chunks)),
             Source::Dockerd => Some((Service::Dockerd, chunks)),
             Source::Unspecified => {
-                return Err(Status::invalid_argument("a log is that of the agent, containerd, dockerd, or the kernel"));
+                return Err(Status::invalid_argument(
+                    "the log must be that of the agent, containerd, dockerd, or the kernel",
+                ));
             }
         };
         if let Some((service, chunks)) = service {
@@ -143,20 +146,20 @@ impl Agent for AgentService {
         let Some(Input::Start(start)) = first else {
             return Err(Status::invalid_argument("the first message to a shell must say what to start"));
         };
-        let (outputs, receiver) = mpsc::channel(WAITING_MESSAGES);
+        let (outputs, receiver) = mpsc::channel(MAX_WAITING_MESSAGES);
         shell::open(&self.processes, &start, input, outputs)?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn ports(&self, request: Request<Streaming<PortVerdict>>) -> Result<Response<Self::PortsStream>, Status> {
         let mut verdicts = request.into_inner();
-        let (call, changes) = self.ports.connect_host();
+        let (session, changes) = Session::connect(self.ports.clone());
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
         tokio::spawn(async move {
-            // The call ends with its caller's stream or with the answers' stream, whichever is first.
+            // The call ends with the stream of verdicts or that of changes, whichever ends first.
             let listen = async {
                 while let Ok(Some(verdict)) = verdicts.message().await {
-                    call.verdict(verdict);
+                    session.verdict(verdict);
                 }
             };
             tokio::select! {

@@ -1,7 +1,7 @@
 //! rpc Shell: a program on a pseudo-terminal, or on pipes.
 //!
-//! One task reads what the program writes, one passes on what the caller says; the program's end is told last, after all
-//! it wrote.
+//! One task reads the program's output, another passes the caller's input on. The program's exit status is sent last,
+//! after all of its output.
 
 use std::fs::File;
 use std::io;
@@ -24,17 +24,18 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use tracing::debug;
 
-use crate::engine;
+use crate::docker_api::DOCKER_SOCKET;
 use crate::processes::{Processes, Running};
+use crate::programs::command;
 use crate::readiness;
 
-/// What a login shell is here.
+/// The login shell of the guest.
 const LOGIN_SHELL: [&str; 2] = ["/bin/bash", "--login"];
 const SIMPLE_SHELL: [&str; 2] = ["/bin/sh", "-l"];
 
 type Outputs = mpsc::Sender<Result<ShellOutput, Status>>;
 
-/// Starts the program `start` names and serves it in tasks of its own; returns once it runs.
+/// Starts the program that `start` names and serves it in tasks of its own. Returns once it runs.
 pub(super) fn open(
     processes: &Processes,
     start: &ShellStart,
@@ -63,9 +64,9 @@ fn program(start: &ShellStart) -> Result<Command, Status> {
     };
     let (name, arguments) =
         words.split_first().ok_or_else(|| Status::invalid_argument("the shell's command has no program"))?;
-    let mut command = engine::command(name);
+    let mut command = command(name);
     command.args(arguments).env("USER", "root").env("SHELL", LOGIN_SHELL[0]).current_dir("/root");
-    command.env("DOCKER_HOST", format!("unix://{}", engine::DOCKER_SOCKET));
+    command.env("DOCKER_HOST", format!("unix://{DOCKER_SOCKET}"));
     if !start.term.is_empty() {
         command.env("TERM", &start.term);
     }
@@ -93,7 +94,7 @@ fn on_terminal(
         });
     }
     let process = processes.start(&mut command)?;
-    // The command holds the terminal open: with it the end of the last program on it would go unseen.
+    // The command holds the terminal open, which would hide the end of the last program on it.
     drop(command);
     let flags = nix::fcntl::OFlag::O_NONBLOCK;
     nix::fcntl::fcntl(&pair.master, nix::fcntl::FcntlArg::F_SETFL(flags))?;
@@ -106,20 +107,23 @@ fn on_terminal(
         if let Err(error) = typed.await {
             debug!("a shell's terminal takes no more input: {error}");
         }
-        // The caller hung up: the session is told so, as by a lost terminal. Its leader's id is its group's.
+        // The caller hung up, so the session gets SIGHUP, as from a lost terminal. Its leader's ID is its group's.
         let _ = kill(Pid::from_raw(-group.as_raw()), Signal::SIGHUP);
     });
     tokio::spawn(async move {
         let mut buffer = vec![0; 16 << 10];
         let mut exit = process.exit;
-        // What is left running in the background holds the terminal: the end of the shell is the end of the call.
+        // Programs left in the background hold the terminal, so the end of the shell ends the call.
         let status = loop {
             tokio::select! {
                 biased;
                 read = master.async_io(Interest::READABLE, |master| Ok(nix::unistd::read(master, &mut buffer)?)) => {
                     match read {
-                        Ok(length) if length > 0 => if tell(&outputs, Output::Stdout(buffer[..length].to_vec())).await.is_err() { return },
-                        // EIO: nobody has the terminal open any more.
+                        Ok(length) if length > 0 => {
+                            let output = Output::Stdout(buffer[..length].to_vec());
+                            if tell(&outputs, output).await.is_err() { return }
+                        }
+                        // EIO: no program has the terminal open any more.
                         _ => break (&mut exit).await,
                     }
                 }
@@ -164,7 +168,7 @@ async fn write_all(file: &AsyncFd<OwnedFd>, mut data: &[u8]) -> io::Result<()> {
 }
 
 nix::ioctl_write_ptr_bad! {
-    /// `TIOCSWINSZ`: sets a terminal's size and tells its programs.
+    /// `TIOCSWINSZ`: sets a terminal's size and notifies its programs.
     set_window_size, libc::TIOCSWINSZ, winsize
 }
 
@@ -209,14 +213,14 @@ fn on_pipes(
     Ok(())
 }
 
-/// Passes the caller's input to the program; the end of one is the end of the other.
+/// Passes the caller's input to the program. The end of one ends the other.
 async fn feed(stdin: pipe::Sender, mut input: Streaming<ShellInput>) {
     use tokio::io::AsyncWriteExt;
 
     let mut stdin = stdin;
     while let Ok(Some(message)) = input.message().await {
         match message.input {
-            // A program that takes no more input, or a caller that has none.
+            // The program takes no more input, or the caller has none.
             Some(Input::Data(data)) if stdin.write_all(&data).await.is_err() => return,
             Some(Input::Close(true)) => return,
             _ => {}
@@ -240,7 +244,7 @@ async fn tell(outputs: &Outputs, output: Output) -> io::Result<()> {
     outputs.send(Ok(message)).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
 }
 
-/// The status as a shell has it.
+/// The exit status as a shell reports it.
 fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
@@ -250,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_by_signal_is_told_as_a_shell_has_it() {
+    fn an_end_by_signal_is_reported_as_by_a_shell() {
         assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), 7);
         assert_eq!(exit_code(ExitStatus::from_raw(9)), 137);
     }

@@ -6,23 +6,25 @@ use rorqual_engine::docker::{Query, model};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::summary;
 use crate::{
     Inner, commandline,
     contract::{
         Container, ContainerDetail, ContainerEndpoint, ContainerTarget, Document, Failure, FileChange, FileChangeKind,
-        Mount, NameValue, Processes,
+        Mount, Processes,
     },
-    failure, lists,
+    failure,
+    labels::variable,
 };
 
 pub(crate) async fn inspect(inner: &Arc<Inner>, target: ContainerTarget) -> Result<ContainerDetail, Failure> {
     let document: Value = inner.docker.get(&Query::new("/containers/{}/json", &[&target.id])).await?;
     let read = |document: &Value| serde_json::from_value::<model::ContainerInspect>(document.clone());
     let inspected = read(&document).map_err(|error| failure::unexpected(error.to_string()))?;
-    let container: Container = lists::one_container(inner, &inspected.id)
+    let container: Container = summary::one(inner, &inspected.id)
         .await?
         .ok_or_else(|| failure::coded("not-found", format!("the container {} is gone", target.id), None))?;
-    // What the image says is not what the user asked for.
+    // Defaults of the image are not options the user gave.
     let image: Option<model::ImageInspect> =
         inner.docker.get(&Query::new("/images/{}/json", &[&container.image_id])).await.ok();
     let run_command = commandline::docker_run(&inspected, image.as_ref().map(|image| &image.config));
@@ -49,12 +51,6 @@ pub(crate) async fn inspect(inner: &Arc<Inner>, target: ContainerTarget) -> Resu
         container,
         document: Document(document),
     })
-}
-
-/// `NAME=value`.
-pub(crate) fn variable(line: &str) -> NameValue {
-    let (name, value) = line.split_once('=').unwrap_or((line, ""));
-    NameValue { name: name.to_owned(), value: value.to_owned() }
 }
 
 fn mount(mount: &model::Mount) -> Mount {

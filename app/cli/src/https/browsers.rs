@@ -1,5 +1,5 @@
-//! The stores of browsers: databases of NSS in the user's directory. Chromium and its relatives share one, each profile of
-//! Firefox has its own. `certutil` (package libnss3-tools) changes them.
+//! The trust stores of browsers: NSS databases in the user's directory. Chromium and its relatives share one; each
+//! profile of Firefox has its own. `certutil` (package libnss3-tools) changes them.
 
 use std::{
     env, fs, io,
@@ -7,10 +7,10 @@ use std::{
     process::Command,
 };
 
-use super::{Certificate, Outcome};
+use super::{certificate::Certificate, outcome::Outcome};
 use crate::{error::CommandError, failure::Failure};
 
-/// What marks a directory as a database.
+/// The file that marks a directory as a database.
 const DATABASE: &str = "cert9.db";
 
 pub(super) struct Browsers {
@@ -18,13 +18,13 @@ pub(super) struct Browsers {
 }
 
 impl Browsers {
-    /// Those the user has.
+    /// The databases of the user.
     pub(super) fn of_user() -> Self {
         let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         Self { databases: databases(&home) }
     }
 
-    /// Each store, and whether it trusts the authority; `None` when certutil, which could tell, is missing.
+    /// Each store, and whether it trusts the authority; `None` if certutil, which knows, is missing.
     pub(super) fn which_have(&self, certificate: &Certificate) -> Vec<(PathBuf, Option<bool>)> {
         let has = |database: &PathBuf| has(database, certificate).ok();
         self.databases.iter().map(|database| (database.clone(), has(database))).collect()
@@ -64,7 +64,7 @@ fn certutil(database: &Path) -> Command {
     command
 }
 
-/// An error is that certutil cannot be run.
+/// Fails only if certutil cannot be run.
 fn has(database: &Path, certificate: &Certificate) -> io::Result<bool> {
     Ok(certutil(database).args(["-L", "-n", &certificate.name]).output()?.status.success())
 }

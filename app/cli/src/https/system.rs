@@ -1,16 +1,19 @@
-//! The system's store as Debian and its relatives keep it: a directory of certificates, and a program that puts them where
-//! libraries look (update-ca-certificates(8)).
+//! The system's trust store as Debian and its relatives keep it: a directory of certificates, and a program that
+//! installs them where libraries look (update-ca-certificates(8)).
 
 use std::{fs, io, path::PathBuf, process::Command};
 
 use rorqual_engine::error::one_line;
 use rustix::fs::{Access, access};
 
-use super::{Certificate, Outcome, quoted};
+use super::{
+    certificate::Certificate,
+    outcome::{Outcome, quoted},
+};
 use crate::{error::CommandError, failure::Failure};
 
 const UPDATE: &str = "update-ca-certificates";
-/// Without it the links to a certificate that has gone stay.
+/// Without it the links to a removed certificate stay.
 const CLEAN: &str = "--fresh";
 
 pub(super) struct SystemStore {
@@ -32,7 +35,7 @@ impl SystemStore {
         fs::read_to_string(&self.bundle).is_ok_and(|bundle| bundle.contains(certificate.pem.trim_end()))
     }
 
-    /// Puts the authority in or takes it out, if that needs no rights we do not have.
+    /// Adds or removes the authority, if this user has the rights.
     pub(super) fn set(&self, certificate: &Certificate, trust: bool) -> Result<Outcome, Failure> {
         let file = self.file(certificate);
         if self.has(certificate) == trust && file.exists() == trust {
@@ -63,7 +66,7 @@ impl SystemStore {
         self.directory.join(format!("{}.crt", certificate.name.to_lowercase().replace(' ', "-")))
     }
 
-    /// What somebody with rights runs.
+    /// The command for somebody with rights.
     fn command(&self, certificate: &Certificate, trust: bool) -> String {
         let file = self.file(certificate).display().to_string();
         let from = quoted(&certificate.path.display().to_string());
@@ -115,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_read_says_who_is_trusted() {
+    fn the_bundle_programs_read_decides_what_is_trusted() {
         let directory = tempfile::tempdir().unwrap();
         let bundle = directory.path().join("bundle");
         let store = SystemStore { directory: directory.path().to_owned(), bundle: bundle.clone() };

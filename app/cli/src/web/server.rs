@@ -134,7 +134,7 @@ async fn call(State(served): Shared, Path(name): Path<String>, body: Bytes) -> R
 
 async fn open_streams(State(served): Shared, upgrade: WebSocketUpgrade) -> Response {
     let backend = served.backend.clone();
-    upgrade.max_message_size(streams::LARGEST_MESSAGE).on_upgrade(move |socket| streams::serve(socket, backend))
+    upgrade.max_message_size(streams::MAX_MESSAGE).on_upgrade(move |socket| streams::serve(socket, backend))
 }
 
 /// A file of the pages.

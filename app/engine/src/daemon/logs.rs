@@ -1,4 +1,4 @@
-//! Logs for the user: of the host's side from files, of the guest's side from the agent.
+//! Logs for the user: those of the host from files, those of the guest from the agent.
 
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use rorqual_protocol::agent::{self, logs_request::Source};
@@ -44,7 +44,7 @@ fn file(
     tokio::spawn(async move {
         if let Err(error) = follow::send(path.clone(), lines, follow, out).await {
             let error = RequestError::LogUnreadable { path: path.display().to_string(), reason: error.to_string() };
-            // A reader that left needs no word.
+            // The reader may have left.
             let _ = failures.send(to_status(&error)).await;
         }
     });

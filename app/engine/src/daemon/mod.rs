@@ -1,7 +1,7 @@
 //! The daemon: one per user and state directory. It holds the machines, and serves `engine.sock` and `docker.sock`.
 //!
-//! Its end does not end machines: the next daemon finds them. What a killed daemon leaves behind (sockets, its process id
-//! in the lock file) stands in nobody's way, since only the lock itself counts.
+//! Machines outlive it: the next daemon finds them. The remains of a killed daemon (sockets, its process ID in the lock
+//! file) do no harm, since only the lock itself matters.
 
 mod log;
 mod logs;
@@ -51,18 +51,18 @@ use crate::{
     docker_socket,
     error::{Coded, Failure},
     home::{Home, HomeError, MachineName},
-    machine::Machine,
+    machine::{self, Machine},
     ports::Holders,
     routes::Routes,
 };
 
-/// A machine that runs already is reached within this, or the daemon serves without waiting longer.
+/// The daemon waits this long for a machine that runs already before it serves.
 const REACH_LIMIT: Duration = Duration::from_secs(3);
-/// A daemon that got the lock has written its process id within this.
+/// A daemon that holds the lock writes its process ID within this.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at the lock file.
 const HOLDER_AGAIN: Duration = Duration::from_millis(2);
-/// Open calls get this long to end when the daemon does.
+/// Open calls have this long to end when the daemon ends.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why the daemon cannot serve.
@@ -73,26 +73,26 @@ pub enum DaemonError {
     AlreadyRunning {
         /// The state directory.
         home: PathBuf,
-        /// Its process id, as it wrote it.
+        /// Its process ID, as it wrote it.
         process: String,
     },
     /// The settings are damaged.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The state directory is.
+    /// The state directory is unusable.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The operating system said no.
+    /// The operating system refused an operation.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On what.
+        /// Its object.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Serving broke off.
+    /// Serving failed.
     #[error("the daemon stopped serving {path}: {source}", path = path.display())]
     Serve {
         /// The socket.
@@ -137,11 +137,11 @@ crate::error::tests::samples!(DaemonError {
     },
 });
 
-/// Serves until `Quit`, SIGTERM or SIGINT. Whoever started it with a readiness pipe
-/// ([`client::connect_or_start`]) hears when it serves, or why it cannot.
+/// Serves until `Quit`, SIGTERM or SIGINT. A starter with a readiness pipe ([`client::connect_or_start`]) learns when
+/// the daemon serves, or why it cannot.
 pub async fn run(home: Home) -> Result<(), DaemonError> {
     let starter = client::ready_descriptor();
-    // Everything it creates is the user's alone.
+    // Only the user may access what it creates.
     umask(Mode::from_bits_truncate(0o077));
     match Daemon::open(home).await {
         Ok(daemon) => {
@@ -159,12 +159,12 @@ pub async fn run(home: Home) -> Result<(), DaemonError> {
 fn tell(starter: Option<OwnedFd>, what: &Readiness) {
     if let (Some(starter), Ok(mut line)) = (starter, serde_json::to_vec(what)) {
         line.push(b'\n');
-        // A starter that left needs no word.
+        // The starter may have left.
         let _ = File::from(starter).write_all(&line);
     }
 }
 
-/// Everything it takes to serve.
+/// Everything needed to serve.
 struct Daemon {
     home: Home,
     lock: Flock<File>,
@@ -195,8 +195,8 @@ impl Daemon {
         let holders = Holders::default();
         let mut machines = BTreeMap::new();
         for name in names {
-            let machine = Machine::open(home.clone(), name.clone(), holders.clone(), None).await;
-            // A docker command that finds the daemon finds the engine of a running machine, too.
+            let machine = machine::open(home.clone(), name.clone(), holders.clone(), None).await;
+            // A docker command that reaches the daemon must also reach the engine of a running machine.
             machine.settled(REACH_LIMIT).await;
             machines.insert(name, machine);
         }
@@ -223,24 +223,24 @@ impl Daemon {
         let mut serving = std::pin::pin!(serving);
         let result = tokio::select! {
             result = &mut serving => result,
-            // Calls end by themselves once told; a client that does not read is not waited for.
+            // Calls end once notified; a client that does not read is not waited for.
             () = async { ending.cancelled().await; tokio::time::sleep(DRAIN_LIMIT).await } => Ok(()),
         };
         signals.abort();
         if let Some(docker) = docker {
             docker.abort();
         }
-        // Whoever connects from now on is to see that nobody is there. Missing files do no harm.
+        // New clients must see that no daemon runs. Missing files do no harm.
         for socket in [home.engine_socket(), home.docker_socket()] {
             let _ = std::fs::remove_file(socket);
         }
-        tracing::info!("the daemon ends; machines go on");
+        tracing::info!("the daemon ends; machines keep running");
         drop(lock);
         result.map_err(|source| DaemonError::Serve { path: home.engine_socket(), source })
     }
 }
 
-/// Takes the lock that makes this the one daemon, and writes the process id into it.
+/// Takes the lock that makes this the one daemon, and writes the process ID into it.
 fn lock(home: &Home) -> Result<Flock<File>, DaemonError> {
     let path = home.daemon_lock();
     let io = |action| move |source| DaemonError::Io { action, path: home.daemon_lock(), source };
@@ -262,7 +262,7 @@ fn lock(home: &Home) -> Result<Flock<File>, DaemonError> {
     }
 }
 
-/// The process id in the lock file. Its holder writes it right after it got the lock: until then the file is empty, or
+/// The process ID in the lock file. Its holder writes it right after taking the lock; until then the file is empty or
 /// names a process that has ended.
 fn holder(mut file: File) -> io::Result<String> {
     let deadline = Instant::now() + HOLDER_PATIENCE;
@@ -271,7 +271,7 @@ fn holder(mut file: File) -> io::Result<String> {
         file.seek(SeekFrom::Start(0))?;
         file.read_to_string(&mut text)?;
         let process = text.strip_suffix('\n').and_then(|process| process.parse().ok());
-        // Another user's process, which may not be signalled, is there too.
+        // A process of another user cannot be signalled but exists.
         let alive = process.is_some_and(|process| kill(Pid::from_raw(process), None) != Err(Errno::ESRCH));
         if alive {
             return Ok(text.trim().to_owned());
@@ -283,7 +283,7 @@ fn holder(mut file: File) -> io::Result<String> {
     }
 }
 
-/// Binds a socket; the lock says that a file in the way is a leftover.
+/// Binds a socket. Since this process holds the lock, an existing file is a leftover.
 fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -296,7 +296,7 @@ fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
         path: path.to_owned(),
         source,
     })?;
-    // The mask of the process leaves the owner's right to execute, which a socket has no use for.
+    // The process's umask leaves the owner's right to execute, which a socket does not need.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|source| DaemonError::Io {
         action: "protect",
         path: path.to_owned(),
@@ -305,12 +305,12 @@ fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
     Ok(listener)
 }
 
-/// Takes as many descriptors as the system allows: each published port and each connection needs some.
+/// Raises the limit of descriptors to the system's maximum: each published port and each connection needs some.
 fn raise_descriptor_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     if let Err(errno) = raised {
-        tracing::warn!("the limit of open files cannot be raised: {errno}");
+        tracing::warn!("cannot raise the limit on open files: {errno}");
     }
 }
 

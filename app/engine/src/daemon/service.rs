@@ -1,4 +1,4 @@
-//! `engine.proto`, served.
+//! The service of `engine.proto`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -48,7 +48,7 @@ impl Service {
         })
     }
 
-    /// A stream that fails when the daemon ends: its end alone would read as success.
+    /// A stream that fails when the daemon ends, since a mere end would read as success.
     fn until_the_end<T: Send + 'static>(
         &self,
         items: impl Stream<Item = Result<T, Status>> + Send + 'static,
@@ -66,7 +66,7 @@ impl Service {
     }
 }
 
-/// A status, with where the containers' names are.
+/// A status that includes the addresses of containers' names.
 fn with_routes(mut machine: api::MachineStatus, routes: &Routes) -> api::StatusReply {
     if machine.name == DEFAULT_MACHINE {
         machine.routes = Some(routes.describe());

@@ -1,15 +1,14 @@
-//! Which accelerator a machine runs with, and why.
+//! The choice of a machine's accelerator, with its reason.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use serde::Deserialize;
+use rorqual_vmm_protocol::{Accelerator, Finding, Findings};
 use thiserror::Error;
 use tokio::process::Command;
 
 use crate::{
     config::AcceleratorChoice,
     error::{Coded, one_line},
-    image::Accelerator,
 };
 
 /// A probe runs a few guest instructions; one that takes longer than this hangs.
@@ -18,12 +17,12 @@ const PROBE_LIMIT: Duration = Duration::from_secs(20);
 /// Why no accelerator can be used.
 #[derive(Debug, Error)]
 pub enum AcceleratorError {
-    /// The one that was asked for does not work.
+    /// The requested one does not work.
     #[error("the {name} accelerator cannot be used: {reason}")]
     Unusable {
         /// The accelerator.
         name: &'static str,
-        /// What the probe found.
+        /// The finding of the probe.
         reason: String,
         /// What would make it work, if the probe knows.
         advice: Option<String>,
@@ -36,7 +35,7 @@ pub enum AcceleratorError {
         /// Why uml does not.
         uml: String,
     },
-    /// The probe could not be made.
+    /// The probe failed.
     #[error("cannot find out which accelerators work: {0}")]
     Probe(String),
 }
@@ -70,24 +69,8 @@ crate::error::tests::samples!(AcceleratorError {
     Probe => Self::Probe("rorqual-vmm probe did not end within 20 s".to_owned()),
 });
 
-/// What `rorqual-vmm probe` found.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Probe {
-    pub(crate) kvm: Finding,
-    pub(crate) uml: Finding,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Finding {
-    pub(crate) usable: bool,
-    pub(crate) reason: String,
-    /// What would make it usable, if that is known.
-    #[serde(default)]
-    pub(crate) fix: Option<String>,
-}
-
-/// Tries the accelerators.
-pub(crate) async fn probe(vmm: &Path, uml_kernel: Option<&Path>) -> Result<Probe, AcceleratorError> {
+/// Probes the accelerators.
+pub(crate) async fn probe(vmm: &Path, uml_kernel: Option<&Path>) -> Result<Findings, AcceleratorError> {
     let failed = |what: String| AcceleratorError::Probe(format!("{} probe {what}", vmm.display()));
     let mut command = Command::new(vmm);
     command.arg("probe").stdin(Stdio::null()).kill_on_drop(true);
@@ -104,8 +87,8 @@ pub(crate) async fn probe(vmm: &Path, uml_kernel: Option<&Path>) -> Result<Probe
     })
 }
 
-/// Decides. The reason is for the user: why this one.
-pub(crate) fn choose(choice: AcceleratorChoice, probe: &Probe) -> Result<(Accelerator, String), AcceleratorError> {
+/// Chooses an accelerator. The text is the reason, for the user.
+pub(crate) fn choose(choice: AcceleratorChoice, probe: &Findings) -> Result<(Accelerator, String), AcceleratorError> {
     let unusable = |name, finding: &Finding| {
         let Finding { reason, fix, .. } = finding.clone();
         AcceleratorError::Unusable { name, reason, advice: fix }
@@ -129,13 +112,9 @@ pub(crate) fn choose(choice: AcceleratorChoice, probe: &Probe) -> Result<(Accele
 mod tests {
     use super::*;
 
-    fn probe(kvm: bool, uml: bool) -> Probe {
-        let finding = |usable, reason: &str| Finding {
-            usable,
-            reason: if usable { "it ran" } else { reason }.to_owned(),
-            fix: None,
-        };
-        Probe { kvm: finding(kvm, "no /dev/kvm"), uml: finding(uml, "no ptrace") }
+    fn probe(kvm: bool, uml: bool) -> Findings {
+        let finding = |usable, reason: &str| if usable { Finding::usable("it ran") } else { Finding::unusable(reason) };
+        Findings { kvm: finding(kvm, "no /dev/kvm"), uml: finding(uml, "no ptrace") }
     }
 
     #[test]

@@ -5,57 +5,51 @@
 //!    ▲ ▲                │  │                        │             │
 //!    │ └──── Stopping ◄─stop┴───────────stop────────┴─────────────┤
 //!    │      Suspended ◄── Suspending ◄──suspend─────┴─────────────┤
-//!    └─(start again)─ Failed ◄──the monitor ended by itself───────┘
+//!    └─(start again)─ Failed ◄──────the monitor ended─────────────┘
 //! ```
 
-use std::{collections::BTreeMap, future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use rorqual_protocol::agent::{EngineState, HealthReply, engine_state};
+use rorqual_vmm_protocol::{Accelerator, EndReason};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Command, Machine, Snapshot, StartChoice, StartError,
-    guest::{self, Agent, GuestEvent},
-    launch::{self, END_ADVICE, ENGINE_ADVICE, Launched, Origin, Run},
+    guest::{self, GuestEvent},
+    handle::{Command, Machine, Snapshot},
+    launch::{self, END_ADVICE, ENGINE_ADVICE, Launched, Origin, StartChoice, StartError},
+    phase::{Happened, Launching, Next, Phase, Stopping, Suspending, Up},
     progress::{Progress, milliseconds},
-    stop,
+    saved_state, stop,
     suspend::{self, SuspendError},
-    vmm::{self, EndReason, Ended, Vmm, VmmError},
 };
 use crate::{
     api::{self, machine_status::State},
     error::{Coded, one_line, to_status},
-    home::MachinePaths,
-    image::Accelerator,
+    home::{Home, MachineName, MachinePaths},
+    monitor::{self, Ended, VmmError},
     ports::{Holders, Table},
 };
 
 /// The guest's agent calls within this, on the slowest computer.
 const BOOT_LIMIT: Duration = Duration::from_mins(2);
-/// The engine answers within this; a first start loads an image, a repair of the disk may come before.
+/// The engine answers within this, a first start's image and a repair of the disk included.
 const ENGINE_LIMIT: Duration = Duration::from_mins(5);
-/// A killed monitor is seen to end within this, however much memory the system has to take back.
+/// A killed monitor ends within this, however much memory the system has to reclaim.
 const END_LIMIT: Duration = Duration::from_secs(5);
-/// What to do while the engine comes back by itself.
+/// What to do while the engine recovers.
 const WAIT_ADVICE: &str = "wait, or read what it is doing with `rorqual logs dockerd`";
+/// Commands that may wait for the task.
+const MAX_COMMANDS: usize = 16;
 /// News of the guest that may wait.
-const EVENTS: usize = 32;
+const MAX_EVENTS: usize = 32;
 
-/// What the machine is doing.
-enum Phase {
-    Down,
-    Launching(Launching),
-    Up(Box<Up>),
-    Suspending(Suspending),
-    Stopping(Stopping),
-}
-
-/// What a state needs to be understood: why it is so, and what to do about it.
+/// The explanation of a state: its reason, and what to do about it.
 #[derive(Default)]
 struct Explained {
     message: String,
@@ -72,66 +66,6 @@ impl Explained {
     }
 }
 
-struct Suspending {
-    task: JoinHandle<Result<(), SuspendError>>,
-    cancel: CancellationToken,
-    progress: Progress,
-    up: Box<Up>,
-    /// Asked for meanwhile, which cancels.
-    next: Option<Next>,
-}
-
-/// What is to be done once a suspension has ended, one way or the other.
-enum Next {
-    Start(StartChoice, Progress),
-    Stop { force: bool, container_seconds: u32, progress: Progress },
-}
-
-struct Launching {
-    task: JoinHandle<Result<Launched, StartError>>,
-    cancel: CancellationToken,
-    progress: Progress,
-}
-
-struct Up {
-    vmm: Arc<Vmm>,
-    agent: Agent,
-    run: Run,
-    guest: JoinHandle<()>,
-    events: mpsc::Receiver<GuestEvent>,
-    /// The agent answered at least once.
-    reached: bool,
-    origin: Origin,
-    /// The start under way, and when it has taken too long.
-    start: Option<(Progress, Instant)>,
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        self.guest.abort();
-    }
-}
-
-struct Stopping {
-    task: JoinHandle<Result<(), VmmError>>,
-    force: CancellationToken,
-    progress: Progress,
-    /// Why the machine is ended, when a start failed.
-    failure: Option<StartError>,
-    /// Asked for meanwhile.
-    next: Option<(StartChoice, Progress)>,
-}
-
-/// What happened to the machine by itself.
-enum Happened {
-    Launched(Box<Result<Launched, StartError>>),
-    Guest(GuestEvent),
-    Ended(Ended),
-    TooSlow,
-    Suspended(Result<(), SuspendError>),
-    Stopped(Result<(), VmmError>),
-}
-
 struct Actor {
     machine: Machine,
     paths: MachinePaths,
@@ -141,17 +75,18 @@ struct Actor {
     holders: Holders,
 }
 
-/// Starts the task, which lives as long as the daemon.
-pub(super) async fn spawn(
-    machine: Machine,
-    commands: mpsc::Receiver<Command>,
-    published: watch::Sender<Snapshot>,
-    ports: watch::Sender<BTreeMap<u64, api::Port>>,
-    holders: Holders,
-) {
+/// Opens a machine: starts its task, which lives as long as the daemon. A machine that runs already is found; otherwise
+/// nothing is started. `program` is the monitor's executable; `None` means the installed one.
+pub(crate) async fn open(home: Home, name: MachineName, holders: Holders, program: Option<PathBuf>) -> Machine {
+    let (commands, received) = mpsc::channel(MAX_COMMANDS);
+    let stopped = Snapshot { state: State::Stopped, message: String::new(), fix: None, run: None, agent: None };
+    let (published, snapshot) = watch::channel(stopped);
+    let (ports_sender, ports) = watch::channel(BTreeMap::new());
+    let machine = Machine { home, name, commands, snapshot, ports, program };
     let paths = machine.home.machine(&machine.name);
-    let mut actor = Actor { machine, paths, phase: Phase::Down, published, ports, holders };
-    // Before anybody asks, so that a running machine is never seen stopped.
+    let (phase, ports) = (Phase::Down, ports_sender);
+    let mut actor = Actor { machine: machine.clone(), paths, phase, published, ports, holders };
+    // Before any command, so that a running machine never appears stopped.
     match launch::adopt(&actor.machine.home, &actor.machine.name).await {
         Ok(Some(launched)) => {
             tracing::info!("machine {} runs already, as process {}", actor.machine.name, launched.vmm.process);
@@ -163,7 +98,8 @@ pub(super) async fn spawn(
             actor.publish(State::Failed, Explained::by(&error));
         }
     }
-    tokio::spawn(actor.run(commands));
+    tokio::spawn(actor.run(received));
+    machine
 }
 
 impl Actor {
@@ -207,7 +143,7 @@ impl Actor {
         let _ = reply.send(progress);
     }
 
-    /// A start of what seems to run: true, unless the monitor was killed just now.
+    /// A start while the machine seems to run: done already, unless the monitor was killed just now.
     async fn start_again(&mut self, how: StartChoice) -> Progress {
         let Phase::Up(up) = &self.phase else { return self.done() };
         let Err(error) = up.vmm.check().await else { return self.done() };
@@ -237,8 +173,8 @@ impl Actor {
         let progress = match std::mem::replace(&mut self.phase, Phase::Down) {
             Phase::Down => {
                 if force {
-                    // A monitor that does not answer was found; nothing else can end it.
-                    vmm::kill_silent(&self.paths).await;
+                    // Nothing else can end a monitor that does not answer.
+                    monitor::kill_silent(&self.paths).await;
                 }
                 self.publish(self.at_rest(), Explained::default());
                 self.done()
@@ -287,9 +223,9 @@ impl Actor {
         let _ = reply.send(progress);
     }
 
-    /// What a machine that does not run is.
+    /// The state of a machine that does not run.
     fn at_rest(&self) -> State {
-        if suspend::is_saved(&self.paths) { State::Suspended } else { State::Stopped }
+        if saved_state::exists(&self.paths) { State::Suspended } else { State::Stopped }
     }
 
     fn suspend(&mut self, reply: oneshot::Sender<Progress>) {
@@ -299,7 +235,7 @@ impl Actor {
             progress
         };
         let progress = match std::mem::replace(&mut self.phase, Phase::Down) {
-            Phase::Up(up) if up.run.accelerator != Accelerator::Kvm.as_str() => {
+            Phase::Up(up) if up.run.accelerator != Accelerator::Kvm.name() => {
                 self.phase = Phase::Up(up);
                 failed(SuspendError::Accelerator)
             }
@@ -325,7 +261,7 @@ impl Actor {
                 self.phase = Phase::Suspending(suspending);
                 progress
             }
-            Phase::Down if suspend::is_saved(&self.paths) => self.done(),
+            Phase::Down if saved_state::exists(&self.paths) => self.done(),
             phase => {
                 self.phase = phase;
                 failed(SuspendError::NotRunning)
@@ -334,7 +270,7 @@ impl Actor {
         let _ = reply.send(progress);
     }
 
-    /// The suspension has ended, well or not.
+    /// The suspension has ended, successfully or not.
     fn suspended(&mut self, result: Result<(), SuspendError>, suspending: Suspending) {
         let Suspending { progress, mut up, next, .. } = suspending;
         match result {
@@ -414,19 +350,19 @@ impl Actor {
             (Happened::TooSlow, Phase::Up(up)) => self.too_slow(up),
             (Happened::Suspended(result), Phase::Suspending(suspending)) => self.suspended(result, suspending),
             (Happened::Stopped(result), Phase::Stopping(stopping)) => self.stopped(result, stopping),
-            // Happenings come from the phase itself.
+            // The phase itself reports what happens, so nothing else can arrive.
             (_, phase) => self.phase = phase,
         }
     }
 
-    /// The monitor runs: hold on to the guest.
+    /// The monitor runs: reaches for the guest.
     fn up(&mut self, launched: Launched, progress: Progress) {
         let Launched { vmm, notices, run, bind, origin } = launched;
         let vsock_socket = self.paths.vsock_socket();
         let agent = guest::client(&vsock_socket);
         let name = self.machine.name.clone();
         let table = Table::new(name, bind, &self.paths, self.holders.clone(), self.ports.clone());
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, events) = mpsc::channel(MAX_EVENTS);
         let guest = tokio::spawn(guest::serve(agent.clone(), notices, table, origin == Origin::Booted, sender));
         let kernel = if run.kernel_release.is_empty() {
             "the kernel".to_owned()
@@ -489,7 +425,7 @@ impl Actor {
                 }
                 self.publish_run(up);
                 self.publish(State::Running, Explained::default());
-                // On a new disk the agent still loads rorqual/hello: whoever waits for the start may run it next.
+                // On a new disk the agent still loads rorqual/hello, which a user may run right after the start.
                 if let (Some((progress, _)), false) = (&up.start, state.message.is_empty()) {
                     progress.note(state.message.clone());
                 } else if let Some((progress, _)) = up.start.take() {
@@ -530,31 +466,35 @@ impl Actor {
         }
     }
 
-    /// The machine ended without having been asked.
+    /// The machine ended although nothing asked it to.
     fn ended(&mut self, ended: &Ended, start: Option<(Progress, Instant)>) {
-        let what = match ended.reason {
-            EndReason::PowerOff => "the guest powered off",
-            EndReason::Reset => "the guest rebooted, which ends a machine",
-            EndReason::Killed => "it was killed",
-            EndReason::Crashed => "the guest crashed",
-            EndReason::Vanished => "its monitor was killed or crashed",
+        let (what, detail, by_itself) = match ended {
+            Ended::Vanished => ("its monitor was killed or crashed", "", true),
+            Ended::Reported { reason, detail } => {
+                let (what, by_itself) = match reason {
+                    EndReason::PowerOff => ("the guest powered off", false),
+                    EndReason::Reset => ("the guest rebooted, which ends a machine", true),
+                    EndReason::Killed => ("it was killed", false),
+                    EndReason::Crashed => ("the guest crashed", true),
+                };
+                (what, detail.as_str(), by_itself)
+            }
         };
         let mut message = what.to_owned();
-        if !ended.detail.is_empty() {
-            message = format!("{message} ({})", one_line(&ended.detail));
+        if !detail.is_empty() {
+            message = format!("{message} ({})", one_line(detail));
         }
-        let by_itself = !matches!(ended.reason, EndReason::PowerOff | EndReason::Killed);
         if by_itself || start.is_some() {
             for (log, of) in [(self.paths.vmm_log(), "the monitor's log"), (self.paths.console_log(), "the console")] {
-                if let Some(words) = vmm::last_words(&log) {
+                if let Some(words) = monitor::last_words(&log) {
                     message = format!("{message}, and the last line of {of} is {words:?}");
                 }
             }
         }
         tracing::warn!("machine {} ended: {message}", self.machine.name);
         self.clear_run();
-        // Powered off from inside is an ordinary end.
-        if ended.reason == EndReason::PowerOff && start.is_none() {
+        // Power-off from inside is an ordinary end.
+        if matches!(ended, Ended::Reported { reason: EndReason::PowerOff, .. }) && start.is_none() {
             self.publish(State::Stopped, Explained { message: message.clone(), fix: None });
         } else {
             self.publish(State::Failed, Explained::new(message.clone(), END_ADVICE));
@@ -578,8 +518,8 @@ impl Actor {
             progress.failed(to_status(&error));
             self.phase = Phase::Up(up);
         } else {
-            // Nothing in it has come up, so nothing in it is lost.
-            let last_words = vmm::last_words(&self.paths.console_log());
+            // Nothing in it has started, so nothing is lost.
+            let last_words = monitor::last_words(&self.paths.console_log());
             self.end(&up, true, 0, progress, Some(StartError::NeverUp { seconds, last_words }));
         }
     }
@@ -607,7 +547,7 @@ impl Actor {
         }
     }
 
-    /// Progress of something that needs no doing.
+    /// Progress of something that is done already.
     fn done(&self) -> Progress {
         let progress = Progress::new();
         progress.done(self.machine.status());
@@ -632,43 +572,5 @@ impl Actor {
 
     fn clear_run(&self) {
         self.published.send_modify(|snapshot| (snapshot.run, snapshot.agent) = (None, None));
-    }
-}
-
-impl Phase {
-    /// The next thing that happens by itself. May be dropped and called again.
-    async fn next(&mut self) -> Happened {
-        match self {
-            Self::Down => pending().await,
-            Self::Launching(launching) => {
-                let result = (&mut launching.task).await;
-                Happened::Launched(Box::new(
-                    result.unwrap_or_else(|error| Err(StartError::Internal(error.to_string()))),
-                ))
-            }
-            Self::Up(up) => {
-                let deadline = up.start.as_ref().map(|(_, deadline)| *deadline);
-                tokio::select! {
-                    // The end explains why the guest is lost.
-                    biased;
-                    ended = up.vmm.ended() => Happened::Ended(ended),
-                    Some(event) = up.events.recv() => Happened::Guest(event),
-                    () = async { match deadline { Some(at) => sleep_until(at).await, None => pending().await } } => {
-                        Happened::TooSlow
-                    }
-                }
-            }
-            Self::Suspending(suspending) => {
-                let result = (&mut suspending.task).await;
-                Happened::Suspended(result.unwrap_or_else(|error| Err(SuspendError::Internal(error.to_string()))))
-            }
-            Self::Stopping(stopping) => {
-                let result = (&mut stopping.task).await;
-                // A panic in it is a defect; the machine may still run, and forcing can end it.
-                Happened::Stopped(result.unwrap_or_else(|_| {
-                    Err(VmmError::Command { command: "stop", reason: "the stop failed within the daemon".into() })
-                }))
-            }
-        }
     }
 }

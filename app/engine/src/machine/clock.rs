@@ -1,4 +1,4 @@
-//! Jumps of the host's clock: after a sleep, or when somebody sets it. Nothing wakes up otherwise.
+//! Jumps of the host's clock, after a sleep or when it is set. Nothing wakes up otherwise.
 
 use std::{
     io,
@@ -16,9 +16,10 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Smaller jumps are corrections, which the guest need not follow one by one.
+/// Smaller jumps are corrections, which the guest need not follow each time.
 const CORRECTION: TimeDelta = 200_000_000;
-/// How long jumps go unnoticed after a correction. Some hosts are corrected ten times a second, and each would wake us.
+/// Jumps are ignored for this long after a correction. Some hosts are corrected ten times a second, and each would wake
+/// us.
 const CORRECTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// A difference of two clocks in nanoseconds.
@@ -28,7 +29,7 @@ type TimeDelta = i64;
 /// `TFD_TIMER_CANCEL_ON_SET`).
 pub(crate) struct ClockJumps {
     timer: AsyncFd<Timer>,
-    /// The wall clock's lead over the clock that stands still while the host sleeps, when a jump was last told.
+    /// The wall clock's lead, at the last reported jump, over the clock that stops while the host sleeps.
     lead: TimeDelta,
 }
 
@@ -44,8 +45,8 @@ impl ClockJumps {
     pub(crate) fn new() -> io::Result<Self> {
         let timer = TimerFd::new(TimerClock::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         arm(&timer)?;
-        // SAFETY: the timer owns its descriptor, gives out no other, and closes it only when dropped; it is dropped with
-        // the registration.
+        // SAFETY: the timer owns its descriptor, gives out no other, and closes it only when dropped; it is dropped
+        // with the registration.
         let timer = unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?;
         Ok(Self { timer, lead: lead()? })
     }
@@ -58,7 +59,7 @@ impl ClockJumps {
                 return arm(&self.timer.get_ref().0);
             }
             tokio::time::sleep(CORRECTED_PAUSE).await;
-            // What happens from here on cancels the timer again; what happened before shows in the lead.
+            // Later jumps cancel the timer again; earlier ones show in the lead.
             arm(&self.timer.get_ref().0)?;
             if self.jumped(lead()?) {
                 return Ok(());

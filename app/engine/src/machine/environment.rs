@@ -68,7 +68,7 @@ fn text(config: &Config) -> String {
     let variables = Proxies::of_user(&config.proxy).for_guest();
     let text = environment::text(variables.iter().map(|(name, value)| (*name, value.as_str())));
     if text.len() > environment::MAX_TEXT {
-        tracing::warn!("the proxies of the settings or the environment are too long for the guest: it gets none");
+        tracing::warn!("the guest gets no proxies: those of the settings or the environment are too long");
         return String::new();
     }
     text

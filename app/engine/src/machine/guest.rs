@@ -1,7 +1,7 @@
-//! The guest of a running machine: one task that reaches the agent, and keeps what it says coming.
+//! The guest of a running machine: one task that reaches the agent and reports what it learns.
 //!
-//! The agent calls on `vsock.sock_1024` when it answers; then the task holds two calls open, the engine's state and the
-//! published ports, and sets the guest's clock. When the calls end it begins again, until it is dropped.
+//! The agent connects to `vsock.sock_1024` when it answers. Then the task holds two calls open, the engine's state and
+//! the published ports, and sets the guest's clock. When the calls end it starts again, until it is dropped.
 
 use std::{
     convert::Infallible,
@@ -37,18 +37,18 @@ const CALL_LIMIT: Duration = Duration::from_secs(10);
 /// A client of a guest's agent.
 pub(crate) type Agent = AgentClient<Channel>;
 
-/// What the task tells the machine.
+/// What the task reports to the machine.
 #[derive(Debug)]
 pub(crate) enum GuestEvent {
     /// The agent answers.
     Reached(Box<HealthReply>),
-    /// The engine's state, now or changed.
+    /// The engine's state, at first and after each change.
     Engine(EngineState),
-    /// The agent answers no more, and why; it will be tried again.
+    /// The agent no longer answers, and why. The task tries again.
     Lost(String),
 }
 
-/// A client that connects when it is first used, and again when its connection was lost.
+/// A client that connects at its first use, and again after its connection was lost.
 pub(crate) fn client(vsock_socket: &Path) -> Agent {
     let socket = vsock_socket.to_owned();
     let connector = service_fn(move |_| {
@@ -58,29 +58,29 @@ pub(crate) fn client(vsock_socket: &Path) -> Agent {
     AgentClient::new(Endpoint::from_static("http://rorqual-agent").connect_with_connector_lazy(connector))
 }
 
-/// Listens for the agent's calls. A socket file left over from a daemon that was killed is replaced.
+/// Listens for the agent's notices. The socket file of a killed daemon is replaced.
 pub(crate) fn listen(path: PathBuf, environment: Environment) -> io::Result<Notices> {
     Ok(Notices { listener: vsock::listen(&path)?, path, _environment: environment })
 }
 
-/// Where the agent calls.
+/// The listener for the agent's notices.
 pub(crate) struct Notices {
     listener: UnixListener,
     path: PathBuf,
-    /// Answers for as long as the guest is listened to.
+    /// Answers the guest while this listens.
     _environment: Environment,
 }
 
 impl Notices {
     async fn next(&self) {
         if let Err(error) = self.listener.accept().await {
-            tracing::warn!("cannot hear the guest on {}: {error}", self.path.display());
+            tracing::warn!("cannot receive the guest's notices on {}: {error}", self.path.display());
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Serves one guest until dropped. With `booting` the agent is awaited first, else it is called at once.
+/// Serves one guest until dropped. With `booting` it waits for the agent's notice first, otherwise it calls at once.
 pub(crate) async fn serve(
     mut agent: Agent,
     notices: Notices,
@@ -115,7 +115,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// Waits for the agent's call, or for a pause that grows.
+/// Waits for the agent's notice, or for a pause that grows.
 async fn wait(notices: &Notices, pause: &mut Duration) {
     tokio::select! {
         () = notices.next() => {}
@@ -128,7 +128,7 @@ async fn health(agent: &mut Agent) -> Result<HealthReply, Status> {
     Ok(reply.map_err(|_| Status::deadline_exceeded("the agent did not answer in time"))??.into_inner())
 }
 
-/// Passes on the engine's states. `Ok` when nobody wants them any more.
+/// Passes the engine's states on. `Ok` when nobody receives them any more.
 async fn watch_engine(mut agent: Agent, events: &mpsc::Sender<GuestEvent>) -> Result<(), Status> {
     let mut states = agent.watch_engine(WatchEngineRequest {}).await?.into_inner();
     while let Some(state) = states.message().await? {
@@ -139,12 +139,12 @@ async fn watch_engine(mut agent: Agent, events: &mpsc::Sender<GuestEvent>) -> Re
     Err(Status::unavailable("the agent ended the call for the engine's state"))
 }
 
-/// Holds the call for ports; made again when it alone ends.
+/// Holds the call for ports, and repeats it if it alone ends.
 async fn keep_ports(mut agent: Agent, table: &mut ports::Table) -> Infallible {
     let mut pause = RETRY.0;
     loop {
         if let Err(status) = ports::session(&mut agent, table).await {
-            tracing::warn!("published ports are not followed for the moment: {}", explain(&status));
+            tracing::warn!("the call for published ports ended and is repeated: {}", explain(&status));
         }
         sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
@@ -161,13 +161,13 @@ async fn keep_clock(mut agent: Agent) -> Status {
         match &mut jumps {
             Ok(jumps) => {
                 if let Err(error) = jumps.next().await {
-                    tracing::warn!("jumps of the clock cannot be watched: {error}");
+                    tracing::warn!("cannot watch for jumps of the clock: {error}");
                     std::future::pending::<()>().await;
                 }
-                tracing::info!("the clock jumped, as after a sleep: setting the guest's");
+                tracing::info!("the clock jumped, as after a sleep: setting the guest's clock");
             }
             Err(error) => {
-                tracing::warn!("jumps of the clock cannot be watched: {error}");
+                tracing::warn!("cannot watch for jumps of the clock: {error}");
                 std::future::pending::<()>().await;
             }
         }
@@ -184,16 +184,16 @@ async fn set_time(agent: &mut Agent) -> Result<(), Status> {
             tracing::debug!("the guest's clock was {} ns off", reply.into_inner().offset_nanoseconds);
             Ok(())
         }
-        // A guest that cannot set its clock is still a guest.
+        // A guest with a wrong clock still works.
         Err(status) if status.code() != tonic::Code::Unavailable => {
-            tracing::warn!("the guest's clock cannot be set: {}", explain(&status));
+            tracing::warn!("cannot set the guest's clock: {}", explain(&status));
             Ok(())
         }
         Err(status) => Err(status),
     }
 }
 
-/// A status in a sentence: its message, and the system's own words below it.
+/// A status as one sentence: its message, and the system's error behind it.
 pub(crate) fn explain(status: &Status) -> String {
     let cause = root_cause(status);
     let own = status.message();

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 
 use rorqual_protocol::{ENVIRONMENT_PORT, READY_PORT};
+use rorqual_vmm_protocol as vmm;
+use rorqual_vmm_protocol::{Accelerator, FailureCode};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    StartChoice,
     accelerator::{self, AcceleratorError},
     environment::Environment,
     guest::{self, Notices},
     progress::Progress,
-    suspend,
-    vmm::{self, BlockConfig, KernelConfig, NetConfig, Vmm, VmmConfig, VmmError, VsockConfig},
+    saved_state,
 };
 use crate::{
     config::{
@@ -22,17 +22,24 @@ use crate::{
         keys::{self, TakesEffect},
     },
     disk::{self, Change, DiskError},
-    error::{Coded, Failure},
+    error::Coded,
     home::{Home, HomeError, MachineName, MachinePaths},
-    image::{Accelerator, Image, ImageError},
+    image::{Image, ImageError},
+    monitor::{self, Vmm, VmmError},
 };
 
-/// What the monitor says of a saved state it will not go on from.
-const SNAPSHOT_INVALID: &str = "snapshot-invalid";
 /// Context identifier of the guest on its vsock. Each machine has a device of its own, so all are alike.
 const GUEST_CID: u32 = 3;
 
-/// What to do about a machine that ended by itself.
+/// How a machine is to be started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StartChoice {
+    /// What runs its processors; `None` takes the configured choice.
+    pub(crate) accelerator: Option<AcceleratorChoice>,
+    /// Boot even if a saved state could be resumed; it is deleted.
+    pub(crate) cold: bool,
+}
+/// What to do about a machine that ended unexpectedly.
 pub(super) const END_ADVICE: &str =
     "read why with `rorqual logs kernel` and `rorqual logs vmm`, then start it with `rorqual start`";
 /// What to do about a machine whose engine does not run.
@@ -60,23 +67,23 @@ pub enum StartError {
     /// The monitor.
     #[error(transparent)]
     Vmm(#[from] VmmError),
-    /// The socket on which the guest calls.
+    /// The guest's socket cannot be served.
     #[error("cannot listen on {path}: {source}", path = path.display())]
     Listen {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A saved state that is of no use cannot be removed.
+    /// A useless saved state cannot be removed.
     #[error("cannot remove the saved state in {path}: {source}", path = path.display())]
     SavedState {
         /// Its directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Something in the daemon broke.
+    /// A defect of the daemon.
     #[error("the start failed within the daemon: {0}")]
     Internal(String),
     /// A stop was asked for.
@@ -85,7 +92,7 @@ pub enum StartError {
     /// It ended while it booted.
     #[error("the machine ended while it started: {0}")]
     Ended(String),
-    /// It has not come up in time and keeps running.
+    /// It has not started in time and keeps running.
     #[error("the machine runs, but {what} has not answered within {seconds} s")]
     TooSlow {
         /// "the guest", "the Docker Engine".
@@ -93,7 +100,7 @@ pub enum StartError {
         /// Time since the start.
         seconds: u64,
     },
-    /// Nothing in it came up in time, so it was ended.
+    /// Nothing in it started in time, so it was ended.
     #[error("the guest did not come up within {seconds} s{}", .last_words.as_ref().map(|words| format!(", and the last line of its console is {words:?}")).unwrap_or_default())]
     NeverUp {
         /// Time since the start.
@@ -174,13 +181,13 @@ crate::error::tests::samples!(StartError {
     Engine => Self::Engine("no space on the data disk".to_owned()),
 });
 
-/// What is known of a running machine; `started.json`, for the daemon that finds it running.
+/// What is known of a running machine. It is kept in `started.json` for the next daemon.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) accelerator: String,
     pub(crate) accelerator_reason: String,
     pub(crate) cpus: u32,
-    pub(crate) memory_mib: u32,
+    pub(crate) memory_mib: u64,
     pub(crate) image_version: String,
     pub(crate) kernel_release: String,
     /// Milliseconds from the request to the engine's answer; `None` until it has answered.
@@ -192,7 +199,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Writes `started.json`; a daemon that does not find it only knows less.
+    /// Writes `started.json`. Without it the next daemon only knows less.
     pub(crate) fn save(&self, paths: &MachinePaths) {
         let text = serde_json::to_vec(self).unwrap_or_default();
         if let Err(error) = std::fs::write(paths.started(), text) {
@@ -215,9 +222,9 @@ pub(crate) struct Launched {
 pub(crate) enum Origin {
     /// Its kernel was started.
     Booted,
-    /// It goes on where it was saved.
+    /// It resumed from its saved state.
     Restored,
-    /// It ran before this daemon came to it.
+    /// It ran before this daemon found it.
     Adopted,
 }
 
@@ -228,12 +235,12 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
     let notices = listen(home, &paths)?;
     let read = |path| std::fs::read(path).unwrap_or_default();
     let mut run: Run = serde_json::from_slice(&read(paths.started())).unwrap_or_default();
-    if let Ok(config) = serde_json::from_slice::<VmmConfig>(&read(paths.vmm_config())) {
-        config.accelerator.as_str().clone_into(&mut run.accelerator);
+    if let Ok(config) = serde_json::from_slice::<vmm::Config>(&read(paths.vmm_config())) {
+        config.accelerator.name().clone_into(&mut run.accelerator);
         (run.cpus, run.memory_mib) = (config.cpus, config.memory_mib);
     }
     (run.vmm_process, run.started) = (vmm.process, Some(vmm.started));
-    // Damaged settings must not take the ports of a running machine away, nor open them to others.
+    // Damaged settings must neither close the ports of a running machine nor open them to others.
     let config = Config::load(home).ok();
     if let Some(config) = &config {
         InEffect::update(&paths.in_effect(), |in_effect| {
@@ -244,8 +251,8 @@ pub(crate) async fn adopt(home: &Home, name: &MachineName) -> Result<Option<Laun
     Ok(Some(Launched { vmm, notices, run, bind, origin: Origin::Adopted }))
 }
 
-/// Starts a machine, or finds that it runs. Once the monitor is started this goes to its end, whatever `cancel` says:
-/// the caller ends the machine it is given.
+/// Starts a machine, or finds it running. `cancel` has no effect once the monitor is started: the caller ends the
+/// machine this returns.
 pub(crate) async fn launch(
     home: Home,
     name: MachineName,
@@ -261,20 +268,20 @@ pub(crate) async fn launch(
         plan = prepare(&home, &name, program.clone(), how, &progress) => plan?,
         () = cancel.cancelled() => return Err(StartError::Cancelled),
     };
-    // Before the guest runs, so that its call is heard.
+    // Before the guest runs, so that its call is not missed.
     let notices = listen(&home, &plan.paths)?;
-    let vmm = match Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await {
-        Err(VmmError::Refused(Failure { code, message, .. }))
-            if code == SNAPSHOT_INVALID && plan.vmm_config.restore.is_some() =>
+    let vmm = match monitor::launch(&plan.program, &plan.vmm_config, &plan.paths).await {
+        Err(VmmError::Refused(failure))
+            if failure.code == FailureCode::SnapshotInvalid && plan.vmm_config.restore.is_some() =>
         {
-            tracing::warn!("{message}; booting instead");
-            progress.note(format!("Booting instead: {message}"));
+            tracing::warn!("{failure}; booting instead");
+            progress.note(format!("Booting instead: {failure}"));
             let how = StartChoice { cold: true, ..how };
             plan = tokio::select! {
                 plan = prepare(&home, &name, program, how, &progress) => plan?,
                 () = cancel.cancelled() => return Err(StartError::Cancelled),
             };
-            Vmm::launch(&plan.program, &plan.vmm_config, &plan.paths).await?
+            monitor::launch(&plan.program, &plan.vmm_config, &plan.paths).await?
         }
         launched => launched?,
     };
@@ -288,12 +295,12 @@ pub(crate) async fn launch(
 struct Plan {
     paths: MachinePaths,
     program: PathBuf,
-    vmm_config: VmmConfig,
+    vmm_config: vmm::Config,
     run: Run,
     bind: BindPolicy,
 }
 
-/// Everything before the monitor; may be dropped at any time.
+/// Everything before the monitor. May be dropped at any time.
 async fn prepare(
     home: &Home,
     name: &MachineName,
@@ -305,10 +312,10 @@ async fn prepare(
     let config = Config::load(home)?;
     let paths = home.create_machine(name)?;
     let settings = MachineConfig::load(&paths, &config.machine)?;
-    let program = program.map_or_else(vmm::find_program, Ok)?;
+    let program = program.map_or_else(monitor::find_program, Ok)?;
     let image = Image::locate(home, &config)?;
     progress.note(format!("Checking the guest image {}", image.version()));
-    // The accelerators are tried while the image is read.
+    // The accelerators are probed while the image is read.
     let (uml_kernel, _) = image.kernel(Accelerator::Uml)?;
     let choice = how.accelerator.unwrap_or(config.accelerator);
     let restore = saved_state(&paths, choice, how.cold)?;
@@ -319,7 +326,7 @@ async fn prepare(
         }),
         async {
             if restore.is_some() {
-                // It was saved by kvm, and going on takes less time than trying kvm again.
+                // Only kvm saves machines, and resuming takes less time than another probe of kvm.
                 return Ok((Accelerator::Kvm, "where it was saved".to_owned()));
             }
             accelerator::choose(choice, &accelerator::probe(&program, Some(&uml_kernel)).await?)
@@ -342,34 +349,36 @@ async fn prepare(
 
     let (accelerator, reason) = decided?;
     let doing = if restore.is_some() { "Restoring" } else { "Starting" };
-    progress.step("machine", format!("{doing} the machine ({}: {reason})", accelerator.as_str()));
+    progress.step("machine", format!("{doing} the machine ({}: {reason})", accelerator.name()));
     let (kernel, initramfs) = image.kernel(accelerator)?;
     let cpus = match accelerator {
         // The kernel of User Mode Linux has one processor.
         Accelerator::Uml => 1,
         Accelerator::Kvm => settings.cpus,
     };
-    let block = |id: &str, path, read_only| BlockConfig { id: id.to_owned(), path, read_only };
-    let vmm_config = VmmConfig {
-        version: 1,
+    let block = |id: &str, path, read_only| vmm::Block { id: id.to_owned(), path, read_only };
+    let vmm_config = vmm::Config {
+        version: vmm::VERSION,
         name: name.to_string(),
         accelerator,
-        kernel: KernelConfig {
+        kernel: vmm::Kernel {
             path: kernel,
             initramfs,
             command_line: format!("rorqual.machine={name} rorqual.log=info"),
         },
         cpus,
-        memory_mib: settings.memory_mib,
+        memory_mib: settings.memory_mib.into(),
+        huge_pages: false,
         block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],
-        vsock: VsockConfig { guest_cid: GUEST_CID, socket: paths.vsock_socket() },
+        vsock: Some(vmm::Vsock { guest_cid: GUEST_CID, socket: paths.vsock_socket() }),
         restore,
-        net: Some(NetConfig {
+        net: Some(vmm::Net {
             subnet: config.network.subnet.clone(),
             host_access: config.network.host_access,
             block_link_local: config.network.block_link_local,
         }),
         console_log: paths.console_log(),
+        confinement: vmm::Confinement::default(),
         control_socket: paths.control_socket(),
     };
     let resumes = vmm_config.restore.is_some();
@@ -383,12 +392,12 @@ async fn prepare(
         in_effect.record(std::slice::from_ref(&keys::MACHINE), &settings, |_, key| applies(key.takes_effect));
     });
     let run = Run {
-        accelerator: accelerator.as_str().to_owned(),
+        accelerator: accelerator.name().to_owned(),
         accelerator_reason: reason,
         cpus,
-        memory_mib: settings.memory_mib,
+        memory_mib: settings.memory_mib.into(),
         image_version: image.version().to_owned(),
-        kernel_release: image.kernel_release(accelerator.as_str()).to_owned(),
+        kernel_release: image.kernel_release(accelerator.name()).to_owned(),
         ..Run::default()
     };
     Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
@@ -397,15 +406,16 @@ async fn prepare(
 /// The saved state to resume from. One that is not wanted, or that another accelerator saved, is discarded, because the
 /// disk will no longer match it.
 fn saved_state(paths: &MachinePaths, choice: AcceleratorChoice, cold: bool) -> Result<Option<PathBuf>, StartError> {
-    if !suspend::is_saved(paths) {
+    if !saved_state::exists(paths) {
         return Ok(None);
     }
+    let path = paths.snapshot();
     if cold || choice == AcceleratorChoice::Uml {
-        tracing::warn!("the saved state of the machine is given up: it boots");
-        suspend::discard(paths)?;
+        tracing::warn!("the machine's saved state is deleted: it boots");
+        saved_state::delete(paths).map_err(|source| StartError::SavedState { path, source })?;
         return Ok(None);
     }
-    Ok(Some(paths.snapshot()))
+    Ok(Some(path))
 }
 
 fn listen(home: &Home, paths: &MachinePaths) -> Result<Notices, StartError> {

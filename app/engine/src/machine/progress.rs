@@ -1,4 +1,4 @@
-//! Progress of a start or a stop, kept from its beginning: whoever comes later sees all of it.
+//! Progress of a start or a stop, kept from its beginning, so that a later reader sees all of it.
 
 use std::{
     sync::Arc,
@@ -41,7 +41,7 @@ impl Progress {
         Self { log: Arc::new(watch::Sender::new(log)) }
     }
 
-    /// Begins a step; the one before it is over.
+    /// Begins a step and ends the one before.
     pub(crate) fn step(&self, step: &str, message: impl Into<String>) {
         let entry = api::Progress { step: step.to_owned(), message: message.into(), ..api::Progress::default() };
         self.log.send_modify(|log| {
@@ -51,7 +51,7 @@ impl Progress {
         });
     }
 
-    /// Says more about the step under way.
+    /// Adds a message to the step under way.
     pub(crate) fn note(&self, message: impl Into<String>) {
         let message = message.into();
         self.log.send_modify(|log| {
@@ -63,7 +63,7 @@ impl Progress {
         });
     }
 
-    /// Ends well, with the status the machine is in now.
+    /// Ends successfully, with the status of the machine.
     pub(crate) fn done(&self, machine: api::MachineStatus) {
         self.log.send_modify(|log| {
             log.end_step();
@@ -73,7 +73,7 @@ impl Progress {
         });
     }
 
-    /// Ends badly.
+    /// Ends with an error.
     pub(crate) fn failed(&self, status: Status) {
         self.log.send_modify(|log| {
             log.current = None;
@@ -86,7 +86,7 @@ impl Progress {
         self.log.borrow().began.elapsed()
     }
 
-    /// All of it from the beginning, then what comes, to the end.
+    /// All of it from the beginning to the end, as it happens.
     pub(crate) fn subscribe(&self) -> impl Stream<Item = Result<api::Progress, Status>> + Send + use<> {
         let state = Some((self.log.subscribe(), 0_usize));
         stream::unfold(state, |state| async move {
@@ -100,7 +100,7 @@ impl Progress {
                     (Some(entry), _) => return Some((Ok(entry), Some((log, seen + 1)))),
                     (None, Some(Ok(()))) => return None,
                     (None, Some(Err(status))) => return Some((Err(status), None)),
-                    // The owner went away without an end: the daemon ends.
+                    // The owner was dropped before the end, since the daemon ends.
                     (None, None) => {
                         if log.changed().await.is_err() {
                             return Some((Err(to_status(&DaemonEnding)), None));

@@ -1,4 +1,4 @@
-//! The end of a machine: first politely, then by its power button, then by cutting its power.
+//! The end of a machine: by its agent, then by its power button, then by force.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,18 +9,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     guest::{Agent, explain},
     progress::Progress,
-    vmm::{Vmm, VmmError},
 };
+use crate::monitor::{Vmm, VmmError};
 
-/// Seconds containers get when nobody says otherwise; the agent has the same default.
+/// Seconds containers get by default; the agent has the same default.
 const CONTAINER_SECONDS: u32 = 10;
-/// Beyond what containers get, each step of the shutdown says something within this.
+/// Beyond the time for containers, each step of the shutdown is reported within this.
 const STEP_LIMIT: Duration = Duration::from_mins(1);
-/// The guest powers off within this once it said that it would, or was asked by its power button.
+/// The guest powers off within this, after its announcement or its power button.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
 
-/// Ends a machine. `agent` is `None` when the guest was never reached: then nothing in it can be lost. `force` may come
-/// at any time and cuts it short.
+/// Ends a machine. `agent` is `None` if the guest was never reached, so that nothing in it can be lost. `force` may be
+/// cancelled at any time and ends the machine at once.
 pub(super) async fn stop(
     vmm: Arc<Vmm>,
     agent: Option<Agent>,
@@ -55,7 +55,7 @@ async fn politely(vmm: &Vmm, agent: Agent, container_seconds: u32, progress: &Pr
     }
 }
 
-/// Has the agent stop everything in order. `Err` says why the guest will not power off by itself.
+/// Has the agent stop everything in order. An error is the reason why the guest will not power off.
 async fn shut_down(vmm: &Vmm, mut agent: Agent, container_seconds: u32, progress: &Progress) -> Result<(), String> {
     progress.step("containers", "Stopping containers");
     let request = ShutdownRequest { container_timeout_seconds: container_seconds };
@@ -63,7 +63,7 @@ async fn shut_down(vmm: &Vmm, mut agent: Agent, container_seconds: u32, progress
     let mut limit = Duration::from_secs(containers.into()) + STEP_LIMIT;
     let steps = timeout(STEP_LIMIT, agent.shutdown(request)).await.map_err(|_| "it does not answer".to_owned())?;
     let mut steps = steps.map_err(|status| explain(&status))?.into_inner();
-    // A step is told when it is over: the next one begins with it.
+    // The agent reports a step when it is done, so the next one begins then.
     loop {
         let step = tokio::select! {
             step = timeout(limit, steps.message()) => step.map_err(|_| "it stopped reporting progress".to_owned())?,

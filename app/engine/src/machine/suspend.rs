@@ -1,6 +1,6 @@
-//! A machine saved to its directory and ended, and what is left of it there.
+//! A machine saved to its directory and ended.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rorqual_protocol::agent::SyncRequest;
 use thiserror::Error;
@@ -8,14 +8,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    StartError,
     guest::{Agent, explain},
     progress::Progress,
-    vmm::{Vmm, VmmError},
 };
-use crate::{error::Coded, home::MachinePaths};
+use crate::{
+    error::Coded,
+    monitor::{Vmm, VmmError},
+};
 
-/// The guest has written what it held to its disk within this.
+/// The guest writes what it holds to its disk within this.
 const SYNC_LIMIT: Duration = Duration::from_mins(2);
 
 /// Why a machine was not saved. It keeps running.
@@ -76,21 +77,7 @@ crate::error::tests::samples!(SuspendError {
     Internal => Self::Internal("a task panicked".to_owned()),
 });
 
-/// Whether there is a whole saved state: its document is what makes it one.
-pub(super) fn is_saved(paths: &MachinePaths) -> bool {
-    paths.snapshot().join("state.json").exists()
-}
-
-/// Gives a saved state up.
-pub(super) fn discard(paths: &MachinePaths) -> Result<(), StartError> {
-    let path = paths.snapshot();
-    match fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StartError::SavedState { path, source }),
-        _ => Ok(()),
-    }
-}
-
-/// Saves a machine and ends it. `cancel` counts until everything is saved.
+/// Saves a machine and ends it. `cancel` has an effect until everything is saved.
 pub(super) async fn suspend(
     vmm: Arc<Vmm>,
     agent: Agent,
@@ -103,9 +90,9 @@ pub(super) async fn suspend(
         () = cancel.cancelled() => Err(SuspendError::Cancelled),
     };
     if let Err(error) = saved {
-        // The monitor may have been done the moment it was cancelled.
+        // The save may have completed just before it was cancelled, which leaves the machine paused.
         if let Err(failure) = vmm.resume().await {
-            tracing::warn!("the machine may stand still: {failure}");
+            tracing::warn!("the machine may be paused: {failure}");
         }
         return Err(error);
     }
@@ -114,7 +101,8 @@ pub(super) async fn suspend(
 }
 
 async fn save(vmm: &Vmm, mut agent: Agent, directory: &Path, progress: &Progress) -> Result<(), SuspendError> {
-    // The saved memory holds what the guest has not written yet; should that be lost, nothing that was written is.
+    // The saved memory also holds what the guest has not written yet. Written out first, it survives the loss of the
+    // saved state.
     progress.step("sync", "Writing data to the disk");
     let synced = timeout(SYNC_LIMIT, agent.sync(SyncRequest {})).await;
     synced
@@ -122,7 +110,11 @@ async fn save(vmm: &Vmm, mut agent: Agent, directory: &Path, progress: &Progress
         .map_err(|status| SuspendError::Guest(explain(&status)))?;
     progress.step("memory", "Saving the machine's memory");
     vmm.save(directory, |saved| {
-        progress.note(format!("Saving the machine's memory: {} of {} MiB", saved.done >> 20, saved.total >> 20));
+        progress.note(format!(
+            "Saving the machine's memory: {} of {} MiB",
+            saved.done_bytes >> 20,
+            saved.total_bytes >> 20
+        ));
     })
     .await?;
     Ok(())

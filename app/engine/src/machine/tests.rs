@@ -1,6 +1,6 @@
-//! The life of a machine, with a monitor and an agent that only pretend: their process, sockets and calls are real.
+//! The life of a machine with a fake monitor and a fake agent, whose process, sockets and calls are real.
 //!
-//! The monitor is this test program started again, so that it can be killed, outlive its daemon and be found.
+//! The monitor is this test program, started again, so that it can be killed, outlive its daemon and be found.
 
 use std::{
     env, fs,
@@ -18,11 +18,18 @@ use tokio::{
     sync::{broadcast, mpsc},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::*;
+use rorqual_vmm_protocol as vmm;
 
-/// Where the monitor's pretence is told how to behave.
+use super::{handle::Machine, *};
+use crate::{
+    api::{self, machine_status::State},
+    home::{Home, MachineName},
+    ports::Holders,
+};
+
+/// The file that controls the fake monitor's behaviour.
 const SCENARIO: &str = "scenario";
 
 struct Bench {
@@ -58,19 +65,19 @@ impl Bench {
     }
 
     /// What the monitor was started with last.
-    fn config(&self) -> vmm::VmmConfig {
+    fn config(&self) -> vmm::Config {
         serde_json::from_slice(&fs::read(self.home.machine(&MachineName::default()).vmm_config()).unwrap()).unwrap()
     }
 
     async fn machine(&self) -> Machine {
         let program = Some(self.program.clone());
-        Machine::open(self.home.clone(), MachineName::default(), Holders::default(), program).await
+        open(self.home.clone(), MachineName::default(), Holders::default(), program).await
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // The monitor's pretence watches for this.
+        // The fake monitor watches for this.
         self.behave("leave");
         let control = self.home.machine(&MachineName::default()).control_socket();
         if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(control) {
@@ -266,10 +273,10 @@ async fn a_suspended_machine_goes_on_with_the_next_start() {
     let steps = all(machine.suspend().await.unwrap()).await.unwrap();
     assert_eq!(steps, ["sync", "memory", "power-off"]);
     assert_eq!(machine.status().state(), State::Suspended);
-    // Nothing that runs is left to stop, and what is saved is not given up by it.
+    // Nothing runs any more, and a stop keeps the saved state.
     all(machine.stop(false, 0).await.unwrap()).await.unwrap();
     assert_eq!(machine.status().state(), State::Suspended);
-    // The next daemon knows as much.
+    // The next daemon finds it too.
     let machine = bench.machine().await;
     assert_eq!(machine.status().state(), State::Suspended);
     all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap();
@@ -312,7 +319,7 @@ async fn a_start_cancels_a_suspension_and_the_machine_goes_on() {
     let error = all(suspend).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Cancelled);
     assert_eq!(machine.status().state(), State::Running);
-    // A stop cancels as well, and is carried out.
+    // A stop cancels as well, and then stops the machine.
     let suspend = machine.suspend().await.unwrap();
     all(machine.stop(false, 0).await.unwrap()).await.unwrap();
     assert!(all(suspend).await.is_err());
@@ -330,9 +337,9 @@ async fn a_machine_that_cannot_be_saved_says_why_and_goes_on() {
     assert_eq!(machine.status().state(), State::Running);
 }
 
-// --- the pretence ---
+// --- the fake monitor and agent ---
 
-/// Not a test: what the monitor's script starts.
+/// Not a test: the monitor's script starts it.
 #[test]
 #[ignore = "started by the other tests as a process of its own"]
 fn pretend_to_be_a_monitor() {
@@ -342,7 +349,7 @@ fn pretend_to_be_a_monitor() {
 }
 
 async fn monitor(config_path: &Path, ready: &str) {
-    let config: vmm::VmmConfig = serde_json::from_slice(&fs::read(config_path).unwrap()).unwrap();
+    let config: vmm::Config = serde_json::from_slice(&fs::read(config_path).unwrap()).unwrap();
     let scenario = fs::read_to_string(config_path.with_file_name(SCENARIO)).unwrap();
     let say = |line: &str| fs::write(format!("/proc/self/fd/{ready}"), format!("{line}\n")).unwrap();
     if scenario == "refuse" {
@@ -354,7 +361,8 @@ async fn monitor(config_path: &Path, ready: &str) {
         return;
     }
     let control = UnixListener::bind(&config.control_socket).unwrap();
-    let vsock = UnixListener::bind(&config.vsock.socket).unwrap();
+    let vsock_socket = config.vsock.unwrap().socket;
+    let vsock = UnixListener::bind(&vsock_socket).unwrap();
     let (end, _) = broadcast::channel::<String>(4);
     tokio::spawn(serve_control(control, end.clone(), scenario.contains("endless")));
     let guest = Arc::new(Guest { scenario: scenario.clone(), end: end.clone(), ports: Mutex::new(None) });
@@ -366,7 +374,7 @@ async fn monitor(config_path: &Path, ready: &str) {
     }
     let mut ended = end.subscribe();
     say(r#"{"ready":true}"#);
-    // Its end of the pipe must close, as a real monitor closes it.
+    // A real monitor closes its end of the pipe too.
     drop(crate::detached::inherited(ready.parse().unwrap()));
     match scenario.as_str() {
         "panic" => {
@@ -376,17 +384,17 @@ async fn monitor(config_path: &Path, ready: &str) {
         }
         "never-boots" => {}
         _ => {
-            let notice = config.vsock.socket.with_file_name("vsock.sock_1024");
+            let notice = vsock_socket.with_file_name("vsock.sock_1024");
             drop(UnixStream::connect(notice).await);
         }
     }
     ended.recv().await.unwrap();
-    // Those who watch get to hear it.
+    // Time for the event to reach the watchers.
     tokio::time::sleep(Duration::from_millis(20)).await;
     std::process::exit(0);
 }
 
-/// Saving takes for ever where it is `endless`.
+/// With `endless` a save never ends.
 async fn serve_control(listener: UnixListener, end: broadcast::Sender<String>, endless: bool) {
     while let Ok((stream, _)) = listener.accept().await {
         let (end, mut ended) = (end.clone(), end.subscribe());
@@ -404,7 +412,7 @@ async fn serve_control(listener: UnixListener, end: broadcast::Sender<String>, e
                     let request: serde_json::Value = serde_json::from_str(&line).unwrap();
                     let directory = Path::new(request["directory"].as_str().unwrap());
                     fs::create_dir_all(directory).unwrap();
-                    fs::write(directory.join("state.json"), "pretended").unwrap();
+                    fs::write(directory.join(vmm::SNAPSHOT_DOCUMENT), "pretended").unwrap();
                 }
                 let answer = if line.contains("state") {
                     r#"{"ok":{"state":"running","accelerator":"uml","process":1,"uptime_ms":5}}"#

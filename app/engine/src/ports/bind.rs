@@ -1,4 +1,4 @@
-//! Where a published port listens on this computer, and why it cannot.
+//! Where a published port listens on this computer, and why it cannot listen there.
 
 use std::{
     io,
@@ -12,26 +12,31 @@ use nix::{
 };
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::{Holders, PortError, Transport, owner};
+use super::{
+    error::PortError,
+    holders::Holders,
+    owner::{self, Holder},
+    transport::Transport,
+};
 use crate::config::BindPolicy;
 
-/// Connections the kernel keeps until they are accepted; it cuts this to `net.core.somaxconn`.
+/// Connections the kernel queues until they are accepted; it caps this at `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
-/// Up to here a port needs a privilege, unless the computer says otherwise.
+/// Ports below this need a privilege, unless the computer is configured otherwise.
 const PRIVILEGED_BELOW: u16 = 1024;
 
-/// What listens.
+/// A socket that listens.
 pub(crate) enum Socket {
     Tcp(TcpListener),
-    /// A bound socket of UDP, for the gateway.
+    /// A bound UDP socket, for the gateway.
     Udp(OwnedFd),
 }
 
-/// What came of a request to listen.
+/// The outcome of a request to listen.
 pub(crate) enum Outcome<S> {
     /// It listens.
     Listening(S),
-    /// Nothing listens, and the container starts all the same: the note says why that is right.
+    /// Nothing listens and the container starts all the same; the note gives the reason.
     NotNeeded(String),
     /// The container must not start; the reason is for the user.
     Refused(PortError),
@@ -47,7 +52,7 @@ impl<S> Outcome<S> {
     }
 }
 
-/// The address to listen on when docker was asked for `requested`; empty means every IPv4 address.
+/// The address to listen on for the one docker was asked for; an empty one means every IPv4 address.
 pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, PortError> {
     let asked = if requested.is_empty() { Ok(Ipv4Addr::UNSPECIFIED.into()) } else { requested.parse::<IpAddr>() };
     let asked = asked.map_err(|_| PortError::Invalid(format!("{requested:?} is not an IP address")))?;
@@ -58,7 +63,7 @@ pub(crate) fn resolve(requested: &str, policy: BindPolicy) -> Result<IpAddr, Por
     })
 }
 
-/// Listens on `address`. `requested` is what docker was asked for.
+/// Listens on `address`. `requested` is the address docker was asked for.
 pub(crate) async fn listen(
     transport: Transport,
     address: SocketAddr,
@@ -71,7 +76,7 @@ pub(crate) async fn listen(
     }
 }
 
-/// The same for TCP, where a lodger of the port makes way.
+/// Listens on `address` by TCP; a lodger gives the port up.
 pub(crate) async fn listen_tcp(address: SocketAddr, requested: &str, holders: &Holders) -> Outcome<TcpListener> {
     let mut opened = open_tcp(address);
     if opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
@@ -95,7 +100,7 @@ async fn outcome<S>(
     };
     let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
     match error.raw_os_error().map(Errno::from_raw) {
-        // docker asks for :: beside 0.0.0.0 by itself: nobody misses it where there is no IPv6.
+        // docker adds :: to 0.0.0.0 of its own accord, so nobody misses it on a computer without IPv6.
         Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => Outcome::NotNeeded(
             "IPv6 is turned off on this computer, so the port is reachable over IPv4 only".to_owned(),
         ),
@@ -108,7 +113,7 @@ async fn outcome<S>(
 pub(crate) fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if address.is_ipv6() {
-        // IPv4 is asked for on its own.
+        // docker asks for IPv4 separately.
         nix::sys::socket::setsockopt(&socket, Ipv6V6Only, &true)?;
     }
     socket.set_reuseaddr(true)?;
@@ -116,7 +121,7 @@ pub(crate) fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A bound socket of UDP. Two of them never share an address: `SO_REUSEADDR` would allow that.
+/// A bound UDP socket, without `SO_REUSEADDR`: that would let two sockets share an address.
 fn open_udp(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
@@ -148,12 +153,15 @@ async fn reason(
 async fn in_use(transport: Transport, address: SocketAddr, holders: &Holders) -> PortError {
     let named = |holder, fix: &str| PortError::InUse { holder, fix: fix.to_owned() };
     if let Some(ours) = holders.describe(transport, address) {
-        return named(ours, "stop what has it, or publish another port");
+        return named(ours, "stop what holds it, or publish another port");
     }
     let holder = tokio::task::spawn_blocking(move || owner::find(transport, address)).await.ok().flatten();
     match holder {
-        None => named(format!("the owner of {address} could not be identified"), "try again, or publish another port"),
-        Some(owner::Holder { address: held, listens, process }) => {
+        None => named(
+            format!("{address} is in use, but its owner could not be identified"),
+            "try again, or publish another port",
+        ),
+        Some(Holder { address: held, listens, process }) => {
             let does = match (listens, transport) {
                 (false, _) => "has a connection from",
                 (true, Transport::Tcp) => "listens on",
@@ -224,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lodger_makes_way_for_a_container_and_hears_when_it_has_gone() {
+    async fn a_lodger_gives_its_port_up_and_is_notified_when_it_is_free() {
         let holders = Holders::default();
         let listener = open_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -236,7 +244,7 @@ mod tests {
         };
         holders.lodge(address.port(), lodge).unwrap();
         let Outcome::Listening(container) = listen(Transport::Tcp, address, "", &holders).await else {
-            panic!("no way was made")
+            panic!("the lodger kept its port")
         };
         assert!(!holders.has_lodger(address.port()));
         holders.insert(Transport::Tcp, address, "a container".to_owned());
@@ -252,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_privileged_port_says_how_to_allow_it() {
+    async fn a_privileged_port_explains_how_to_allow_it() {
         for (transport, another) in [(Transport::Tcp, "-p 8080:…,"), (Transport::Udp, "-p 8080:…/udp,")] {
             let address = "127.0.0.1:80".parse().unwrap();
             let holders = Holders::default();

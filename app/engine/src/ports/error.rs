@@ -7,8 +7,8 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Transport, gateway::GatewayError};
-use crate::error::Coded;
+use super::transport::Transport;
+use crate::{error::Coded, monitor::ControlError};
 
 /// Why a container cannot have a port.
 #[derive(Debug, Error)]
@@ -16,9 +16,9 @@ pub(crate) enum PortError {
     /// Another socket has the address.
     #[error("address already in use: {holder}")]
     InUse {
-        /// Who has it, and where.
+        /// The owner, and its address.
         holder: String,
-        /// How the user gets at that.
+        /// The advice.
         fix: String,
     },
     /// The system leaves low ports to root.
@@ -43,15 +43,15 @@ pub(crate) enum PortError {
     Listen {
         /// Where.
         address: SocketAddr,
-        /// What the system reported.
+        /// The system's error.
         source: io::Error,
     },
-    /// The guest asked for a port that cannot be.
+    /// The guest asked for an invalid port.
     #[error("{0}")]
     Invalid(String),
     /// The monitor did not take the socket.
     #[error("the UDP port cannot be published: {0}")]
-    Gateway(#[from] GatewayError),
+    Gateway(#[from] ControlError),
 }
 
 impl Coded for PortError {
@@ -69,7 +69,7 @@ impl Coded for PortError {
         Some(match self {
             Self::InUse { fix, .. } => fix.clone(),
             Self::Privileged { port, transport } => format!(
-                "publish it on another port, such as -p {}:…{}, or allow it for everybody with `sudo sysctl -w \
+                "publish another port, such as -p {}:…{}, or allow this one for every user with `sudo sysctl -w \
                  net.ipv4.ip_unprivileged_port_start={port}`",
                 port.checked_add(8000).unwrap_or(8080),
                 if *transport == Transport::Udp { "/udp" } else { "" }

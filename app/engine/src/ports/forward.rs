@@ -1,4 +1,4 @@
-//! One listener's work: accept, open a stream into the guest, copy both ways.
+//! The connections of one published TCP port: accepted, then passed to the gateway or carried over vsock.
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -9,13 +9,13 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::gateway::Gateway;
 use crate::{
+    monitor::Gateway,
     splice::{self, Direction},
     vsock,
 };
 
-/// Pause before accepting again when the system has no descriptor left: the connection stays queued meanwhile.
+/// Pause before accepting again when the system has no descriptor left. The connection stays queued meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the connections of one published port go.
@@ -31,8 +31,8 @@ pub(super) struct Route {
     pub(super) target: SocketAddr,
 }
 
-/// Serves `listener` until dropped; its connections over vsock end with it, as they do when a native engine unpublishes a port. Those the gateway
-/// has end with the port there.
+/// Serves `listener` until dropped. Its connections over vsock end with it, as on a native engine; those of the gateway
+/// end with the publication there.
 pub(super) async fn serve(listener: TcpListener, route: Route) {
     let target = route.target;
     let mut connections = JoinSet::new();
@@ -57,20 +57,21 @@ pub(super) async fn serve(listener: TcpListener, route: Route) {
     }
 }
 
-/// Carries one connection. A client whose stream fails is reset, as by a host that refuses.
+/// Carries one connection. A client whose stream fails is reset, as by a host that refuses connections.
 async fn forward_one(client: TcpStream, from: SocketAddr, route: &Route) -> io::Result<()> {
     let Some(mut client) = offer_to_gateway(client, from, route).await? else { return Ok(()) };
-    // The container decides about packets; each of its writes is passed on at once.
+    // The container decides how its data is split into packets, so each of its writes is passed on at once.
     client.set_nodelay(true)?;
     let carried = carry(&mut client, &route.vsock_socket, route.target).await;
     if carried.is_err() {
-        // Already gone is as good as reset.
+        // A client that is gone needs no reset.
         let _ = client.set_zero_linger();
     }
     carried
 }
 
-/// Gives the gateway a connection whose client has an address of its own there. It comes back if it has none, or the gateway cannot.
+/// Passes a connection to the gateway, if its client has an address the guest can see. Returns it if it has none, or if
+/// the gateway does not take it.
 async fn offer_to_gateway(client: TcpStream, from: SocketAddr, route: &Route) -> io::Result<Option<TcpStream>> {
     if from.ip().is_loopback() || from.is_ipv4() != route.target.is_ipv4() {
         return Ok(Some(client));
@@ -91,7 +92,7 @@ async fn carry(client: &mut TcpStream, vsock_socket: &Path, target: SocketAddr) 
     let (mut client_reader, mut client_writer) = client.split();
     let mut up = Direction::default();
     let line = {
-        // What the client says goes on its way while the guest still connects.
+        // Data of the client is passed on while the guest still connects.
         let mut answer = Box::pin(vsock::read_line(guest_reader.as_ref(), forward::MAX_LINE));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(Err(error)) = up.poll(context, &mut client_reader, &mut guest_writer) {

@@ -1,20 +1,21 @@
-//! Who has a port of this computer: from `/proc/net/tcp`, `udp` and those of IPv6 to the process by the socket's inode.
+//! The process that holds a port of this computer. `/proc/net/tcp`, `udp` and their IPv6 tables list the sockets; the
+//! inode of a socket leads to its process.
 
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use super::Transport;
+use super::transport::Transport;
 
-/// A socket that stands in the way of listening on an address.
+/// A socket that prevents another from listening on an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
     /// Where it is bound.
     pub(crate) address: SocketAddr,
-    /// Whether it listens, or takes datagrams of anybody; else it is one end of a connection.
+    /// Whether it listens, or receives datagrams from anybody; otherwise it is one end of a connection.
     pub(crate) listens: bool,
-    /// Its process; `None` when that belongs to another user and cannot be seen.
+    /// Its process; `None` if that belongs to another user, which hides its sockets.
     pub(crate) process: Option<Process>,
 }
 
@@ -44,22 +45,22 @@ fn tables(transport: Transport) -> [&'static str; 2] {
     }
 }
 
-/// Finds who holds `wanted`. Reads all of `/proc`, so it blocks for some milliseconds.
+/// Finds the holder of `wanted`. Reads all of `/proc`, so it blocks for some milliseconds.
 pub(crate) fn find(transport: Transport, wanted: SocketAddr) -> Option<Holder> {
     let mut entries = Vec::new();
     for table in tables(transport) {
         // Without IPv6 there is no second table.
         let text = fs::read_to_string(table).unwrap_or_default();
-        entries.extend(text.lines().skip(1).filter_map(parse).filter(|entry| stands_in_the_way(entry.address, wanted)));
+        entries.extend(text.lines().skip(1).filter_map(parse).filter(|entry| conflicts_with(entry.address, wanted)));
     }
     // A listener explains more than a connection that happens to use the port.
     let entry = entries.into_iter().max_by_key(|entry| (entry.listens, entry.inode != 0))?;
     Some(Holder { address: entry.address, listens: entry.listens, process: process_of(entry.inode) })
 }
 
-/// Whether a socket at `held` keeps another from `wanted`: the same port, and addresses that overlap. A socket on ::
-/// usually takes IPv4 as well.
-fn stands_in_the_way(held: SocketAddr, wanted: SocketAddr) -> bool {
+/// Whether a socket at `held` prevents another at `wanted`: the port is the same and the addresses overlap. A socket on
+/// :: usually takes IPv4 as well.
+fn conflicts_with(held: SocketAddr, wanted: SocketAddr) -> bool {
     let overlap = match (held.ip(), wanted.ip()) {
         (IpAddr::V6(held), wanted) if held.is_unspecified() || wanted.is_unspecified() => {
             held.is_unspecified() || wanted.is_ipv6()
@@ -97,7 +98,7 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// The process that has the socket with `inode` open, among those this user may look into.
+/// The process that has the socket with `inode` open, among those this user may inspect.
 fn process_of(inode: u64) -> Option<Process> {
     let wanted = format!("socket:[{inode}]");
     let has_it = |id: u32| {
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn addresses_overlap_as_the_kernel_sees_it() {
-        let conflicts = |held: &str, wanted: &str| stands_in_the_way(held.parse().unwrap(), wanted.parse().unwrap());
+        let conflicts = |held: &str, wanted: &str| conflicts_with(held.parse().unwrap(), wanted.parse().unwrap());
         assert!(conflicts("0.0.0.0:80", "127.0.0.1:80"));
         assert!(conflicts("[::]:80", "127.0.0.1:80"));
         assert!(conflicts("[::]:80", "[::1]:80"));

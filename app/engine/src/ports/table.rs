@@ -1,85 +1,49 @@
-//! The published ports of one machine, each with its listener.
+//! The published ports of one machine: which are open, and what is shown of each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
 };
 
-use rorqual_protocol::agent::{
-    PublishedPort,
-    published_port::{Kind, Protocol},
-};
-use tokio::{sync::watch, task::JoinHandle};
+use rorqual_protocol::agent::PublishedPort;
+use tokio::sync::watch;
 
 use super::{
-    Holders, PortError, Transport,
-    bind::{self, Outcome, Socket},
-    forward::{self, Route},
-    gateway::Gateway,
+    bind::Outcome,
+    holders::Holders,
+    listener::{Listener, Publisher},
+    transport::Transport,
 };
 use crate::{
     api,
     config::BindPolicy,
     error::Failure,
     home::{MachineName, MachinePaths},
+    monitor::Gateway,
 };
 
-/// What listens for one published port.
+/// The published ports of a machine by the guest's numbers, for those who watch them.
+pub type View = watch::Receiver<BTreeMap<u64, api::Port>>;
+
+/// One published port, open or refused.
 struct Entry {
     port: PublishedPort,
     listener: Option<Listener>,
     verdict: Result<(), Failure>,
 }
 
-struct Listener {
-    /// Accepts connections of TCP.
-    task: Option<JoinHandle<()>>,
-    id: u64,
-    gateway: Gateway,
-    transport: Transport,
-    address: SocketAddr,
-    holders: Holders,
-}
-
-impl Listener {
-    /// Closes it: when this returns, the address is free for the next container.
-    async fn close(mut self) {
-        if let Some(task) = &mut self.task {
-            task.abort();
-            // The only outcome is that it was aborted.
-            let _ = task.await;
-        }
-        if let Err(error) = self.gateway.end(self.id).await {
-            tracing::debug!("port {} of {} ends with the machine: {error}", self.transport.name(), self.address);
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.holders.remove(self.transport, self.address);
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
 /// The table of one machine. Dropping it closes every port.
 pub(crate) struct Table {
-    machine: MachineName,
-    policy: BindPolicy,
-    vsock_socket: Arc<Path>,
-    gateway: Gateway,
-    holders: Holders,
+    publisher: Publisher,
     entries: BTreeMap<u64, Entry>,
-    /// Named since the current call began, until the guest has named all.
+    /// Ports named since the current call began, until the guest has named all.
     named: Option<BTreeSet<u64>>,
     view: watch::Sender<BTreeMap<u64, api::Port>>,
 }
 
 impl Table {
+    /// An empty table. `view` shows its ports.
     pub(crate) fn new(
         machine: MachineName,
         policy: BindPolicy,
@@ -87,23 +51,18 @@ impl Table {
         holders: Holders,
         view: watch::Sender<BTreeMap<u64, api::Port>>,
     ) -> Self {
-        let vsock_socket = Arc::from(paths.vsock_socket());
+        let vsock_socket: Arc<Path> = Arc::from(paths.vsock_socket());
         let gateway = Gateway::new(paths.control_socket());
-        Self { machine, policy, vsock_socket, gateway, holders, entries: BTreeMap::new(), named: None, view }
+        let publisher = Publisher { machine, policy, vsock_socket, gateway, holders };
+        Self { publisher, entries: BTreeMap::new(), named: None, view }
     }
 
-    /// What is published, for those who watch.
-    #[cfg(test)]
-    pub(crate) fn view(&self) -> super::View {
-        self.view.subscribe()
-    }
-
-    /// A new call: the guest will name everything that should be open.
+    /// Begins a new call: the guest will name everything that should be open.
     pub(crate) fn begin(&mut self) {
         self.named = Some(BTreeSet::new());
     }
 
-    /// Everything has been named: what was not is gone.
+    /// The guest has named everything: closes all other ports.
     pub(crate) async fn synchronized(&mut self) {
         if let Some(named) = self.named.take() {
             let gone: Vec<_> = self.entries.keys().filter(|id| !named.contains(id)).copied().collect();
@@ -113,11 +72,11 @@ impl Table {
         }
     }
 
-    /// Opens a port; naming it again repeats the verdict, and tries again what failed.
+    /// Opens a port. Named again, an open port keeps its verdict and a refused one is tried again.
     ///
     /// # Errors
     ///
-    /// Why the container cannot have it.
+    /// Why the container cannot have the port.
     pub(crate) async fn open(&mut self, id: u64, port: &PublishedPort) -> Result<(), Failure> {
         if let Some(named) = &mut self.named {
             named.insert(id);
@@ -130,17 +89,18 @@ impl Table {
         }
         self.close(id).await;
         let mut shown = shown(port);
-        let (listener, verdict) = match self.listen(id, port).await {
-            Ok(Opened::Listening(listener)) => {
-                shown.bound_address = listener.address.ip().to_string();
+        let (listener, verdict) = match self.publisher.listen(id, port).await {
+            Outcome::Listening(listener) => {
+                shown.bound_address = listener.address().ip().to_string();
                 (Some(listener), Ok(()))
             }
-            Ok(Opened::NotNeeded(note)) => {
+            Outcome::NotNeeded(note) => {
                 shown.error = note;
                 (None, Ok(()))
             }
-            Err(error) => {
-                tracing::info!("port {} of {} is not published: {error}", port.host_port, self.machine);
+            Outcome::Refused(error) => {
+                let machine = &self.publisher.machine;
+                tracing::info!("port {} of {machine} is not published: {error}", port.host_port);
                 let failure = Failure::from(error);
                 shown.error.clone_from(&failure.message);
                 shown.fix = failure.fix.clone().unwrap_or_default();
@@ -165,61 +125,6 @@ impl Table {
             });
         }
     }
-
-    async fn listen(&self, id: u64, port: &PublishedPort) -> Result<Opened, PortError> {
-        let invalid = |what: String| PortError::Invalid(what);
-        let transport = transport(port).ok_or_else(|| invalid("only TCP and UDP ports can be published".to_owned()))?;
-        let number = |value: u32, what: &str| {
-            let number = u16::try_from(value).ok().filter(|&value| value != 0);
-            number.ok_or_else(|| invalid(format!("{value} is not a {what} port")))
-        };
-        let (host_port, container_port) = (number(port.host_port, "host")?, number(port.container_port, "container")?);
-        let container: IpAddr = port
-            .container_address
-            .parse()
-            .map_err(|_| invalid(format!("the container has no address ({:?})", port.container_address)))?;
-        let target = SocketAddr::new(container, container_port);
-        let address = SocketAddr::new(bind::resolve(&port.host_address, self.policy)?, host_port);
-        match bind::listen(transport, address, &port.host_address, &self.holders).await {
-            Outcome::Listening(socket) => {
-                let task = self.serve(id, socket, target).await?;
-                let whose = match port.kind() {
-                    Kind::Container => format!("container {target}"),
-                    Kind::HostNetwork => "a container on the host's network".to_owned(),
-                    Kind::Ingress => "a service of the swarm".to_owned(),
-                };
-                let description = format!("{whose} of machine {}", self.machine);
-                self.holders.insert(transport, address, description);
-                let (gateway, holders) = (self.gateway.clone(), self.holders.clone());
-                Ok(Opened::Listening(Listener { task, id, gateway, transport, address, holders }))
-            }
-            Outcome::NotNeeded(note) => Ok(Opened::NotNeeded(note)),
-            Outcome::Refused(error) => Err(error),
-        }
-    }
-
-    /// Has `target` served at `socket`.
-    async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, PortError> {
-        match socket {
-            Socket::Tcp(listener) => {
-                let (gateway, vsock_socket) = (self.gateway.clone(), Arc::clone(&self.vsock_socket));
-                let route = Route { id, gateway, vsock_socket, target };
-                Ok(Some(tokio::spawn(forward::serve(listener, route))))
-            }
-            Socket::Udp(socket) => {
-                self.gateway.publish_datagrams(id, socket, target).await?;
-                Ok(None)
-            }
-        }
-    }
-}
-
-fn transport(port: &PublishedPort) -> Option<Transport> {
-    match port.protocol() {
-        Protocol::Tcp => Some(Transport::Tcp),
-        Protocol::Udp => Some(Transport::Udp),
-        Protocol::Unspecified => None,
-    }
 }
 
 impl Drop for Table {
@@ -228,14 +133,9 @@ impl Drop for Table {
     }
 }
 
-enum Opened {
-    Listening(Listener),
-    NotNeeded(String),
-}
-
 fn shown(port: &PublishedPort) -> api::Port {
     api::Port {
-        protocol: transport(port).map_or("", Transport::name).to_owned(),
+        protocol: Transport::of(port).map_or("", Transport::name).to_owned(),
         requested_address: port.host_address.clone(),
         host_port: port.host_port,
         container_address: port.container_address.clone(),
@@ -248,11 +148,13 @@ fn shown(port: &PublishedPort) -> api::Port {
 mod tests {
     use std::net::TcpStream;
 
+    use rorqual_protocol::agent::published_port::{Kind, Protocol};
+
     use super::*;
 
     fn table(holders: &Holders) -> Table {
         let (view, _) = watch::channel(BTreeMap::new());
-        // Gone when the table is there: nobody has a monitor here.
+        // Deleted once the table exists: no test here has a monitor.
         let directory = tempfile::tempdir().unwrap();
         let home = crate::home::Home::at(directory.path()).unwrap();
         let paths = home.machine(&MachineName::default());
@@ -281,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_opens_is_seen_and_closes() {
         let mut table = table(&Holders::default());
-        let view = table.view();
+        let view = table.view.subscribe();
         let number = free_port();
         table.open(1, &port("0.0.0.0", number)).await.unwrap();
         assert!(listens(number));
@@ -298,18 +200,20 @@ mod tests {
         let number = free_port();
         first.open(1, &port("0.0.0.0", number)).await.unwrap();
         let reason = second.open(1, &port("127.0.0.1", number)).await.unwrap_err().message;
-        assert!(reason.contains("container 172.17.0.2:80 of machine default has 127.0.0.1"), "{reason}");
-        assert_eq!(second.view().borrow().get(&1).unwrap().error, reason);
+        assert!(reason.contains("container 172.17.0.2:80 of machine default holds 127.0.0.1"), "{reason}");
+        assert_eq!(second.view.borrow().get(&1).unwrap().error, reason);
         drop(first);
         tokio::task::yield_now().await;
         second.open(1, &port("127.0.0.1", number)).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_port_of_the_machine_itself_is_told_as_what_it_is() {
+    async fn a_port_of_the_machine_itself_is_described_as_what_it_is() {
         let mut table = table(&Holders::default());
         let number = free_port();
-        for (id, kind, whose) in [(1, Kind::HostNetwork, "on the host's network"), (2, Kind::Ingress, "of the swarm")] {
+        for (id, kind, whose) in
+            [(1, Kind::HostNetwork, "on the host's network"), (2, Kind::Ingress, "a swarm service")]
+        {
             table.open(id, &PublishedPort { kind: kind.into(), ..port("0.0.0.0", number) }).await.unwrap();
             let reason = table.open(9, &port("0.0.0.0", number)).await.unwrap_err().message;
             assert!(reason.contains(whose), "{reason}");

@@ -1,8 +1,8 @@
-//! The local authority that signs the certificates of names below [`DOMAIN`], and of nothing else: it is constrained to
-//! them (RFC 5280 §4.2.1.10), so that whoever trusts it trusts it no further. Its key never leaves the state directory.
+//! The local authority that signs certificates for names below [`DOMAIN`]. Its certificate is constrained to them (RFC
+//! 5280 §4.2.1.10), so that trust in it extends no further. Its key never leaves the state directory.
 //!
-//! Key and certificate are one file, `https/authority.pem`, which appears whole or not at all; `https/ca.pem` is the
-//! certificate alone, for stores of trust.
+//! Key and certificate are one file, `https/authority.pem`, which is created atomically. `https/ca.pem` is the
+//! certificate alone, for trust stores.
 
 use std::{
     fmt::Write as _,
@@ -28,14 +28,14 @@ use tokio_rustls::rustls::{
 use super::DOMAIN;
 use crate::{error::Coded, home::Home};
 
-/// How long the authority lasts.
+/// How long the authority is valid.
 const LASTS: Duration = Duration::days(3650);
-/// How long a certificate of a name lasts; systems refuse more than 398 days.
+/// How long a name's certificate is valid. Systems refuse more than 398 days.
 const LEAF_LASTS: Duration = Duration::days(90);
-/// Clocks of clients may be behind by this.
+/// Clocks of clients may be this much behind.
 const BEFORE: Duration = Duration::days(1);
 
-/// Why there is no authority, or no certificate of it.
+/// Why the authority or a certificate of it is missing.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// A file cannot be read or written.
@@ -45,15 +45,15 @@ pub enum AuthorityError {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What is in the file is no key with its certificate.
+    /// The file does not hold a key with its certificate.
     #[error("{path} is damaged: {problem}", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The defect.
         problem: String,
     },
     /// Something could not be signed.
@@ -91,14 +91,14 @@ crate::error::tests::samples!(AuthorityError {
     Sign => Self::Sign("the name is too long".to_owned()),
 });
 
-/// Where the authority lies in a state directory.
+/// The authority's files in a state directory.
 #[derive(Clone, Debug)]
 pub struct Files {
     directory: PathBuf,
 }
 
 impl Files {
-    /// Those of `home`, there or not.
+    /// The files of `home`, whether they exist or not.
     pub fn of(home: &Home) -> Self {
         Self { directory: home.root().join("https") }
     }
@@ -108,7 +108,7 @@ impl Files {
         self.directory.join("authority.pem")
     }
 
-    /// The certificate alone, for stores of trust.
+    /// The certificate alone, for trust stores.
     pub fn certificate(&self) -> PathBuf {
         self.directory.join("ca.pem")
     }
@@ -120,12 +120,12 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     name: String,
-    /// The key of all names' certificates; it lives as long as this process.
+    /// The key of all names' certificates. It exists only in this process.
     leaf_key: KeyPair,
 }
 
 impl Authority {
-    /// The authority of a state directory, made when there is none.
+    /// The authority of a state directory, made if none exists.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Authority {
         let key = KeyPair::try_from(&key).map_err(|error| format!("the key is none: {error}"))?;
         let certificate =
             CertificateDer::from_pem_slice(text.as_bytes()).map_err(|error| format!("no certificate: {error}"))?;
-        // The subject follows from the key: what it signs names the same issuer as ever.
+        // The subject follows from the key, so the issuer's name never changes.
         let key_bytes = key.subject_public_key_info();
         if !certificate.windows(key_bytes.len()).any(|window| window == key_bytes.as_slice()) {
             return Err("the certificate is not of this key".to_owned());
@@ -158,7 +158,7 @@ impl Authority {
         Ok(Self { issuer, certificate, name, leaf_key })
     }
 
-    /// The name that stores of trust show.
+    /// The name that trust stores show.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -173,7 +173,7 @@ impl Authority {
         pem(&self.certificate)
     }
 
-    /// Writes the certificate alone, unless it is there.
+    /// Writes the certificate alone, unless it exists.
     fn show(&self, files: &Files) -> Result<(), AuthorityError> {
         let path = files.certificate();
         let pem = self.pem();
@@ -185,11 +185,11 @@ impl Authority {
         written.map_err(|source| AuthorityError::Io { action: "write", path, source })
     }
 
-    /// A certificate for `name`, and when it ends.
+    /// A certificate for `name`, and the time it expires.
     ///
     /// # Errors
     ///
-    /// When `name` is no host name.
+    /// When `name` is not a host name.
     pub(super) fn certify(
         &self,
         name: &str,
@@ -197,7 +197,7 @@ impl Authority {
     ) -> Result<(OffsetDateTime, CertifiedKey), AuthorityError> {
         let failed = |error: &dyn std::error::Error| AuthorityError::Sign(error.to_string());
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).map_err(|error| failed(&error))?;
-        // A name longer than 64 characters does not fit the subject, which nobody reads (RFC 5280 appendix A.1).
+        // The subject, which nobody reads, holds at most 64 characters (RFC 5280 appendix A.1).
         parameters.distinguished_name = subject("Rorqual container");
         parameters.not_before = now - BEFORE;
         parameters.not_after = now + LEAF_LASTS;
@@ -213,7 +213,7 @@ impl Authority {
     }
 }
 
-/// Makes key and certificate; of two who do so at once, both take what the first has made.
+/// Makes key and certificate. If two processes do so at once, both use the first result.
 fn make(files: &Files) -> Result<String, AuthorityError> {
     let sign = |error: rcgen::Error| AuthorityError::Sign(error.to_string());
     let key = KeyPair::generate().map_err(sign)?;
@@ -224,7 +224,7 @@ fn make(files: &Files) -> Result<String, AuthorityError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&files.directory).map_err(write)?;
     let aside = files.directory.join(format!("authority.{}.new", std::process::id()));
     write_private(&aside, &text).map_err(write)?;
-    // A link fails where the file is there already: another was first.
+    // Linking fails if another process created the file first.
     let placed = match fs::hard_link(&aside, &path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(write(error)),
         _ => fs::read_to_string(&path).map_err(write),
@@ -239,13 +239,13 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What the authority's certificate says, and what its name is to those it signs.
+/// The parameters of the authority's certificate, from which its name as an issuer follows.
 fn parameters(name: &str, now: OffsetDateTime) -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = subject(name);
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // A kind of name that is not permitted is excluded only if it is named: every address is.
+    // Kinds of names without a constraint stay permitted, so every address is excluded explicitly.
     parameters.name_constraints = Some(NameConstraints {
         permitted_subtrees: vec![GeneralSubtree::DnsName(DOMAIN.to_owned())],
         excluded_subtrees: vec![
@@ -265,7 +265,7 @@ fn subject(name: &str) -> DistinguishedName {
     subject
 }
 
-/// Each authority has its own name, so that none is taken for another.
+/// The name of an authority, which differs for each so that none is taken for another.
 fn name_of(key: &KeyPair) -> String {
     let digest = Sha256::digest(key.public_key_raw());
     format!("Rorqual local authority {}", &hexadecimal(&digest)[..8])
@@ -273,7 +273,7 @@ fn name_of(key: &KeyPair) -> String {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })

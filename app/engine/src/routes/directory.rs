@@ -1,5 +1,5 @@
-//! Who knows the containers: one task. It asks the engine when somebody asks it, and keeps the answer until an event says
-//! that it is no longer true. While nobody has asked, nothing is watched.
+//! The directory of containers: one task. It asks the engine at the first question and keeps the answer until an event
+//! invalidates it. Until then nothing is watched.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,38 +9,38 @@ use tokio::sync::{mpsc, oneshot};
 use super::table::Table;
 use crate::docker::{Docker, DockerError, JsonLines, Query, model::ContainerSummary};
 
-/// Questions that may wait.
+/// Questions that may wait for the task.
 const QUESTIONS: usize = 64;
-/// What changes a container's name, state or address; all else stays with the engine.
+/// The events that change a container's name, state or address. The engine sends no others.
 const CHANGES: [&str; 9] = ["create", "start", "die", "destroy", "rename", "pause", "unpause", "connect", "disconnect"];
 
 type Answer = Result<Arc<Table>, DockerError>;
 
-/// What somebody wants to know.
+/// A question to the task.
 struct Question {
-    /// The list must not have been read before this.
+    /// The earliest time the list may have been read.
     not_before: Option<Instant>,
     reply: oneshot::Sender<Answer>,
 }
 
-/// The way to the task, which ends when the last one is dropped.
+/// The way to the task, which ends with the last clone.
 #[derive(Clone)]
 pub(super) struct Directory(mpsc::Sender<Question>);
 
 impl Directory {
-    /// Starts the task; the engine is not asked yet.
+    /// Starts the task. It asks the engine nothing yet.
     pub(super) fn new(docker: Docker) -> Self {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         tokio::spawn(Keeper { docker, events: None, known: None }.run(questions));
         Self(sender)
     }
 
-    /// The list as the engine's events left it.
+    /// The list, kept current by the engine's events.
     pub(super) async fn known(&self) -> Answer {
         self.ask(None).await
     }
 
-    /// A list read from now on: for who was not found, since an event may be on its way.
+    /// A list read from now on, for a name that was not found: its event may still be on the way.
     pub(super) async fn fresh(&self) -> Answer {
         self.ask(Some(Instant::now())).await
     }
@@ -56,7 +56,7 @@ impl Directory {
 struct Keeper {
     docker: Docker,
     events: Option<JsonLines>,
-    /// The list, and when it began to be read.
+    /// The list, and the time its reading began.
     known: Option<(Instant, Arc<Table>)>,
 }
 
@@ -66,7 +66,7 @@ impl Keeper {
             tokio::select! {
                 question = questions.recv() => {
                     let Some(Question { not_before, reply }) = question else { return };
-                    // Who left needs no answer.
+                    // The one who asked may have left.
                     let _ = reply.send(self.table(not_before).await);
                 }
                 event = next(&mut self.events) => {
@@ -85,7 +85,7 @@ impl Keeper {
         {
             return Ok(Arc::clone(table));
         }
-        // Watched before it is read, so that no change falls between.
+        // Events are watched before the list is read, so that no change is missed.
         if self.events.is_none() {
             let filters = json!({"type": ["container", "network"], "event": CHANGES});
             self.events = Some(self.docker.lines(&Query::new("/events", &[]).filters(&filters)).await?);
@@ -99,7 +99,7 @@ impl Keeper {
     }
 }
 
-/// The next event; never, while none are watched.
+/// The next event. Pending while none are watched.
 async fn next(events: &mut Option<JsonLines>) -> Result<Option<serde_json::Value>, DockerError> {
     match events {
         Some(events) => events.next().await,

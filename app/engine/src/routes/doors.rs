@@ -1,5 +1,5 @@
-//! The ports the names are served on. Two are always the same (`http_port`, `https_port` of the settings); 80 and 443
-//! are taken besides where the system lets us, and left to a container that publishes them for as long as it does.
+//! The ports the names are served on. Two are fixed (`http_port`, `https_port` of the settings). 80 and 443 are added
+//! where the system allows it, and released to a container while it publishes them.
 
 use std::{
     io,
@@ -30,17 +30,17 @@ use crate::{
     ports::{self, Holders, Outcome, PortError, Transport},
 };
 
-/// Connections at once; further ones wait to be accepted.
+/// Connections at once. Further ones wait to be accepted.
 const CONNECTIONS: usize = 1024;
-/// Pause before accepting again when the system has no descriptor left: the connection stays queued meanwhile.
+/// Pause before accepting again when the system has no descriptor left. The connection stays queued meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Both, for a name leads to either.
+/// Both loopback addresses, since a name may lead to either.
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// The names of the default machine's containers, served. Dropping it closes the ports.
 pub(crate) struct Routes {
     shared: Arc<Shared>,
-    /// What listens on the ports of the settings, and what takes 80 and 443 back.
+    /// The listeners on the ports of the settings, and the task that takes 80 and 443 back.
     tasks: Vec<JoinHandle<()>>,
     /// Fixed ports that cannot be listened on, and why.
     closed: Vec<(Scheme, u16, PortError)>,
@@ -55,7 +55,7 @@ struct Shared {
 }
 
 impl Routes {
-    /// Listens as `config` says. What cannot be listened on is told by [`Routes::describe`].
+    /// Listens on the ports of `config`. [`Routes::describe`] names those that failed.
     pub(crate) async fn open(home: &Home, config: &RoutesConfig, holders: Holders) -> Self {
         let vsock_socket = home.machine(&MachineName::default()).vsock_socket();
         let shared = Arc::new(Shared {
@@ -101,7 +101,7 @@ impl Routes {
         }
     }
 
-    /// Where the names are, now.
+    /// Where the names are served now.
     pub(crate) fn describe(&self) -> api::Routes {
         let at = |scheme: Scheme| {
             let fixed = self.fixed.iter().find(|(of, _)| *of == scheme).map(|(_, port)| *port);
@@ -138,12 +138,12 @@ impl Drop for Routes {
 }
 
 impl Shared {
-    /// Whether 80 or 443 is ours now: a container may have taken it.
+    /// Whether this serves 80 or 443 now, which a container may have taken.
     fn has_standard(&self, scheme: Scheme) -> bool {
         self.holders.has_lodger(scheme.standard_port())
     }
 
-    /// Takes 80 and 443 where that works; where it does not, nobody is worse off than without.
+    /// Takes 80 and 443 where possible. Without them the other ports still work.
     fn open_standard(self: &Arc<Self>) {
         for scheme in [Scheme::Http, Scheme::Https] {
             if self.has_standard(scheme) {
@@ -160,7 +160,8 @@ impl Shared {
         }
     }
 
-    /// Listens on a port of both loopback addresses, or of neither: a name must not lead to somebody else by one of them.
+    /// Listens on a port of both loopback addresses or of neither, so that no name leads to another program by one of
+    /// them.
     async fn listen(&self, port: u16) -> Result<Vec<(TcpListener, SocketAddr)>, PortError> {
         let mut listeners = Vec::new();
         for address in LOOPBACK {
@@ -175,12 +176,12 @@ impl Shared {
         Ok(listeners)
     }
 
-    /// Accepts connections until aborted; those that are there go on.
+    /// Accepts connections until aborted. Open connections continue.
     fn serve(self: &Arc<Self>, listener: TcpListener, scheme: Scheme, port: u16) -> JoinHandle<()> {
         let (server, tls) = (Arc::clone(&self.server), Arc::clone(&self.tls));
         let places = Arc::clone(&self.places);
         tokio::spawn(async move {
-            // The places are never closed.
+            // The semaphore is never closed.
             while let Ok(place) = Arc::clone(&places).acquire_owned().await {
                 match listener.accept().await {
                     Ok((stream, client)) => {
@@ -197,7 +198,7 @@ impl Shared {
     }
 }
 
-/// Listens on both loopback addresses, or on the one of IPv4 where there is no other.
+/// Listens on both loopback addresses, or on the IPv4 one where there is no other.
 fn both(open: impl Fn(IpAddr) -> io::Result<TcpListener>) -> io::Result<Vec<TcpListener>> {
     let [v4, v6] = LOOPBACK;
     let mut listeners = vec![open(v4)?];
@@ -213,9 +214,9 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
 }
 
-/// Serves one connection; its place is free when it ends.
+/// Serves one connection, which frees its place when it ends.
 async fn carry(stream: TcpStream, arrival: Arrival, server: Arc<Server>, tls: Arc<Tls>, _place: OwnedSemaphorePermit) {
-    // Each part of an answer is passed on at once; refused only where the client has gone.
+    // Each part of an answer is passed on at once. Fails only if the client has left.
     let _ = stream.set_nodelay(true);
     let ended = match arrival.scheme {
         Scheme::Http => server.connection(stream, arrival).await.map_err(|error| error.to_string()),

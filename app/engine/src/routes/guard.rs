@@ -1,5 +1,5 @@
-//! Whether a browser asks on behalf of a page of somewhere else. Containers here were never meant for the internet: no
-//! page of it may make requests of them, only lead the user there.
+//! Protection against requests that a browser makes for a foreign page. Containers here were never meant for the
+//! internet: its pages may link to them but not make requests.
 
 use hyper::{
     HeaderMap, Method, Uri,
@@ -9,8 +9,8 @@ use hyper::{
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// Whether the request is one that a foreign page must not make: neither the opening of a page by a link, nor from a page
-/// of this computer. Programs that are no browsers send none of these headers.
+/// Whether a foreign page must not make this request: it neither opens a page by a link nor comes from a page of this
+/// computer. Programs other than browsers send none of these headers.
 pub(super) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
     let text = |name: &HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let from = text(&ORIGIN).or_else(|| text(&REFERER));
@@ -18,7 +18,7 @@ pub(super) fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
         return false;
     }
     let opens_a_page = text(&MODE) == Some("navigate") && matches!(*method, Method::GET | Method::HEAD);
-    // Browsers name the origin of every request that can change something or be read.
+    // Browsers send the origin with every request that can change something or whose answer can be read.
     let elsewhere = text(&SITE) == Some("cross-site") || headers.contains_key(ORIGIN);
     elsewhere && !opens_a_page
 }

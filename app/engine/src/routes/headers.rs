@@ -1,4 +1,4 @@
-//! What a proxy does to the fields of a message (RFC 9110 §7.6).
+//! A proxy's changes to the fields of a message (RFC 9110 §7.6).
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use hyper::{
 
 use super::Scheme;
 
-/// Fields that belong to one connection, besides those that `Connection` names.
+/// Fields that belong to one connection, besides those `Connection` names.
 const ONE_CONNECTION: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -25,13 +25,13 @@ const ONE_CONNECTION: [HeaderName; 8] = [
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// The protocol both ends may change to; none without a wish for it.
+/// The protocol the client asks to upgrade to, if any.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = named_by_connection(headers).contains(&UPGRADE);
     headers.get(UPGRADE).filter(|_| asked).cloned()
 }
 
-/// Takes out what belongs to the connection the message came by; `upgrade` goes on.
+/// Removes the fields that belong to the message's own connection. `upgrade` is passed on.
 pub(super) fn pass_on(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
     for name in named_by_connection(headers) {
         headers.remove(name);
@@ -45,7 +45,7 @@ pub(super) fn pass_on(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
     }
 }
 
-/// Tells a container who asks, and how. What the client says of that itself is not believed.
+/// Adds the client's address and scheme for the container, in place of what the client itself claims.
 pub(super) fn tell_sender(headers: &mut HeaderMap, client: IpAddr, scheme: Scheme) {
     if let Ok(client) = HeaderValue::from_str(&client.to_string()) {
         headers.insert(FORWARDED_FOR, client);

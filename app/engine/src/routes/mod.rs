@@ -7,7 +7,7 @@
 //!   └ tls (by name)                └ upstream ─ vsock ─► the guest's forwarded streams ─► container
 //! ```
 //!
-//! Nothing is asked of the engine until the first request; from then on its events say when the list is no longer true.
+//! The engine is not asked anything before the first request; from then on its events invalidate the list.
 
 pub mod authority;
 mod directory;
@@ -27,7 +27,7 @@ pub(crate) use doors::Routes;
 pub(crate) use error::RouteError;
 pub use names::DOMAIN;
 
-/// How a request came.
+/// The scheme of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
     Http,
@@ -35,7 +35,7 @@ enum Scheme {
 }
 
 impl Scheme {
-    /// As in an address.
+    /// The word in an address.
     fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
@@ -43,7 +43,7 @@ impl Scheme {
         }
     }
 
-    /// The port an address need not name (RFC 9110 §4.2).
+    /// The default port, which an address need not name (RFC 9110 §4.2).
     fn standard_port(self) -> u16 {
         match self {
             Self::Http => 80,

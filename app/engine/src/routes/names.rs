@@ -1,7 +1,7 @@
-//! What a host name asks for.
+//! The meaning of a host name.
 
-/// The name under which everything is; browsers and the system's resolver lead it and all below it to loopback
-/// (RFC 6761 §6.3).
+/// The domain of all names. Browsers and the system's resolver lead it and everything below it to loopback (RFC 6761
+/// §6.3).
 pub const DOMAIN: &str = "rorqual.localhost";
 /// Longest host name (RFC 1035 §2.3.4).
 const LONGEST: usize = 253;
@@ -11,7 +11,7 @@ const LONGEST: usize = 253;
 pub(super) enum Wanted {
     /// The list of all containers.
     List,
-    /// The container or service of this name, in small letters.
+    /// The container or service of this name, in lower case.
     Container(String),
 }
 

@@ -1,5 +1,5 @@
-//! The pages made here: the list, and what is said when a container cannot answer. Plain HTML without a script; names are
-//! escaped, and the policy lets a page load nothing at all.
+//! The pages made here: the list of containers, and the answer when a container cannot give one. They are plain HTML
+//! without scripts; names are escaped, and the policy lets a page load nothing at all.
 
 use std::{fmt::Write, sync::LazyLock};
 
@@ -16,10 +16,10 @@ use sha2::{Digest, Sha256};
 use super::{DOMAIN, Scheme, error::RouteError, table::Entry, url};
 use crate::error::Failure;
 
-/// What is answered, made here or passed on.
+/// The body of an answer, made here or passed on.
 pub(super) type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
-/// Colours meet WCAG AA on both grounds.
+/// Colours meet WCAG AA on both backgrounds.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ground:#fafafa;--text:#1d1f23;--quiet:#585d66;--line:#d9dce1;--link:#0b5cad}\
 @media(prefers-color-scheme:dark){:root{--ground:#17181b;--text:#e8e9ec;--quiet:#a4a9b3;--line:#34373d;--link:#7db8f5}}\
@@ -32,7 +32,7 @@ div{overflow-x:auto}table{width:100%;border-collapse:collapse}\
 th,td{text-align:left;padding:.5rem 1rem .5rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}\
 th{font-weight:600;color:var(--quiet)}";
 
-/// Only this style, no script, no frame, no form, no address.
+/// Allows this style, and no script, frame, form or address.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -41,7 +41,7 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
 });
 
-/// What is answered in a container's place: JSON for clients that accept it, else a page. `list` is the address of the
+/// The answer in a container's place: JSON for clients that prefer it, otherwise a page. `list` is the address of the
 /// list of all containers.
 pub(super) fn problem(error: &RouteError, headers: &HeaderMap, list: &str) -> Answer {
     let (status, failure) = (error.status(), Failure::of(error));
@@ -100,7 +100,7 @@ fn anchor(link: &str) -> String {
     format!("<a href=\"{link}\">{link}</a>")
 }
 
-/// Whether a program asks that would rather have JSON than a page.
+/// Whether the request prefers JSON to a page.
 fn wants_json(headers: &HeaderMap) -> bool {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     accept.contains("application/json") && !accept.contains("text/html")
@@ -132,7 +132,7 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Answer {
     answer
 }
 
-/// Text as it stands in a page or in quotes.
+/// Text, escaped for a page or an attribute.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for sign in text.chars() {
@@ -148,7 +148,7 @@ fn escape(text: &str) -> String {
     safe
 }
 
-/// The same, with what stands between backquotes as a command.
+/// The same, with text between backquotes marked as a command.
 fn with_code(text: &str) -> String {
     let mut parts = text.split('`').map(escape);
     let mut page = parts.next().unwrap_or_default();

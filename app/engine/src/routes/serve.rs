@@ -1,4 +1,4 @@
-//! One connection's requests: who is meant, whether it may be asked, and what comes back.
+//! The requests of one connection: their container is found, access is checked, and the answer passed back.
 
 use std::{convert::Infallible, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -32,11 +32,11 @@ use crate::{
     splice::{self, Direction},
 };
 
-/// The largest head of a request, in bytes.
+/// Longest head of a request, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// Fields of a request's head.
+/// Most fields of a request's head.
 const MAX_FIELDS: usize = 128;
-/// A head takes no longer; a connection between requests is closed after this, too.
+/// A head arrives within this. An idle connection is closed after this too.
 const HEAD_LIMIT: Duration = Duration::from_mins(1);
 
 /// What all connections share.
@@ -45,17 +45,17 @@ pub(super) struct Server {
     upstream: Upstream,
 }
 
-/// How a connection came.
+/// The origin of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     pub(super) client: IpAddr,
     pub(super) scheme: Scheme,
-    /// The port it was made to.
+    /// The port the client connected to.
     pub(super) port: u16,
 }
 
 impl Server {
-    /// Of the machine behind a vsock socket, whose engine is behind `docker`.
+    /// Serves the machine behind `vsock_socket`, whose engine `docker` reaches.
     pub(super) fn new(docker: Docker, vsock_socket: &Path) -> Self {
         Self { directory: Directory::new(docker), upstream: upstream::client(vsock_socket) }
     }
@@ -64,7 +64,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// What ended it early: a client that left or does not speak HTTP.
+    /// When the client left early or does not speak HTTP.
     pub(super) async fn connection(
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -116,7 +116,7 @@ impl Server {
     ) -> Result<Answer, RouteError> {
         let mut table = self.directory.known().await?;
         if table.find(name).and_then(Entry::target).is_none() {
-            // It may have started a moment ago, and its event be on its way.
+            // The container may have just started, with its event still on the way.
             table = self.directory.fresh().await?;
         }
         let entry = table.find(name).ok_or_else(|| RouteError::Unknown(name.to_owned()))?;
@@ -137,7 +137,7 @@ impl Server {
             Ok(answer) => Ok(pass_back(answer, client)),
             Err(error) => match ConnectError::of(&error) {
                 Some(ConnectError::Container(reason)) => {
-                    // What it is now says why, if it changed under the request.
+                    // If the container changed during the request, its present state is the reason.
                     let now = self.directory.fresh().await.unwrap_or(table);
                     Err(does_not_listen(&now, name, reason))
                 }
@@ -148,7 +148,7 @@ impl Server {
     }
 }
 
-/// Hands a container's answer to the client; after an upgrade the bytes of both.
+/// Passes a container's answer to the client and, after an upgrade, the bytes of both.
 fn pass_back(mut answer: Response<Incoming>, client: Option<OnUpgrade>) -> Answer {
     let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = answer.headers().get(UPGRADE).filter(|_| switched).cloned();
@@ -160,7 +160,7 @@ fn pass_back(mut answer: Response<Incoming>, client: Option<OnUpgrade>) -> Answe
     answer.map(BodyExt::boxed)
 }
 
-/// Carries what follows an upgrade, until both directions ended.
+/// Carries the bytes after an upgrade until both directions have ended.
 async fn join(client: OnUpgrade, container: OnUpgrade) {
     let joined = async {
         let (client, container) = tokio::try_join!(client, container).map_err(std::io::Error::other)?;
@@ -174,14 +174,14 @@ async fn join(client: OnUpgrade, container: OnUpgrade) {
     }
 }
 
-/// Who is meant, and under which name; refuses names of somewhere else and pages of somewhere else.
+/// The target of a request, and the name used for it. Refuses foreign names and requests of foreign pages.
 fn wanted(request: &Request<Incoming>, list: &str) -> Result<(Wanted, Authority), RouteError> {
     if *request.method() == Method::CONNECT {
         return Err(RouteError::NoProxy);
     }
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = match (request.uri().authority(), hosts.next(), hosts.next()) {
-        // What a request's target says goes before the field (RFC 9112 §3.2.2).
+        // The request's target takes precedence over the field (RFC 9112 §3.2.2).
         (Some(authority), ..) => Some(authority.clone()),
         (None, Some(host), None) => host.to_str().ok().and_then(|host| host.parse().ok()),
         _ => None,
@@ -199,7 +199,7 @@ fn bad_request(message: impl Into<String>) -> RouteError {
     RouteError::BadRequest(message.into())
 }
 
-/// Why a container that is there has no place to connect to.
+/// Why an existing container has no address to connect to.
 fn cannot_answer(entry: &Entry) -> RouteError {
     let name = entry.name.clone();
     if entry.state == "paused" {
@@ -214,7 +214,7 @@ fn cannot_answer(entry: &Entry) -> RouteError {
     }
 }
 
-/// The container was there and refused.
+/// The container exists and refused.
 fn does_not_listen(now: &Table, name: &str, reason: &str) -> RouteError {
     let Some(entry) = now.find(name) else { return RouteError::Unknown(name.to_owned()) };
     let (Some(_), Ok(port)) = (entry.target(), &entry.port) else { return cannot_answer(entry) };

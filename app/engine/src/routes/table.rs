@@ -1,4 +1,4 @@
-//! Which name leads to which container: pure, made anew of each list the engine gives.
+//! Which name leads to which container: pure rules, applied anew to each list of the engine.
 
 use std::{
     cmp::Reverse,
@@ -8,30 +8,30 @@ use std::{
 
 use crate::docker::model::ContainerSummary;
 
-/// The label that says where a container speaks HTTP.
+/// The label that names a container's HTTP port.
 pub(super) const PORT_LABEL: &str = "dev.rorqual.http-port";
 const DEFAULT_PORT: u16 = 80;
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const NUMBER: &str = "com.docker.compose.container-number";
 
-/// A container as it is reached.
+/// A container and the ways to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its own name, as docker shows it.
+    /// Its name, as docker shows it.
     pub(super) name: String,
     /// Its names below the domain: its own first, then its service's.
     pub(super) hosts: Vec<String>,
     pub(super) image: String,
-    /// The engine's word: `running`, `exited`.
+    /// The engine's word for its state: `running`, `exited`.
     pub(super) state: String,
-    /// Where it speaks HTTP; else what its label says instead of a port.
+    /// Its HTTP port, or the text of a label that is not a port.
     pub(super) port: Result<u16, String>,
-    /// Its address in the guest; none without a network.
+    /// Its address in the guest; none if it has no network.
     pub(super) address: Option<IpAddr>,
-    /// TCP ports its image says it listens on.
+    /// TCP ports its image exposes.
     pub(super) exposed: Vec<u16>,
-    /// Of a service with several, the lowest answers.
+    /// The number within its service. The lowest answers.
     number: u32,
 }
 
@@ -41,14 +41,14 @@ impl Entry {
         self.state == "running"
     }
 
-    /// Where to connect, if it runs and all is known.
+    /// Where to connect, if it runs and everything is known.
     pub(super) fn target(&self) -> Option<SocketAddr> {
         let port = *self.port.as_ref().ok()?;
         self.runs().then_some(SocketAddr::new(self.address?, port))
     }
 }
 
-/// Everything that has a name.
+/// All containers by their names.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: Vec<Entry>,
@@ -56,14 +56,14 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Of the engine's list of all containers.
+    /// The table for the engine's list of all containers.
     pub(super) fn new(summaries: &[ContainerSummary]) -> Self {
         let mut entries: Vec<Entry> = summaries.iter().map(|summary| entry(summary, summaries)).collect();
         entries.sort_by(|one, other| {
             (Reverse(one.runs()), one.number, &one.name).cmp(&(Reverse(other.runs()), other.number, &other.name))
         });
         let mut by_host = HashMap::new();
-        // A container's own name goes before any service's; of one name, who runs goes before who does not.
+        // A container's own name takes precedence over a service's, and a running container over a stopped one.
         for nth in 0..2 {
             for (index, entry) in entries.iter().enumerate() {
                 if let Some(host) = entry.hosts.get(nth) {
@@ -74,12 +74,12 @@ impl Table {
         Self { entries, by_host }
     }
 
-    /// Who answers to a name below the domain.
+    /// The container that answers to a name below the domain.
     pub(super) fn find(&self, host: &str) -> Option<&Entry> {
         self.by_host.get(host).and_then(|&index| self.entries.get(index))
     }
 
-    /// Those that run, in the order of their names.
+    /// The running containers, ordered by name.
     pub(super) fn running(&self) -> Vec<&Entry> {
         let mut running: Vec<_> = self.entries.iter().filter(|entry| entry.runs()).collect();
         running.sort_by(|one, other| one.name.cmp(&other.name));
@@ -88,7 +88,7 @@ impl Table {
 }
 
 fn entry(summary: &ContainerSummary, all: &[ContainerSummary]) -> Entry {
-    // A container that others link to has names "/other/alias" too.
+    // A container that others link to also has names of the form "/other/alias".
     let name = summary.names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'));
     let name = name.unwrap_or(&summary.id).to_owned();
     let mut hosts = vec![name.to_ascii_lowercase()];
@@ -119,7 +119,7 @@ fn address(summary: &ContainerSummary, all: &[ContainerSummary]) -> Option<IpAdd
     if mode == "host" {
         return Some(Ipv4Addr::LOCALHOST.into());
     }
-    // In the network of another container, which cannot itself be in that of a third.
+    // It shares the network of another container, which cannot itself share that of a third.
     let owner = match mode.strip_prefix("container:") {
         Some(id) => all.iter().find(|other| other.id == id)?,
         None => summary,

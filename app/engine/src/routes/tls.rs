@@ -1,4 +1,4 @@
-//! TLS for every name below the domain: a certificate is made when a client first asks for its name (SNI, RFC 6066 §3).
+//! TLS for every name below the domain. A certificate is made when a client first names it (SNI, RFC 6066 §3).
 
 use std::{
     collections::HashMap,
@@ -26,14 +26,14 @@ use super::{
 };
 use crate::home::Home;
 
-/// A client that takes longer for its handshake is left.
+/// A client's handshake takes at most this long.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Certificates kept; a client may ask for any number of names.
+/// Certificates kept, since a client may ask for any number of names.
 const KEPT: usize = 256;
-/// A certificate is made anew when it has less than this left.
+/// A certificate is renewed when it is valid for less than this.
 const LEFT: time::Duration = time::Duration::days(1);
 
-/// What TLS needs, made on first use.
+/// The state of TLS, made at first use.
 pub(super) struct Tls {
     home: Home,
     acceptor: OnceCell<TlsAcceptor>,
@@ -48,7 +48,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// When the authority cannot be read or made, or the client does not speak TLS or names nothing of ours.
+    /// When the authority cannot be read or made, or the client does not speak TLS or names no name of the domain.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let acceptor = self.acceptor.get_or_try_init(|| self.open()).await?;
         timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await?

@@ -1,5 +1,5 @@
-//! The way into a container: a forwarded stream of the guest, spoken HTTP/1.1 over. Connections are kept for the next
-//! request, as a browser keeps its own.
+//! The way into a container: HTTP/1.1 over a forwarded stream of the guest. Connections are kept for the next request,
+//! as a browser does.
 
 use std::{
     error::Error,
@@ -38,7 +38,7 @@ pub(super) type Upstream = Client<Connector, Incoming>;
 /// Why there is no connection.
 #[derive(Debug, Error)]
 pub(super) enum ConnectError {
-    /// The guest is there; the container does not answer at that port.
+    /// The guest answers, but not the container at that port.
     #[error("{0}")]
     Container(String),
     /// The guest cannot be reached.
@@ -47,7 +47,7 @@ pub(super) enum ConnectError {
 }
 
 impl ConnectError {
-    /// The reason within an error of the client, if connecting was what failed.
+    /// The reason within an error of the client, if the connection failed.
     pub(super) fn of(error: &legacy::Error) -> Option<&Self> {
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -60,13 +60,13 @@ impl ConnectError {
     }
 }
 
-/// Opens streams to the address a request's URI names.
+/// Opens streams to the address in a request's URI.
 #[derive(Clone)]
 pub(super) struct Connector {
     vsock_socket: Arc<Path>,
 }
 
-/// A client of the containers behind a machine's vsock socket.
+/// A client for the containers behind a machine's vsock socket.
 pub(super) fn client(vsock_socket: &Path) -> Upstream {
     Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())

@@ -1,8 +1,10 @@
-//! What dockerd finds as `iptables` and `ip6tables`: hands its arguments to the agent, which keeps one `iptables-restore` running, and
-//! exits as the agent says. What the agent does not take on, or when it does not answer, the real program does.
+//! The `iptables` and `ip6tables` of dockerd. It passes its arguments to the agent, which keeps one `iptables-restore`
+//! running, and exits with the status of the agent's answer. If the agent leaves the command to it or does not answer,
+//! it runs the real program.
 //!
-//! Wire format on `/run/rorqual/iptables.sock`: the arguments, each ended by a zero byte, the program's name first, then end of
-//! file. The answer is one byte, the exit status or 255 for "run the real one", then text for standard error, then end of file.
+//! Wire format on `/run/rorqual/iptables.sock`: the arguments, each terminated by a zero byte, the program's name
+//! first, then end of file. The answer is one byte, the exit status or 255 for "run the real program", then text for
+//! standard error, then end of file.
 #![no_std]
 #![no_main]
 
@@ -13,9 +15,9 @@ use rorqual_shims::{Agent, Arguments, STDERR, exit, write};
 const SOCKET: &[u8] = b"/run/rorqual/iptables.sock";
 const REAL_IPV4: &CStr = c"/usr/sbin/iptables-legacy";
 const REAL_IPV6: &CStr = c"/usr/sbin/ip6tables-legacy";
-/// Longest command handed to the agent, in bytes; a longer one is the real program's.
+/// Longest command passed to the agent, in bytes; the real program runs a longer one.
 const MAX_COMMAND: usize = 4096;
-/// The answer that means: run the real program.
+/// The answer that means "run the real program".
 const RUN_REAL: u8 = 255;
 
 rorqual_shims::start_at!(entry);
@@ -52,7 +54,7 @@ fn is_ipv6(name: Option<*const u8>) -> bool {
     }
 }
 
-/// Asks the agent and exits as it says; returns when the real program must run.
+/// Asks the agent and exits with its answer. Returns if the real program must run.
 fn ask(command: &[u8]) {
     let Some(agent) = Agent::connect(SOCKET) else { return };
     if !agent.send(command) {

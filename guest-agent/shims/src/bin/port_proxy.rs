@@ -1,21 +1,22 @@
 //! The userland proxy dockerd starts for each published port. It carries no traffic: it asks the agent, which asks the
-//! host, to listen; tells dockerd the verdict; and holds the port until it is ended.
+//! host, to listen; returns the verdict to dockerd; and holds the port until it ends.
 //!
 //! dockerd (libnetwork) starts it as `rorqual-port-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip
-//! 172.17.0.2 -container-port 80`, with a pipe as descriptor 3 on which it wants `0\n`, or `1\n` and a reason, and ends
-//! it by SIGINT, or SIGTERM when dockerd itself ends. An end by either is a success.
+//! 172.17.0.2 -container-port 80`, with a pipe as descriptor 3 on which it expects `0\n`, or `1\n` and a reason. It
+//! ends the proxy by SIGINT, or by SIGTERM when dockerd itself ends. An end by either is a success.
 //!
-//! Wire format on `/run/rorqual/ports.sock`: the arguments, each ended by a zero byte, the program's name first, and one more zero byte. The
-//! answer is what dockerd wants; after a refusal, end of file. The port is published for as long as the connection is open.
+//! Wire format on `/run/rorqual/ports.sock`: the arguments, each terminated by a zero byte, the program's name first,
+//! and one more zero byte. The answer is the one dockerd expects; end of file follows a refusal. The port is published
+//! while the connection is open.
 #![no_std]
 #![no_main]
 
 use rorqual_shims::{Agent, Arguments, SIGINT, SIGTERM, close, exit, succeed_on, write};
 
 const SOCKET: &[u8] = b"/run/rorqual/ports.sock";
-/// Where the agent listens, if not where it does in the guest; tests say it.
+/// Environment variable by which tests name another socket of the agent.
 const SOCKET_VARIABLE: &[u8] = b"RORQUAL_PORTS_SOCKET=";
-/// Descriptor dockerd wants the verdict on.
+/// Descriptor on which dockerd expects the verdict.
 const STATUS: usize = 3;
 /// Longest request, in bytes; dockerd's arguments are some 150.
 const MAX_REQUEST: usize = 1024;
@@ -30,7 +31,7 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
     succeed_on(SIGINT);
     succeed_on(SIGTERM);
     let mut request = [0_u8; MAX_REQUEST];
-    // The buffer's last byte is never an argument's: it is the zero that ends the request.
+    // No argument reaches the buffer's last byte, which is the zero that ends the request.
     let length = request.get_mut(..MAX_REQUEST - 1).and_then(|room| arguments.join(room));
     let Some(request) = length.and_then(|length| request.get(..=length)) else {
         refuse(b"dockerd's arguments for the port proxy are too long")
@@ -49,9 +50,9 @@ fn hold(agent: &Agent) -> ! {
         [] => refuse(b"the guest agent gave no answer on /run/rorqual/ports.sock; restart the machine"),
         verdict @ [b'0', ..] => {
             write(STATUS, verdict);
-            // The end of the pipe ends dockerd's reading.
+            // dockerd reads to the end of the pipe.
             close(STATUS);
-            // The agent says nothing more: what comes next is its end, and the port's.
+            // The agent sends nothing more, so the next event is its end, which is also the port's.
             while !agent.receive(&mut said).is_empty() {}
             exit(0)
         }

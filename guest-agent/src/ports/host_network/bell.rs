@@ -1,9 +1,11 @@
-//! A bell the kernel rings when a program of this network namespace begins or ends to listen: four small BPF programs at the root of the control
-//! groups, which write into a ring buffer that can be waited on. Without a listener nothing runs.
+//! A bell the kernel rings when a program of this network namespace starts or stops listening: four small BPF programs
+//! at the root of the control groups, which write into a ring buffer that can be waited on. Without a listener nothing
+//! runs.
 //!
-//! What rings (Linux, `include/uapi/linux/bpf.h`): `listen` (`BPF_SOCK_OPS_TCP_LISTEN_CB`, after the socket listens), `bind` of a datagram socket, and the
-//! close of a socket that listens or takes datagrams (`BPF_CGROUP_INET_SOCK_RELEASE`, a moment before it is gone). Netlink announces
-//! destroyed sockets only, and those of every connection; tracepoints are not in the `uml` kernel.
+//! These ring (Linux, `include/uapi/linux/bpf.h`): `listen` (`BPF_SOCK_OPS_TCP_LISTEN_CB`, after the socket listens),
+//! `bind` of a datagram socket, and the close of a socket that listens or receives datagrams
+//! (`BPF_CGROUP_INET_SOCK_RELEASE`, a moment before it is gone). Netlink announces only destroyed sockets, and those of
+//! every connection; the `uml` kernel has no tracepoints.
 
 use std::ffi::c_void;
 use std::fs::File;
@@ -37,7 +39,7 @@ const AT_RELEASE: u32 = 34;
 const LISTEN_CALLBACK: i32 = 11;
 const GET_NETWORK_COOKIE: i32 = 122;
 const WRITE_TO_RING: i32 = 130;
-/// `BPF_RB_FORCE_WAKEUP`: whoever waits is woken whether or not it has read what came before.
+/// `BPF_RB_FORCE_WAKEUP`: wakes the waiter whether or not it has read earlier records.
 const WAKE: i32 = 2;
 
 /// Offsets in `struct bpf_sock_ops` and `struct bpf_sock`.
@@ -53,19 +55,19 @@ const SECOND_PAGE: libc::off_t = 4096;
 /// `SO_NETNS_COOKIE` of the generic ABI.
 const NETWORK_COOKIE: libc::c_int = 71;
 
-/// The bell; the kernel's programs end with it.
+/// The bell. The kernel's programs end with it.
 pub(super) struct Bell {
     ring: AsyncFd<OwnedFd>,
     positions: Positions,
-    /// Each keeps a program where it is.
+    /// Each keeps a program attached.
     _links: Vec<OwnedFd>,
 }
 
 impl Bell {
-    /// Hangs the bell up in all control groups below `groups`.
+    /// Attaches the bell to all control groups below `groups`.
     ///
     /// # Errors
-    /// This kernel has no BPF, or not all that is needed.
+    /// This kernel has no BPF, or lacks part of what is needed.
     pub(super) fn hang(groups: &Path) -> io::Result<Self> {
         // SAFETY: kind, no keys, no values, bytes; no addresses.
         let ring = unsafe { bpf(MAP_CREATE, &[MAP_OF_RING, 0, 0, PAGE as u32]) }?;
@@ -86,7 +88,7 @@ impl Bell {
         Ok(Self { ring: readiness::watch(ring)?, positions, _links: links })
     }
 
-    /// Returns when the bell rang since this returned last. May be dropped while it waits.
+    /// Returns when the bell has rung since the last return. May be dropped while it waits.
     pub(super) async fn rung(&self) -> io::Result<()> {
         let mut ready = self.ring.readable().await?;
         ready.clear_ready();
@@ -95,13 +97,14 @@ impl Bell {
     }
 }
 
-/// The two counters of a ring buffer, in bytes ever read and ever written.
+/// The two counters of a ring buffer: all bytes ever read, and ever written.
 struct Positions {
     read: NonNull<c_void>,
     written: NonNull<c_void>,
 }
 
-// SAFETY: both are addresses of pages shared with the kernel, used by atomic operations only and unmapped by Drop alone.
+// SAFETY: both are addresses of pages shared with the kernel, used by atomic operations only and unmapped by Drop
+// alone.
 unsafe impl Send for Positions {}
 // SAFETY: as above.
 unsafe impl Sync for Positions {}
@@ -124,9 +127,10 @@ impl Positions {
         }
     }
 
-    /// Takes all that was written as read: what was written says nothing but that it was.
+    /// Marks everything written as read. Only the fact of a record matters, not its contents.
     fn skip_all(&self) {
-        // SAFETY: the page is mapped until Drop, begins with an aligned 64-bit counter, and the kernel changes it by atomic stores.
+        // SAFETY: the page is mapped until Drop, begins with an aligned 64-bit counter, and the kernel changes it by
+        // atomic stores.
         let written = unsafe { self.written.cast::<AtomicU64>().as_ref() };
         // SAFETY: as above.
         let read = unsafe { self.read.cast::<AtomicU64>().as_ref() };
@@ -145,7 +149,7 @@ impl Drop for Positions {
     }
 }
 
-/// What a program rings for.
+/// The event a program rings for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum When {
     Listens,
@@ -181,7 +185,8 @@ const JUMP_UNLESS_SAME: u8 = 0x5d;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
 
-/// A program that writes to `ring` when something of `when` happens in the network namespace of that cookie. It lets everything go on as it would.
+/// A program that writes to `ring` when the event `when` happens in the network namespace of that cookie. It never
+/// interferes with the event.
 fn program(when: When, cookie: u64, ring: i32) -> Vec<u64> {
     let (cookie_low, cookie_high) = (cookie as u32, (cookie >> 32) as u32);
     let ring_it: [Instruction; 12] = [
@@ -199,8 +204,8 @@ fn program(when: When, cookie: u64, ring: i32) -> Vec<u64> {
         Instruction(SET, 4, 0, 0, WAKE),
         Instruction(CALL, 0, 0, 0, WRITE_TO_RING),
     ];
-    let let_go_on = [Instruction(SET, 0, 0, 0, 1), Instruction(EXIT, 0, 0, 0, 0)];
-    // Past the twelve above, and so many more.
+    let allow = [Instruction(SET, 0, 0, 0, 1), Instruction(EXIT, 0, 0, 0, 0)];
+    // Past the twelve instructions above, and `more`.
     let past = |more: i16| 12 + more;
     let datagrams = libc::SOCK_DGRAM;
     let condition = match when {
@@ -219,7 +224,7 @@ fn program(when: When, cookie: u64, ring: i32) -> Vec<u64> {
             Instruction(JUMP_UNLESS_EQUAL, 2, 0, past(0), datagrams),
         ],
     };
-    condition.into_iter().chain(ring_it).chain(let_go_on).map(Instruction::encode).collect()
+    condition.into_iter().chain(ring_it).chain(allow).map(Instruction::encode).collect()
 }
 
 /// The part of `union bpf_attr` that loads a program.
@@ -239,7 +244,7 @@ struct Loading {
 }
 
 fn load(kind: u32, place: u32, program: &[u64]) -> io::Result<OwnedFd> {
-    // None of what the programs call asks for another one.
+    // None of the helpers these programs call needs another license.
     let license = c"Apache-2.0";
     let loading = Loading {
         kind,
@@ -249,7 +254,7 @@ fn load(kind: u32, place: u32, program: &[u64]) -> io::Result<OwnedFd> {
         place,
         ..Loading::default()
     };
-    // SAFETY: both addresses are of constants in scope, the program as long as said.
+    // SAFETY: both addresses are of constants in scope, and the program has as many instructions as the length.
     unsafe { bpf(PROGRAM_LOAD, &loading) }
 }
 
@@ -257,13 +262,14 @@ fn number(descriptor: &impl AsRawFd) -> u32 {
     descriptor.as_raw_fd().cast_unsigned()
 }
 
-/// `bpf(2)`, of a command that makes a descriptor.
+/// `bpf(2)` with a command that makes a descriptor.
 ///
 /// # Safety
-/// `attributes` must be a part of `union bpf_attr` that fits the command, and addresses in it must be of what that says.
+/// `attributes` must be a part of `union bpf_attr` that fits the command, and addresses in it must be of what that
+/// says.
 unsafe fn bpf<Attributes>(command: u32, attributes: &Attributes) -> io::Result<OwnedFd> {
     let at = std::ptr::from_ref(attributes);
-    // SAFETY: the attributes are readable for as many bytes as said, and the caller vouches for what they point to.
+    // SAFETY: the attributes are readable for their whole size, and the caller vouches for what they point to.
     let made = unsafe { libc::syscall(libc::SYS_bpf, command, at, size_of::<Attributes>()) };
     match i32::try_from(made) {
         // SAFETY: the kernel made this descriptor for this call, and nobody else has it.
@@ -272,7 +278,7 @@ unsafe fn bpf<Attributes>(command: u32, attributes: &Attributes) -> io::Result<O
     }
 }
 
-/// The number of this network namespace, as programs of BPF are told it.
+/// The number of this network namespace, as BPF programs see it.
 fn network_cookie() -> io::Result<u64> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut cookie = 0_u64;
@@ -297,13 +303,13 @@ mod tests {
         places.into_iter().find(|place| place.join("cgroup.controllers").exists())
     }
 
-    /// Where this computer lets nobody hang one up, the suites on a real machine do.
+    /// The bell, where this computer allows one; elsewhere the end-to-end suites test it.
     fn bell() -> Option<Bell> {
         Bell::hang(groups()?).inspect_err(|error| eprintln!("not tested here: {error}")).ok()
     }
 
     #[tokio::test]
-    async fn the_bell_rings_for_each_begin_and_end_of_listening() {
+    async fn the_bell_rings_when_listening_starts_and_stops() {
         let Some(bell) = bell() else { return };
         let rings = async || timeout(Duration::from_secs(10), bell.rung()).await.unwrap().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

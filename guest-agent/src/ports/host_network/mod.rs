@@ -1,19 +1,21 @@
-//! Listeners of containers with the host's network (`--network host`): each is a port of the host as long as it listens.
+//! Listeners of containers on the host's network (`--network host`). Each is a port of the host while it listens.
 //!
-//! One task does all of it. dockerd tells which containers join and leave the host's network ([`docker_api::HostNetwork`]). While there is one, the kernel
-//! rings a [`Bell`] whenever a program begins or ends to listen, and [`SockDiag`] then tells who listens; otherwise nothing runs and nothing wakes up.
-//! A listener is a container's if its socket was made in a control group other than the root, where all of the machine's own programs are.
+//! One task does all of it. dockerd reports which containers join and leave the host's network ([`HostNetwork`]). While
+//! there is one, the kernel rings a [`Bell`] whenever a program starts or stops listening, and [`SockDiag`] then lists
+//! the listeners; otherwise nothing runs and nothing wakes up. A listener belongs to a container if its socket was made
+//! in a control group other than the root, which holds all of the machine's own programs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::convert::Infallible;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use rorqual_protocol::agent::EngineState;
 use rorqual_protocol::agent::engine_state::Phase;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -21,38 +23,38 @@ mod bell;
 mod sock_diag;
 mod wanted;
 
-use super::{Ports, Published};
+use super::published::{Ports, Published};
 use crate::backoff::Backoff;
 use crate::boot::NetworkSettings;
-use crate::engine::{DOCKER_SOCKET, DockerApiError, Engine, HostNetwork, HostNetworkChange};
+use crate::docker_api::{DOCKER_SOCKET, DockerApiError, HostNetwork, HostNetworkChange};
 use bell::Bell;
 use sock_diag::SockDiag;
 use wanted::{Place, Rules, Way, published_port};
 
-/// All programs of the machine are below it.
+/// The root of control groups: all programs of the machine are below it.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+/// The ports the kernel assigns to sockets that ask for none.
 const HANDED_OUT: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-/// What it is where the kernel does not say: ip-sysctl's default.
+/// The kernel's default for them, should they be unreadable.
 const HANDED_OUT_BY_DEFAULT: RangeInclusive<u16> = 32_768..=60_999;
-/// Looks after the bell: at once, and again for a socket that was still closing then.
+/// Pauses before each look after the bell: the first is immediate, the others find a socket that was still closing.
 const LOOKS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(200)];
-/// Rest between two looks, for containers that open and close sockets all the time.
+/// Least time between two looks, for containers that open and close sockets all the time.
 const REST: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Error)]
 enum Lost {
     #[error(transparent)]
     Docker(#[from] DockerApiError),
-    #[error("the kernel does not tell who listens: {0}")]
+    #[error("the kernel does not list the listeners: {0}")]
     Kernel(#[from] io::Error),
 }
 
-/// Publishes such listeners for ever, whenever dockerd runs.
-pub(crate) async fn publish(ports: Ports, engine: Arc<Engine>, network: NetworkSettings) {
+/// Publishes such listeners for ever, whenever dockerd runs. `engine` is the engine's state.
+pub(crate) async fn publish(ports: Ports, mut engine: watch::Receiver<EngineState>, network: NetworkSettings) {
     let rules = Rules::new(&network, handed_out());
-    let mut state = engine.state();
     let mut backoff = Backoff::default();
-    while state.wait_for(|state| state.phase() == Phase::Ready).await.is_ok() {
+    while engine.wait_for(|state| state.phase() == Phase::Ready).await.is_ok() {
         let begin = Instant::now();
         let Err(lost) = follow(&ports, &rules).await;
         match lost {
@@ -63,7 +65,7 @@ pub(crate) async fn publish(ports: Ports, engine: Arc<Engine>, network: NetworkS
     }
 }
 
-/// Follows one dockerd until it, or the kernel, says no more. Nothing stays published after it.
+/// Follows one dockerd until it or the kernel fails. Nothing stays published after that.
 async fn follow(ports: &Ports, rules: &Rules) -> Result<Infallible, Lost> {
     let (mut events, running) = HostNetwork::follow(Path::new(DOCKER_SOCKET)).await?;
     let mut containers: HashSet<String> = running.into_iter().collect();
@@ -84,7 +86,7 @@ async fn follow(ports: &Ports, rules: &Rules) -> Result<Infallible, Lost> {
     }
 }
 
-/// One look at who listens, when it is due; never where nobody is watched.
+/// Looks at the listeners when that is due. Without a watch this never returns.
 async fn look(watch: &mut Option<Watch<'_>>) -> io::Result<()> {
     match watch {
         Some(watch) => watch.look().await,
@@ -98,7 +100,7 @@ struct Watch<'a> {
     rules: &'a Rules,
     bell: Bell,
     sockets: SockDiag,
-    /// When to look next, and the how manieth look after the bell that is.
+    /// When to look next, and how many looks after the bell came before.
     due: Option<(Instant, usize)>,
     published: BTreeMap<Place, (Way, Published)>,
 }
@@ -109,7 +111,7 @@ impl<'a> Watch<'a> {
         Ok(Self { ports, rules, bell, sockets, due: Some((Instant::now(), 0)), published: BTreeMap::new() })
     }
 
-    /// May be dropped while it waits: what is due stays due.
+    /// May be dropped while it waits; a look that is due stays due.
     async fn look(&mut self) -> io::Result<()> {
         tokio::select! {
             rung = self.bell.rung() => {
@@ -125,16 +127,16 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Publishes what listens now, and nothing else.
+    /// Publishes the listeners there are now, and nothing else.
     fn publish_listeners(&mut self) -> io::Result<()> {
         let listeners = self.sockets.listeners()?;
         let wanted = self.rules.wanted(&listeners, |protocol, port| self.ports.docker_publishes(protocol, port));
-        // What is gone goes first: the host's port may be the next one's.
+        // First what is gone: a new listener may need the same port of the host.
         self.published.retain(|place, (way, _)| wanted.get(place) == Some(way));
         for (place, way) in wanted {
             self.published.entry(place).or_insert_with(|| {
                 let port = published_port(place, way);
-                info!("{}:{} is a container's on the host's network", port.host_address, port.host_port);
+                info!("a container on the host's network listens on {}:{}", port.host_address, port.host_port);
                 (way, self.ports.announce(port))
             });
         }

@@ -1,22 +1,23 @@
-//! Which of the machine's listeners are to be reached on the host, and how: the rules alone.
+//! Which of the machine's listeners the host publishes, and how: the rules alone.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use rorqual_protocol::agent::PublishedPort;
-use rorqual_protocol::agent::published_port::{Kind, Protocol as PortProtocol};
+use rorqual_protocol::agent::published_port::{Kind, Protocol};
 
-use super::super::request::Protocol;
+use super::super::transport::Transport;
 use super::sock_diag::Listener;
 use crate::boot::NetworkSettings;
 
-/// Ports of the machine itself, which the host has its own programs at or which nobody asks the host for: names, DHCP, time, mDNS, the Docker API.
+/// Ports of the machine itself: names, DHCP, time, mDNS, the Docker API. The host has its own programs there, or nobody
+/// asks the host for them.
 const MACHINES_OWN: [u16; 7] = [53, 67, 68, 123, 323, 5353, 2375];
-/// The number of the root of control groups, and of no group.
+/// Numbers of no control group and of the root, which holds the machine's own programs.
 const MACHINES_GROUPS: [u64; 2] = [0, 1];
 
-/// What one port of the host is for: one listener for each protocol, version of IP, and number.
+/// One port of the host: a transport, a version of IP and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     udp: bool,
@@ -24,19 +25,19 @@ pub(super) struct Place {
     port: u16,
 }
 
-/// Where the host listens for it, and where that leads in the guest. Every address goes before others.
+/// Where the host listens for it, and where that leads in the guest. Unspecified addresses order before others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Way {
     host: IpAddr,
     target: IpAddr,
 }
 
-/// What decides.
+/// The facts the decision rests on.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     /// The machine's addresses on the link to the host.
     pub(super) own: (Option<Ipv4Addr>, Option<Ipv6Addr>),
-    /// Ports the kernel hands out by itself. Sockets of UDP there are clients mostly.
+    /// Ports the kernel assigns to sockets that ask for none. UDP sockets there are mostly clients.
     pub(super) handed_out: RangeInclusive<u16>,
 }
 
@@ -45,19 +46,15 @@ impl Rules {
         Self { own: (network.v4.map(|v4| v4.own.0), network.v6.map(|v6| v6.own.0)), handed_out }
     }
 
-    /// The ports to publish for `listeners`; `taken` are those docker publishes.
-    pub(super) fn wanted(
-        &self,
-        listeners: &[Listener],
-        taken: impl Fn(PortProtocol, u16) -> bool,
-    ) -> BTreeMap<Place, Way> {
+    /// The ports to publish for `listeners`. `taken` returns whether docker publishes one.
+    pub(super) fn wanted(&self, listeners: &[Listener], taken: impl Fn(Protocol, u16) -> bool) -> BTreeMap<Place, Way> {
         let mut wanted = BTreeMap::new();
         for listener in listeners.iter().filter(|listener| self.concerns(listener)) {
-            if taken(listener.protocol.told(), listener.port) {
+            if taken(listener.transport.into(), listener.port) {
                 continue;
             }
             for way in self.ways(listener) {
-                let (udp, ipv6) = (listener.protocol == Protocol::Udp, way.host.is_ipv6());
+                let (udp, ipv6) = (listener.transport == Transport::Udp, way.host.is_ipv6());
                 let place = wanted.entry(Place { udp, ipv6, port: listener.port }).or_insert(way);
                 *place = way.min(*place);
             }
@@ -65,9 +62,9 @@ impl Rules {
         wanted
     }
 
-    /// A container's, and at a port that may be published. Every program of the machine's own is in the root of control groups.
+    /// Whether a listener is a container's and at a port that may be published.
     fn concerns(&self, listener: &Listener) -> bool {
-        let client = listener.protocol == Protocol::Udp && self.handed_out.contains(&listener.port);
+        let client = listener.transport == Transport::Udp && self.handed_out.contains(&listener.port);
         !MACHINES_GROUPS.contains(&listener.control_group) && !MACHINES_OWN.contains(&listener.port) && !client
     }
 
@@ -82,11 +79,11 @@ impl Rules {
                 None => vec![self.to_v6(address)],
             },
         };
-        // A multicast address is no place to connect to, and a link's own needs the link's name.
+        // Nobody connects to a multicast address, and a link-local one needs the name of its link.
         let link_local = |way: &Way| matches!(way.target, IpAddr::V6(address) if address.is_unicast_link_local());
         ways.retain(|way| !way.target.is_multicast() && !link_local(way));
-        if listener.protocol == Protocol::Udp {
-            // Datagrams come by the network card, to which the machine's loopback is closed.
+        if listener.transport == Transport::Udp {
+            // Datagrams arrive by the network card, which cannot reach the machine's loopback.
             ways.retain(|way| !way.target.is_loopback());
         }
         ways
@@ -109,11 +106,11 @@ impl Rules {
     }
 }
 
-/// The two as the host is told them.
+/// A place and its way as the host receives them.
 pub(super) fn published_port(place: Place, way: Way) -> PublishedPort {
     let protocol = if place.udp { Protocol::Udp } else { Protocol::Tcp };
     PublishedPort {
-        protocol: protocol.told().into(),
+        protocol: protocol.into(),
         host_address: way.host.to_string(),
         host_port: place.port.into(),
         container_address: way.target.to_string(),
@@ -130,9 +127,9 @@ mod tests {
         Rules { own: (Some(Ipv4Addr::new(10, 0, 0, 2)), "fd00::2".parse().ok()), handed_out: 32_768..=60_999 }
     }
 
-    fn listener(protocol: Protocol, address: &str) -> Listener {
+    fn listener(transport: Transport, address: &str) -> Listener {
         let address: std::net::SocketAddr = address.parse().unwrap();
-        Listener { protocol, address: address.ip(), port: address.port(), only_ipv6: false, control_group: 40 }
+        Listener { transport, address: address.ip(), port: address.port(), only_ipv6: false, control_group: 40 }
     }
 
     fn wanted(listeners: &[Listener]) -> Vec<String> {
@@ -146,7 +143,7 @@ mod tests {
     }
 
     fn tcp(address: &str) -> Vec<String> {
-        wanted(&[listener(Protocol::Tcp, address)])
+        wanted(&[listener(Transport::Tcp, address)])
     }
 
     #[test]
@@ -154,7 +151,7 @@ mod tests {
         assert_eq!(tcp("0.0.0.0:80"), ["0.0.0.0:80/tcp -> 10.0.0.2"]);
         assert_eq!(tcp("10.0.0.2:80"), ["0.0.0.0:80/tcp -> 10.0.0.2"]);
         assert_eq!(tcp("[::]:80"), ["0.0.0.0:80/tcp -> 10.0.0.2", ":::80/tcp -> fd00::2"]);
-        let only_ipv6 = Listener { only_ipv6: true, ..listener(Protocol::Tcp, "[::]:80") };
+        let only_ipv6 = Listener { only_ipv6: true, ..listener(Transport::Tcp, "[::]:80") };
         assert_eq!(wanted(&[only_ipv6]), [":::80/tcp -> fd00::2"]);
     }
 
@@ -169,7 +166,7 @@ mod tests {
 
     #[test]
     fn several_sockets_of_one_port_are_one_port() {
-        let on = |address: &str| listener(Protocol::Tcp, address);
+        let on = |address: &str| listener(Transport::Tcp, address);
         let one = ["0.0.0.0:80/tcp -> 10.0.0.2"];
         assert_eq!(wanted(&[on("0.0.0.0:80"), on("0.0.0.0:80")]), one);
         assert_eq!(wanted(&[on("127.0.0.1:80"), on("0.0.0.0:80")]), one);
@@ -177,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_are_taken_where_they_can_arrive_and_are_meant_to() {
-        let udp = |address: &str| wanted(&[listener(Protocol::Udp, address)]);
+    fn datagrams_are_published_where_they_can_arrive_and_are_meant_to() {
+        let udp = |address: &str| wanted(&[listener(Transport::Udp, address)]);
         assert_eq!(udp("0.0.0.0:500"), ["0.0.0.0:500/udp -> 10.0.0.2"]);
         assert!(udp("127.0.0.1:500").is_empty());
         assert!(udp("239.1.2.3:500").is_empty());
@@ -193,7 +190,7 @@ mod tests {
         }
         assert!(tcp("0.0.0.0:9999").is_empty());
         for control_group in MACHINES_GROUPS {
-            let own = Listener { control_group, ..listener(Protocol::Tcp, "0.0.0.0:80") };
+            let own = Listener { control_group, ..listener(Transport::Tcp, "0.0.0.0:80") };
             assert!(wanted(&[own]).is_empty());
         }
     }

@@ -1,7 +1,7 @@
 //! The few calls of the Docker API the agent makes itself.
 //!
-//! They are HTTP/1.0 with one request a connection: the answer ends where the connection does, so neither chunks nor
-//! keep-alive have to be understood.
+//! They use HTTP/1.0 with one request per connection. The answer ends with the connection, so neither chunks nor
+//! keep-alive are needed.
 
 use std::io;
 use std::path::Path;
@@ -12,16 +12,19 @@ use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 
+/// Where dockerd listens.
+pub(crate) const DOCKER_SOCKET: &str = "/run/docker.sock";
+
 /// Why a call failed.
 #[derive(Debug, Error)]
 pub(crate) enum DockerApiError {
-    /// dockerd is away, or hung up.
+    /// dockerd does not run, or hung up.
     #[error("dockerd does not answer: {0}")]
     Connection(#[from] io::Error),
-    /// What came is not HTTP.
+    /// The answer is not HTTP.
     #[error("dockerd's answer is not HTTP: {0:?}")]
     NotHttp(String),
-    /// dockerd says no.
+    /// dockerd refused.
     #[error("dockerd answers {status}: {message}")]
     Refused {
         /// HTTP status.
@@ -31,7 +34,7 @@ pub(crate) enum DockerApiError {
     },
 }
 
-/// An answer in full.
+/// A complete answer.
 struct Answer {
     status: u16,
     body: Vec<u8>,
@@ -42,7 +45,7 @@ pub(crate) async fn ping(socket: &Path) -> Result<(), DockerApiError> {
     succeeded(&call(socket, "GET", "/_ping", &[]).await?)
 }
 
-/// Whether an image of that name is there.
+/// Whether the engine has an image of that name.
 pub(crate) async fn has_image(socket: &Path, name: &str) -> Result<bool, DockerApiError> {
     let answer = call(socket, "GET", &format!("/images/{name}/json"), &[]).await?;
     if answer.status == 404 {
@@ -51,7 +54,7 @@ pub(crate) async fn has_image(socket: &Path, name: &str) -> Result<bool, DockerA
     succeeded(&answer).map(|()| true)
 }
 
-/// Loads the images of an archive, as `docker load` does. dockerd says some failures only in the body.
+/// Loads the images of an archive, as `docker load` does. dockerd reports some failures only in the body.
 pub(crate) async fn load_images(socket: &Path, archive: &[u8]) -> Result<(), DockerApiError> {
     let answer = call(socket, "POST", "/images/load?quiet=1", archive).await?;
     let said = String::from_utf8_lossy(&answer.body).trim().to_owned();
@@ -61,24 +64,27 @@ pub(crate) async fn load_images(socket: &Path, archive: &[u8]) -> Result<(), Doc
     succeeded(&answer)
 }
 
-/// A container joined or left the host's network (`--network host`); with its id.
+/// A container, by its ID, joined or left the host's network (`--network host`).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum HostNetworkChange {
     Joined(String),
     Left(String),
 }
 
-/// The events of the host's network, as they come.
+/// The events of the host's network.
 pub(crate) struct HostNetwork(Lines<BufReader<UnixStream>>);
 
-/// Filters of the API, percent-encoded: `{"network":["host"]}`, and with `{"type":["network"],"event":["connect","disconnect"]}`.
+/// Filter of the API, percent-encoded: `{"network":["host"]}`.
 const ON_HOST_NETWORK: &str = "%7B%22network%22%3A%5B%22host%22%5D%7D";
-const CHANGES_OF_HOST_NETWORK: &str = "%7B%22type%22%3A%5B%22network%22%5D%2C%22network%22%3A%5B%22host%22%5D%2C%22event%22%3A%5B%22connect%22%2C%22disconnect%22%5D%7D";
+/// The same with `"type":["network"]` and `"event":["connect","disconnect"]`.
+const CHANGES_OF_HOST_NETWORK: &str = "%7B%22type%22%3A%5B%22network%22%5D%2C%22network%22%3A%5B%22host%22%5D%2C\
+                                       %22event%22%3A%5B%22connect%22%2C%22disconnect%22%5D%7D";
 
 impl HostNetwork {
-    /// Follows the host's network; with the containers that run on it now. What happened in between comes as an event as well, so nothing is missed.
+    /// Follows the host's network. Also returns the containers that run on it now; changes since the call also arrive
+    /// as events, so none is missed.
     pub(crate) async fn follow(socket: &Path) -> Result<(Self, Vec<String>), DockerApiError> {
-        // dockerd begins to listen for events after it has answered: those since this second are told in any case.
+        // dockerd subscribes to events only after it has answered, so those since this second are requested as well.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let path = format!("/events?since={since}&filters={CHANGES_OF_HOST_NETWORK}");
         let mut stream = UnixStream::connect(socket).await?;
@@ -99,7 +105,7 @@ impl HostNetwork {
     /// The next change. May be dropped while it waits.
     ///
     /// # Errors
-    /// dockerd hung up, or says what is none of its events.
+    /// dockerd hung up, or sent something other than an event.
     pub(crate) async fn next(&mut self) -> Result<HostNetworkChange, DockerApiError> {
         loop {
             let Some(line) = self.0.next_line().await? else {
@@ -112,7 +118,7 @@ impl HostNetwork {
     }
 }
 
-/// None: of another network whose name begins alike, which the filter lets through.
+/// Reads an event. `None` for another network whose name begins alike, which the filter lets through.
 fn host_network_change(line: &str) -> Result<Option<HostNetworkChange>, DockerApiError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -163,10 +169,11 @@ async fn call(socket: &Path, method: &str, path: &str, body: &[u8]) -> Result<An
     let mut stream = UnixStream::connect(socket).await?;
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\n\
+         Content-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;
-    // dockerd may answer and hang up before it has read the whole body: what it said then is the reason.
+    // dockerd may answer and hang up before it has read the whole body; its answer is the reason.
     let sent = stream.write_all(body).await;
     let mut answer = Vec::new();
     let received = stream.read_to_end(&mut answer).await;
@@ -197,7 +204,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket that answers one request with `answer`, and gives the request.
+    /// A socket that answers one request with `answer` and returns the request.
     fn dockerd(answer: &'static str) -> (tempfile::TempDir, tokio::task::JoinHandle<String>) {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
@@ -225,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_carries_what_dockerd_said() {
+    async fn a_failure_carries_dockerds_message() {
         let (folder, _served) = dockerd("HTTP/1.0 500 Internal Server Error\r\n\r\n{\"message\":\"no space left\"}");
         let error = has_image(&folder.path().join("docker.sock"), "a").await.unwrap_err();
         assert!(error.to_string().contains("500") && error.to_string().contains("no space left"), "{error}");
@@ -238,10 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn events_of_the_hosts_network_tell_who_joined_and_left() {
+    fn events_of_the_hosts_network_name_who_joined_and_left() {
         let event = |action: &str, kind: &str| {
             format!(
-                "{{\"Type\":\"network\",\"Action\":\"{action}\",\"Actor\":{{\"ID\":\"1\",\"Attributes\":{{\"container\":\"abc\",\"name\":\"host\",\"type\":\"{kind}\"}}}}}}"
+                r#"{{"Type":"network","Action":"{action}","Actor":{{"ID":"1","Attributes":{{"container":"abc","name":"host","type":"{kind}"}}}}}}"#
             )
         };
         let change = |line: &str| host_network_change(line).unwrap();
@@ -252,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_are_refused_with_what_dockerd_said() {
+    async fn a_refusal_of_events_is_an_error() {
         let (folder, _served) = dockerd("HTTP/1.0 400 Bad Request\r\n\r\n");
         let refused = HostNetwork::follow(&folder.path().join("docker.sock")).await;
         assert!(matches!(refused, Err(DockerApiError::Refused { status: 400, .. })));

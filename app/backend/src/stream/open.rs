@@ -1,4 +1,4 @@
-//! Open streams: a task with a narrow channel each way. Whoever drops its end ends the stream.
+//! Open streams: a task with a narrow channel each way. A stream ends when either end is dropped.
 
 use std::future::Future;
 
@@ -7,23 +7,23 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{sync::mpsc, task::AbortHandle};
 
-use super::{contract::Failure, failure};
+use crate::{contract::Failure, failure};
 
-/// Outputs that wait for their reader; then the stream waits.
-const WAITING: usize = 8;
+/// Outputs that may wait for their reader; then the stream waits.
+const MAX_WAITING: usize = 8;
 
-/// What a stream gives.
+/// An output of a stream.
 #[derive(Debug)]
 pub enum Output {
     /// An event of its kind.
     Event(Value),
     /// Raw bytes.
     Bytes(Bytes),
-    /// It failed; nothing comes after this.
+    /// The stream failed; nothing follows.
     Failed(Failure),
 }
 
-/// What a stream takes.
+/// An input of a stream.
 #[derive(Debug)]
 pub enum Input {
     /// An input of its kind.
@@ -32,12 +32,12 @@ pub enum Input {
     Bytes(Bytes),
 }
 
-/// A stream as its reader has it. Dropping it cancels what it does.
+/// The reader's end of a stream. Dropping it cancels what the stream does.
 #[derive(Debug)]
 pub struct OpenStream {
-    /// What it gives, in order; closed at its end.
+    /// Its outputs, in order; closed at its end.
     pub output: mpsc::Receiver<Output>,
-    /// What it takes; a stream that takes nothing closes it.
+    /// Its inputs; a stream that takes none closes this.
     pub input: mpsc::Sender<Input>,
     task: AbortHandle,
 }
@@ -50,17 +50,17 @@ impl Drop for OpenStream {
 
 impl OpenStream {
     /// Runs `serve` with the other end; its failure becomes the last output.
-    pub(super) fn spawn<F>(serve: impl FnOnce(Channel) -> F) -> Self
+    pub(crate) fn spawn<F>(serve: impl FnOnce(Channel) -> F) -> Self
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
     {
-        let (outputs, output) = mpsc::channel(WAITING);
-        let (input, inputs) = mpsc::channel(WAITING);
+        let (outputs, output) = mpsc::channel(MAX_WAITING);
+        let (input, inputs) = mpsc::channel(MAX_WAITING);
         let last = outputs.clone();
         let serving = serve(Channel { output: outputs, input: inputs });
         let task = tokio::spawn(async move {
             if let Err(failure) = serving.await {
-                // Its reader may be gone: then nobody is to be told.
+                // The reader may be gone.
                 last.send(Output::Failed(failure)).await.ok();
             }
         });
@@ -68,37 +68,38 @@ impl OpenStream {
     }
 }
 
-/// A stream as its handler has it.
+/// The handler's end of a stream.
 pub(crate) struct Channel {
     output: mpsc::Sender<Output>,
     input: mpsc::Receiver<Input>,
 }
 
 impl Channel {
-    /// Gives an event, once the reader has room.
-    pub(super) async fn event(&self, event: &impl Serialize) -> Result<(), Failure> {
+    /// Sends an event, once the reader has room.
+    pub(crate) async fn event(&self, event: &impl Serialize) -> Result<(), Failure> {
         let value = serde_json::to_value(event).map_err(|error| failure::unexpected(error.to_string()))?;
         self.output.send(Output::Event(value)).await.map_err(|_| failure::canceled())
     }
 
-    /// Gives bytes, once the reader has room.
-    pub(super) async fn bytes(&self, bytes: Bytes) -> Result<(), Failure> {
+    /// Sends bytes, once the reader has room.
+    pub(crate) async fn bytes(&self, bytes: Bytes) -> Result<(), Failure> {
         self.output.send(Output::Bytes(bytes)).await.map_err(|_| failure::canceled())
     }
 
-    /// The inputs by themselves, for who takes them while events wait to be read; none come here any more.
-    pub(super) fn take_inputs(&mut self) -> mpsc::Receiver<Input> {
+    /// Takes the inputs out, for a handler that reads them while its events wait; [`input`](Self::input) returns none
+    /// afterwards.
+    pub(crate) fn take_inputs(&mut self) -> mpsc::Receiver<Input> {
         std::mem::replace(&mut self.input, mpsc::channel(1).1)
     }
 
     /// The next input; none once the reader is gone.
-    pub(super) async fn input(&mut self) -> Option<Input> {
+    pub(crate) async fn input(&mut self) -> Option<Input> {
         self.input.recv().await
     }
 }
 
 /// Reads an input or parameters.
-pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
+pub(crate) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
     serde_json::from_value(value)
         .map_err(|error| failure::bad_request(format!("this is not what was to be sent: {error}")))
 }
@@ -116,7 +117,7 @@ mod tests {
             Err(failure::bad_request("enough"))
         });
         tokio::task::yield_now().await;
-        assert!(stream.output.len() <= WAITING);
+        assert!(stream.output.len() <= MAX_WAITING);
         let mut events = 0;
         while let Some(output) = stream.output.recv().await {
             match output {

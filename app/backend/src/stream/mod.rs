@@ -1,0 +1,9 @@
+//! Streams of the contract: open ones ([`open`]), and how the streams of a page are carried over a transport
+//! ([`carriage`]).
+
+mod carriage;
+mod open;
+
+pub use carriage::{Frame, Receiver, Streams};
+pub(crate) use open::{Channel, parse};
+pub use open::{Input, OpenStream, Output};

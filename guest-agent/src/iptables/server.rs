@@ -1,0 +1,136 @@
+//! The thread that answers `rorqual-iptables`, one command at a time.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use tracing::{debug, info, warn};
+
+use super::command::{Command, Family};
+use super::ingress;
+use super::restore::Restore;
+use super::tables::{Known, Tables};
+use crate::ports::Ingress;
+use crate::processes::Processes;
+
+/// Where `rorqual-iptables` connects.
+const SOCKET: &str = "/run/rorqual/iptables.sock";
+/// The answer that has `rorqual-iptables` run the real program.
+const RUN_REAL: u8 = 255;
+/// Longest command accepted, in bytes; the asking program's own bound.
+const MAX_COMMAND: u64 = 4096;
+
+/// Listens, and answers from a thread of its own. `ingress` publishes the ports of swarm services.
+pub(crate) fn serve(processes: Processes, ingress: Ingress) -> io::Result<()> {
+    let listener = UnixListener::bind(SOCKET)?;
+    let namespace = std::fs::read_link("/proc/self/ns/net")?;
+    std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
+        let (tables, running) = (Tables::default(), HashMap::new());
+        let mut server = Server { namespace, processes, ingress, tables, running };
+        for client in listener.incoming() {
+            let answered = client.and_then(|client| server.answer(client));
+            if let Err(error) = answered {
+                warn!("cannot answer an iptables command: {error}");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The outcome of a command.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// Exit status 1 and the text of standard error.
+    Failed(String),
+    /// Left to the real program.
+    RunReal,
+}
+
+struct Server {
+    /// The agent's network namespace, as `/proc` names it.
+    namespace: PathBuf,
+    processes: Processes,
+    ingress: Ingress,
+    tables: Tables,
+    running: HashMap<Family, Restore>,
+}
+
+impl Server {
+    fn answer(&mut self, mut client: UnixStream) -> io::Result<()> {
+        // dockerd also sets up the name server in a container's network namespace; the tables kept here are the
+        // machine's.
+        if !self.is_of_the_machine(&client) {
+            return client.write_all(&[RUN_REAL]);
+        }
+        let mut words = Vec::new();
+        Read::by_ref(&mut client).take(MAX_COMMAND).read_to_end(&mut words)?;
+        let words: Vec<&str> = match std::str::from_utf8(&words) {
+            Ok(text) => text.split_terminator('\0').collect(),
+            Err(_) => Vec::new(),
+        };
+        let outcome = match Command::parse(&words) {
+            Some(command) => {
+                let outcome = self.run(&command);
+                if !matches!(outcome, Outcome::Failed(_)) {
+                    ingress::follow(&command, &mut self.ingress);
+                }
+                outcome
+            }
+            None => {
+                // It may change the tables in ways that are not tracked.
+                info!("left to the real iptables: {words:?}");
+                self.tables.forget(&words);
+                Outcome::RunReal
+            }
+        };
+        debug!("iptables {words:?}: {outcome:?}");
+        match outcome {
+            Outcome::Done => client.write_all(&[0]),
+            Outcome::Failed(reason) => client.write_all(format!("\u{1}{reason}\n").as_bytes()),
+            Outcome::RunReal => client.write_all(&[RUN_REAL]),
+        }
+    }
+
+    /// Whether the asking program is in the network namespace of the agent.
+    fn is_of_the_machine(&self, client: &UnixStream) -> bool {
+        let asking = getsockopt(client, sockopt::PeerCredentials).map_err(io::Error::from);
+        let namespace = asking.and_then(|asking| std::fs::read_link(format!("/proc/{}/ns/net", asking.pid())));
+        namespace.is_ok_and(|namespace| namespace == self.namespace)
+    }
+
+    fn run(&mut self, command: &Command) -> Outcome {
+        match self.tables.foresee(command) {
+            Known::Succeeds => return Outcome::Done,
+            Known::Fails(reason) => return Outcome::Failed(reason.to_owned()),
+            Known::Unknown => return Outcome::RunReal,
+            Known::AskKernel => {}
+        }
+        let outcome = match self.restore(command) {
+            Ok(()) => Outcome::Done,
+            Err(error) => {
+                // It ends at the first command that fails; the next command starts a new one.
+                self.running.remove(&command.family);
+                Outcome::Failed(error)
+            }
+        };
+        if outcome == Outcome::Done {
+            self.tables.apply(command);
+        }
+        outcome
+    }
+
+    fn restore(&mut self, command: &Command) -> Result<(), String> {
+        if !self.running.contains_key(&command.family) {
+            let restore = Restore::start(&self.processes, command.family)
+                .map_err(|error| format!("cannot start {}: {error}", command.family.restore()))?;
+            self.running.insert(command.family, restore);
+        }
+        match self.running.get_mut(&command.family) {
+            Some(restore) => restore.run(command),
+            None => Err("iptables-restore is gone".to_owned()),
+        }
+    }
+}

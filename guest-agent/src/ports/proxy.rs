@@ -1,0 +1,209 @@
+//! The port proxies of dockerd: each is a connection to `ports.sock` that publishes one port while it is open.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tracing::{debug, warn};
+
+use super::local::{self, LocalListener};
+use super::published::{Ports, Published};
+use super::request::PublishRequest;
+
+/// Where the agent listens for port proxies.
+pub(crate) const SOCKET: &str = "/run/rorqual/ports.sock";
+/// Longest request, in bytes; the port proxy has the same limit.
+const MAX_REQUEST: usize = 1024;
+/// Pause after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves port proxies at `socket` for ever.
+///
+/// # Errors
+/// The socket cannot be made.
+pub(crate) async fn serve(ports: Ports, socket: &Path) -> io::Result<()> {
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket)?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+    loop {
+        match listener.accept().await {
+            Ok((proxy, _)) => {
+                let ports = ports.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve_one(&ports, proxy).await {
+                        debug!("a port proxy's connection failed: {error}");
+                    }
+                });
+            }
+            Err(error) => {
+                warn!("cannot accept a port proxy: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Publishes one proxy's port for as long as its connection is open.
+async fn serve_one(ports: &Ports, proxy: UnixStream) -> io::Result<()> {
+    let mut proxy = BufReader::new(proxy);
+    let request = read_request(&mut proxy).await?;
+    let published = publish(ports, request).await;
+    let verdict = match &published {
+        Ok(_) => "0\n".to_owned(),
+        Err(reason) => format!("1\n{reason}"),
+    };
+    proxy.write_all(verdict.as_bytes()).await?;
+    if published.is_ok() {
+        // The proxy sends nothing more, so the next thing to read is its end.
+        let mut rest = [0; 64];
+        while proxy.read(&mut rest).await? != 0 {}
+    }
+    Ok(())
+}
+
+/// Listens in the guest, then has the host listen. Errors are for the user.
+async fn publish(
+    ports: &Ports,
+    request: Result<Vec<u8>, String>,
+) -> Result<(Published, Option<LocalListener>), String> {
+    let request = PublishRequest::parse(&request?)?;
+    let local = local::listen_locally(&request)?;
+    Ok((ports.publish(request.published_port()).await?, local))
+}
+
+/// The proxy's arguments without the final zero byte; the inner error is for the user.
+async fn read_request(proxy: &mut BufReader<UnixStream>) -> io::Result<Result<Vec<u8>, String>> {
+    let mut words = Vec::new();
+    while words.len() <= MAX_REQUEST {
+        let argument = words.len();
+        if proxy.read_until(0, &mut words).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if words.len() == argument + 1 {
+            words.pop();
+            return Ok(Ok(words));
+        }
+    }
+    Ok(Err("the port proxy's request is too long".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rorqual_protocol::agent::port_change::Change;
+    use rorqual_protocol::agent::published_port::Protocol;
+    use rorqual_protocol::agent::{PortChange, PortVerdict};
+
+    use super::super::session::Session;
+    use super::*;
+
+    /// For an address no guest has, so that nothing listens in this process.
+    const REQUEST: &str = "proxy\0-proto\0tcp\0-host-ip\x00192.0.2.1\0-host-port\x008080\0-container-ip\x00172.17.0.2\0\
+                           -container-port\x0080\0\0";
+
+    fn proxy(ports: &Ports) -> BufReader<UnixStream> {
+        let (proxy, agent) = UnixStream::pair().unwrap();
+        let ports = ports.clone();
+        tokio::spawn(async move { serve_one(&ports, agent).await });
+        BufReader::new(proxy)
+    }
+
+    async fn ask(proxy: &mut BufReader<UnixStream>, request: &str) {
+        proxy.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// Whether dockerd would learn that the port is bound.
+    async fn bound(proxy: &mut BufReader<UnixStream>) -> bool {
+        let mut line = String::new();
+        proxy.read_line(&mut line).await.unwrap();
+        line == "0\n"
+    }
+
+    /// The reason dockerd would get for a port that is not bound.
+    async fn refusal(proxy: &mut BufReader<UnixStream>) -> String {
+        let mut text = String::new();
+        proxy.read_to_string(&mut text).await.unwrap();
+        text.strip_prefix("1\n").unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_port_opens_with_its_proxy_and_closes_with_it() {
+        let ports = Ports::default();
+        let (host, mut changes) = Session::connect(ports.clone());
+        assert_eq!(changes.recv().await.unwrap().change, Some(Change::Synchronized(true)));
+
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        let opened = changes.recv().await.unwrap();
+        let Some(Change::Open(port)) = opened.change else { panic!("{opened:?}") };
+        assert_eq!((port.host_address.as_str(), port.host_port, port.container_port), ("192.0.2.1", 8080, 80));
+        assert_eq!(port.protocol(), Protocol::Tcp);
+        host.verdict(PortVerdict { id: opened.id, bound: true, reason: String::new() });
+        assert!(bound(&mut connection).await);
+
+        drop(connection);
+        let closed = changes.recv().await.unwrap();
+        assert_eq!(closed, PortChange { id: opened.id, change: Some(Change::Close(true)) });
+    }
+
+    #[tokio::test]
+    async fn a_refusal_carries_the_hosts_reason_and_ends_the_connection() {
+        let ports = Ports::default();
+        let (host, mut changes) = Session::connect(ports.clone());
+        changes.recv().await.unwrap();
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        let id = changes.recv().await.unwrap().id;
+        host.verdict(PortVerdict { id, bound: false, reason: "address already in use: nginx".to_owned() });
+        assert_eq!(refusal(&mut connection).await, "address already in use: nginx");
+        assert_eq!(changes.recv().await.unwrap().change, Some(Change::Close(true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_never_answers_fails_the_port() {
+        let ports = Ports::default();
+        let (_host, mut changes) = Session::connect(ports.clone());
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        let refusal = refusal(&mut connection).await;
+        assert!(refusal.contains("192.0.2.1:8080"), "{refusal}");
+        let told: Vec<_> = [changes.recv().await, changes.recv().await, changes.recv().await]
+            .into_iter()
+            .map(|change| change.unwrap().change.unwrap())
+            .collect();
+        assert!(matches!(told[..], [Change::Synchronized(_), Change::Open(_), Change::Close(_)]), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_new_call_ends_the_one_before() {
+        let ports = Ports::default();
+        let (_old, mut old_changes) = Session::connect(ports.clone());
+        let (_new, _new_changes) = Session::connect(ports.clone());
+        assert!(old_changes.recv().await.is_some());
+        assert!(old_changes.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_invalid_request_is_answered_with_the_reason() {
+        let mut connection = proxy(&Ports::default());
+        ask(&mut connection, &REQUEST.replace("tcp", "sctp")).await;
+        let refusal = refusal(&mut connection).await;
+        assert!(refusal.contains("sctp"), "{refusal}");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_end_is_refused_and_one_cut_short_is_not_answered() {
+        let mut endless = proxy(&Ports::default());
+        ask(&mut endless, &"argument\0".repeat(200)).await;
+        assert!(refusal(&mut endless).await.contains("too long"));
+        let mut cut = proxy(&Ports::default());
+        ask(&mut cut, "proxy\0").await;
+        cut.shutdown().await.unwrap();
+        assert_eq!(cut.read(&mut [0]).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! The ports published now, shared by the proxies' connections and the host's call.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rorqual_protocol::agent::published_port::Protocol;
+use rorqual_protocol::agent::{PortChange, PublishedPort};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::table::{PortId, PortTable, Verdict};
+
+/// How long the host may take to listen. dockerd gives its proxy 16 seconds.
+const VERDICT_PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) type Waiter = Box<dyn FnOnce(Verdict) + Send>;
+pub(super) type Host = Box<dyn Fn(PortChange) + Send>;
+
+/// The published ports. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Ports(Arc<Mutex<PortTable<Waiter, Host>>>);
+
+impl Ports {
+    /// Asks the host for a port; it stays published until the returned value is dropped.
+    ///
+    /// # Errors
+    /// A sentence for the user, if the host cannot listen or does not answer.
+    pub(super) async fn publish(&self, port: PublishedPort) -> Result<Published, String> {
+        let (settle, settled) = oneshot::channel();
+        let name = format!("{}:{}", port.host_address, port.host_port);
+        let id = self.lock().publish(port, Box::new(move |verdict| drop(settle.send(verdict))));
+        let published = Published { ports: self.clone(), id };
+        match timeout(VERDICT_PATIENCE, settled).await {
+            Ok(Ok(Ok(()))) => Ok(published),
+            Ok(Ok(Err(reason))) => Err(reason),
+            Ok(Err(_)) | Err(_) => Err(format!(
+                "Rorqual's daemon did not report within {} seconds whether it listens on {name}; to check it, run: \
+                 rorqual status",
+                VERDICT_PATIENCE.as_secs()
+            )),
+        }
+    }
+
+    /// Publishes a port on which something listens already, until the returned value is dropped. The log and the host
+    /// show why a host cannot listen there.
+    pub(super) fn announce(&self, port: PublishedPort) -> Published {
+        let name = format!("{}:{}", port.host_address, port.host_port);
+        let settle = move |verdict: Verdict| {
+            if let Err(reason) = verdict {
+                warn!("the host could not publish {name}: {reason}");
+            }
+        };
+        let id = self.lock().publish(port, Box::new(settle));
+        Published { ports: self.clone(), id }
+    }
+
+    /// Whether docker publishes that port, at any address.
+    pub(super) fn docker_publishes(&self, protocol: Protocol, port: u16) -> bool {
+        self.lock().docker_publishes(protocol, port)
+    }
+
+    /// The table behind it. Never held across an await.
+    pub(super) fn lock(&self) -> MutexGuard<'_, PortTable<Waiter, Host>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Ports")
+    }
+}
+
+/// A port that stays published until this is dropped.
+#[derive(Debug)]
+pub(super) struct Published {
+    ports: Ports,
+    id: PortId,
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        self.ports.lock().unpublish(self.id);
+    }
+}
