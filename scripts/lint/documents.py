@@ -40,7 +40,7 @@ NUMBERS = [
     ("and # fields", "MAX_FIELDS", "app/engine/src/routes"),
     ("must stay below # bytes", "SOCKET_PATH_LIMIT", "app/engine/src"),
     ("batched over #", "TOGETHER", "app/backend/src"),
-    ("in a channel of #", "WAITING", "app/backend/src"),
+    ("in a channel of #", "MAX_WAITING", "app/backend/src/stream"),
     ("a page is slow: # lines wait", "WAITING", "app/backend/src"),
     ("in a queue of at most # per page", "WAITING", "app/cli/src/web"),
     ("at most # browsers", "SESSIONS", "app/cli/src/web"),
