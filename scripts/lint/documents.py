@@ -42,7 +42,7 @@ NUMBERS = [
     ("batched over #", "TOGETHER", "app/backend/src"),
     ("in a channel of #", "MAX_WAITING", "app/backend/src/stream"),
     ("a page is slow: # lines wait", "WAITING", "app/backend/src"),
-    ("in a queue of at most # per page", "WAITING", "app/cli/src/web"),
+    ("in a queue of at most # per page", "MAX_QUEUED", "app/backend/src/stream"),
     ("at most # browsers", "SESSIONS", "app/cli/src/web"),
     ("shows its first # entries", "MOST", "app/backend/src/files"),
     ("The last # builds are kept", "BUILDS", "app/backend/src/build"),
