@@ -1,5 +1,5 @@
-//! Whether the desktop has a place for tray icons (the StatusNotifierItem specification). GNOME without its extension has
-//! none.
+//! Whether the desktop has a place for tray icons (the StatusNotifierItem specification). GNOME without its extension
+//! has none.
 
 use zbus::{Connection, fdo::DBusProxy, names::BusName};
 
