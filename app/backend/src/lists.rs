@@ -37,7 +37,7 @@ impl Events {
     }
 
     async fn next(&mut self) -> Result<model::Event, Failure> {
-        let value = self.0.next().await?.ok_or_else(|| failure::engine_ended())?;
+        let value = self.0.next().await?.ok_or_else(failure::engine_ended)?;
         serde_json::from_value(value).map_err(|error| failure::unexpected(error.to_string()))
     }
 

@@ -47,7 +47,7 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Ch
                 }
             }
             event = events.next() => {
-                let event = event?.ok_or_else(|| failure::engine_ended())?;
+                let event = event?.ok_or_else(failure::engine_ended)?;
                 let event: model::Event = serde_json::from_value(event).map_err(|error| failure::unexpected(error.to_string()))?;
                 let id = event.actor.id;
                 if event.action == "start" && wanted(&id) {

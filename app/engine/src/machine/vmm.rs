@@ -129,7 +129,8 @@ impl Coded for VmmError {
             Self::Write { path, .. } => {
                 format!("check the permissions of {} and the space on its disk", path.display())
             }
-            Self::Refused(Failure { fix: Some(fix), .. }) => fix.clone(),
+            Self::Refused(Failure { fix: Some(fix), .. })
+            | Self::Command { reason: Reason { fix: Some(fix), .. }, .. } => fix.clone(),
             Self::Refused(failure) => match failure.code.as_str() {
                 "accelerator-unusable" => "run `rorqual doctor` to find out what is missing",
                 "file-locked" => "end the program that uses the disk, then start the machine again",
@@ -140,7 +141,6 @@ impl Coded for VmmError {
                 _ => LOG,
             }
             .to_owned(),
-            Self::Command { reason: Reason { fix: Some(fix), .. }, .. } => fix.clone(),
             Self::Died(_) | Self::Command { .. } => LOG.to_owned(),
             Self::Silent { .. } => "end the machine at once with `rorqual stop --force`".to_owned(),
         };
