@@ -135,7 +135,7 @@ impl Coded for CommandError {
             Self::Output(_) => "check where the output goes",
             Self::DaemonLog { .. } => "check its permissions",
             Self::CommandMissing => "give one: `rorqual shell --json -- uname -r`",
-            Self::ShellEnded | Self::StartCancelled => return None,
+            Self::ShellEnded | Self::StartCancelled | Self::SuspendCancelled => return None,
             Self::ShellLost | Self::StartCancelledStopping => "check the machine with `rorqual status`",
             Self::Terminal(_) => "run it on a terminal, or without one: `rorqual shell -- COMMAND </dev/null`",
             Self::StartCancelledStopFailed(_) => {
@@ -144,7 +144,6 @@ impl Coded for CommandError {
             Self::StopNotAwaited => {
                 "check the machine with `rorqual status`, or end it at once with `rorqual stop --force`"
             }
-            Self::SuspendCancelled => return None,
             Self::NoSocket(machine) => return Some(format!("start it with `rorqual start --machine {machine}`")),
             Self::BrowserStore { .. } => "close the browser, then try again",
             Self::SystemStore { path, .. } => return Some(format!("check the permissions of {}", path.display())),

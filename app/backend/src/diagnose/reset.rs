@@ -101,7 +101,7 @@ async fn end_machines(inner: &Inner) -> Result<(), Failure> {
         // It cannot start, of damaged settings say: a machine that runs nevertheless is seen there.
         return no_machine_runs(&inner.home);
     };
-    for name in inner.home.machines().map_err(unusable)? {
+    for name in inner.home.machines()? {
         let request = api::StopRequest { machine: name.to_string(), force: true, timeout_seconds: 0 };
         let mut steps = client.stop(request).await?.into_inner();
         while steps.message().await?.is_some() {}
@@ -110,13 +110,8 @@ async fn end_machines(inner: &Inner) -> Result<(), Failure> {
     Ok(())
 }
 
-#[expect(clippy::needless_pass_by_value)]
-fn unusable(error: rorqual_engine::home::HomeError) -> Failure {
-    error.into()
-}
-
 fn no_machine_runs(home: &Home) -> Result<(), Failure> {
-    for name in home.machines().map_err(unusable)? {
+    for name in home.machines()? {
         if std::os::unix::net::UnixStream::connect(home.machine(&name).control_socket()).is_ok() {
             return Err(failure::coded(
                 "machine-running",
@@ -169,7 +164,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
 }
 
 fn delete_disks(home: &Home) -> Result<(), Failure> {
-    for name in home.machines().map_err(unusable)? {
+    for name in home.machines()? {
         let paths = home.machine(&name);
         // The saved state first: it must never meet a new disk.
         remove(&paths.snapshot())?;
@@ -186,7 +181,8 @@ fn delete_all(home: &Home) -> Result<(), Failure> {
         remove(&home.root().join(name))?;
     }
     // As at the first start, so that what runs on finds its place.
-    Home::at(home.root()).map(drop).map_err(unusable)
+    Home::at(home.root())?;
+    Ok(())
 }
 
 #[cfg(test)]

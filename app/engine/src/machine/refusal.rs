@@ -58,9 +58,8 @@ impl Coded for NotRunning {
         Some(match self.state {
             State::Starting => "wait until `rorqual status` shows it as running".to_owned(),
             State::Suspending | State::Suspended => format!("resume it with {start}"),
-            State::Stopping => format!("start it again with {start}"),
             State::Degraded | State::Failed if self.advice.is_some() => return self.advice.clone(),
-            State::Failed => format!("start it again with {start}"),
+            State::Stopping | State::Failed => format!("start it again with {start}"),
             State::Degraded => "read more with `rorqual status` and `rorqual logs dockerd`".to_owned(),
             State::Running | State::Stopped | State::Unspecified => format!("start it with {start}"),
         })
