@@ -64,7 +64,8 @@ pub(super) async fn logs(inner: Arc<Inner>, asked: ContainerLogs, channel: Chann
                         full = backlog.lines.len() > WAITING / 2;
                     });
                     filled.notify_one();
-                    // What was written before waits for the page; what is written now goes on, or the page would lag for ever.
+                    // What was written before waits for the page; what is written now goes on, or the page would lag
+                    // for ever.
                     while full && past && lock().lines.len() > WAITING / 2 {
                         taken.notified().await;
                     }

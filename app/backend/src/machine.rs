@@ -18,8 +18,8 @@ use super::{
 };
 use rorqual_engine::api::{self, machine_status::State, shell_input, shell_output};
 
-/// How long after the daemon's end its socket is looked at again. Nothing tells when a daemon starts whose directory may
-/// not even be there; a failing connect costs microseconds, and only while somebody looks.
+/// How long after the daemon's end its socket is looked at again. Nothing tells when a daemon starts whose directory
+/// may not even be there; a failing connect costs microseconds, and only while somebody looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn machines(inner: Arc<Inner>, _: Empty, channel: Channel) -> Result<(), Failure> {
@@ -275,7 +275,8 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: MachineTarget, channel: Ch
     Err(failure::coded("machine-not-running", "the machine has ended", None))
 }
 
-/// Memory of a monitor and all its children, counting what they share once (PSS); resident memory where that is not told.
+/// Memory of a monitor and all its children, counting what they share once (PSS); resident memory where that is not
+/// told.
 fn resident(process: u32) -> Bytes {
     fn of(process: u32, depth: u32) -> u64 {
         let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Registries and logins: docker's own `config.json` and credential stores, so that a terminal and the window share them.
+//! Registries and logins: docker's own `config.json` and credential stores, so that a terminal and the window share
+//! them.
 
 use std::{
     collections::BTreeMap,
@@ -67,7 +68,8 @@ fn read(directory: &Path) -> Result<DockerConfig, Failure> {
     }
 }
 
-/// Whether the first part of a reference is a registry: it has a dot or a port, or is localhost (distribution's own rule).
+/// Whether the first part of a reference is a registry: it has a dot or a port, or is localhost (distribution's own
+/// rule).
 pub(super) fn is_host(part: &str) -> bool {
     part.contains('.') || part.contains(':') || part == "localhost"
 }
@@ -269,8 +271,8 @@ pub(super) fn base64_decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The image of this very name, if its registry has it. The engine asks, so a registry is found where a pull finds it; it
-/// has no call for more than one image.
+/// The image of this very name, if its registry has it. The engine asks, so a registry is found where a pull finds it;
+/// it has no call for more than one image.
 pub(super) async fn catalog(inner: &Inner, host: &str, words: &str) -> Result<Vec<ImageFound>, Failure> {
     let reference = format!("{host}/{words}");
     let found: Result<Value, DockerError> = inner.docker.get(&Query::new("/distribution/{}/json", &[&reference])).await;

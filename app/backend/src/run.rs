@@ -115,7 +115,8 @@ fn restart_policy(text: Option<&str>) -> Result<Value, Failure> {
     }
 }
 
-/// What `-p` takes: `[[address:]host:]container[/protocol]`, each of the ports perhaps a range, IPv6 addresses in brackets.
+/// What `-p` takes: `[[address:]host:]container[/protocol]`, each of the ports perhaps a range, IPv6 addresses in
+/// brackets.
 fn published(text: &str) -> Result<Vec<(String, Option<Value>)>, Failure> {
     let wrong = || {
         failure::bad_request(format!(

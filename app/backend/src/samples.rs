@@ -95,7 +95,8 @@ fn watch(
     }
 }
 
-/// As `docker stats` reckons: memory without the page cache that can be given back, processors by the time all of them had.
+/// As `docker stats` reckons: memory without the page cache that can be given back, processors by the time all of them
+/// had.
 fn sample(id: &str, stats: &model::Stats) -> ContainerSample {
     let (now, before) = (&stats.cpu_stats, &stats.precpu_stats);
     let used = now.cpu_usage.total_usage.saturating_sub(before.cpu_usage.total_usage);

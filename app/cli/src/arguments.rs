@@ -33,8 +33,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Start the machine and wait until its Docker Engine answers
     ///
-    /// Does nothing if the machine already runs. Ctrl-C cancels the start and stops the machine. The first start creates
-    /// the docker context `rorqual` but does not change the current context.
+    /// Does nothing if the machine already runs. Ctrl-C cancels the start and stops the machine. The first start
+    /// creates the docker context `rorqual` but does not change the current context.
     Start(StartOptions),
     /// Stop the machine: containers, engine, disk, power
     Stop(StopOptions),

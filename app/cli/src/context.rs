@@ -67,8 +67,8 @@ pub(crate) async fn proxies(client: &mut Client) -> Result<Option<Value>, Failur
     Ok(if proxies.is_empty() { None } else { Some(Value::Object(proxies)) })
 }
 
-/// Creates or mends the context of a machine that has just started, with its proxies. The machine runs whether this works or not, so a
-/// failure is a warning.
+/// Creates or mends the context of a machine that has just started, with its proxies. The machine runs whether this
+/// works or not, so a failure is a warning.
 pub(crate) fn ensure_after_start(session: &Session, machine: &MachineStatus, proxies: Result<Option<Value>, Failure>) {
     if machine.docker_socket.is_empty() {
         return;

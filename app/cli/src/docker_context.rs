@@ -246,8 +246,8 @@ impl DockerConfig {
         Ok(before)
     }
 
-    /// Makes `proxies` what docker gives to builds and containers of the engine at `endpoint`; `None` takes it out. Writes
-    /// nothing when it is so already.
+    /// Makes `proxies` what docker gives to builds and containers of the engine at `endpoint`; `None` takes it out.
+    /// Writes nothing when it is so already.
     pub(crate) fn set_proxies(&self, endpoint: &str, proxies: Option<Value>) -> Result<(), ContextError> {
         let (text, mut document) = self.read_config()?;
         if document.get(PROXIES).and_then(|all| all.get(endpoint)) == proxies.as_ref() {

@@ -1,8 +1,8 @@
 //! Starting a process that outlives its parent, and hearing from it when it is ready.
 //!
 //! The child gets a session of its own and the write end of a pipe. It writes one line of JSON, `{"ready":true}` or
-//! `{"error":{"code":"…","message":"…","fix":"…"}}`, and closes the pipe; its death closes the pipe too, so nobody waits
-//! in vain.
+//! `{"error":{"code":"…","message":"…","fix":"…"}}`, and closes the pipe; its death closes the pipe too, so nobody
+//! waits in vain.
 
 use std::{
     io,

@@ -28,8 +28,8 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 ///
-/// `NotFound` or `ConnectionRefused` when no machine serves the socket; `ConnectionRefused` also when the guest does not
-/// listen on the port.
+/// `NotFound` or `ConnectionRefused` when no machine serves the socket; `ConnectionRefused` also when the guest does
+/// not listen on the port.
 pub(crate) async fn connect(socket: &Path, port: u32) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket).await?;
     handshake(&mut stream, port).await?;

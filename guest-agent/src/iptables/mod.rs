@@ -1,9 +1,9 @@
 //! iptables for dockerd without a process for each command.
 //!
-//! `rorqual-iptables`, which dockerd finds as `iptables`, sends its arguments to the [`server`]. A check, a listing or the
-//! deletion of a missing rule is answered from the [`tables`] kept here. Changes go as a line to an `iptables-restore`
-//! that stays running ([`restore`]), so the kernel's rules are always the real program's work. Anything but the few forms
-//! dockerd uses is left to the real program altogether.
+//! `rorqual-iptables`, which dockerd finds as `iptables`, sends its arguments to the [`server`]. A check, a listing or
+//! the deletion of a missing rule is answered from the [`tables`] kept here. Changes go as a line to an
+//! `iptables-restore` that stays running ([`restore`]), so the kernel's rules are always the real program's work.
+//! Anything but the few forms dockerd uses is left to the real program altogether.
 //!
 //! The tables kept here start empty, as the kernel's do, and follow every command of dockerd. They miss a rule somebody
 //! else adds: dockerd, told that it is missing, adds it again, which does no harm.

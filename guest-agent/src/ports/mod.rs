@@ -3,7 +3,8 @@
 //! dockerd starts a port proxy for each port it publishes ([`proxy`]). Its [`request`] is served inside the guest
 //! ([`local`]) and passed to the host through the shared ports ([`published`]), whose rules are a [`table`]. The host's
 //! call is a [`session`]: it receives changes and returns verdicts, which become dockerd's answers. Listeners of
-//! containers on the host's network ([`host_network`]) and of swarm services ([`ingress`]) are published without a proxy.
+//! containers on the host's network ([`host_network`]) and of swarm services ([`ingress`]) are published without a
+//! proxy.
 
 mod host_network;
 mod ingress;

@@ -1,6 +1,6 @@
-//! What BuildKit's client says of a build with `--progress=rawjson`: on its standard error JSON for each thing that happened
-//! (`SolveStatus` of BuildKit's client), and text where it fails. Newer clients write each value in a line, older ones in
-//! many, of which the first and the last are its braces alone.
+//! What BuildKit's client says of a build with `--progress=rawjson`: on its standard error JSON for each thing that
+//! happened (`SolveStatus` of BuildKit's client), and text where it fails. Newer clients write each value in a line,
+//! older ones in many, of which the first and the last are its braces alone.
 
 use std::collections::BTreeMap;
 

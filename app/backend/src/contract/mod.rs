@@ -1,7 +1,7 @@
 //! The calls and streams of the window, and the types they carry. TypeScript is generated from here.
 //!
-//! A call has one answer. A stream is opened with parameters, gives events (and bytes) until it ends, and may take input
-//! (and bytes) meanwhile; its end without an error is success, and closing it cancels what it does.
+//! A call has one answer. A stream is opened with parameters, gives events (and bytes) until it ends, and may take
+//! input (and bytes) meanwhile; its end without an error is success, and closing it cancels what it does.
 
 mod build;
 mod container;

@@ -80,7 +80,8 @@ macro_rules! each_call {
 }
 pub(crate) use each_call;
 
-/// Gives every stream (parameters, event, input, handler) to the macro `$then`. Those marked "Bytes" carry raw bytes besides.
+/// Gives every stream (parameters, event, input, handler) to the macro `$then`. Those marked "Bytes" carry raw bytes
+/// besides.
 macro_rules! each_stream {
     ($then:ident) => {
         $then! {

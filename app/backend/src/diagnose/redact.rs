@@ -1,8 +1,8 @@
 //! Taking secrets out of what leaves this computer.
 //!
 //! Three rules, each enough by itself: what a secret-looking name stands before (`DB_PASSWORD=…`, `"token": "…"`), what
-//! looks like a secret by its own shape (a key block, `ghp_…`, a user in an address), and every value that a container's
-//! secret-looking variable has, wherever it turns up.
+//! looks like a secret by its own shape (a key block, `ghp_…`, a user in an address), and every value that a
+//! container's secret-looking variable has, wherever it turns up.
 
 use serde_json::Value;
 

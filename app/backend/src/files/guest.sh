@@ -3,9 +3,9 @@
 #
 #   sh -c <this> rorqual-files <root> <verb> <path> ...
 #
-# <root> is where the files are: a container's root by its process, a volume's directory, or overlay:<directory of layers>
-# for a container that does not run (then in a mount namespace of its own). Paths are resolved here, link by link, so that
-# none leads out of the root. The exit status says why something is not done; see files/mod.rs.
+# <root> is where the files are: a container's root by its process, a volume's directory, or overlay:<directory of
+# layers> for a container that does not run (then in a mount namespace of its own). Paths are resolved here, link by
+# link, so that none leads out of the root. The exit status says why something is not done; see files/mod.rs.
 root=$1 verb=$2 path=$3
 not_found=44 not_a_directory=45 is_a_directory=46 exists=47 cut_short=48 not_a_file=49 moved=50
 
@@ -24,8 +24,9 @@ identity() { stat -c %d:%i "$1"; }
 cd -P "$root" || exit $not_found
 top=$(identity .)
 
-# Walks to <path>. `all` enters every part; `follow` and `entry` leave the last one in $name, `follow` resolved if it is a link.
-# Each part is entered only if it is no link, and after that must lie where it was: a container may change it meanwhile.
+# Walks to <path>. `all` enters every part; `follow` and `entry` leave the last one in $name, `follow` resolved if it is
+# a link. Each part is entered only if it is no link, and after that must lie where it was: a container may change it
+# meanwhile.
 walk() {
   how=$1 rest=$2 links=0 name=.
   cd -P "$root" || exit $not_found

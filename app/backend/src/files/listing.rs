@@ -11,8 +11,8 @@ pub(super) fn is_enough(lines: &[u8]) -> bool {
     lines.len() > MOST * 16 && lines.split(|byte| *byte == b'\n').count() > MOST + 2
 }
 
-/// `names` are `./name` each; `lines` are `mode size time user group name`, a link's with where it leads. Since the names are known, a line is
-/// read right whatever is in a name.
+/// `names` are `./name` each; `lines` are `mode size time user group name`, a link's with where it leads. Since the
+/// names are known, a line is read right whatever is in a name.
 pub(super) fn read(names: &[u8], lines: &[u8]) -> FileList {
     let mut entries = Vec::new();
     let mut rest = lines;

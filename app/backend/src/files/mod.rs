@@ -1,8 +1,8 @@
 //! Files of containers and volumes.
 //!
 //! A short program (`guest.sh`) runs in the machine for each wish, by the daemon's shell: it finds the files where the
-//! machine has them, so that a container needs neither to run nor to have a shell, and a big directory is listed without
-//! being read. It resolves every path inside of the container itself.
+//! machine has them, so that a container needs neither to run nor to have a shell, and a big directory is listed
+//! without being read. It resolves every path inside of the container itself.
 
 mod host;
 mod listing;

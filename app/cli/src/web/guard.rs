@@ -1,9 +1,9 @@
 //! Who may use the pages: whoever has the address that was printed, and nobody else on this computer or any page of
 //! another site.
 //!
-//! The address carries a token that counts once and for ten minutes; it becomes a cookie that scripts cannot read and that no
-//! other site's request carries. Every request must name this server as its host, so that a name of somebody else's that
-//! leads here (DNS rebinding) gets nothing; calls and streams must come from these pages.
+//! The address carries a token that counts once and for ten minutes; it becomes a cookie that scripts cannot read and
+//! that no other site's request carries. Every request must name this server as its host, so that a name of somebody
+//! else's that leads here (DNS rebinding) gets nothing; calls and streams must come from these pages.
 
 use std::{
     fs::File,

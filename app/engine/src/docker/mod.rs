@@ -2,8 +2,8 @@
 //! connection for each.
 //!
 //! Why not bollard: its models follow the newest engine and drop what they do not know, so a push loses its layers'
-//! names, the disk usage of our engine is empty, and a document is no longer what the engine said. Here JSON stays as it
-//! came; [`model`] names the parts that are read.
+//! names, the disk usage of our engine is empty, and a document is no longer what the engine said. Here JSON stays as
+//! it came; [`model`] names the parts that are read.
 
 mod client;
 mod error;

@@ -17,7 +17,8 @@ fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializ
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The engine's time in milliseconds since 1970; none for text that is not a time and for the engine's zero, the year 1.
+/// The engine's time in milliseconds since 1970; none for text that is not a time and for the engine's zero, the year
+/// 1.
 pub fn milliseconds(text: &str) -> Option<i64> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     (moment.year() > 1).then(|| i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).unwrap_or(0))

@@ -2,8 +2,8 @@
 //! apart from the others.
 //!
 //! Every error type of the engine is [`Coded`]. Where it leaves the engine it becomes a [`Failure`]: as a gRPC status
-//! between daemon and client ([`to_status`]), as a line of JSON from a process that starts ([`crate::detached`]), and as
-//! a value of the window's contract. The form all three have is [`form`], and each crate's tests walk their errors
+//! between daemon and client ([`to_status`]), as a line of JSON from a process that starts ([`crate::detached`]), and
+//! as a value of the window's contract. The form all three have is [`form`], and each crate's tests walk their errors
 //! through it.
 
 mod failure;

@@ -1,8 +1,8 @@
 //! Published ports: the daemon listens on this computer for what the containers of a machine publish, and carries what
 //! arrives into the guest.
 //!
-//! One task per machine owns its [`table`] of ports. It holds a call of `Agent.Ports` ([`session`]): the guest names the
-//! ports that should be open, a [`listener`] opens each, and the verdict returns to the guest and becomes docker's
+//! One task per machine owns its [`table`] of ports. It holds a call of `Agent.Ports` ([`session`]): the guest names
+//! the ports that should be open, a [`listener`] opens each, and the verdict returns to the guest and becomes docker's
 //! answer. A lost call is made again; ports stay open meanwhile.
 //!
 //! What arrives goes to the gateway of the machine's network ([`crate::monitor`]), so that containers see the addresses
