@@ -248,7 +248,8 @@ mod tests {
     fn events_of_the_hosts_network_name_who_joined_and_left() {
         let event = |action: &str, kind: &str| {
             format!(
-                r#"{{"Type":"network","Action":"{action}","Actor":{{"ID":"1","Attributes":{{"container":"abc","name":"host","type":"{kind}"}}}}}}"#
+                r#"{{"Type":"network","Action":"{action}",
+                    "Actor":{{"ID":"1","Attributes":{{"container":"abc","name":"host","type":"{kind}"}}}}}}"#
             )
         };
         let change = |line: &str| host_network_change(line).unwrap();

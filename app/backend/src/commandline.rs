@@ -120,22 +120,30 @@ mod tests {
     #[test]
     fn what_the_user_asked_for_is_there_and_what_the_image_says_is_not() {
         let container = inspect(
-            r#"{"Id":"abc123","Name":"/web","Config":{"Image":"nginx","Env":["PATH=/bin","GREETING=it's me"],"Cmd":["nginx","-g","daemon off;"],"Hostname":"abc123"},
-                "HostConfig":{"Binds":["data:/data:ro"],"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}],"53/udp":[{"HostIp":"::1","HostPort":"53"}]},
-                "NetworkMode":"shop","RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"AutoRemove":false,"NanoCpus":1500000000}}"#,
+            r#"{"Id":"abc123","Name":"/web",
+                "Config":{"Image":"nginx","Env":["PATH=/bin","GREETING=it's me"],
+                    "Cmd":["nginx","-g","daemon off;"],"Hostname":"abc123"},
+                "HostConfig":{"Binds":["data:/data:ro"],
+                    "PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}],
+                        "53/udp":[{"HostIp":"::1","HostPort":"53"}]},
+                    "NetworkMode":"shop","RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},
+                    "AutoRemove":false,"NanoCpus":1500000000}}"#,
         );
         let image: ContainerConfig =
             serde_json::from_str(r#"{"Env":["PATH=/bin"],"Cmd":["nginx","-g","daemon off;"]}"#).unwrap();
         assert_eq!(
             docker_run(&container, Some(&image)),
-            "docker run -d --name web --restart on-failure:3 --network shop -p '[::1]:53:53/udp' -p 8080:80 -v data:/data:ro -e 'GREETING=it'\\''s me' --cpus 1.5 nginx"
+            "docker run -d --name web --restart on-failure:3 --network shop -p '[::1]:53:53/udp' -p 8080:80 \
+             -v data:/data:ro -e 'GREETING=it'\\''s me' --cpus 1.5 nginx"
         );
     }
 
     #[test]
     fn another_entry_point_takes_its_arguments_along() {
         let container = inspect(
-            r#"{"Name":"/x","Config":{"Image":"i","Entrypoint":["/bin/sh","-c"],"Cmd":["echo hi"],"Tty":true},"HostConfig":{"AutoRemove":true}}"#,
+            r#"{"Name":"/x",
+                "Config":{"Image":"i","Entrypoint":["/bin/sh","-c"],"Cmd":["echo hi"],"Tty":true},
+                "HostConfig":{"AutoRemove":true}}"#,
         );
         assert_eq!(docker_run(&container, None), "docker run -d --name x --entrypoint /bin/sh --rm -t i -c 'echo hi'");
     }

@@ -241,7 +241,8 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
 }
 
 /// What the guest says of itself each second, for as long as somebody reads it.
-const SAY: &str = "while :; do grep '^cpu ' /proc/stat; grep -E '^(MemTotal|MemFree|Buffers|Cached|SReclaimable):' /proc/meminfo; \
+const SAY: &str = "while :; do grep '^cpu ' /proc/stat; \
+    grep -E '^(MemTotal|MemFree|Buffers|Cached|SReclaimable):' /proc/meminfo; \
     echo \"disk $(df -Pk /var/lib/docker | tail -n 1)\"; sleep 1; done";
 
 pub(super) async fn samples(inner: Arc<Inner>, asked: MachineTarget, channel: Channel) -> Result<(), Failure> {

@@ -70,7 +70,8 @@ fn convert(network: model::Network) -> Network {
 pub(super) async fn create(inner: &Arc<Inner>, asked: NetworkCreate) -> Result<Created, Failure> {
     let range = asked.subnet.map(|subnet| json!({"Subnet": subnet, "Gateway": asked.gateway}));
     let body = json!({
-        "Name": asked.name, "Driver": "bridge", "Internal": asked.internal, "EnableIPv6": asked.ipv6, "CheckDuplicate": true, "Attachable": false,
+        "Name": asked.name, "Driver": "bridge", "Internal": asked.internal, "EnableIPv6": asked.ipv6,
+        "CheckDuplicate": true, "Attachable": false,
         "IPAM": {"Config": range.into_iter().collect::<Vec<_>>()},
     });
     let made: Value = inner.docker.post(&Query::new("/networks/create", &[]), &body).await?;

@@ -81,10 +81,12 @@ fn body(asked: &ContainerRun) -> Result<Value, Failure> {
             anonymous.insert(volume.clone(), json!({}));
         }
     }
+    let environment: Vec<String> =
+        asked.environment.iter().map(|variable| format!("{}={}", variable.name, variable.value)).collect();
     Ok(json!({
         "Image": asked.image.trim(),
         "Cmd": (!asked.command.is_empty()).then_some(&asked.command),
-        "Env": asked.environment.iter().map(|variable| format!("{}={}", variable.name, variable.value)).collect::<Vec<_>>(),
+        "Env": environment,
         "ExposedPorts": exposed,
         "Volumes": anonymous,
         "Tty": asked.interactive,
@@ -200,10 +202,8 @@ mod tests {
         assert!(asked(|run| run.volumes = vec!["data".into()]).is_err());
         assert!(asked(|run| run.restart = Some("sometimes".into())).is_err());
         assert!(asked(|run| run.restart = Some("always:3".into())).is_err());
-        assert_eq!(
-            asked(|run| run.restart = Some("on-failure:3".into())).unwrap()["HostConfig"]["RestartPolicy"]["MaximumRetryCount"],
-            3
-        );
+        let retried = asked(|run| run.restart = Some("on-failure:3".into())).unwrap();
+        assert_eq!(retried["HostConfig"]["RestartPolicy"]["MaximumRetryCount"], 3);
         assert_eq!(asked(|run| run.volumes = vec!["/data".into()]).unwrap()["Volumes"], json!({"/data": {}}));
     }
 }

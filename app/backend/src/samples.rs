@@ -48,7 +48,8 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Ch
             }
             event = events.next() => {
                 let event = event?.ok_or_else(failure::engine_ended)?;
-                let event: model::Event = serde_json::from_value(event).map_err(|error| failure::unexpected(error.to_string()))?;
+                let event: model::Event =
+                    serde_json::from_value(event).map_err(|error| failure::unexpected(error.to_string()))?;
                 let id = event.actor.id;
                 if event.action == "start" && wanted(&id) {
                     watch(&inner, &mut tasks, &mut watched, id, &found);
@@ -62,7 +63,8 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Ch
             // Those that ended are taken out of the set.
             Some(_) = tasks.join_next() => {}
             _ = tick.tick() => {
-                channel.event(&ContainerSamples { at: Timestamp::now(), samples: latest.values().cloned().collect() }).await?;
+                let samples = latest.values().cloned().collect();
+                channel.event(&ContainerSamples { at: Timestamp::now(), samples }).await?;
             }
         }
     }
@@ -137,7 +139,9 @@ mod tests {
             "precpu_stats": {"cpu_usage": {"total_usage": 200}, "system_cpu_usage": 2000},
             "memory_stats": {"usage": 100, "limit": 1000, "stats": {"inactive_file": 40}},
             "networks": {"eth0": {"rx_bytes": 1, "tx_bytes": 2}, "eth1": {"rx_bytes": 10, "tx_bytes": 20}},
-            "blkio_stats": {"io_service_bytes_recursive": [{"op": "read", "value": 5}, {"op": "Write", "value": 6}, {"op": "read", "value": 7}]},
+            "blkio_stats": {"io_service_bytes_recursive": [
+                {"op": "read", "value": 5}, {"op": "Write", "value": 6}, {"op": "read", "value": 7}
+            ]},
             "pids_stats": {"current": 3}
         }))
         .unwrap();

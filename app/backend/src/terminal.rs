@@ -28,7 +28,8 @@ pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut ch
         .post(
             &Query::new("/containers/{}/exec", &[&asked.id]),
             &json!({
-                "AttachStdin": true, "AttachStdout": true, "AttachStderr": true, "Tty": true, "Cmd": command, "User": asked.user.unwrap_or_default(),
+                "AttachStdin": true, "AttachStdout": true, "AttachStderr": true, "Tty": true,
+                "Cmd": command, "User": asked.user.unwrap_or_default(),
                 "Env": ["TERM=xterm-256color"], "ConsoleSize": [asked.size.rows, asked.size.columns],
             }),
         )

@@ -149,7 +149,8 @@ pub(crate) struct StopOptions {
     #[arg(short, long)]
     pub(crate) force: bool,
     /// Seconds between SIGTERM and SIGKILL for containers
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: u32,
 }
 

@@ -100,9 +100,14 @@ fn show(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Fail
     let in_use = current.as_deref() == Some(name);
     let overridden = overridden_by();
     if session.json {
+        let state = match &stored {
+            Stored::Absent => "absent",
+            Stored::Ours(_) => "ours",
+            Stored::Foreign => "foreign",
+        };
         return session::print_json(&json!({
             "name": name,
-            "state": match &stored { Stored::Absent => "absent", Stored::Ours(_) => "ours", Stored::Foreign => "foreign" },
+            "state": state,
             "endpoint": match &stored { Stored::Ours(host) => Some(host), _ => None },
             "current": current.as_deref().unwrap_or("default"),
             "in_use": in_use,

@@ -429,7 +429,10 @@ mod tests {
         let path = config.directory.join("contexts/meta").join(digest).join("meta.json");
         assert_eq!(
             fs::read_to_string(path).unwrap(),
-            r#"{"Name":"rorqual","Metadata":{"Description":"Rorqual"},"Endpoints":{"docker":{"Host":"unix:///x/docker.sock","SkipTLSVerify":false}}}"#
+            concat!(
+                r#"{"Name":"rorqual","Metadata":{"Description":"Rorqual"},"#,
+                r#""Endpoints":{"docker":{"Host":"unix:///x/docker.sock","SkipTLSVerify":false}}}"#
+            )
         );
         assert_eq!(config.ensure("rorqual", "unix:///x/docker.sock").unwrap(), Ensured::Unchanged);
         assert_eq!(config.ensure("rorqual", "unix:///y/docker.sock").unwrap(), Ensured::Updated);
@@ -453,7 +456,15 @@ mod tests {
 
     #[test]
     fn changing_the_current_context_keeps_every_other_key_and_the_layout() {
-        let before = "{\n\t\"auths\": {\n\t\t\"b.example\": {\n\t\t\t\"auth\": \"eDp5\"\n\t\t},\n\t\t\"a.example\": {}\n\t},\n\t\"credsStore\": \"pass\",\n\t\"currentContext\": \"mine\",\n\t\"psFormat\": \"a\"\n}";
+        let before = "{\n\
+            \t\"auths\": {\n\
+            \t\t\"b.example\": {\n\t\t\t\"auth\": \"eDp5\"\n\t\t},\n\
+            \t\t\"a.example\": {}\n\
+            \t},\n\
+            \t\"credsStore\": \"pass\",\n\
+            \t\"currentContext\": \"mine\",\n\
+            \t\"psFormat\": \"a\"\n\
+            }";
         let (_directory, config) = with_config(before);
         fs::set_permissions(config.config_file(), fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(config.set_current(Some("rorqual")).unwrap(), Some("mine".to_owned()));

@@ -27,7 +27,8 @@ pub enum ImageError {
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
     Missing(Vec<PathBuf>),
     /// It is for other computers.
-    #[error("the guest image {directory} is for {architecture} computers, but this one is {}", env::consts::ARCH, directory = directory.display())]
+    #[error("the guest image {directory} is for {architecture} computers, but this one is {}",
+        env::consts::ARCH, directory = directory.display())]
     OtherArchitecture {
         /// The image.
         directory: PathBuf,
@@ -43,7 +44,8 @@ pub enum ImageError {
         problem: String,
     },
     /// A file has another size than the manifest says.
-    #[error("the guest image file {path} is damaged: it has {found} bytes instead of {expected}", path = path.display())]
+    #[error("the guest image file {path} is damaged: it has {found} bytes instead of {expected}",
+        path = path.display())]
     WrongSize {
         /// The file.
         path: PathBuf,
@@ -67,7 +69,8 @@ pub enum ImageError {
         source: io::Error,
     },
     /// The manifest does not name a file that the accelerator needs.
-    #[error("the guest image {directory} has no {file}, which the {accelerator} accelerator needs", directory = directory.display())]
+    #[error("the guest image {directory} has no {file}, which the {accelerator} accelerator needs",
+        directory = directory.display())]
     Incomplete {
         /// The image.
         directory: PathBuf,

@@ -250,13 +250,25 @@ impl Progress {
 mod tests {
     use super::*;
 
-    const BUILD: &str = r#"{"vertexes":[{"digest":"sha256:a","name":"[1/2] FROM test"},{"digest":"sha256:b","inputs":["sha256:a"],"name":"[2/2] RUN make"}],"statuses":null}
-{"vertexes":[{"digest":"sha256:a","name":"[1/2] FROM test","started":"2026-01-01T10:00:00Z","completed":"2026-01-01T10:00:00.25Z","cached":true}]}
-{"vertexes":[{"digest":"sha256:b","name":"[2/2] RUN make","started":"2026-01-01T10:00:01.5Z"}]}
-{"statuses":[{"id":"transferring context:","vertex":"sha256:b","current":2100000,"timestamp":"2026-01-01T10:00:02.5Z"}]}
-{"logs":[{"vertex":"sha256:b","stream":1,"data":"aGVsbG8K","timestamp":"2026-01-01T10:00:02Z"}]}
-{"vertexes":[{"digest":"sha256:b","name":"[2/2] RUN make","started":"2026-01-01T10:00:01.5Z","completed":"2026-01-01T10:00:04Z","error":"process \"/bin/sh -c make\" did not complete successfully: exit code: 2"}]}
-"#;
+    const BUILD: &str = concat!(
+        r#"{"vertexes":[{"digest":"sha256:a","name":"[1/2] FROM test"},"#,
+        r#"{"digest":"sha256:b","inputs":["sha256:a"],"name":"[2/2] RUN make"}],"statuses":null}"#,
+        "\n",
+        r#"{"vertexes":[{"digest":"sha256:a","name":"[1/2] FROM test","started":"2026-01-01T10:00:00Z","#,
+        r#""completed":"2026-01-01T10:00:00.25Z","cached":true}]}"#,
+        "\n",
+        r#"{"vertexes":[{"digest":"sha256:b","name":"[2/2] RUN make","started":"2026-01-01T10:00:01.5Z"}]}"#,
+        "\n",
+        r#"{"statuses":[{"id":"transferring context:","vertex":"sha256:b","current":2100000,"#,
+        r#""timestamp":"2026-01-01T10:00:02.5Z"}]}"#,
+        "\n",
+        r#"{"logs":[{"vertex":"sha256:b","stream":1,"data":"aGVsbG8K","timestamp":"2026-01-01T10:00:02Z"}]}"#,
+        "\n",
+        r#"{"vertexes":[{"digest":"sha256:b","name":"[2/2] RUN make","started":"2026-01-01T10:00:01.5Z","#,
+        r#""completed":"2026-01-01T10:00:04Z","#,
+        r#""error":"process \"/bin/sh -c make\" did not complete successfully: exit code: 2"}]}"#,
+        "\n",
+    );
 
     #[test]
     fn steps_are_told_as_they_change() {
@@ -314,7 +326,10 @@ mod tests {
             }
             progress.fault()
         };
-        let shown = "Dockerfile:3\n--------------------\n   2 |     COPY . .\n   3 | >>> RUN make\n--------------------\n\
+        let shown = "Dockerfile:3\n--------------------\n\
+            \x20  2 |     COPY . .\n\
+            \x20  3 | >>> RUN make\n\
+            --------------------\n\
             ERROR: failed to solve: process \"/bin/sh -c make\" did not complete successfully: exit code: 2\n";
         let message = "process \"/bin/sh -c make\" did not complete successfully: exit code: 2";
         assert_eq!(fault(shown), Fault { message: message.to_owned(), line: Some(3) });

@@ -133,8 +133,10 @@ mod tests {
     fn a_container_has_its_own_name_and_its_project() {
         let summary: model::ContainerSummary = serde_json::from_str(
             r#"{"Id":"a1","Names":["/web-1/db","/db-1"],"State":"running","Status":"Up","Created":7,
-                "Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},{"PrivatePort":53,"Type":"udp"}],
-                "Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"db"},"Mounts":[{"Type":"volume","Name":"v"},{"Type":"bind"}]}"#,
+                "Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},
+                    {"PrivatePort":53,"Type":"udp"}],
+                "Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"db"},
+                "Mounts":[{"Type":"volume","Name":"v"},{"Type":"bind"}]}"#,
         )
         .unwrap();
         let container = container(summary, None);

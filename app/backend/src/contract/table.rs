@@ -26,7 +26,8 @@ macro_rules! each_call {
             "app.finishFirstRun": Empty => Empty, app::finish_first_run; "The first run is over and is not shown again."
 
             "container.start": ContainerTarget => Empty, verbs::start; "Starts a container."
-            "container.stop": ContainerTarget => Empty, verbs::stop; "Stops a container: SIGTERM, then SIGKILL after its time-out."
+            "container.stop": ContainerTarget => Empty, verbs::stop;
+                "Stops a container: SIGTERM, then SIGKILL after its time-out."
             "container.restart": ContainerTarget => Empty, verbs::restart; "Stops and starts a container."
             "container.kill": ContainerTarget => Empty, verbs::kill; "Ends a container at once."
             "container.pause": ContainerTarget => Empty, verbs::pause; "Freezes a container."
@@ -36,12 +37,14 @@ macro_rules! each_call {
             "container.commit": ContainerCommit => Created, verbs::commit; "Makes an image of a container."
             "container.inspect": ContainerTarget => ContainerDetail, detail::inspect; "All about a container."
             "container.processes": ContainerTarget => Processes, detail::processes; "What runs in a container."
-            "container.changes": ContainerTarget => Vec<FileChange>, detail::changes; "What a container changed of its image."
+            "container.changes": ContainerTarget => Vec<FileChange>, detail::changes;
+                "What a container changed of its image."
             "containers.prune": Empty => Pruned, verbs::prune; "Removes all containers that do not run."
 
             "image.inspect": ImageTarget => ImageDetail, images::inspect; "All about an image."
             "image.tag": ImageTag => Empty, images::tag; "Gives an image another name."
-            "image.remove": ImageRemove => Vec<String>, images::remove; "Removes an image or one of its names; answers what was removed."
+            "image.remove": ImageRemove => Vec<String>, images::remove;
+                "Removes an image or one of its names; answers what was removed."
             "images.prune": ImagesPrune => Pruned, images::prune; "Removes images nobody uses."
             "images.search": ImageSearch => Vec<ImageFound>, images::search; "Looks for images in a registry."
 
@@ -52,7 +55,8 @@ macro_rules! each_call {
             "network.create": NetworkCreate => Created, networks::create; "Makes a network."
             "network.remove": NetworkTarget => Empty, networks::remove; "Removes a network."
             "network.connect": NetworkMembership => Empty, networks::connect; "Puts a container in a network."
-            "network.disconnect": NetworkMembership => Empty, networks::disconnect; "Takes a container out of a network."
+            "network.disconnect": NetworkMembership => Empty, networks::disconnect;
+                "Takes a container out of a network."
             "networks.prune": Empty => Pruned, networks::prune; "Removes networks nobody is in."
 
             "files.list": FileTarget => FileList, files::list; "What is in a directory."
@@ -72,9 +76,11 @@ macro_rules! each_call {
 
             "system.usage": Empty => DiskUsage, app::usage; "What the engine keeps, by kind."
             "settings.get": Empty => Settings, settings::get; "All settings."
-            "settings.change": SettingChange => Setting, settings::change; "Changes one setting, and returns it as it is then."
+            "settings.change": SettingChange => Setting, settings::change;
+                "Changes one setting, and returns it as it is then."
             "diagnose.checks": Empty => Vec<Check>, diagnose::checks; "Makes every check."
-            "diagnose.resetPlans": Empty => Vec<ResetPlan>, diagnose::reset_plans; "Levels of reset and what each would delete now."
+            "diagnose.resetPlans": Empty => Vec<ResetPlan>, diagnose::reset_plans;
+                "Levels of reset and what each would delete now."
         }
     };
 }
@@ -86,19 +92,25 @@ macro_rules! each_stream {
     ($then:ident) => {
         $then! {
             "machines": Empty => MachinesEvent, Never, machine::machines; "Machines and whether the daemon answers."
-            "machine.start": MachineStart => Step, Never, machine::start; "Starts the daemon if need be, then a machine, by step."
+            "machine.start": MachineStart => Step, Never, machine::start;
+                "Starts the daemon if need be, then a machine, by step."
             "machine.stop": MachineStop => Step, Never, machine::stop; "Stops a machine by step."
             "machine.restart": MachineTarget => Step, Never, machine::restart; "Stops and starts a machine by step."
             "machine.suspend": MachineTarget => Step, Never, machine::suspend; "Saves a machine by step."
-            "machine.samples": MachineTarget => MachineSample, Never, machine::samples; "What a machine uses, about once a second."
+            "machine.samples": MachineTarget => MachineSample, Never, machine::samples;
+                "What a machine uses, about once a second."
             "machine.log": MachineLog => Never, Never, machine::log; "Follows a log. Bytes from the engine."
-            "machine.shell": MachineShell => TerminalEvent, TerminalInput, machine::shell; "A shell in a machine. Bytes both ways."
+            "machine.shell": MachineShell => TerminalEvent, TerminalInput, machine::shell;
+                "A shell in a machine. Bytes both ways."
 
             "containers": Empty => ListEvent<Container>, Never, lists::containers; "All containers, and each change."
-            "containers.samples": SampleTargets => ContainerSamples, Never, samples::samples; "What containers use, about once a second."
-            "container.run": ContainerRun => ContainerRunEvent, Never, run::run; "Pulls if need be, makes and starts a container."
+            "containers.samples": SampleTargets => ContainerSamples, Never, samples::samples;
+                "What containers use, about once a second."
+            "container.run": ContainerRun => ContainerRunEvent, Never, run::run;
+                "Pulls if need be, makes and starts a container."
             "container.logs": ContainerLogs => LogLines, Never, logs::logs; "A container's log."
-            "container.terminal": ContainerTerminal => TerminalEvent, TerminalInput, terminal::terminal; "A terminal in a container. Bytes both ways."
+            "container.terminal": ContainerTerminal => TerminalEvent, TerminalInput, terminal::terminal;
+                "A terminal in a container. Bytes both ways."
 
             "images": Empty => ListEvent<Image>, Never, lists::images; "All images, and each change."
             "image.pull": ImagePull => PullProgress, Never, pull::pull; "Pulls an image."
@@ -109,12 +121,14 @@ macro_rules! each_stream {
             "volumes": Empty => ListEvent<Volume>, Never, lists::volumes; "All volumes, and each change."
             "networks": Empty => ListEvent<Network>, Never, lists::networks; "All networks, and each change."
 
-            "files.read": FileTarget => Download, Never, files::read; "A file, or a directory as a tar. Bytes from the engine."
+            "files.read": FileTarget => Download, Never, files::read;
+                "A file, or a directory as a tar. Bytes from the engine."
             "files.write": FileWrite => Empty, UploadInput, files::write; "Writes a file. Bytes to the engine."
 
             "build.run": BuildRun => BuildEvent, Never, build::run; "Builds an image."
             "engine.events": Empty => EngineEvent, Never, app::events; "What happens in the engine."
-            "diagnose.bundle": Empty => Download, Never, diagnose::bundle; "All that helps to find a fault, secrets removed, as a zip. Bytes from the engine."
+            "diagnose.bundle": Empty => Download, Never, diagnose::bundle;
+                "All that helps to find a fault, secrets removed, as a zip. Bytes from the engine."
             "diagnose.reset": Reset => Step, Never, diagnose::reset; "Carries a reset out, by step."
         }
     };
@@ -123,7 +137,11 @@ pub(crate) use each_stream;
 
 macro_rules! call_rows {
     ($($name:literal: $params:ty => $result:ty, $handler:path; $about:literal)*) => {
-        &[$(Row { name: $name, about: $about, types: |declarations| vec![declarations.name_of::<$params>(), declarations.name_of::<$result>()] }),*]
+        &[$(Row {
+            name: $name,
+            about: $about,
+            types: |declarations| vec![declarations.name_of::<$params>(), declarations.name_of::<$result>()],
+        }),*]
     };
 }
 
@@ -132,7 +150,11 @@ macro_rules! stream_rows {
         &[$(Row {
             name: $name,
             about: $about,
-            types: |declarations| vec![declarations.name_of::<$params>(), declarations.name_of::<$event>(), declarations.name_of::<$input>()],
+            types: |declarations| vec![
+                declarations.name_of::<$params>(),
+                declarations.name_of::<$event>(),
+                declarations.name_of::<$input>(),
+            ],
         }),*]
     };
 }

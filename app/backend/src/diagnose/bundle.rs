@@ -36,11 +36,14 @@ const GUEST_LINES: u32 = 5000;
 const CONTAINERS: usize = 200;
 const PIECE: usize = 64 << 10;
 
-const README: &str = "This bundle was made by Rorqual to find a fault. It holds the ends of its logs, its settings, its checks and versions, and
+const README: &str = "\
+This bundle was made by Rorqual to find a fault. \
+It holds the ends of its logs, its settings, its checks and versions, and
 what the Docker Engine says of itself and of its containers (docker info, docker version, docker ps, docker inspect). It
 holds no files and no logs of containers.
 
-Taken out, and written as (removed): logins at registries, the values of variables, labels, fields and options whose names
+Taken out, and written as (removed): \
+logins at registries, the values of variables, labels, fields and options whose names
 look secret (password, token, key, ...), these values wherever else they were found, users in addresses, and key blocks.
 Names of containers, images, volumes and folders are in it. Look through it before you send it.
 ";

@@ -245,6 +245,7 @@ mod tests {
 
     #[test]
     fn a_prune_counts_what_only_stopped_containers_use() {
+        let anonymous = json!({"com.docker.volume.anonymous": ""});
         let kept: Kept = serde_json::from_value(json!({
             "LayersSize": 700,
             "Images": [{"Id": "a", "Size": 300, "SharedSize": 100}, {"Id": "b", "Size": 500, "SharedSize": -1}],
@@ -253,8 +254,8 @@ mod tests {
                 {"ImageID": "b", "State": "exited", "SizeRw": 7, "Mounts": [{"Type": "volume", "Name": "free"}]},
             ],
             "Volumes": [
-                {"Name": "used", "Labels": {"com.docker.volume.anonymous": ""}, "UsageData": {"Size": 1, "RefCount": 1}},
-                {"Name": "free", "Labels": {"com.docker.volume.anonymous": ""}, "UsageData": {"Size": 2000, "RefCount": 1}},
+                {"Name": "used", "Labels": anonymous, "UsageData": {"Size": 1, "RefCount": 1}},
+                {"Name": "free", "Labels": anonymous, "UsageData": {"Size": 2000, "RefCount": 1}},
                 {"Name": "named", "Labels": {}, "UsageData": {"Size": 4, "RefCount": 0}},
             ],
             "BuildCache": null,

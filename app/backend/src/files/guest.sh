@@ -16,7 +16,8 @@ overlay:*)
   mkdir -p "$root" && cd -P "${layers%/*}" || exit 1
   # As Docker mounts it; by names relative to here, or many layers would not fit.
   layer=${layers##*/}
-  mount -t overlay -o "lowerdir=$(cat "$layer/lower"),upperdir=$layer/diff,workdir=$layer/work" overlay "$root" || exit 1
+  mount -t overlay -o "lowerdir=$(cat "$layer/lower"),upperdir=$layer/diff,workdir=$layer/work" \
+    overlay "$root" || exit 1
   ;;
 esac
 

@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn directories_come_first_and_every_name_is_read() {
         let names = b"./z\0./gone\0./line\nend\0./etc\0./link\0";
-        let lines = b"81a4 5 10 0 0 ./z\n81ed 6 11 1000 100 ./line\nend\n41ed 4096 12 0 0 ./etc\na1ff 6 13 0 0 './link' -> '/a b'\n";
+        let lines = b"81a4 5 10 0 0 ./z\n\
+            81ed 6 11 1000 100 ./line\nend\n\
+            41ed 4096 12 0 0 ./etc\n\
+            a1ff 6 13 0 0 './link' -> '/a b'\n";
         let list = read(names, lines);
         let names: Vec<_> = list.entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["etc", "line\nend", "link", "z"]);

@@ -109,11 +109,13 @@ mod tests {
         let store = SystemStore::debian();
         assert_eq!(
             store.command(&certificate(), true),
-            r"sudo sh -c 'install -m 644 '\''/home/a b/https/ca.pem'\'' /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates'"
+            "sudo sh -c 'install -m 644 '\\''/home/a b/https/ca.pem'\\'' \
+             /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates'"
         );
         assert_eq!(
             store.command(&certificate(), false),
-            "sudo sh -c 'rm -f /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt && update-ca-certificates --fresh'"
+            "sudo sh -c 'rm -f /usr/local/share/ca-certificates/rorqual-local-authority-1a2b3c4d.crt \
+             && update-ca-certificates --fresh'"
         );
     }
 

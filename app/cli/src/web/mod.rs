@@ -47,7 +47,9 @@ pub(crate) async fn web(session: &Session, options: &WebOptions) -> Result<(), F
         }
     };
     tokio::select! {
-        served = axum::serve(listener, router) => served.map_err(|error| CommandError::Server(format!("it has ended: {error}")).into()),
+        served = axum::serve(listener, router) => {
+            served.map_err(|error| CommandError::Server(format!("it has ended: {error}")).into())
+        }
         // Open pages hold connections that never end by themselves.
         () = end => Ok(()),
     }

@@ -19,9 +19,10 @@ use super::{assets, guard::Guard, streams};
 /// No call's parameters are larger.
 const LARGEST_CALL: usize = 1 << 20;
 /// Nothing but these pages' own files, and what they ask of this server. Styles inside elements are xterm's.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; \
-    connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-const STRANGER: &str = "<!doctype html><html lang=\"en\"><title>Rorqual</title><h1>Not open</h1><p>These pages open by the address that <code>rorqual web</code> \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+    font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const STRANGER: &str = "<!doctype html><html lang=\"en\"><title>Rorqual</title><h1>Not open</h1>\
+    <p>These pages open by the address that <code>rorqual web</code> \
     prints; it counts once. Start <code>rorqual web</code> again for a new one.</p></html>";
 
 struct Served {

@@ -128,7 +128,10 @@ impl Coded for DaemonError {
 #[cfg(test)]
 crate::error::tests::samples!(DaemonError {
     AlreadyRunning => Self::AlreadyRunning { home: "/h".into(), process: "7".to_owned() },
-    Config => Self::Config(ConfigError::Io { action: "read", file: "/h/config.toml".into(), source: crate::error::tests::refusal() }),
+    Config => {
+        let source = crate::error::tests::refusal();
+        Self::Config(ConfigError::Io { action: "read", file: "/h/config.toml".into(), source })
+    },
     Home => Self::Home(HomeError::Nowhere),
     Io => Self::Io { action: "listen on", path: "/h/run/engine.sock".into(), source: crate::error::tests::refusal() },
     Serve => {

@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn what_the_daemon_answers_for_the_engine_keeps_its_advice() {
-        let body = br#"{"message":"it is off; start it","rorqual":{"code":"machine-not-running","message":"it is off","fix":"start it"}}"#;
+        let body = br#"{"message":"it is off; start it",
+            "rorqual":{"code":"machine-not-running","message":"it is off","fix":"start it"}}"#;
         let off = DockerError::refused(503, body);
         let expected =
             Failure { code: "engine-not-running".into(), message: "it is off".into(), fix: Some("start it".into()) };

@@ -101,7 +101,10 @@ pub enum StartError {
         seconds: u64,
     },
     /// Nothing in it started in time, so it was ended.
-    #[error("the guest did not come up within {seconds} s{}", .last_words.as_ref().map(|words| format!(", and the last line of its console is {words:?}")).unwrap_or_default())]
+    #[error("the guest did not come up within {seconds} s{}",
+        .last_words.as_ref()
+            .map(|words| format!(", and the last line of its console is {words:?}"))
+            .unwrap_or_default())]
     NeverUp {
         /// Time since the start.
         seconds: u64,
@@ -165,7 +168,10 @@ impl Coded for StartError {
 #[cfg(test)]
 crate::error::tests::samples!(StartError {
     Home => Self::Home(HomeError::Nowhere),
-    Config => Self::Config(ConfigError::Io { action: "read", file: "/h".into(), source: crate::error::tests::refusal() }),
+    Config => {
+        let source = crate::error::tests::refusal();
+        Self::Config(ConfigError::Io { action: "read", file: "/h".into(), source })
+    },
     Image => Self::Image(ImageError::Missing(vec!["/i".into()])),
     Disk => Self::Disk(DiskError::NotAFile("/d".into())),
     Accelerator => Self::Accelerator(AcceleratorError::Probe("it did not end".to_owned())),

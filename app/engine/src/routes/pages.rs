@@ -29,7 +29,8 @@ h1{font-size:1.5rem;margin:0 0 1rem}p{max-width:44rem}\
 a{color:var(--link)}a:focus-visible{outline:2px solid var(--link);outline-offset:2px}\
 .quiet{color:var(--quiet)}code{font:.9em ui-monospace,monospace}\
 div{overflow-x:auto}table{width:100%;border-collapse:collapse}\
-th,td{text-align:left;padding:.5rem 1rem .5rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}\
+th,td{text-align:left;padding:.5rem 1rem .5rem 0;border-bottom:1px solid var(--line);\
+vertical-align:top;overflow-wrap:anywhere}\
 th{font-weight:600;color:var(--quiet)}";
 
 /// Allows this style, and no script, frame, form or address.
@@ -65,16 +66,25 @@ pub(super) fn list(headers: &HeaderMap, running: &[&Entry], scheme: Scheme, port
         let containers: Vec<Value> = running
             .iter()
             .map(|entry| {
-                json!({"name": entry.name, "image": entry.image, "addresses": addresses(entry), "port": entry.port.as_ref().ok()})
+                let port = entry.port.as_ref().ok();
+                json!({"name": entry.name, "image": entry.image, "addresses": addresses(entry), "port": port})
             })
             .collect();
         return of_json(StatusCode::OK, &json!({ "containers": containers }));
     }
     let mut main = "<h1>Running containers</h1>\n".to_owned();
     if running.is_empty() {
-        main.push_str("<p>No container is running. Try <code>docker run -d --name hello rorqual/hello</code> and reload this page.</p>\n");
+        main.push_str(
+            "<p>No container is running. Try <code>docker run -d --name hello rorqual/hello</code> \
+             and reload this page.</p>\n",
+        );
     } else {
-        main.push_str("<div><table>\n<thead><tr><th scope=\"col\">Container</th><th scope=\"col\">Address</th><th scope=\"col\">Port</th><th scope=\"col\">Image</th></tr></thead>\n<tbody>\n");
+        main.push_str(
+            "<div><table>\n\
+             <thead><tr><th scope=\"col\">Container</th><th scope=\"col\">Address</th>\
+             <th scope=\"col\">Port</th><th scope=\"col\">Image</th></tr></thead>\n\
+             <tbody>\n",
+        );
         for entry in running {
             let links: Vec<String> = addresses(entry).iter().map(|link| anchor(link)).collect();
             let port = entry.port.as_ref().map_or_else(|text| format!("{text:?} is no port"), ToString::to_string);
@@ -90,7 +100,8 @@ pub(super) fn list(headers: &HeaderMap, running: &[&Entry], scheme: Scheme, port
         main.push_str("</tbody>\n</table></div>\n");
     }
     main.push_str(
-        "<p class=\"quiet\">An address reaches port 80 of its container, or the port its label <code>dev.rorqual.http-port</code> names.</p>\n",
+        "<p class=\"quiet\">An address reaches port 80 of its container, or the port its label \
+         <code>dev.rorqual.http-port</code> names.</p>\n",
     );
     of_html(StatusCode::OK, "Running containers", &main)
 }
@@ -113,8 +124,10 @@ fn of_json(status: StatusCode, document: &Value) -> Answer {
 fn of_html(status: StatusCode, title: &str, main: &str) -> Answer {
     let title = escape(title);
     let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title} - Rorqual</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{main}</main>\n</body>\n</html>\n"
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n\
+         <title>{title} - Rorqual</title>\n<style>{STYLE}</style>\n</head>\n\
+         <body>\n<main>\n{main}</main>\n</body>\n</html>\n"
     );
     answer(status, "text/html; charset=utf-8", page)
 }

@@ -139,9 +139,11 @@ mod tests {
     use super::*;
 
     fn container(name: &str, state: &str, address: &str, labels: &Value) -> Value {
-        json!({"Id": format!("id-{name}"), "Names": [format!("/{name}")], "Image": "i", "State": state, "Labels": labels,
+        json!({"Id": format!("id-{name}"), "Names": [format!("/{name}")], "Image": "i",
+            "State": state, "Labels": labels,
             "Ports": [{"PrivatePort": 3000, "Type": "tcp"}, {"PrivatePort": 53, "Type": "udp"}],
-            "HostConfig": {"NetworkMode": "bridge"}, "NetworkSettings": {"Networks": {"bridge": {"IPAddress": address}}}})
+            "HostConfig": {"NetworkMode": "bridge"},
+            "NetworkSettings": {"Networks": {"bridge": {"IPAddress": address}}}})
     }
 
     fn table(containers: Value) -> Table {
