@@ -176,7 +176,7 @@ mod tests {
         let mut condition = Condition::default();
         condition.ended(Service::Dockerd, end(HOPELESS_AFTER));
         assert_eq!(phase(&condition), Phase::Failed);
-        assert!(condition.state().message.contains("times in a row, the last time: exit status: 1"));
+        assert!(condition.state().message.contains("times in a row, last with: exit status: 1"));
         condition.api_answers();
         assert_eq!(phase(&condition), Phase::Ready);
     }
