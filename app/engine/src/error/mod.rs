@@ -1,9 +1,9 @@
 //! Errors as they reach a user: a stable code for programs, what failed on what and why, and what to do about it, each
 //! apart from the others.
 //!
-//! Every error type of the engine is [`Coded`]. Where it leaves the engine it becomes a [`Failure`]: as a gRPC status
-//! between daemon and client ([`to_status`]), as a line of JSON from a process that starts ([`crate::detached`]), and
-//! as a value of the window's contract. The form all three have is [`form`], and each crate's tests walk their errors
+//! Every error type of the engine is [`Coded`]. Where it leaves the engine it becomes a [`Failure`]: a gRPC status
+//! between daemon and client ([`to_status`]), a line of JSON from a process that starts ([`crate::detached`]), a value
+//! of the window's contract. [`form`] checks the form all of them have; the tests of each crate walk their errors
 //! through it.
 
 mod failure;
