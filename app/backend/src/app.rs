@@ -1,4 +1,4 @@
-//! The application, the engine as a whole, and what happens in it.
+//! The application, and the engine's disk usage and events.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -25,7 +25,7 @@ pub(super) async fn information(inner: &Arc<Inner>, _: Empty) -> Result<Informat
     })
 }
 
-/// This computer's memory; 0 where it does not say.
+/// Memory of this computer; 0 if the system does not report it.
 fn host_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kibibytes =
@@ -33,7 +33,7 @@ fn host_memory() -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Its being there says that the first run is over.
+/// This file exists once the first run is complete.
 fn first_run_mark(inner: &Inner) -> PathBuf {
     inner.home.root().join("first-run-finished")
 }
@@ -42,12 +42,12 @@ pub(super) async fn finish_first_run(inner: &Arc<Inner>, _: Empty) -> Result<Emp
     let mark = first_run_mark(inner);
     fs::write(&mark, "").map_err(|error| {
         let message = format!("cannot write {}: {error}", mark.display());
-        failure::coded("state-unwritable", message, "check its permissions and the space on its disk")
+        failure::coded("state-unwritable", message, "check its permissions and the free space on its disk")
     })?;
     Ok(Empty {})
 }
 
-/// The parts of `/system/df` that are summed.
+/// The parts of `/system/df` that are added up.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct SystemUsage {
@@ -84,7 +84,7 @@ struct CacheUsage {
 fn usage_of(entries: impl Iterator<Item = (i64, bool)>) -> Usage {
     let mut usage = Usage::default();
     for (size, unused) in entries {
-        // -1 means not known.
+        // The engine reports -1 for an unknown size.
         let size = u64::try_from(size).unwrap_or(0);
         usage.count += 1;
         usage.size.0 += size;
@@ -97,7 +97,7 @@ fn usage_of(entries: impl Iterator<Item = (i64, bool)>) -> Usage {
 
 pub(super) async fn usage(inner: &Arc<Inner>, _: Empty) -> Result<DiskUsage, Failure> {
     let all: SystemUsage = inner.docker.get(&Query::new("/system/df", &[])).await?;
-    // Layers that images share count once, which the engine has summed.
+    // The engine counts layers that images share once.
     let own = |image: &ImageUsage| image.size - image.shared_size.max(0);
     let mut images = usage_of(all.images.iter().flatten().map(|image| (own(image), image.containers == 0)));
     images.size = Bytes(all.layers_size);

@@ -1,28 +1,28 @@
-//! What is different between two lists.
+//! The difference between two versions of a list.
 
 use std::collections::BTreeMap;
 
 use super::contract::ListEvent;
 
-/// The last list a reader was given.
+/// The last version a reader received.
 pub(super) struct Given<T> {
     items: BTreeMap<String, T>,
     key: fn(&T) -> &str,
 }
 
 impl<T: Clone + PartialEq> Given<T> {
-    /// Nothing was given yet.
+    /// A reader that has received nothing yet.
     pub(super) fn new(key: fn(&T) -> &str) -> Self {
         Self { items: BTreeMap::new(), key }
     }
 
-    /// The event that gives the whole list.
+    /// The event that sends the whole list.
     pub(super) fn all(&mut self, items: Vec<T>) -> ListEvent<T> {
         self.items = items.iter().map(|item| ((self.key)(item).to_owned(), item.clone())).collect();
         ListEvent::All { items }
     }
 
-    /// The event that makes the last list this one; none if it is.
+    /// The event that turns the last version into this one; `None` if they are equal.
     pub(super) fn change_to(&mut self, items: Vec<T>) -> Option<ListEvent<T>> {
         let new: BTreeMap<String, T> = items.into_iter().map(|item| ((self.key)(&item).to_owned(), item)).collect();
         let removed: Vec<String> = self.items.keys().filter(|key| !new.contains_key(*key)).cloned().collect();
@@ -32,7 +32,7 @@ impl<T: Clone + PartialEq> Given<T> {
         (!removed.is_empty() || !changed.is_empty()).then_some(ListEvent::Changes { changed, removed })
     }
 
-    /// The event for some items of which each is as given here, or gone; none if nothing is different.
+    /// The event for some items, each in its new state or removed; `None` if nothing changed.
     pub(super) fn update(&mut self, some: Vec<(String, Option<T>)>) -> Option<ListEvent<T>> {
         let (mut changed, mut removed) = (Vec::new(), Vec::new());
         for (key, item) in some {

@@ -1,8 +1,8 @@
-//! The `docker run` that makes a container equal to one that is there. What the image says by itself is left out.
+//! Builds the `docker run` command that creates an equal container. Options equal to the image's defaults are left out.
 
 use rorqual_engine::docker::model::{ContainerConfig, ContainerInspect, RestartPolicy};
 
-/// As docker writes it: `no`, `always`, `on-failure:3`.
+/// A restart policy as docker writes it: `no`, `always`, `on-failure:3`.
 pub(super) fn restart_policy(policy: &RestartPolicy) -> String {
     match policy.name.as_str() {
         "" => "no".to_owned(),
@@ -48,7 +48,7 @@ pub(super) fn docker_run(container: &ContainerInspect, image: Option<&ContainerC
     if config.working_dir != image.working_dir {
         option("-w", &config.working_dir);
     }
-    // Docker makes one up of the identifier.
+    // Docker's default hostname is the start of the identifier.
     if !config.hostname.is_empty() && !container.id.starts_with(&config.hostname) {
         option("--hostname", &config.hostname);
     }
@@ -94,13 +94,13 @@ pub(super) fn docker_run(container: &ContainerInspect, image: Option<&ContainerC
     words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// 1.5 of 1,500,000,000.
+/// Formats billionths: 1.5 for 1,500,000,000.
 fn thousandths(nano: i64) -> String {
     let text = format!("{}.{:03}", nano / 1_000_000_000, nano % 1_000_000_000 / 1_000_000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Quotes a word for a shell, only if it must be.
+/// Quotes a word for a shell, if it needs quotes.
 fn quote(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {

@@ -1,4 +1,4 @@
-//! From the names of the contract's table to handlers. The table says what each carries, so a handler of another type
+//! Maps the names in the contract's table to handlers. The table fixes the types of each, so a handler with other types
 //! does not compile.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ type Handled<T> = Result<T, Failure>;
 
 macro_rules! calls {
     ($($name:literal: $params:ty => $result:ty, $handler:path; $about:literal)*) => {
-        /// Answers a call.
+        /// Handles a call.
         pub(super) async fn call(inner: &Arc<Inner>, name: &str, params: Value) -> Handled<Value> {
             #[allow(clippy::wildcard_imports, reason = "the table's types are the contract's")]
             use contract::*;
@@ -29,7 +29,7 @@ macro_rules! calls {
                     let result: $result = $handler(inner, params).await?;
                     serde_json::to_value(result).map_err(|error| failure::unexpected(error.to_string()))
                 })*
-                _ => Err(failure::bad_request(format!("there is no call {name:?}"))),
+                _ => Err(failure::bad_request(format!("unknown call {name:?}"))),
             }
         }
     };
@@ -46,7 +46,7 @@ macro_rules! streams {
                     let params: $params = parse(params)?;
                     $handler(inner, params, channel).await
                 })*
-                _ => Err(failure::bad_request(format!("there is no stream {name:?}"))),
+                _ => Err(failure::bad_request(format!("unknown stream {name:?}"))),
             }
         }
     };

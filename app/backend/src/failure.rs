@@ -1,34 +1,34 @@
-//! Failures as the pages show them. Errors of the engine bring code and advice; these are the backend's own.
+//! Failures as the pages show them. The engine's errors have a code and advice already; these are the backend's own.
 
 use super::contract::Failure;
 use rorqual_engine::error;
 
-/// A failure with a code of its own. `fix` is an instruction, where one helps.
+/// A failure with its own code. `fix` is an instruction, if one helps.
 pub(crate) fn coded(code: &str, message: impl Into<String>, fix: impl Into<Option<&'static str>>) -> Failure {
     Failure { code: code.to_owned(), message: message.into(), fix: fix.into().map(str::to_owned) }
 }
 
-/// The caller asked for something that does not exist, or in a wrong way.
+/// The request names something that does not exist, or is malformed.
 pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
     coded("bad-request", message, None)
 }
 
-/// A defect of ours or of the engine.
+/// A defect in Rorqual or in the engine.
 pub(crate) fn unexpected(message: impl Into<String>) -> Failure {
     coded("unexpected", message, "copy this error and report it")
 }
 
-/// The reader of the stream is gone.
+/// The reader of the stream has left.
 pub(crate) fn canceled() -> Failure {
     coded("canceled", "canceled", None)
 }
 
-/// The engine ended a stream that has no end of its own.
+/// The engine ended a stream that should not end.
 pub(crate) fn engine_ended() -> Failure {
-    coded("engine-lost", "the Docker Engine has ended", "check whether the machine still runs")
+    coded("engine-lost", "the Docker Engine stopped", "check whether the machine still runs")
 }
 
-/// Errors of the engine, and statuses of its daemon.
+/// Converts errors of the engine and statuses of its daemon.
 impl<E: Into<error::Failure>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error::Failure { code, message, fix } = error.into();

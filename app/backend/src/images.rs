@@ -23,10 +23,10 @@ use super::{
     users::users,
 };
 
-/// A name of no image: what the engine writes for one without.
+/// The engine's placeholder for an image without a name.
 const NONE: &str = "<none>";
 
-/// Every image that is not only a step to another. `shared` asks what they share, which takes the engine longer.
+/// Every image except intermediate ones. `shared` requests the shared sizes, which take the engine longer.
 pub(super) async fn list(inner: &Inner, shared: bool) -> Result<Vec<Image>, Failure> {
     let query = Query::new("/images/json", &[]).with("shared-size", if shared { "1" } else { "0" });
     let summaries: Vec<model::ImageSummary> = inner.docker.get(&query).await?;
@@ -92,11 +92,12 @@ fn layer(item: model::HistoryItem) -> Layer {
     }
 }
 
-/// The Dockerfile's line of what the classic builder and `BuildKit` note of it.
+/// The Dockerfile's line, from what the classic builder or `BuildKit` records of it.
 fn instruction(created_by: &str) -> String {
     let text = created_by.trim_end_matches("# buildkit").trim();
     let text = text.strip_prefix("|").map_or(text, |arguments| {
-        // The classic builder counts build arguments before the command: `|1 version=2 /bin/sh -c make`.
+        // The classic builder puts build arguments before the command, with their number: `|1 version=2 /bin/sh -c
+        // make`.
         arguments.find("/bin/sh -c").map_or(text, |at| &arguments[at..])
     });
     match text.strip_prefix("/bin/sh -c ") {
@@ -123,7 +124,7 @@ pub(super) async fn remove(inner: &Arc<Inner>, asked: ImageRemove) -> Result<Vec
     Ok(removed(&answer))
 }
 
-/// Names and identifiers of the engine's answer to a removal.
+/// Names and identifiers in the engine's response to a removal.
 fn removed(answer: &Value) -> Vec<String> {
     let entries = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     entries
@@ -135,7 +136,7 @@ fn removed(answer: &Value) -> Vec<String> {
 pub(super) async fn prune(inner: &Arc<Inner>, asked: ImagesPrune) -> Result<Pruned, Failure> {
     let query = Query::new("/images/prune", &[]).filters(&json!({"dangling": [(!asked.all).to_string()]}));
     let answer: Value = inner.docker.post(&query, &json!({})).await?;
-    // An image goes with its layers: those that are images were named or listed.
+    // Layers are deleted with the image; only those that are images were tagged or listed.
     let whole = |entry: &&Value| entry["Untagged"].is_string();
     let entries = answer["ImagesDeleted"].as_array().map(Vec::as_slice).unwrap_or_default();
     let removed =
@@ -153,7 +154,7 @@ struct SearchAnswer {
 }
 
 pub(super) async fn search(inner: &Arc<Inner>, asked: ImageSearch) -> Result<Vec<ImageFound>, Failure> {
-    // A registry of one's own does not search; it lists what it has.
+    // A private registry has no search; it lists its content.
     if let Some((host, words)) = asked.term.split_once('/').filter(|(host, _)| registries::is_host(host)) {
         return registries::catalog(inner, host, words).await;
     }
@@ -169,7 +170,7 @@ pub(super) async fn search(inner: &Arc<Inner>, asked: ImageSearch) -> Result<Vec
 }
 
 pub(super) async fn save(inner: Arc<Inner>, asked: ImageSave, channel: Channel) -> Result<(), Failure> {
-    let [first, ..] = asked.images.as_slice() else { return Err(failure::bad_request("no image is named")) };
+    let [first, ..] = asked.images.as_slice() else { return Err(failure::bad_request("no image is given")) };
     let name = first.rsplit('/').next().unwrap_or(first).replace(':', "-");
     let query = asked.images.iter().fold(Query::new("/images/get", &[]), |query, image| query.with("names", image));
     let mut body = inner.docker.stream(&query).await?;
@@ -191,8 +192,8 @@ pub(super) async fn load(inner: Arc<Inner>, _: Empty, mut channel: Channel) -> R
             if let Some(error) = line.error {
                 return Err(failure::coded(
                     "refused",
-                    format!("the engine cannot read this file: {error}"),
-                    "choose a file that `docker save` wrote",
+                    format!("the engine cannot load this file: {error}"),
+                    "choose a file written by `docker save`",
                 ));
             }
             messages.extend(line.stream.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()));
@@ -203,7 +204,7 @@ pub(super) async fn load(inner: Arc<Inner>, _: Empty, mut channel: Channel) -> R
     channel.event(&ImageLoaded { messages }).await
 }
 
-/// Passes what the page sends on until it says that this was all; the page's leaving cancels.
+/// Forwards the page's input until the page marks its end. If the page leaves, the load is cancelled.
 pub(super) async fn feed<T>(
     channel: &mut Channel,
     content: mpsc::Sender<Raw>,
@@ -218,7 +219,7 @@ pub(super) async fn feed<T>(
                 Some(Input::Bytes(bytes)) => {
                     let Some(sender) = &content else { continue };
                     tokio::select! {
-                        // Nobody takes it any more: the result says why.
+                        // The engine stopped reading; its response states why.
                         _ = sender.send(bytes) => {}
                         result = &mut receiving => return result,
                     }

@@ -1,4 +1,4 @@
-//! What every handler works with: the state directory, the engine, and the daemon.
+//! State shared by all handlers: the state directory, the engine, and the daemon.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ pub(crate) struct Inner {
     pub(crate) home: Home,
     pub(crate) docker: Docker,
     pub(crate) platform: Platform,
-    /// `rorqual`, which runs the daemon. Its images lie beside it.
+    /// Path of `rorqual`, which runs the daemon. Its images are in the same directory.
     pub(crate) program: PathBuf,
 }
 
@@ -30,7 +30,7 @@ impl Inner {
         Ok(client::connect(&self.home).await?)
     }
 
-    /// The daemon, started if it does not run.
+    /// The daemon; starts it if it does not run.
     pub(crate) async fn daemon_started(&self) -> Result<Client, Failure> {
         let mut command = std::process::Command::new(&self.program);
         command.arg("daemon");

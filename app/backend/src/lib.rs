@@ -1,9 +1,9 @@
-//! What the window shows and does: typed calls and streams over the daemon and the Docker Engine.
+//! The backend of the window: typed calls and streams over the daemon and the Docker Engine.
 //!
 //! Both transports (the desktop application's, and HTTP with a WebSocket for browsers) carry the same [`contract`], so
 //! the same pages run on either. A [`Backend`] lives in the process that serves the pages. It holds no state of the
-//! engine: each call asks for it, and each stream is a task that ends when its reader goes. Output waits for the reader
-//! ([`stream`]), so a fast log costs no memory.
+//! engine: each call queries the engine, and each stream is a task that ends when its reader leaves. Output waits for
+//! the reader ([`stream`]), so a fast log costs no memory.
 
 mod app;
 mod backend;

@@ -1,5 +1,5 @@
-//! The lists that are pushed: the whole list once, then what the engine's events changed. Events are watched before the
-//! list is read, so none is missed; those that come close together make one change.
+//! Lists that are pushed: the whole list once, then its changes. Events are subscribed to before the list is read, so
+//! none is missed; events close together make one change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,12 +20,12 @@ use super::{
     volumes,
 };
 
-/// How long an event waits for others.
+/// How long an event waits for others to join it.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// Events of containers that change nothing a list shows.
+/// Container events that change nothing a list shows.
 const SILENT: [&str; 6] = ["exec_", "top", "attach", "resize", "archive-path", "extract-to-dir"];
 
-/// Watches events of some kinds.
+/// Subscribes to events of some kinds.
 struct Events(JsonLines);
 
 impl Events {
@@ -38,7 +38,7 @@ impl Events {
         serde_json::from_value(value).map_err(|error| failure::unexpected(error.to_string()))
     }
 
-    /// The next event and those right after it.
+    /// The next event, and those shortly after it.
     async fn next_few(&mut self) -> Result<Vec<model::Event>, Failure> {
         let mut few = vec![self.next().await?];
         let end = tokio::time::Instant::now() + TOGETHER;
@@ -61,7 +61,7 @@ pub(super) async fn containers(inner: Arc<Inner>, _: Empty, channel: Channel) ->
             .await?
             .into_iter()
             .filter(|event| !SILENT.iter().any(|silent| event.action.starts_with(silent)))
-            // A network's event names the container that joined or left.
+            // A network's event has the identifier of the container that joined or left.
             .filter_map(|mut event| {
                 if event.kind == "network" { event.actor.attributes.remove("container") } else { Some(event.actor.id) }
             })
@@ -79,7 +79,7 @@ pub(super) async fn containers(inner: Arc<Inner>, _: Empty, channel: Channel) ->
     }
 }
 
-/// Whether events among `few` may change who uses what.
+/// Whether some of these events may change which containers use what.
 fn changes_use(few: &[model::Event], own: &str) -> bool {
     few.iter().any(|event| event.kind == own || matches!(event.action.as_str(), "create" | "destroy" | "rename"))
 }
@@ -89,7 +89,7 @@ pub(super) async fn images(inner: Arc<Inner>, _: Empty, channel: Channel) -> Res
     let mut given: Given<Image> = Given::new(|image| &image.id);
     channel.event(&given.all(images::list(&inner, false).await?)).await?;
     loop {
-        // The engine takes a while to find out what images share.
+        // The engine computes shared sizes slowly.
         if let Some(event) = given.change_to(images::list(&inner, true).await?) {
             channel.event(&event).await?;
         }

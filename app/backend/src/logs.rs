@@ -1,5 +1,5 @@
-//! A container's log: the engine's frames become lines, lines become batches. What comes faster than the page takes it
-//! waits in a buffer of fixed size, and the oldest is left out and counted.
+//! A container's log: the engine's frames become lines, and lines become batches. Lines the page is too slow for wait
+//! in a buffer of fixed size, which drops and counts the oldest.
 
 use std::{
     collections::VecDeque,
@@ -16,14 +16,14 @@ use super::{
     stream::Channel,
 };
 
-/// Lines that wait for the page.
+/// Maximum number of lines that wait for the page.
 const WAITING: usize = 20_000;
-/// Lines of one event.
+/// Maximum number of lines in one event.
 const BATCH: usize = 500;
-/// Longer lines come in pieces.
+/// Maximum length of a line; longer ones are sent in pieces.
 const LONGEST: usize = 16 << 10;
 
-/// Lines on their way to the page.
+/// Lines that wait for the page.
 #[derive(Default)]
 struct Backlog {
     lines: VecDeque<LogLine>,
@@ -64,8 +64,8 @@ pub(super) async fn logs(inner: Arc<Inner>, asked: ContainerLogs, channel: Chann
                         full = backlog.lines.len() > WAITING / 2;
                     });
                     filled.notify_one();
-                    // What was written before waits for the page; what is written now goes on, or the page would lag
-                    // for ever.
+                    // Existing lines wait for the page; new lines do not, or the page would lag further and further
+                    // behind.
                     while full && past && lock().lines.len() > WAITING / 2 {
                         taken.notified().await;
                     }
@@ -99,17 +99,17 @@ pub(super) async fn logs(inner: Arc<Inner>, asked: ContainerLogs, channel: Chann
             }
         }
     };
-    // Reading ends on its own before the last batch is given.
+    // The reader may end before the last batch is sent.
     let both = async { tokio::join!(reading, giving).1 };
     both.await
 }
 
-/// Cuts what the engine sends into lines, each with the time before it. Without a terminal the engine says before each
-/// piece whether it is of standard output or error: <https://docs.docker.com/reference/api/engine/> (stream format).
+/// Splits the engine's output into lines, each with its timestamp. Without a terminal, the engine marks each piece as
+/// standard output or error: <https://docs.docker.com/reference/api/engine/> (stream format).
 struct Splitter {
     tty: bool,
     frames: BytesMut,
-    /// What is there of a line of output and of error.
+    /// The incomplete last line of output and of error.
     partial: [BytesMut; 2],
 }
 
@@ -143,7 +143,7 @@ impl Splitter {
             let line = partial.split_to(end + 1);
             pieces(error, &line, give);
         }
-        // A line without an end does not grow for ever: its time stays with its first piece.
+        // Bounds a line without an end; its timestamp stays with the first piece.
         if partial.len() > LONGEST * 2 {
             let piece = partial.split();
             pieces(error, &piece, give);

@@ -1,4 +1,4 @@
-//! Machines, by the daemon.
+//! Machines, through the daemon.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,8 +18,8 @@ use super::{
 };
 use rorqual_engine::api::{self, machine_status::State, shell_input, shell_output};
 
-/// How long after the daemon's end its socket is looked at again. Nothing tells when a daemon starts whose directory
-/// may not even be there; a failing connect costs microseconds, and only while somebody looks.
+/// Interval of the checks for a daemon while none runs. Its directory may not exist, so nothing can be watched; a
+/// failing connect costs microseconds, and happens only while a page is open.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn machines(inner: Arc<Inner>, _: Empty, channel: Channel) -> Result<(), Failure> {
@@ -40,7 +40,7 @@ pub(super) async fn machines(inner: Arc<Inner>, _: Empty, channel: Channel) -> R
     }
 }
 
-/// Tells of the machine until the daemon ends.
+/// Sends machines until the daemon exits.
 async fn follow(
     inner: &Inner,
     channel: &Channel,
@@ -52,8 +52,8 @@ async fn follow(
     if version != own {
         return Err(failure::coded(
             "version-mismatch",
-            format!("the running daemon has version {version}, but this program has {own}"),
-            "end it with `rorqual quit`, then start it here",
+            format!("the running daemon has version {version}, but this program has version {own}"),
+            "quit it with `rorqual quit`, then start it here",
         ));
     }
     let mut states: Streaming<api::StatusReply> =
@@ -65,7 +65,7 @@ async fn follow(
     }
     Err(failure::coded(
         "daemon-not-running",
-        "the Rorqual daemon has ended",
+        "the Rorqual daemon is not running",
         "start the machine, here or with `rorqual start`",
     ))
 }
@@ -114,7 +114,7 @@ fn port(port: api::Port) -> PublishedPort {
     }
 }
 
-/// Passes steps on until the end.
+/// Forwards steps until the stream ends.
 async fn steps(mut progress: Streaming<api::Progress>, channel: &Channel) -> Result<(), Failure> {
     while let Some(step) = progress.message().await? {
         if !step.step.is_empty() {
@@ -126,7 +126,7 @@ async fn steps(mut progress: Streaming<api::Progress>, channel: &Channel) -> Res
     Ok(())
 }
 
-/// Starts a machine, and the daemon if need be, telling the steps.
+/// Starts a machine, and the daemon if it does not run. Reports each step.
 pub(super) async fn start_by(inner: &Inner, machine: &str, cold: bool, channel: &Channel) -> Result<(), Failure> {
     let mut client = inner.daemon_started().await?;
     let request = api::StartRequest { machine: machine.to_owned(), accelerator: String::new(), cold };
@@ -147,7 +147,7 @@ pub(super) async fn stop(inner: Arc<Inner>, asked: MachineStop, channel: Channel
     stop_by(&inner, asked.machine, asked.force, &channel).await
 }
 
-/// Stops and starts a machine, telling the steps of both.
+/// Stops and starts a machine. Reports the steps of both.
 pub(super) async fn restart_by(inner: &Inner, machine: &str, channel: &Channel) -> Result<(), Failure> {
     stop_by(inner, machine.to_owned(), false, channel).await?;
     start_by(inner, machine, false, channel).await
@@ -176,7 +176,7 @@ fn size(size: TerminalSize) -> api::TerminalSize {
     api::TerminalSize { columns: size.columns.into(), rows: size.rows.into() }
 }
 
-/// A shell of the daemon: its inputs go where the sender leads.
+/// Opens a shell through the daemon. Its inputs come from the sender.
 pub(super) async fn open_shell(
     inner: &Inner,
     start: api::ShellStart,
@@ -184,7 +184,7 @@ pub(super) async fn open_shell(
     let mut client = inner.daemon().await?;
     let (inputs, queue) = tokio::sync::mpsc::channel(16);
     let first = api::ShellInput { input: Some(shell_input::Input::Start(start)) };
-    // The queue is empty: this does not wait.
+    // The queue is empty, so this does not wait.
     inputs.send(first).await.map_err(|_| failure::canceled())?;
     let outputs = client.shell(ReceiverStream::new(queue)).await?.into_inner();
     Ok((inputs, outputs))
@@ -200,7 +200,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
     let (inputs, mut outputs) = open_shell(&inner, start).await?;
     channel.event(&TerminalEvent::Started { command: Vec::new() }).await?;
     let mut typed = channel.take_inputs();
-    // Apart from what the shell says: that may wait for a page which reads slowly, and Ctrl-C must come through.
+    // Runs in its own task: output may wait for a slow page, and Ctrl-C must still get through.
     let typing = async {
         while let Some(input) = typed.recv().await {
             let input = match input {
@@ -210,7 +210,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
                     shell_input::Input::Resize(size(new))
                 }
             };
-            // A shell that has ended says so below.
+            // If the shell exited, the loop below reports it.
             inputs.send(api::ShellInput { input: Some(input) }).await.ok();
         }
         Err::<std::convert::Infallible, Failure>(failure::canceled())
@@ -227,8 +227,8 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
                 None => {
                     return Err(failure::coded(
                         "shell-lost",
-                        "the connection to the machine ended",
-                        "check the machine's state, then open the shell again",
+                        "the connection to the machine was lost",
+                        "check that the machine is running, then open the shell again",
                     ));
                 }
             }
@@ -240,7 +240,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
     }
 }
 
-/// What the guest says of itself each second, for as long as somebody reads it.
+/// The guest reports its resource use each second while the stream is open.
 const SAY: &str = "while :; do grep '^cpu ' /proc/stat; \
     grep -E '^(MemTotal|MemFree|Buffers|Cached|SReclaimable):' /proc/meminfo; \
     echo \"disk $(df -Pk /var/lib/docker | tail -n 1)\"; sleep 1; done";
@@ -273,11 +273,11 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: MachineTarget, channel: Ch
             channel.event(&sample).await?;
         }
     }
-    Err(failure::coded("machine-not-running", "the machine has ended", None))
+    Err(failure::coded("machine-not-running", "the machine stopped", None))
 }
 
-/// Memory of a monitor and all its children, counting what they share once (PSS); resident memory where that is not
-/// told.
+/// Memory (PSS) of a monitor and all its children, which divides shared pages among their users; resident memory if the
+/// system does not provide PSS.
 fn resident(process: u32) -> Bytes {
     fn of(process: u32, depth: u32) -> u64 {
         let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
@@ -297,10 +297,10 @@ fn resident(process: u32) -> Bytes {
     Bytes(if process == 0 { 0 } else { of(process, 4) })
 }
 
-/// What the guest said, line by line.
+/// Parses the guest's report, line by line.
 #[derive(Debug, Default)]
 struct Reading {
-    /// Ticks of all processors: at work, and in all; this time and the time before.
+    /// CPU ticks of all processors, busy and total, of this report and the previous one.
     ticks: (u64, u64),
     before: (u64, u64),
     memory: std::collections::BTreeMap<String, u64>,
@@ -308,7 +308,7 @@ struct Reading {
 }
 
 impl Reading {
-    /// Takes a line in; whether it was the last of a turn.
+    /// Parses a line. Returns whether it was the last of a report.
     fn line(&mut self, line: &str) -> bool {
         let numbers =
             |text: &str| text.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).collect::<Vec<_>>();
@@ -333,7 +333,7 @@ impl Reading {
         let of = |name: &str| self.memory.get(name).copied().unwrap_or(0);
         let cached = of("Cached") + of("Buffers") + of("SReclaimable");
         let passed = self.ticks.1.saturating_sub(self.before.1);
-        // The first turn has nothing before it.
+        // The first report has no previous one to compare with.
         let known = passed > 0 && self.before.1 > 0;
         let worked = self.ticks.0.saturating_sub(self.before.0);
         MachineSample {

@@ -19,16 +19,16 @@ use super::{
     labels::{pairs, project},
 };
 
-/// Networks asked for at once.
+/// Maximum number of concurrent inspections.
 const AT_ONCE: usize = 8;
 
-/// Every network with its members.
+/// Every network with its containers.
 pub(super) async fn list(inner: &Inner) -> Result<Vec<Network>, Failure> {
     let all: Vec<model::Network> = inner.docker.get(&Query::new("/networks", &[])).await?;
     let details = stream::iter(all).map(|network| async move {
         match inner.docker.get::<model::Network>(&Query::new("/networks/{}", &[&network.id])).await {
             Ok(network) => Ok(Some(network)),
-            // Removed meanwhile.
+            // Removed since the list was read.
             Err(error) if error.code() == "not-found" => Ok(None),
             Err(error) => Err(error),
         }

@@ -10,10 +10,10 @@ use super::{
     stream::Channel,
 };
 
-/// A name of an image: repository, and tag or digest.
+/// The name of an image: repository, and tag or digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reference {
-    /// `host/path` without tag and digest.
+    /// `host/path` without tag or digest.
     pub(super) name: String,
     /// A tag, or a digest `sha256:…`.
     pub(super) tag: Option<String>,
@@ -23,14 +23,12 @@ impl Reference {
     pub(super) fn parse(text: &str) -> Result<Self, Failure> {
         let text = text.trim();
         if text.is_empty() || text.contains(char::is_whitespace) || text.starts_with('-') {
-            return Err(failure::bad_request(format!(
-                "{text:?} is no name of an image, which has a form such as \"nginx:alpine\""
-            )));
+            return Err(failure::bad_request(format!("{text:?} is not an image name; an example is \"nginx:alpine\"")));
         }
         if let Some((name, digest)) = text.split_once('@') {
             return Ok(Self { name: name.to_owned(), tag: Some(digest.to_owned()) });
         }
-        // A colon before the last slash is a port's.
+        // A colon before the last slash belongs to a port.
         match text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
             Some((name, tag)) => Ok(Self { name: name.to_owned(), tag: Some(tag.to_owned()) }),
             None => Ok(Self { name: text.to_owned(), tag: None }),
@@ -42,12 +40,12 @@ impl Reference {
     }
 }
 
-/// Layers as they are told of, gathered.
+/// The state of all layers as reported so far.
 #[derive(Debug, Default)]
 pub(super) struct Gathered(PullProgress);
 
 impl Gathered {
-    /// Takes a line in; whether it told something new.
+    /// Parses a line. Returns whether it changed anything.
     pub(super) fn take(&mut self, line: ProgressLine) -> Result<bool, Failure> {
         if let Some(error) = line.error {
             return Err(DockerError::Refused { status: 500, message: error }.into());
@@ -55,7 +53,7 @@ impl Gathered {
         if line.status.is_empty() {
             return Ok(false);
         }
-        // "Pulling from library/nginx" has the tag where layers have their identifier.
+        // In "Pulling from library/nginx" the identifier is the tag, not a layer.
         if line.id.is_empty() || line.status.starts_with("Pulling from") {
             self.0.status = line.status;
             return Ok(true);
@@ -93,7 +91,7 @@ async fn follow(mut lines: JsonLines, channel: &Channel) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Begins a pull.
+/// Starts a pull.
 pub(super) async fn begin(inner: &Inner, reference: &Reference, platform: Option<&str>) -> Result<JsonLines, Failure> {
     let query = Query::new("/images/create", &[])
         .with("fromImage", &reference.name)
@@ -111,7 +109,7 @@ pub(super) async fn pull(inner: Arc<Inner>, asked: ImagePull, channel: Channel) 
 pub(super) async fn push(inner: Arc<Inner>, asked: ImageTarget, channel: Channel) -> Result<(), Failure> {
     let reference = Reference::parse(&asked.image)?;
     let query = Query::new("/images/{}/push", &[&reference.name]).with("tag", reference.tag_or_latest());
-    // The engine wants the header even if there is nothing to say.
+    // The engine requires the header, even if it is empty.
     let authentication = registries::authentication(&reference.name).await.unwrap_or_else(|| "e30=".to_owned());
     follow(inner.docker.act_lines(&query, Some(&authentication)).await?, &channel).await
 }

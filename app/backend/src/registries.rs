@@ -1,5 +1,5 @@
-//! Registries and logins: docker's own `config.json` and credential stores, so that a terminal and the window share
-//! them.
+//! Registries and logins. Uses Docker's own `config.json` and credential stores, so that a terminal and the window
+//! share logins.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ use rorqual_engine::{
     image::Image,
 };
 
-/// How the default registry is called in `config.json`.
+/// Key of the default registry in `config.json`.
 const DEFAULT_REGISTRY: &str = "https://index.docker.io/v1/";
 
-/// The parts of docker's `config.json` that are read.
+/// The parts of Docker's `config.json` that are read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct DockerConfig {
@@ -37,14 +37,14 @@ struct DockerConfig {
     cred_helpers: BTreeMap<String, String>,
 }
 
-/// Where docker keeps its `config.json`.
+/// The directory of Docker's `config.json`.
 pub(super) fn config_directory() -> Result<PathBuf, Failure> {
     let chosen = env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
     chosen.or_else(usual).ok_or_else(|| {
         failure::coded(
             "no-home",
-            "docker's configuration cannot be found: neither HOME nor DOCKER_CONFIG is set",
+            "Docker's configuration cannot be found: neither HOME nor DOCKER_CONFIG is set",
             "set HOME",
         )
     })
@@ -57,7 +57,7 @@ fn read(directory: &Path) -> Result<DockerConfig, Failure> {
             failure::coded(
                 "config-invalid",
                 format!("{} cannot be read: {error}", file.display()),
-                "correct it in an editor: docker in a terminal cannot read it either",
+                "correct the file in an editor; docker in a terminal cannot read it either",
             )
         }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DockerConfig::default()),
@@ -68,13 +68,13 @@ fn read(directory: &Path) -> Result<DockerConfig, Failure> {
     }
 }
 
-/// Whether the first part of a reference is a registry: it has a dot or a port, or is localhost (distribution's own
-/// rule).
+/// Whether the first part of a reference is a registry: it contains a dot or a port, or is localhost (the rule of the
+/// distribution project).
 pub(super) fn is_host(part: &str) -> bool {
     part.contains('.') || part.contains(':') || part == "localhost"
 }
 
-/// The registry a name of an image leads to, as `config.json` calls it.
+/// The registry of an image's name, by its key in `config.json`.
 fn registry_of(name: &str) -> &str {
     match name.split_once('/') {
         Some((host, _)) if is_host(host) => host,
@@ -98,7 +98,7 @@ pub(super) async fn list(_: &Arc<Inner>, _: Empty) -> Result<Vec<Registry>, Fail
     }
     let stores: Vec<String> = config.creds_store.iter().chain(config.cred_helpers.values()).cloned().collect();
     for store in stores {
-        // A store that does not answer has its logins in `auths` too, by name.
+        // If a store does not respond, its logins are still known by name from `auths`.
         for (host, user) in stored(&store).await.unwrap_or_default() {
             registries.insert(host.clone(), Registry { host, user, store: store.clone() });
         }
@@ -108,7 +108,7 @@ pub(super) async fn list(_: &Arc<Inner>, _: Empty) -> Result<Vec<Registry>, Fail
 
 pub(super) async fn login(inner: &Arc<Inner>, asked: RegistryLogin) -> Result<Empty, Failure> {
     if asked.host.starts_with('-') || asked.user.starts_with('-') {
-        return Err(failure::bad_request("a registry or user cannot begin with a dash"));
+        return Err(failure::bad_request("a registry or user name cannot start with a dash"));
     }
     let mut arguments = vec!["login", "--username", &asked.user, "--password-stdin"];
     if !asked.host.is_empty() {
@@ -119,13 +119,13 @@ pub(super) async fn login(inner: &Arc<Inner>, asked: RegistryLogin) -> Result<Em
 
 pub(super) async fn logout(inner: &Arc<Inner>, asked: RegistryTarget) -> Result<Empty, Failure> {
     if asked.host.starts_with('-') {
-        return Err(failure::bad_request("a registry cannot begin with a dash"));
+        return Err(failure::bad_request("a registry name cannot start with a dash"));
     }
     let host = if asked.host == DEFAULT_REGISTRY { Vec::new() } else { vec![asked.host.as_str()] };
     docker(inner, &[vec!["logout"], host].concat(), None).await
 }
 
-/// The docker client: of the state directory, of the guest image, or of the system.
+/// The docker client: from the state directory, the guest image, or the system.
 pub(super) fn client_program(inner: &Inner) -> PathBuf {
     let config = Config::load(&inner.home).unwrap_or_default();
     let own = inner.home.bin_directory().join("docker");
@@ -156,7 +156,7 @@ async fn docker(inner: &Inner, arguments: &[&str], input: Option<&str>) -> Resul
             )
         })?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that has ended already says why.
+        // If the client exited early, its output tells why.
         stdin.write_all(input.unwrap_or_default().as_bytes()).await.ok();
     }
     let output = child.wait_with_output().await.map_err(|error| failure::unexpected(error.to_string()))?;
@@ -164,7 +164,7 @@ async fn docker(inner: &Inner, arguments: &[&str], input: Option<&str>) -> Resul
         return Ok(Empty {});
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    // Warnings come before, the error last.
+    // The error is the last line, after warnings.
     let message = said
         .lines()
         .rfind(|line| !line.trim().is_empty() && !line.starts_with("WARNING"))
@@ -178,7 +178,7 @@ async fn docker(inner: &Inner, arguments: &[&str], input: Option<&str>) -> Resul
     Err(failure::coded(code, message, None))
 }
 
-/// `user:password` in base64.
+/// Decodes `user:password` from base64.
 fn decode(text: &str) -> Option<(String, String)> {
     let bytes = base64_decode(text)?;
     let text = String::from_utf8(bytes).ok()?;
@@ -186,7 +186,7 @@ fn decode(text: &str) -> Option<(String, String)> {
     Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
-/// Passwords and tokens that `config.json` holds, in every form they are in there, to take them out of what is sent.
+/// Passwords and tokens in `config.json`, in every form they take there, for redaction.
 pub(super) fn secrets() -> Vec<String> {
     let Ok(config) = config_directory().and_then(|directory| read(&directory)) else { return Vec::new() };
     let mut secrets = Vec::new();
@@ -200,7 +200,7 @@ pub(super) fn secrets() -> Vec<String> {
     secrets
 }
 
-/// Asks a credential store with its own protocol: a verb, and what it is about on standard input.
+/// Queries a credential store by its own protocol: a verb, and its subject on standard input.
 async fn ask_store(store: &str, verb: &str, input: &str) -> Option<Value> {
     let mut child = Command::new(format!("docker-credential-{store}"))
         .arg(verb)
@@ -221,7 +221,7 @@ async fn stored(store: &str) -> Option<Vec<(String, String)>> {
     Some(entries.map(|(host, user)| (host.clone(), user.as_str().unwrap_or_default().to_owned())).collect())
 }
 
-/// The engine's header for the registry of an image; none where nobody is logged in.
+/// The engine's header for an image's registry; `None` without a login.
 pub(super) async fn authentication(name: &str) -> Option<String> {
     let config = read(&config_directory().ok()?).ok()?;
     let host = registry_of(name);
@@ -238,7 +238,7 @@ pub(super) async fn authentication(name: &str) -> Option<String> {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// base64 with the alphabet for addresses, as the engine wants its header (RFC 4648 §5).
+/// base64 with the URL-safe alphabet, which the engine expects in its header (RFC 4648 §5).
 fn base64_encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
@@ -271,8 +271,8 @@ pub(super) fn base64_decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The image of this very name, if its registry has it. The engine asks, so a registry is found where a pull finds it;
-/// it has no call for more than one image.
+/// The image with exactly this name, if its registry has it. The engine sends the request, so a registry is found
+/// wherever a pull finds it; its API allows only one image.
 pub(super) async fn catalog(inner: &Inner, host: &str, words: &str) -> Result<Vec<ImageFound>, Failure> {
     let reference = format!("{host}/{words}");
     let found: Result<Value, DockerError> = inner.docker.get(&Query::new("/distribution/{}/json", &[&reference])).await;

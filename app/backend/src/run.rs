@@ -1,4 +1,4 @@
-//! `docker run -d`: the image is pulled if it is not there, the container made and started.
+//! `docker run -d`: pulls the image if it is missing, then creates and starts the container.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -27,7 +27,7 @@ pub(super) async fn run(inner: Arc<Inner>, asked: ContainerRun, channel: Channel
     };
     let id = made["Id"]
         .as_str()
-        .ok_or_else(|| failure::unexpected("the engine gave the container no identifier".to_owned()))?
+        .ok_or_else(|| failure::unexpected("the engine returned no identifier for the container".to_owned()))?
         .to_owned();
     let warnings = made["Warnings"]
         .as_array()
@@ -37,7 +37,7 @@ pub(super) async fn run(inner: Arc<Inner>, asked: ContainerRun, channel: Channel
         .collect();
     channel.event(&ContainerRunEvent::Created { created: Created { id: id.clone(), warnings } }).await?;
     if let Err(error) = inner.docker.act(&Query::new("/containers/{}/start", &[&id]), None).await {
-        // The user asked for one that runs: one that cannot is of no use and holds its name.
+        // The user asked for a running container; one that cannot start is useless and occupies its name.
         inner.docker.delete(&Query::new("/containers/{}", &[&id]).with("force", "1")).await.ok();
         return Err(error.into());
     }
@@ -55,7 +55,7 @@ async fn pull_first(inner: &Inner, asked: &ContainerRun, channel: &Channel) -> R
     Ok(())
 }
 
-/// The engine's request of the form.
+/// Builds the engine's request from the form.
 fn body(asked: &ContainerRun) -> Result<Value, Failure> {
     Reference::parse(&asked.image)?;
     let mut exposed = BTreeMap::new();
@@ -68,11 +68,11 @@ fn body(asked: &ContainerRun) -> Result<Value, Failure> {
     }
     let (mut binds, mut anonymous) = (Vec::new(), BTreeMap::new());
     for volume in &asked.volumes {
-        // One part is a place in the container: an anonymous volume.
+        // A single part is a path in the container: an anonymous volume.
         let target = volume.split(':').nth(1).unwrap_or(volume);
         if !target.starts_with('/') {
             return Err(failure::bad_request(format!(
-                "{volume:?} is no volume, which has a form such as \"data:/var/lib/data\" or \"data:/var/lib/data:ro\""
+                "{volume:?} is not a volume; an example is \"data:/var/lib/data\" or \"data:/var/lib/data:ro\""
             )));
         }
         if volume.contains(':') {
@@ -112,17 +112,17 @@ fn restart_policy(text: Option<&str>) -> Result<Value, Failure> {
             Ok(json!({"Name": name, "MaximumRetryCount": count}))
         }
         _ => Err(failure::bad_request(format!(
-            "{text:?} is no restart policy, which is one of no, on-failure, on-failure:3, unless-stopped, always"
+            "{text:?} is not a restart policy (no, on-failure, on-failure:3, unless-stopped or always)"
         ))),
     }
 }
 
-/// What `-p` takes: `[[address:]host:]container[/protocol]`, each of the ports perhaps a range, IPv6 addresses in
+/// Parses the form of `-p`: `[[address:]host:]container[/protocol]`. Each port may be a range; IPv6 addresses are in
 /// brackets.
 fn published(text: &str) -> Result<Vec<(String, Option<Value>)>, Failure> {
     let wrong = || {
         failure::bad_request(format!(
-            "{text:?} is no port, which has a form such as \"8080:80\", \"127.0.0.1:8080:80\" or \"53:53/udp\""
+            "{text:?} is not a port; examples are \"8080:80\", \"127.0.0.1:8080:80\" and \"53:53/udp\""
         ))
     };
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
@@ -146,12 +146,12 @@ fn published(text: &str) -> Result<Vec<(String, Option<Value>)>, Failure> {
     };
     let (from, to) = range(container).ok_or_else(wrong)?;
     let host_from = match host {
-        // Only the container's port was named: the engine chooses one here.
+        // Without a port on this computer, the engine chooses one.
         "" => None,
         host => {
             let (host_from, host_to) = range(host).ok_or_else(wrong)?;
             if host_to - host_from != to - from {
-                return Err(failure::bad_request(format!("{text:?}: both ranges of ports must have the same length")));
+                return Err(failure::bad_request(format!("{text:?}: both port ranges must have the same length")));
             }
             Some(host_from)
         }

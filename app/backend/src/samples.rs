@@ -1,4 +1,4 @@
-//! What containers use: the engine tells of each once a second, and the page is told of all at once.
+//! Resource use of containers: the engine sends a sample of each once a second, and the page gets one event for all.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,7 +21,7 @@ use super::{
     stream::Channel,
 };
 
-/// How often the page is told.
+/// Interval of the events.
 const EVERY: Duration = Duration::from_secs(1);
 
 pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Channel) -> Result<(), Failure> {
@@ -29,7 +29,7 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Ch
     let mut events = inner.docker.lines(&Query::new("/events", &[]).filters(&filters)).await?;
     let running: Vec<model::ContainerSummary> = inner.docker.get(&Query::new("/containers/json", &[])).await?;
     let wanted = |id: &str| asked.ids.as_ref().is_none_or(|ids| ids.iter().any(|known| known == id));
-    // The set ends its tasks when this stream does.
+    // Dropping the set with this stream aborts its tasks.
     let mut tasks = JoinSet::new();
     let mut watched: HashMap<String, AbortHandle> = HashMap::new();
     let (found, mut finds) = mpsc::channel::<ContainerSample>(64);
@@ -60,7 +60,7 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: SampleTargets, channel: Ch
                     }
                 }
             }
-            // Those that ended are taken out of the set.
+            // Reaps the tasks that ended.
             Some(_) = tasks.join_next() => {}
             _ = tick.tick() => {
                 let samples = latest.values().cloned().collect();
@@ -79,7 +79,7 @@ fn watch(
 ) {
     let (inner, found, container) = (inner.clone(), found.clone(), id.clone());
     let task = tasks.spawn(async move {
-        // One that is gone meanwhile has no samples: its `die` follows.
+        // A container that disappeared has no samples; its `die` event follows.
         let Ok(mut stats) =
             inner.docker.lines(&Query::new("/containers/{}/stats", &[&container]).with("stream", "1")).await
         else {
@@ -97,8 +97,8 @@ fn watch(
     }
 }
 
-/// As `docker stats` reckons: memory without the page cache that can be given back, processors by the time all of them
-/// had.
+/// Computed as `docker stats` does: memory excludes reclaimable page cache, and CPU time is relative to the time of all
+/// processors.
 fn sample(id: &str, stats: &model::Stats) -> ContainerSample {
     let (now, before) = (&stats.cpu_stats, &stats.precpu_stats);
     let used = now.cpu_usage.total_usage.saturating_sub(before.cpu_usage.total_usage);
@@ -122,7 +122,7 @@ fn sample(id: &str, stats: &model::Stats) -> ContainerSample {
     }
 }
 
-/// Nanoseconds here are far below 2^52 of a second's worth.
+/// Nanoseconds within a second or so are far below 2^52, so the conversion is exact.
 #[expect(clippy::cast_precision_loss)]
 fn percent(used: u64, passed: u64, processors: u32) -> f64 {
     if passed == 0 { 0.0 } else { used as f64 / passed as f64 * f64::from(processors) * 100.0 }

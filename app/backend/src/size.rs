@@ -1,6 +1,6 @@
-//! Numbers of bytes as people read them.
+//! Sizes in bytes as text.
 
-/// In powers of a thousand, as docker writes it: `1.2 MB`.
+/// In powers of 1000, as docker prints them: `1.2 MB`.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut unit = 0;

@@ -1,4 +1,4 @@
-//! A terminal in a running container: an exec with a terminal of its own.
+//! A terminal in a running container: an exec with its own pseudo-terminal.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::{
     stream::{Channel, Input, parse},
 };
 
-/// The best shell that is there.
+/// Runs the best shell the container has.
 const FIND_SHELL: &str =
     "for shell in bash zsh ash; do command -v $shell >/dev/null 2>&1 && exec $shell; done; exec /bin/sh";
-/// What one event carries at most.
+/// Maximum number of bytes in one event.
 const PIECE: usize = 32 << 10;
 
 pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut channel: Channel) -> Result<(), Failure> {
@@ -36,22 +36,22 @@ pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut ch
         .await?;
     let id = exec["Id"]
         .as_str()
-        .ok_or_else(|| failure::unexpected("the engine gave the terminal no identifier".to_owned()))?
+        .ok_or_else(|| failure::unexpected("the engine returned no identifier for the terminal".to_owned()))?
         .to_owned();
     let start = json!({"Detach": false, "Tty": true, "ConsoleSize": [asked.size.rows, asked.size.columns]});
     let connection = inner.docker.hijack(&Query::new("/exec/{}/start", &[&id]), &start).await?;
     channel.event(&TerminalEvent::Started { command }).await?;
     let (mut reader, mut writer) = tokio::io::split(connection);
     let mut inputs = channel.take_inputs();
-    // Apart from what the shell says: that may wait for a page which reads slowly, and Ctrl-C must come through.
+    // Runs in its own task: output may wait for a slow page, and Ctrl-C must still get through.
     let typing = async {
         while let Some(input) = inputs.recv().await {
             match input {
-                // A shell that has ended takes nothing more; its end is read below.
+                // A shell that exited takes no more input; its end is read below.
                 Input::Bytes(bytes) => drop(writer.write_all(&bytes).await),
                 Input::Value(value) => {
                     let TerminalInput::Resize { size } = parse(value)?;
-                    // The size of a shell that has just ended cannot be set.
+                    // Fails harmlessly for a shell that just exited.
                     resize(&inner, &id, size).await.ok();
                 }
             }
@@ -77,7 +77,7 @@ pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut ch
         return Err(failure::coded(
             "no-shell",
             "this container has no shell",
-            "use its files, log and processes instead: its image has only what it needs to run",
+            "use the container's files, log and processes instead",
         ));
     }
     channel.event(&TerminalEvent::Exited { status }).await

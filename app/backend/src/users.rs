@@ -6,7 +6,7 @@ use rorqual_engine::docker::{Query, model};
 
 use crate::{Inner, contract::Failure};
 
-/// Identifiers of the containers that use something, by its name. `uses` names what a container uses.
+/// Identifiers of the using containers, by the name of what they use. `uses` lists what a container uses.
 pub(crate) async fn users(
     inner: &Inner,
     uses: impl Fn(&model::ContainerSummary) -> Vec<String>,

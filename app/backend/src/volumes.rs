@@ -20,13 +20,13 @@ struct ListAnswer {
     volumes: Option<Vec<model::Volume>>,
 }
 
-/// Docker makes such names up: 64 hexadecimal digits.
+/// Names Docker generates are 64 hexadecimal digits.
 fn is_anonymous(volume: &model::Volume) -> bool {
     volume.labels.contains_key("com.docker.volume.anonymous")
         || (volume.name.len() == 64 && volume.name.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Every volume; `sizes` is what is known of what is in them.
+/// Every volume; `sizes` holds the known sizes of their content.
 pub(super) async fn list(inner: &Inner, sizes: &BTreeMap<String, u64>) -> Result<Vec<Volume>, Failure> {
     let answer: ListAnswer = inner.docker.get(&Query::new("/volumes", &[])).await?;
     let mounted = |container: &model::ContainerSummary| {
@@ -50,7 +50,7 @@ fn convert(volume: model::Volume, users: &mut BTreeMap<String, Vec<String>>, siz
     }
 }
 
-/// What is in each volume; the engine counts it.
+/// The size of each volume's content, measured by the engine.
 pub(super) async fn sizes(inner: &Inner) -> Result<BTreeMap<String, u64>, Failure> {
     let answer: ListAnswer = inner.docker.get(&Query::new("/system/df", &[]).with("type", "volume")).await?;
     let size = |volume: model::Volume| Some((volume.name, u64::try_from(volume.usage_data?.size).ok()?));
@@ -59,12 +59,12 @@ pub(super) async fn sizes(inner: &Inner) -> Result<BTreeMap<String, u64>, Failur
 
 pub(super) async fn create(inner: &Arc<Inner>, asked: VolumeCreate) -> Result<Volume, Failure> {
     let labels: BTreeMap<_, _> = asked.labels.into_iter().map(|label| (label.name, label.value)).collect();
-    // The engine answers with what is there when the name is taken; who creates means a new one.
+    // For a name in use the engine returns the existing volume, but the user asked for a new one.
     if inner.docker.get::<Value>(&Query::new("/volumes/{}", &[&asked.name])).await.is_ok() {
         return Err(failure::coded(
             "conflict",
             format!("a volume named {:?} already exists", asked.name),
-            "choose another name",
+            "choose a different name",
         ));
     }
     let made: model::Volume =

@@ -1,4 +1,4 @@
-//! `rorqual context`, and the context that the first start creates.
+//! `rorqual context`, and the context the first start creates.
 
 use std::env;
 
@@ -16,7 +16,7 @@ use crate::{
     session::{self, Session},
 };
 
-/// What docker obeys before the current context.
+/// Variables that take precedence over the current context.
 const OVERRIDES: [&str; 2] = ["DOCKER_HOST", "DOCKER_CONTEXT"];
 
 pub(crate) async fn run(session: &Session, command: ContextCommand) -> Result<(), Failure> {
@@ -26,7 +26,7 @@ pub(crate) async fn run(session: &Session, command: ContextCommand) -> Result<()
         ContextCommand::Show => show(session, &config, &name),
         ContextCommand::Use => {
             let endpoint = endpoint(session).await?;
-            // Without a daemon the next start writes them.
+            // Without a daemon, the next start writes them.
             if let Some(mut client) = session.running_daemon().await? {
                 config.set_proxies(&endpoint, proxies(&mut client).await?)?;
             }
@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &Session, command: ContextCommand) -> Result<()
 
 /// The endpoint of the session's machine.
 pub(crate) async fn endpoint(session: &Session) -> Result<String, Failure> {
-    // Where the default machine's socket lies is known without asking.
+    // The path of the default machine's socket is fixed, so no daemon is needed.
     if session.machine.as_str() == rorqual_engine::home::DEFAULT_MACHINE {
         return Ok(docker_context::endpoint(&session.home.docker_socket()));
     }
@@ -55,7 +55,7 @@ pub(crate) async fn endpoint(session: &Session) -> Result<String, Failure> {
     Ok(format!("unix://{}", machine.docker_socket))
 }
 
-/// What docker is to give to builds and containers, in the words of its config.json; `None` unless the settings say so.
+/// The proxies for builds and containers, as config.json spells them; `None` unless the settings request it.
 pub(crate) async fn proxies(client: &mut Client) -> Result<Option<Value>, Failure> {
     let reply = client.proxies(ProxiesRequest {}).await?.into_inner();
     let all = [("httpProxy", reply.http), ("httpsProxy", reply.https), ("noProxy", reply.no_proxy)];
@@ -67,8 +67,8 @@ pub(crate) async fn proxies(client: &mut Client) -> Result<Option<Value>, Failur
     Ok(if proxies.is_empty() { None } else { Some(Value::Object(proxies)) })
 }
 
-/// Creates or mends the context of a machine that has just started, with its proxies. The machine runs whether this
-/// works or not, so a failure is a warning.
+/// Creates or repairs the context of a machine that just started, with its proxies. The machine works without a
+/// context, so a failure is only a warning.
 pub(crate) fn ensure_after_start(session: &Session, machine: &MachineStatus, proxies: Result<Option<Value>, Failure>) {
     if machine.docker_socket.is_empty() {
         return;
@@ -116,7 +116,7 @@ fn show(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Fail
         }));
     }
     let what = match &stored {
-        Stored::Absent => "not created yet: `rorqual start` creates it".to_owned(),
+        Stored::Absent => "not created yet; `rorqual start` creates it".to_owned(),
         Stored::Ours(host) => host.clone(),
         Stored::Foreign => format!("not made by Rorqual ({})", config.meta_file(name).display()),
     };
@@ -127,7 +127,7 @@ fn show(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Fail
         text += &format!("before    {previous}\n");
     }
     if let Some(variable) = overridden {
-        text += &format!("note      {variable} is set in this shell, and docker obeys it first\n");
+        text += &format!("note      {variable} is set in this shell and takes precedence\n");
     }
     session::print_text(&text)
 }
@@ -147,13 +147,13 @@ fn use_context(session: &Session, config: &DockerConfig, name: &str, endpoint: &
         }));
     }
     if let Some(variable) = overridden_by() {
-        eprintln!("rorqual: note: {variable} is set in this shell, and docker obeys it before the current context");
+        eprintln!("rorqual: note: {variable} is set in this shell and takes precedence over the current context");
     }
     if session.quiet {
         return Ok(());
     }
     session::print_text(&format!(
-        "docker uses the context {name} now (before: {}).\n",
+        "docker now uses the context {name} (before: {}).\n",
         before.as_deref().unwrap_or("default")
     ))
 }
@@ -161,12 +161,12 @@ fn use_context(session: &Session, config: &DockerConfig, name: &str, endpoint: &
 fn remove(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Failure> {
     let previous = Previous::in_directory(session.home.root());
     if config.stored(name)? == Stored::Foreign {
-        // Refuses, and names it.
+        // Fails, and names the context's file.
         config.remove(name)?;
     }
     let mut current = config.current()?;
     if current.as_deref() == Some(name) {
-        // Back to what was there before, unless that context is gone meanwhile.
+        // Restores the previous context, unless it was removed since.
         let back =
             previous.recall().filter(|before| config.stored(before).is_ok_and(|stored| stored != Stored::Absent));
         config.set_current(back.as_deref())?;
@@ -181,6 +181,6 @@ fn remove(session: &Session, config: &DockerConfig, name: &str) -> Result<(), Fa
     if session.quiet {
         return Ok(());
     }
-    let what = if removed { "removed" } else { "was not there" };
-    session::print_text(&format!("The docker context {name} {what}; docker uses {current}.\n"))
+    let what = if removed { "was removed" } else { "does not exist" };
+    session::print_text(&format!("The docker context {name} {what}; docker now uses {current}.\n"))
 }

@@ -1,8 +1,8 @@
-//! The docker context of a machine: what the docker client keeps in its own configuration directory.
+//! The docker context of a machine, in the docker client's own configuration directory.
 //!
-//! Docker stores a context as `contexts/meta/<sha256 of the name>/meta.json` and the name of the one in use as
-//! `currentContext` in `config.json`. Both belong to the user: a context somebody else made is never touched, a damaged
-//! `config.json` is never written, and every other key of it keeps its place. Files are replaced by rename, so that
+//! Docker stores a context as `contexts/meta/<sha256 of the name>/meta.json`, and the name of the current one as
+//! `currentContext` in `config.json`. Both belong to the user: Rorqual never changes a context it did not create, never
+//! writes a damaged `config.json`, and keeps the position of every other key. Files are replaced by rename, so that
 //! another client never reads half of one.
 
 use std::{
@@ -19,14 +19,14 @@ use thiserror::Error;
 
 use crate::exit::Exit;
 
-/// What docker shows beside the context; also how we know a context as ours.
+/// Description that docker shows beside the context. It also marks a context as ours.
 const DESCRIPTION: &str = "Rorqual";
 
-/// Docker's own name for "no context": the local engine.
+/// Docker's name for "no context": the local engine.
 const DOCKER_DEFAULT: &str = "default";
 
 const CURRENT_CONTEXT: &str = "currentContext";
-/// What docker gives to builds and containers, by the engine's address.
+/// Key of the proxies for builds and containers, by the engine's address.
 const PROXIES: &str = "proxies";
 
 /// Why docker's configuration could not be read or changed.
@@ -43,7 +43,7 @@ pub(crate) enum ContextError {
 }
 
 impl ContextError {
-    /// The exit status of a command that fails with it.
+    /// The exit status of a command that fails with this error.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Damaged { .. } => Exit::BadConfiguration,
@@ -84,7 +84,7 @@ pub(crate) struct DockerConfig {
     directory: PathBuf,
 }
 
-/// What `meta.json` says, in docker's spelling and order.
+/// The content of `meta.json`, with docker's spelling and order.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Meta {
@@ -113,16 +113,16 @@ struct Endpoint {
     skip_tls_verify: bool,
 }
 
-/// A context as it stands in docker's configuration.
+/// The state of a context in docker's configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     Absent,
-    /// Ours, with the endpoint it points at.
+    /// Created by Rorqual, with its endpoint.
     Ours(String),
     Foreign,
 }
 
-/// What making sure of a context did.
+/// The result of ensuring that a context exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ensured {
     Created,
@@ -135,13 +135,13 @@ pub(crate) fn context_name(machine: &str) -> String {
     if machine == "default" { "rorqual".to_owned() } else { format!("rorqual-{machine}") }
 }
 
-/// The endpoint docker reaches a socket by.
+/// The endpoint of a socket.
 pub(crate) fn endpoint(socket: &Path) -> String {
     format!("unix://{}", socket.display())
 }
 
 impl DockerConfig {
-    /// The directory docker itself would use: `DOCKER_CONFIG`, else `.docker` in the home directory.
+    /// The directory docker uses: `DOCKER_CONFIG`, else `.docker` in the home directory.
     pub(crate) fn locate() -> Result<Self, ContextError> {
         let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         match (set("DOCKER_CONFIG"), set("HOME")) {
@@ -161,12 +161,12 @@ impl DockerConfig {
         self.directory.join("contexts").join("meta").join(digest)
     }
 
-    /// Where the context of that name is described.
+    /// The path of a context's `meta.json`.
     pub(crate) fn meta_file(&self, name: &str) -> PathBuf {
         self.meta_directory(name).join("meta.json")
     }
 
-    /// The context as it stands.
+    /// Reads the state of the context.
     pub(crate) fn stored(&self, name: &str) -> Result<Stored, ContextError> {
         let path = self.meta_file(name);
         let text = match fs::read(&path) {
@@ -174,7 +174,7 @@ impl DockerConfig {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Absent),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        // What is not of our shape is somebody else's, whatever is wrong with it.
+        // A file of any other shape was not written by Rorqual.
         Ok(match serde_json::from_slice::<Meta>(&text) {
             Ok(meta) if meta.name == name && meta.metadata.description.starts_with(DESCRIPTION) => {
                 Stored::Ours(meta.endpoints.docker.host)
@@ -183,7 +183,7 @@ impl DockerConfig {
         })
     }
 
-    /// Makes the context point at `endpoint`: creates it when absent, mends it when it is ours and differs.
+    /// Makes the context point at `endpoint`: creates it if it is absent, updates it if it is ours and differs.
     pub(crate) fn ensure(&self, name: &str, endpoint: &str) -> Result<Ensured, ContextError> {
         let ensured = match self.stored(name)? {
             Stored::Ours(host) if host == endpoint => return Ok(Ensured::Unchanged),
@@ -206,7 +206,7 @@ impl DockerConfig {
         Ok(ensured)
     }
 
-    /// Removes the context when it is ours. True when there was one.
+    /// Removes the context if it is ours. Returns whether it existed.
     pub(crate) fn remove(&self, name: &str) -> Result<bool, ContextError> {
         match self.stored(name)? {
             Stored::Absent => Ok(false),
@@ -219,14 +219,14 @@ impl DockerConfig {
         }
     }
 
-    /// The context `config.json` names; `None` is docker's default.
+    /// The context named in `config.json`; `None` means docker's default.
     pub(crate) fn current(&self) -> Result<Option<String>, ContextError> {
         let (_, document) = self.read_config()?;
         Ok(current_of(&document))
     }
 
-    /// Makes `name` the current context (`None`: docker's default) and returns the one before.
-    /// Writes nothing when it is current already.
+    /// Makes `name` the current context (`None` means docker's default) and returns the previous one. Writes nothing if
+    /// it is current already.
     pub(crate) fn set_current(&self, name: Option<&str>) -> Result<Option<String>, ContextError> {
         let (text, mut document) = self.read_config()?;
         let before = current_of(&document);
@@ -237,7 +237,7 @@ impl DockerConfig {
             Some(name) => {
                 document.insert(CURRENT_CONTEXT.to_owned(), Value::String(name.to_owned()));
             }
-            // `shift_remove` keeps the order of the keys that stay.
+            // `shift_remove` preserves the order of the other keys.
             None => {
                 document.shift_remove(CURRENT_CONTEXT);
             }
@@ -246,8 +246,8 @@ impl DockerConfig {
         Ok(before)
     }
 
-    /// Makes `proxies` what docker gives to builds and containers of the engine at `endpoint`; `None` takes it out.
-    /// Writes nothing when it is so already.
+    /// Sets the proxies for builds and containers of the engine at `endpoint`; `None` removes them. Writes nothing if
+    /// nothing changes.
     pub(crate) fn set_proxies(&self, endpoint: &str, proxies: Option<Value>) -> Result<(), ContextError> {
         let (text, mut document) = self.read_config()?;
         if document.get(PROXIES).and_then(|all| all.get(endpoint)) == proxies.as_ref() {
@@ -272,7 +272,7 @@ impl DockerConfig {
         self.write_config(&text, &document)
     }
 
-    /// Writes `document` in place of `text`, in its manner.
+    /// Writes `document` in the style of `text`, which it replaces.
     fn write_config(&self, text: &str, document: &Map<String, Value>) -> Result<(), ContextError> {
         let path = self.config_file();
         let indent = indent_of(text);
@@ -287,7 +287,7 @@ impl DockerConfig {
         replace(&path, &bytes, 0o600)
     }
 
-    /// The text and the object of `config.json`; both empty when there is no such file.
+    /// The text of `config.json` and its parsed object; both empty if the file does not exist.
     fn read_config(&self) -> Result<(String, Map<String, Value>), ContextError> {
         let path = self.config_file();
         let damaged = |reason: String| ContextError::Damaged { path: path.clone(), reason };
@@ -314,7 +314,7 @@ fn current_of(document: &Map<String, Value>) -> Option<String> {
     (!name.is_empty() && name != DOCKER_DEFAULT).then(|| name.to_owned())
 }
 
-/// The indentation a JSON text uses; docker's own is a tab.
+/// The indentation of a JSON text; docker's own is a tab.
 fn indent_of(text: &str) -> &str {
     let indented = text.lines().skip(1).find_map(|line| {
         let content = line.trim_start_matches([' ', '\t']);
@@ -323,7 +323,8 @@ fn indent_of(text: &str) -> &str {
     indented.unwrap_or("\t")
 }
 
-/// Replaces a file by rename, keeping its permissions; `mode` is for a new one. A symbolic link stays one.
+/// Replaces a file by rename and keeps its permissions; a new file gets `mode`. Follows a symbolic link, so that it
+/// stays one.
 fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ContextError> {
     use std::os::unix::fs::PermissionsExt;
 
@@ -343,7 +344,7 @@ fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), ContextError> {
     Ok(())
 }
 
-/// The context that was current before `rorqual context use`, kept in our own state directory.
+/// Records, in our own state directory, which context was current before `rorqual context use`.
 #[derive(Debug)]
 pub(crate) struct Previous {
     path: PathBuf,
@@ -351,7 +352,7 @@ pub(crate) struct Previous {
 
 #[derive(Serialize, Deserialize)]
 struct PreviousDocument {
-    /// Absent: docker's default.
+    /// `None` means docker's default.
     previous: Option<String>,
 }
 
@@ -360,7 +361,7 @@ impl Previous {
         Self { path: root.join("docker-context.json") }
     }
 
-    /// The name remembered; `None` also when nothing is.
+    /// The recorded name; `None` also if nothing is recorded.
     pub(crate) fn recall(&self) -> Option<String> {
         let text = fs::read(&self.path).ok()?;
         serde_json::from_slice::<PreviousDocument>(&text).ok()?.previous

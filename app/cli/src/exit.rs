@@ -11,7 +11,7 @@ pub(crate) const EXIT_STATUS_HELP: &str = "Exit status:
   130  cancelled by Ctrl-C
   `rorqual shell` exits with the status of the command it ran, or with 125 if it could not run it.";
 
-/// How a command ended, as its exit status.
+/// The outcome of a command, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Failed,
@@ -20,7 +20,7 @@ pub(crate) enum Exit {
     NoDaemon,
     BadConfiguration,
     Cancelled,
-    /// `rorqual shell` has no status of a command to pass on.
+    /// `rorqual shell` could not run a command, so it has no status to pass on.
     NoCommandStatus,
 }
 
@@ -37,7 +37,7 @@ impl Exit {
         }
     }
 
-    /// The exit status that goes with a stable code of the engine.
+    /// The exit status for a stable code of the engine.
     pub(crate) fn of_code(code: &str) -> Self {
         match code {
             "machine-not-running" => Self::NotRunning,

@@ -1,4 +1,4 @@
-//! How a command fails: what it prints, for people or as JSON for programs, and its exit status.
+//! The failure of a command: its message, for people or as JSON, and its exit status.
 
 use rorqual_engine::{
     client::ClientError,
@@ -8,32 +8,32 @@ use serde_json::json;
 
 use crate::{docker_context::ContextError, error::CommandError, exit::Exit};
 
-/// A command that failed: what is printed about it, and its exit status.
+/// A failed command: the message to print, and the exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// `None` when everything has been printed already.
+    /// `None` if everything has been printed already.
     pub(crate) shown: Option<error::Failure>,
     pub(crate) exit: Exit,
 }
 
 impl Failure {
-    /// Ends with a status and prints nothing more.
+    /// Exits with a status and prints nothing more.
     pub(crate) fn silent(exit: Exit) -> Self {
         Self { shown: None, exit }
     }
 
-    /// An error of the engine library.
+    /// Converts an error of the engine library.
     pub(crate) fn coded(error: &dyn Coded) -> Self {
         error::Failure::of(error).into()
     }
 
-    /// The same failure for `rorqual shell`, whose small exit statuses belong to the command it runs.
+    /// The same failure for `rorqual shell`, where small exit statuses belong to the command it runs.
     #[must_use]
     pub(crate) fn without_command_status(self) -> Self {
         Self { exit: Exit::NoCommandStatus, ..self }
     }
 
-    /// Prints it on standard error, after a name of its kind: `error`, `warning`.
+    /// Prints it on standard error as a message of this kind: `error`, `warning`.
     pub(crate) fn report(&self, kind: &str, introduction: &str, json: bool) {
         let Some(shown) = &self.shown else { return };
         if json {
@@ -44,7 +44,7 @@ impl Failure {
     }
 }
 
-/// A failure as lines for people.
+/// Formats a failure for people.
 fn text(failure: &error::Failure) -> String {
     match &failure.fix {
         Some(fix) => format!("{}\nFix: {fix}", failure.message),
@@ -72,7 +72,7 @@ impl From<ContextError> for Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        // Whatever the reason, the daemon is what is missing, unless the user can correct a file.
+        // Whatever the reason, the daemon is unavailable, unless the user can correct a file.
         let exit = match Exit::of_code(error.code()) {
             Exit::BadConfiguration => Exit::BadConfiguration,
             _ => Exit::NoDaemon,

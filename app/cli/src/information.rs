@@ -17,7 +17,7 @@ use crate::{
 pub(crate) async fn doctor(session: &Session) -> Result<(), Failure> {
     let checks = match session.daemon().await {
         Ok(mut client) => client.doctor(DoctorRequest {}).await?.into_inner().checks,
-        // A daemon that does not start is the first thing a doctor should name.
+        // If the daemon does not start, that is the first finding.
         Err(failure) => vec![Check {
             id: "daemon".to_owned(),
             verdict: Verdict::Problem.into(),
@@ -25,7 +25,7 @@ pub(crate) async fn doctor(session: &Session) -> Result<(), Failure> {
             fix: failure
                 .shown
                 .and_then(|failure| failure.fix)
-                .unwrap_or_else(|| "read what led to it with `rorqual logs daemon`".to_owned()),
+                .unwrap_or_else(|| "read the reason with `rorqual logs daemon`".to_owned()),
         }],
     };
     let sound = !checks.iter().any(|check| check.verdict() == Verdict::Problem);
@@ -71,7 +71,7 @@ fn checks_table(checks: &[Check]) -> String {
 
 pub(crate) async fn version(session: &Session) -> Result<(), Failure> {
     let own = env!("CARGO_PKG_VERSION");
-    // Asking for a version starts nothing.
+    // `version` never starts a daemon.
     let reply = match client::connect(&session.home).await {
         Ok(mut client) => Some(client.version(VersionRequest {}).await?.into_inner()),
         Err(_) => None,
@@ -116,7 +116,7 @@ pub(crate) async fn environment(session: &Session, unset: bool, syntax: Environm
     })
 }
 
-/// Text in single quotes, with a quote in it written as the shell wants it; bare when it needs none.
+/// Quotes text with single quotes, if it needs quotes. `quote` replaces a quote within it.
 fn quoted(text: &str, quote: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-:@%+,".contains(letter);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', quote)) }

@@ -1,4 +1,4 @@
-//! Ctrl-C and a polite request to end, as something to wait for.
+//! Awaits SIGINT (Ctrl-C) and SIGTERM.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{error::CommandError, failure::Failure};
 
-/// Listens for SIGINT and SIGTERM; each may come several times.
+/// Listens for SIGINT and SIGTERM; each may arrive several times.
 #[derive(Debug)]
 pub(crate) struct Interrupt {
     interrupt: Signal,
@@ -21,7 +21,7 @@ impl Interrupt {
         Ok(open().map_err(CommandError::Signals)?)
     }
 
-    /// Waits for the next of them.
+    /// Waits for the next signal.
     pub(crate) async fn caught(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

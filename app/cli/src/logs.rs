@@ -14,7 +14,7 @@ use crate::{
 
 pub(crate) async fn logs(session: &Session, source: LogSource, follow: bool, tail: Option<u32>) -> Result<(), Failure> {
     let mut printer = Printer { source: source.name(), json: session.json, partial: Vec::new() };
-    // The daemon's log matters most when the daemon cannot run: then it is read without one.
+    // The daemon's log matters most when the daemon cannot run, so it is also read without one.
     let client = match source {
         LogSource::Daemon => session.running_daemon().await?,
         _ => Some(session.daemon().await?),
@@ -42,7 +42,7 @@ fn print_file(session: &Session, tail: Option<u32>, mut printer: Printer) -> Res
     printer.end()
 }
 
-/// The last `count` lines of `log`; all of it without a count.
+/// The last `count` lines of `log`; all lines without a count.
 fn last_lines(log: &[u8], count: Option<u32>) -> &[u8] {
     let Some(count) = count else { return log };
     let body = log.strip_suffix(b"\n").unwrap_or(log);
@@ -50,11 +50,11 @@ fn last_lines(log: &[u8], count: Option<u32>) -> &[u8] {
     start.map_or(log, |(index, _)| &log[index + 1..])
 }
 
-/// Prints bytes as they come, or whole lines as JSON.
+/// Prints bytes as they arrive, or complete lines as JSON.
 struct Printer {
     source: &'static str,
     json: bool,
-    /// The beginning of a line whose end has not come yet.
+    /// An incomplete last line.
     partial: Vec<u8>,
 }
 

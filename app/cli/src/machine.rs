@@ -19,7 +19,7 @@ use crate::{
     view::{self, MachineView},
 };
 
-/// The end of a stream of progress.
+/// The end of a stream of progress messages.
 enum Outcome {
     Done { total_ms: u64, machine: Box<MachineStatus> },
     Interrupted,
@@ -61,7 +61,7 @@ async fn start_with(session: &Session, client: &mut Client, options: &StartOptio
     }
 }
 
-/// Stops what a cancelled start has begun, and reports it. A second Ctrl-C ends the wait.
+/// Stops what a cancelled start has started so far. A second Ctrl-C stops waiting.
 async fn cancel_start(
     session: &Session,
     client: &mut Client,
@@ -69,7 +69,7 @@ async fn cancel_start(
     interrupt: &mut Interrupt,
 ) -> Result<(), Failure> {
     display.fail();
-    display.say("Cancelled; stopping what has started");
+    display.say("Cancelled; stopping the machine");
     let request = StopRequest { machine: session.machine(), force: false, timeout_seconds: 0 };
     let stopped = async {
         let steps = client.stop(request).await?.into_inner();
@@ -113,14 +113,14 @@ pub(crate) async fn suspend(session: &Session) -> Result<(), Failure> {
     if end(session, steps, &mut display, &mut interrupt, words).await? {
         return Ok(());
     }
-    // A start cancels the suspension, or resumes what it has saved already.
+    // A start cancels the suspension, or resumes the machine if it was saved already.
     let request = StartRequest { machine: session.machine(), accelerator: String::new(), cold: false };
     let steps = client.start(request).await?.into_inner();
     follow(steps, &mut display, &mut interrupt).await?;
     Err(CommandError::SuspendCancelled.into())
 }
 
-/// Follows the steps that end a machine and prints the outcome: `words` describe it, given the time it took. Returns
+/// Follows the steps of stopping or suspending and prints the outcome; `words` formats it, given the duration. Returns
 /// false on Ctrl-C.
 async fn end(
     session: &Session,
@@ -158,7 +158,7 @@ pub(crate) async fn status(session: &Session, watch: bool) -> Result<(), Failure
         print_status(session, &machine)?;
         return match machine.state() {
             State::Running | State::Degraded | State::Starting | State::Stopping | State::Suspending => Ok(()),
-            // People see it in the table; scripts see the exit status.
+            // People read the state in the table; scripts check the exit status.
             _ => Err(Failure::silent(Exit::NotRunning)),
         };
     }
@@ -211,7 +211,7 @@ async fn follow(
     }
     let Some(done) = last else {
         display.fail();
-        return Err(ClientError::Lost("its answer ended early".to_owned()).into());
+        return Err(ClientError::Lost("its response ended early".to_owned()).into());
     };
     Ok(Outcome::Done { total_ms: done.total_ms, machine: Box::new(done.machine.unwrap_or_default()) })
 }

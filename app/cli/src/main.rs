@@ -1,10 +1,10 @@
-//! `rorqual`: the command line. It knows arguments, terminals and tables; everything else is asked of the daemon over
-//! `engine.sock`, which it starts when none runs. `rorqual daemon` is the daemon itself.
+//! `rorqual`: the command line. It handles arguments, terminals and tables, and sends everything else to the daemon
+//! over `engine.sock`. It starts the daemon if none runs. `rorqual daemon` is the daemon itself.
 //!
-//! [`arguments`] says what can be asked; each command has a module; [`failure`] holds what every failure says and the
+//! [`arguments`] defines the command line; each command has a module; [`failure`] formats failures and maps them to
 //! exit statuses.
 
-// Tables here are a few lines long; `write!` into a String would add an error that cannot happen to each.
+// Tables are a few lines long; `write!` into a String would add an error to each that cannot happen.
 #![allow(clippy::format_push_string, clippy::format_collect)]
 
 mod arguments;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the command line, as JSON when that was asked for; help and version are no errors.
+/// Prints an error of the command line, as JSON if requested. Help and version are not errors.
 fn usage(error: &clap::Error) -> ExitCode {
     let help = matches!(
         error.kind(),
@@ -71,7 +71,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         Failure::from(CommandError::Usage(message.to_owned())).report("error", "", true);
         return ExitCode::from(Exit::Usage.status());
     }
-    // Nobody reads it: there is nobody to tell.
+    // The output is closed, so an error could not be printed either.
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.status()))
 }
@@ -79,13 +79,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(arguments: Arguments) -> Result<u8, Failure> {
     let session = Session::open(&arguments.global)?;
     let runtime = match arguments.command {
-        // Copying streams of many clients at once is worth a second core; a command waits for one answer.
+        // Copying many clients' streams in parallel justifies a second thread; a command waits for one response.
         Command::Daemon | Command::Web(_) => Builder::new_multi_thread().worker_threads(2).enable_all().build(),
         _ => Builder::new_current_thread().enable_all().build(),
     };
     let runtime: Runtime = runtime.map_err(CommandError::EventLoop)?;
     let result = runtime.block_on(dispatch(&session, arguments.command));
-    // A thread may still wait for standard input: the process ends without it.
+    // A thread may still block on standard input; the process exits without it.
     runtime.shutdown_background();
     result
 }
@@ -116,7 +116,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<u8, Failure> {
 /// Ends the daemon if one runs.
 async fn quit(session: &Session, stop_machines: bool) -> Result<(), Failure> {
     let running = match session.running_daemon().await? {
-        // Machines outlive their daemon: stopping them needs one.
+        // Machines outlive their daemon; stopping them requires one.
         None if stop_machines => Some(session.daemon().await?),
         running => running,
     };
@@ -131,7 +131,7 @@ async fn quit(session: &Session, stop_machines: bool) -> Result<(), Failure> {
     } else if session.quiet {
         Ok(())
     } else if was_running {
-        session::print_text("The daemon has ended.\n")
+        session::print_text("The daemon has exited.\n")
     } else {
         session::print_text("No daemon was running.\n")
     }

@@ -11,10 +11,11 @@ use serde_json::json;
 
 use crate::{failure::Failure, session, session::Session, units, view::MachineView};
 
-/// How often a spinner turns and its clock advances.
+/// Interval at which a spinner turns and its clock advances.
 const TICK: Duration = Duration::from_millis(120);
 
-/// Shows steps as they come. Progress goes to standard error; JSON, being the answer, to standard output.
+/// Shows steps as they arrive. Progress goes to standard error. JSON goes to standard output, since it is the command's
+/// result.
 #[derive(Debug)]
 pub(crate) enum Display {
     Silent,
@@ -23,7 +24,7 @@ pub(crate) enum Display {
     Json,
 }
 
-/// Steps under way, each a line with a spinner. Steps may overlap.
+/// Steps in progress, each a line with a spinner. Steps may overlap.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     lines: MultiProgress,
@@ -77,19 +78,19 @@ impl Display {
         Ok(())
     }
 
-    /// Says something between the steps.
+    /// Prints a message between the steps.
     pub(crate) fn say(&self, text: &str) {
         match self {
             Self::Silent | Self::Json => {}
             Self::Plain => eprintln!("{text}"),
             Self::Terminal(terminal) => {
-                // A line that cannot be drawn is no reason to fail: the terminal is gone.
+                // If the terminal is gone, the command still continues.
                 let _ = terminal.lines.println(text);
             }
         }
     }
 
-    /// Ends the display after a failure: steps under way are marked as not finished.
+    /// Ends the display after a failure: marks steps in progress as unfinished.
     pub(crate) fn fail(&mut self) {
         if let Self::Terminal(terminal) = self {
             terminal.fail();
@@ -97,7 +98,7 @@ impl Display {
     }
 }
 
-/// The line of a step that is over; nothing for one that begins.
+/// The line of a completed step; `None` for one that starts.
 fn plain_line(progress: &Progress) -> Option<String> {
     let took = progress.took_ms?;
     Some(format!("{:<11} {} ({})", progress.step, progress.message, units::milliseconds(took)))
@@ -138,7 +139,7 @@ impl Terminal {
     }
 }
 
-/// A style from a template known to be right; the default spinner if it were not.
+/// Parses a style from a constant template; falls back to the default spinner.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }

@@ -1,4 +1,4 @@
-//! What every command starts from: the state directory, the daemon, and how to print.
+//! The starting point of every command: the state directory, the daemon, and how to print.
 
 use std::{
     env,
@@ -38,7 +38,7 @@ impl Session {
         self.machine.as_str().to_owned()
     }
 
-    /// The daemon, started when none runs.
+    /// The daemon; starts it if none runs.
     pub(crate) async fn daemon(&self) -> Result<Client, Failure> {
         let executable = env::current_exe().map_err(CommandError::DaemonProgram)?;
         let mut command = Command::new(executable);
@@ -46,15 +46,15 @@ impl Session {
         Ok(client::connect_or_start(&self.home, command).await?)
     }
 
-    /// Waits until the daemon's process has ended: it holds its lock as long as it lives. Another command may start the
-    /// next daemon meanwhile, so this does not wait for ever.
+    /// Waits until the daemon's process exits: it holds its lock for its whole life. Another command may start the next
+    /// daemon, which then holds the lock, so the wait is limited.
     pub(crate) async fn daemon_ended(&self) {
         let path = self.home.daemon_lock();
         let released = tokio::task::spawn_blocking(move || {
             let lock = File::open(path)?;
             Ok::<_, io::Error>(flock(&lock, FlockOperation::LockShared)?)
         });
-        // Whatever goes wrong here, the daemon has said that it ends.
+        // Ignores errors: the daemon has already confirmed that it exits.
         let _ = tokio::time::timeout(END_PATIENCE, released).await;
     }
 
@@ -68,7 +68,7 @@ impl Session {
     }
 }
 
-/// How long a daemon that has agreed to end may take for it.
+/// Maximum time for the daemon to exit after it agreed to.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Prints one JSON document on one line.
@@ -78,19 +78,19 @@ pub(crate) fn print_json(document: &impl Serialize) -> Result<(), Failure> {
     print_bytes(&line)
 }
 
-/// Prints text as it is.
+/// Prints text unchanged.
 pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 
-/// Writes to standard output and flushes: a reader of a pipe sees each piece when it is there.
+/// Writes to standard output and flushes, so that a reader of a pipe sees each piece immediately.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output.write_all(bytes).and_then(|()| output.flush()).map_err(output_failure)
 }
 
 fn output_failure(error: io::Error) -> Failure {
-    // The reader has seen enough, as in `rorqual logs | head`.
+    // The reader closed the pipe, as in `rorqual logs | head`.
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Failure::silent(Exit::Failed);
     }

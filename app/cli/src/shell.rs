@@ -1,7 +1,7 @@
-//! `rorqual shell`: a shell or a command in the machine, on the terminal at hand or between pipes.
+//! `rorqual shell`: a shell or a command in the machine, on the current terminal or between pipes.
 //!
-//! Three parts run side by side: a thread that reads standard input (a blocking read cannot be taken back), the task
-//! that writes what comes from the machine, and the signals. They meet in one channel of inputs to the daemon.
+//! Three parts run concurrently: a thread that reads standard input (a blocking read cannot be cancelled), the task
+//! that writes the machine's output, and the signal handlers. All send their inputs for the daemon through one channel.
 
 use std::{
     io::{self, Write},
@@ -25,13 +25,13 @@ use crate::{
     terminal::{self, RawTerminal},
 };
 
-/// Bytes read from standard input at once.
+/// Maximum number of bytes per read of standard input.
 const READ_SIZE: usize = 16 * 1024;
 
-/// Inputs waiting for the daemon; standard input waits when there are more.
+/// Maximum number of inputs queued for the daemon; at this, reading standard input waits.
 const QUEUE: usize = 16;
 
-/// Runs it; the result is the command's own exit status.
+/// Runs the command and returns its exit status.
 pub(crate) async fn shell(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
     if session.json && command.is_empty() {
         return Err(CommandError::CommandMissing.into());
@@ -49,10 +49,10 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
         size: interactive.then(terminal_size).flatten(),
     };
     let (inputs, queue) = mpsc::channel(QUEUE);
-    // The queue is empty and its reader is here: this cannot wait.
+    // The queue is empty and its reader exists, so this does not wait.
     let _ = inputs.send(ShellInput { input: Some(Input::Start(start)) }).await;
 
-    // Raw mode begins once the daemon has accepted: its refusal is printed on a sound terminal.
+    // Enters raw mode only after the daemon accepted, so that a refusal is printed on a normal terminal.
     let mut outputs = client.shell(ReceiverStream::new(queue)).await?.into_inner();
     let _raw = if interactive { Some(RawTerminal::enter().map_err(CommandError::Terminal)?) } else { None };
     read_input(inputs.clone());
@@ -65,7 +65,7 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
             message = outputs.message() => message?,
             _ = resized.recv(), if interactive => {
                 if let Some(size) = terminal_size() {
-                    // A full queue means the daemon lags; the next change of size brings the newest one.
+                    // If the queue is full the daemon lags; the next resize sends the newest size.
                     let _ = inputs.try_send(ShellInput { input: Some(Input::Resize(size)) });
                 }
                 continue;
@@ -78,7 +78,7 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
             Some(Output::Stdout(data)) if session.json => collected.stdout.extend(data),
             Some(Output::Stderr(data)) if session.json => collected.stderr.extend(data),
             Some(Output::Stdout(data)) => session::print_bytes(&data)?,
-            // Standard error closed by its reader is no reason to end the command.
+            // If standard error is closed, the command continues.
             Some(Output::Stderr(data)) => drop(io::stderr().write_all(&data)),
             Some(Output::ExitStatus(status)) => {
                 if session.json {
@@ -91,7 +91,7 @@ async fn run(session: &Session, command: Vec<String>) -> Result<u8, Failure> {
     }
 }
 
-/// Passes standard input on until its end, from a thread that is left behind when the command ends first.
+/// Forwards standard input until its end, from a thread that is abandoned if the command exits first.
 fn read_input(inputs: Sender<ShellInput>) {
     thread::spawn(move || {
         let mut buffer = vec![0; READ_SIZE];
@@ -113,7 +113,7 @@ fn terminal_size() -> Option<TerminalSize> {
     terminal::size().map(|(columns, rows)| TerminalSize { columns, rows })
 }
 
-/// What a command printed, for `--json`.
+/// The collected output of a command, for `--json`.
 #[derive(Default)]
 struct Collected {
     stdout: Vec<u8>,
@@ -130,7 +130,7 @@ impl Collected {
     }
 }
 
-/// Signals that end this process. On a raw terminal Ctrl-C is a byte for the shell, not one of them.
+/// Signals that end this process. On a raw terminal, Ctrl-C is a byte for the shell and not one of them.
 struct EndSignals {
     terminate: Signal,
     hang_up: Signal,

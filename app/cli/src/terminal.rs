@@ -1,18 +1,18 @@
-//! The terminal in raw mode, for a shell elsewhere; put back on every way out.
+//! Raw mode of the terminal, for a remote shell. Every exit path restores the terminal.
 
 use std::{io, panic, sync::Mutex};
 
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
-/// The terminal's settings from before, while it is raw.
+/// The terminal's settings before raw mode, while it is raw.
 static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Keeps the terminal raw; dropping it puts the terminal back. So does a panic, even where a panic aborts.
+/// Keeps the terminal raw; dropping it restores the settings. A panic restores them too, even if it aborts.
 #[derive(Debug)]
 pub(crate) struct RawTerminal(());
 
 impl RawTerminal {
-    /// Makes the terminal of standard input raw.
+    /// Switches the terminal of standard input to raw mode.
     pub(crate) fn enter() -> io::Result<Self> {
         let original = tcgetattr(rustix::stdio::stdin())?;
         let mut raw = original.clone();
@@ -40,12 +40,12 @@ fn restore() {
     if let Ok(mut kept) = ORIGINAL.lock()
         && let Some(original) = kept.take()
     {
-        // Failing means the terminal is gone: there is nothing left to put back.
+        // If this fails the terminal is gone, and nothing needs restoring.
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &original);
     }
 }
 
-/// Whether standard input and output are both a terminal: a person sits there.
+/// Whether standard input and output are both a terminal.
 pub(crate) fn is_interactive() -> bool {
     isatty(rustix::stdio::stdin()) && isatty(rustix::stdio::stdout())
 }

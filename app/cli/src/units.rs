@@ -1,10 +1,10 @@
-//! Numbers as people read them.
+//! Formats numbers for people.
 
-/// Bytes in binary units, with at most one digit after the point: `512 MiB`, `1.4 GiB`.
+/// Bytes in binary units with at most one decimal: `512 MiB`, `1.4 GiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
-    // Tenths of the unit, so that no floating point is needed.
+    // Tenths of the unit, which avoids floating point.
     let mut tenths = u128::from(count) * 10;
     while tenths >= 10_240 && unit + 1 < UNITS.len() {
         tenths = (tenths + 512) / 1024;
@@ -14,13 +14,13 @@ pub(crate) fn bytes(count: u64) -> String {
     if tenth == 0 { format!("{whole} {}", UNITS[unit]) } else { format!("{whole}.{tenth} {}", UNITS[unit]) }
 }
 
-/// Milliseconds as seconds with one digit: `0.8 s`.
+/// Milliseconds as seconds with one decimal: `0.8 s`.
 pub(crate) fn milliseconds(count: u64) -> String {
     let tenths = (count + 50) / 100;
     format!("{}.{} s", tenths / 10, tenths % 10)
 }
 
-/// Whole seconds as the two largest units: `3 h 12 min`, `45 s`.
+/// Whole seconds in the two largest units: `3 h 12 min`, `45 s`.
 pub(crate) fn seconds(count: u64) -> String {
     let (days, hours, minutes) = (count / 86_400, count / 3_600 % 24, count / 60 % 60);
     match (days, hours, minutes) {

@@ -1,4 +1,4 @@
-//! The machine's status, as JSON and as the table people read.
+//! The machine's status, as JSON and as a table.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::units;
 
-/// The status as programs read it. Fields are never renamed; new ones may come.
+/// The status for programs. Fields are never renamed; new ones may be added.
 #[derive(Debug, Serialize)]
 pub(crate) struct MachineView {
     name: String,
@@ -30,7 +30,7 @@ pub(crate) struct MachineView {
     routes: RoutesView,
 }
 
-/// Where containers have names; empty where they have none.
+/// URLs of the containers' names; empty if they have none.
 #[derive(Debug, Default, Serialize)]
 struct RoutesView {
     http: String,
@@ -97,7 +97,7 @@ impl From<api::Port> for PortView {
     }
 }
 
-/// A state's name, in JSON and in tables.
+/// The name of a state, in JSON and in tables.
 pub(crate) fn state_name(state: State) -> &'static str {
     match state {
         State::Unspecified => "unknown",
@@ -112,7 +112,7 @@ pub(crate) fn state_name(state: State) -> &'static str {
     }
 }
 
-/// The table of a status, one row a line, each line ended.
+/// The table of a status, one row a line.
 pub(crate) fn table(machine: &api::MachineStatus) -> String {
     let state = machine.state();
     let runs = !matches!(state, State::Unspecified | State::Stopped | State::Failed | State::Suspended);
@@ -164,7 +164,7 @@ pub(crate) fn table(machine: &api::MachineStatus) -> String {
         .collect()
 }
 
-/// Advice on the row above it.
+/// Advice about the row above it.
 fn advice(fix: &str) -> String {
     if fix.is_empty() { String::new() } else { format!("Fix: {fix}") }
 }
@@ -184,7 +184,7 @@ fn port_row(port: &api::Port) -> String {
     if port.error.is_empty() { row } else { format!("{row}  not open: {}", port.error) }
 }
 
-/// `127.0.0.1:80`, `[::1]:80`.
+/// Formats an endpoint: `127.0.0.1:80`, `[::1]:80`.
 fn endpoint(address: &str, port: u32) -> String {
     match (address.parse::<IpAddr>(), u16::try_from(port)) {
         (Ok(address), Ok(port)) => SocketAddr::new(address, port).to_string(),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Pause before reopening a stream of a running engine that has ended. The daemon reports the engine's end a moment
-/// later, and until then every attempt would fail at once.
+/// later, and until then every attempt would fail immediately.
 const REOPEN_AFTER: Duration = Duration::from_secs(1);
 
 /// Follows the engine for as long as the application lives.

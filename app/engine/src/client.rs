@@ -1,4 +1,4 @@
-//! Reaching the daemon: connect to `engine.sock`, or start the daemon and then connect.
+//! The way to the daemon: connects to `engine.sock`, starting the daemon first if needed.
 
 use std::{
     fs::{File, OpenOptions},
@@ -25,50 +25,50 @@ use crate::{
     home::Home,
 };
 
-/// Environment variable that tells a daemon at which descriptor its starter waits for [`Readiness`].
+/// Environment variable with the descriptor number at which the daemon reports its [`Readiness`].
 pub(crate) const READY_VARIABLE: &str = "RORQUAL_READY_FD";
 
 /// A client of the daemon.
 pub type Client = EngineClient<Channel>;
 
-/// Why the daemon cannot be reached.
+/// Why the daemon cannot be reached, or a call failed.
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// No daemon serves this state directory.
     #[error("the Rorqual daemon is not running: {0} does not answer")]
     NotRunning(PathBuf),
-    /// The socket is there, and something else went wrong.
+    /// The socket exists, but connecting to it failed.
     #[error("cannot connect to the Rorqual daemon at {path}: {source}")]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The daemon could not be started at all.
     #[error("cannot start the Rorqual daemon: {what} failed: {source}")]
     Spawn {
-        /// Which part of it failed.
+        /// The operation that failed.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The daemon started and refused to serve; its own words.
+    /// The daemon started and refused to serve; the failure it reported.
     #[error("{}", .0.message)]
     Refused(Failure),
-    /// The daemon ended before it served.
+    /// The daemon exited before it served.
     #[error("the Rorqual daemon ended while it started, without a reason")]
     Died {
         /// Its log.
         log: PathBuf,
     },
-    /// The connection ended during a call.
+    /// The connection was lost during a call.
     #[error("lost the connection to the Rorqual daemon: {0}")]
     Lost(String),
-    /// The daemon does not have the call.
+    /// The daemon does not implement the call.
     #[error("the running Rorqual daemon is of another version and does not know this request")]
     OtherVersion,
-    /// The daemon answered with an error that has no code, which none of its errors does.
+    /// The daemon returned an error without a code, which none of its errors lacks.
     #[error("the Rorqual daemon failed: {0}")]
     Failed(String),
 }
@@ -117,7 +117,7 @@ crate::error::tests::samples!(ClientError {
     Failed => Self::Failed("out of range (OutOfRange)".to_owned()),
 });
 
-/// What a call that failed means: the daemon's own failure, or what happened to the call.
+/// Converts the status of a failed call: to the daemon's own failure, or to what happened to the call.
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let message = || one_line(status.message());
@@ -135,10 +135,10 @@ impl From<Status> for Failure {
 ///
 /// # Errors
 ///
-/// [`ClientError::NotRunning`] when none serves it.
+/// [`ClientError::NotRunning`] if no daemon serves it.
 pub async fn connect(home: &Home) -> Result<Client, ClientError> {
     let path = home.engine_socket();
-    // The first connection is made here, so that "not running" is told apart from a failing call.
+    // Connects now, so that "not running" is distinguished from a failing call.
     let first = UnixStream::connect(&path).await.map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning(path.clone()),
         _ => ClientError::Connect { path: path.clone(), source },
@@ -159,10 +159,10 @@ pub async fn connect(home: &Home) -> Result<Client, ClientError> {
     Ok(EngineClient::new(endpoint.connect_with_connector_lazy(connector)))
 }
 
-/// Connects to the daemon of `home`, starting it first when none runs.
+/// Connects to the daemon of `home`, starting it first if none runs.
 ///
-/// `daemon_command` runs the daemon in the foreground (`<this executable> daemon`); it gets a session of its own, the
-/// state directory in `RORQUAL_HOME`, and `run/daemon.log` for its output. Two callers at once start one daemon.
+/// `daemon_command` runs the daemon in the foreground (`<this executable> daemon`). It runs in a session of its own,
+/// with the state directory in `RORQUAL_HOME` and its output in `run/daemon.log`. Concurrent callers start one daemon.
 pub async fn connect_or_start(home: &Home, daemon_command: Command) -> Result<Client, ClientError> {
     match connect(home).await {
         Err(ClientError::NotRunning(_)) => {}
@@ -177,7 +177,7 @@ pub async fn connect_or_start(home: &Home, daemon_command: Command) -> Result<Cl
     connect(home).await
 }
 
-/// Waits for one's turn to start a daemon; while the lock is held nobody else starts one.
+/// Takes the lock for starting a daemon; while it is held, no other process starts one.
 pub async fn lock_start(home: &Home) -> Result<Flock<File>, ClientError> {
     let path = home.start_lock();
     let what = format!("locking {}", path.display());
@@ -196,7 +196,7 @@ async fn start_daemon(home: &Home, command: Command) -> Result<(), ClientError> 
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path);
     let log = log.map_err(failed(format!("opening {}", log_path.display())))?;
     let second = log.try_clone().map_err(failed(format!("opening {}", log_path.display())))?;
-    // Not the caller's directory: the daemon would keep it from being unmounted.
+    // In the caller's directory, the daemon would keep its file system from being unmounted.
     command.stdin(Stdio::null()).stdout(log).stderr(second).env("RORQUAL_HOME", home.root()).current_dir("/");
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let mut starting = detached::start(command, |command, number| {
@@ -211,7 +211,7 @@ async fn start_daemon(home: &Home, command: Command) -> Result<(), ClientError> 
     }
 }
 
-/// The descriptor number a daemon finds in its environment.
+/// The readiness descriptor's number from this daemon's environment.
 pub(crate) fn ready_descriptor() -> Option<std::os::fd::OwnedFd> {
     let number = std::env::var(READY_VARIABLE).ok()?.parse().ok()?;
     detached::inherited(number).filter(|end| end.as_raw_fd() > 2)

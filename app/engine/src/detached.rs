@@ -1,8 +1,8 @@
-//! Starting a process that outlives its parent, and hearing from it when it is ready.
+//! Starts a process that outlives its parent, and reports when it is ready.
 //!
-//! The child gets a session of its own and the write end of a pipe. It writes one line of JSON, `{"ready":true}` or
-//! `{"error":{"code":"…","message":"…","fix":"…"}}`, and closes the pipe; its death closes the pipe too, so nobody
-//! waits in vain.
+//! The child runs in a session of its own and holds the write end of a pipe. It writes one line of JSON,
+//! `{"ready":true}` or `{"error":{"code":"…","message":"…","fix":"…"}}`, and closes the pipe. Its death closes the pipe
+//! too, so the parent never waits in vain.
 
 use std::{
     io,
@@ -18,28 +18,28 @@ use tokio::{
 
 use crate::error::Failure;
 
-/// Longest line of readiness that is read, in bytes.
+/// Maximum length of the readiness line, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
-/// The line a started daemon writes; a monitor's is [`rorqual_vmm_protocol::Readiness`].
+/// The readiness line of the daemon; the monitor's is [`rorqual_vmm_protocol::Readiness`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Readiness {
-    /// It serves.
+    /// It is ready.
     Ready(bool),
-    /// It cannot, and why.
+    /// It cannot run, and why.
     Error(Failure),
 }
 
-/// A process that was started and has not spoken yet.
+/// A started process that has not reported yet.
 pub(crate) struct Starting {
-    /// The process; waiting for it or dropping it has it reaped, neither ends it.
+    /// The process. Waiting for it reaps it, and so does dropping it; neither ends it.
     pub(crate) child: Child,
     ready: OwnedFd,
 }
 
 impl Starting {
-    /// Waits for the line. `None` means that the process ended or closed the pipe without one.
+    /// Waits for the line. `None` if the process exited or closed the pipe without one.
     pub(crate) async fn ready<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let receiver = pipe::Receiver::from_owned_fd_unchecked(self.ready.try_clone()?)?;
         let mut line = String::new();
@@ -51,8 +51,8 @@ impl Starting {
     }
 }
 
-/// Starts `command` in a session of its own. `announce` is given the descriptor number the child will find its end of
-/// the pipe at, to put it among the arguments or the environment.
+/// Starts `command` in a session of its own. `announce` receives the number of the child's descriptor for the pipe and
+/// puts it among the arguments or the environment.
 pub(crate) fn start(mut command: Command, announce: impl FnOnce(&mut Command, RawFd)) -> io::Result<Starting> {
     let (ready, child_end) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     nix::fcntl::fcntl(&ready, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
@@ -74,15 +74,15 @@ pub(crate) fn start(mut command: Command, announce: impl FnOnce(&mut Command, Ra
     Ok(Starting { child, ready })
 }
 
-/// The other side: the pipe this process was given at descriptor `number`, or `None` when it is no pipe.
+/// The child's side: the pipe at descriptor `number`; `None` if that is not a pipe.
 pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
     let is_pipe = std::fs::metadata(format!("/proc/self/fd/{number}"))
         .is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()));
     if number <= 2 || !is_pipe {
         return None;
     }
-    // SAFETY: the descriptor is open (checked above), and whoever started this process handed it over for this use
-    // alone by naming it; nothing else in the process owns it.
+    // SAFETY: the descriptor is open (checked above), and the parent opened it for this use alone and named it here;
+    // nothing else in the process owns it.
     let end = unsafe { OwnedFd::from_raw_fd(number) };
     let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
     nix::fcntl::fcntl(&end, flag).ok().map(|_| end)

@@ -1,4 +1,4 @@
-//! The data disk of a machine: a raw, sparse file that only grows.
+//! The data disk of a machine: a raw, sparse file that never shrinks.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,40 +13,40 @@ use thiserror::Error;
 use crate::error::Coded;
 
 const GIB: u64 = 1 << 30;
-/// A machine does not start with less free space than this on the host, in bytes: the guest would fill it at once, and
-/// its file system would see write errors.
+/// Minimum free space on the host to start a machine, in bytes. With less, the guest would fill it right away, and its
+/// file system would see write errors.
 pub(crate) const FREE_NEEDED: u64 = GIB;
-/// Below this much free space a start warns, in bytes.
+/// Free space below which a start warns, in bytes.
 pub(crate) const FREE_LOW: u64 = 5 * GIB;
-/// What to do about too little space on the host.
+/// Advice for too little space on the host.
 pub(crate) const FREE_SPACE: &str =
     "free some space, or move the state directory to a larger disk and set RORQUAL_HOME to it";
 
 /// Why the data disk cannot be used.
 #[derive(Debug, Error)]
 pub enum DiskError {
-    /// The host's file system is full.
+    /// The host's file system is nearly full.
     #[error(
         "not enough free space for the machine's disk: {directory} has {free} MiB free, and a start needs {needed} MiB",
         directory = directory.display(), free = free_bytes >> 20, needed = FREE_NEEDED >> 20
     )]
     NoSpace {
-        /// Where the disk lies.
+        /// Path of the disk.
         directory: PathBuf,
-        /// What is free there, in bytes.
+        /// Free space, in bytes.
         free_bytes: u64,
     },
-    /// The disk is something else.
+    /// The path is not a regular file.
     #[error("the machine's disk {0} is not a regular file")]
     NotAFile(PathBuf),
-    /// The operating system said no.
+    /// The operating system refused an operation.
     #[error("cannot {action} the machine's disk {path}: {source}", path = path.display())]
     Io {
-        /// "create", "read", "grow".
+        /// The operation: "create", "read", "grow".
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -75,11 +75,11 @@ crate::error::tests::samples!(DiskError {
     Io => Self::Io { action: "grow", path: "/h/data.img".into(), source: crate::error::tests::refusal() },
 });
 
-/// What was done to have a disk, and what to know about it.
+/// The result of preparing the disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Prepared {
     pub(crate) change: Change,
-    /// Set when little space is left on the host: the sentence for the user.
+    /// A warning for the user if little space is left on the host.
     pub(crate) warning: Option<String>,
 }
 
@@ -90,7 +90,8 @@ pub(crate) enum Change {
     None,
 }
 
-/// Makes sure that there is a data disk of at least `gib` GiB, and space on the host to use it. Never shrinks one.
+/// Ensures that a data disk of at least `gib` GiB exists, and that the host has space for its use. Never shrinks a
+/// disk.
 pub(crate) fn prepare(path: &Path, gib: u32) -> Result<Prepared, DiskError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let free =
@@ -128,13 +129,13 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Bytes this user may still write to the file system of `path`.
+/// Free space for this user on the file system of `path`, in bytes.
 pub(crate) fn free_space(path: &Path) -> io::Result<u64> {
     let stat = statvfs(path)?;
     Ok(stat.blocks_available() * stat.fragment_size())
 }
 
-/// Size of a disk, and what it takes on the host, in bytes; zeroes when there is none.
+/// Size of a disk, and the space it takes on the host, in bytes; zeroes if there is no disk.
 pub(crate) fn sizes(path: &Path) -> (u64, u64) {
     std::fs::metadata(path).map_or((0, 0), |metadata| (metadata.len(), metadata.blocks() * 512))
 }

@@ -1,6 +1,6 @@
-//! `run/docker.sock`: the guest's Docker socket, byte for byte. Nothing of HTTP is read while the machine runs, so
-//! upgrades, half-close and streams pass as they are. Only when there is no engine to talk to does the daemon answer
-//! itself, in a form the docker client shows to its user.
+//! `run/docker.sock`: carries the guest's Docker socket, byte for byte. While the machine runs the daemon parses no
+//! HTTP, so upgrades, half-close and streams pass unchanged. Without an engine the daemon answers itself, in a form the
+//! docker client shows to its user.
 
 use std::{io, time::Duration};
 
@@ -20,13 +20,13 @@ use crate::{
     vsock,
 };
 
-/// The largest request head that is read before the daemon answers itself, in bytes.
+/// Maximum size of a request head that is read before the daemon answers itself, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
-/// A client that sends its head slower than this is left.
+/// Maximum time for a client to send its head.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
-/// What a refused client still sends is read away for this long, so that it sees the answer and not a reset.
+/// How long a refused client's data is drained, so that it receives the answer and not a reset.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
-/// Pause before accepting again when the system has no descriptor left.
+/// Pause before accepting again when the system is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves `listener` for `machine` until dropped.
@@ -57,7 +57,7 @@ async fn serve_one(client: UnixStream, machine: &Machine, paths: &MachinePaths) 
     match vsock::connect(&paths.vsock_socket(), DOCKER_PORT).await {
         Ok(guest) => relay(client, guest).await,
         Err(error) => {
-            // It seemed to run: the engine or the guest has just gone.
+            // The machine appeared to run: the engine or the guest was just lost.
             let reason = format!("it cannot be reached ({error})");
             let state = State::Degraded;
             let gone = NotRunning { machine: machine.name().clone(), state, reason, advice: None };
@@ -77,14 +77,14 @@ async fn relay(mut client: UnixStream, mut guest: UnixStream) -> io::Result<()> 
     .await
 }
 
-/// Answers one request with 503 (RFC 9110 §15.6.4) and the failure in the Docker API's form, which has one text for all
-/// of it. Our own clients read its parts beside that.
+/// Answers one request with 503 (RFC 9110 §15.6.4) and the failure in the Docker API's form, a single text. Rorqual's
+/// own clients also read the separate fields.
 async fn refuse(mut client: UnixStream, failure: &Failure) -> io::Result<()> {
     let Some(head) = timeout(HEAD_LIMIT, read_head(&mut client)).await.map_err(io::Error::from)?? else {
         return Ok(());
     };
     let body = serde_json::json!({"message": failure.text(), "rorqual": failure}).to_string();
-    // The answer to HEAD has no body (RFC 9110 §9.3.2).
+    // A response to HEAD has no body (RFC 9110 §9.3.2).
     let shown = if head.starts_with(b"HEAD ") { "" } else { body.as_str() };
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
@@ -98,12 +98,12 @@ async fn refuse(mut client: UnixStream, failure: &Failure) -> io::Result<()> {
         while client.read(&mut sink).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    // However long it goes on sending, it has had its answer.
+    // The client has its answer, so the drain ends even if it keeps sending.
     let _ = timeout(DRAIN_LIMIT, drain).await;
     Ok(())
 }
 
-/// Reads to the end of a request's head. `None` when the client left before.
+/// Reads to the end of a request's head. `None` if the client left first.
 async fn read_head(client: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {

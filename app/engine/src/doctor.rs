@@ -1,4 +1,4 @@
-//! What `rorqual doctor` finds: each check tries the thing itself and gives advice.
+//! The checks of `rorqual doctor`: each tries the operation itself and gives advice.
 
 use std::{
     env, fs,
@@ -19,14 +19,14 @@ use crate::{
     monitor,
 };
 
-/// What makes kvm usable on most computers.
+/// Advice that makes kvm usable on most computers.
 const KVM_ADVICE: &str = "turn on virtualization in the firmware (or nested virtualization of the virtual machine this \
                           is) and join the group kvm; until then machines run with uml, which is slower";
-/// What makes User Mode Linux usable, without which no computer without kvm runs a machine.
+/// Advice that makes User Mode Linux usable; without it, a computer without kvm cannot run a machine.
 const UML_ADVICE: &str = "allow this user ptrace (Yama's ptrace_scope at most 1, no seccomp filter against it) and \
                           install an undamaged guest image";
 
-/// Makes every check.
+/// Runs every check.
 pub async fn examine(home: &Home) -> Vec<Check> {
     let config = Config::load(home);
     let usable = config.as_ref().ok().cloned().unwrap_or_default();
@@ -97,14 +97,11 @@ async fn check_image(home: &Home, image: Result<Image, ImageError>) -> Check {
 
 fn disk_space(home: &Home) -> Check {
     match disk::free_space(home.root()) {
-        Err(error) => check(
-            "disk-space",
-            Verdict::Problem,
-            format!("cannot find out how much is free: {error}"),
-            disk::FREE_SPACE,
-        ),
+        Err(error) => {
+            check("disk-space", Verdict::Problem, format!("cannot determine the free space: {error}"), disk::FREE_SPACE)
+        }
         Ok(free) => {
-            let finding = format!("{} MiB are free in {}", free >> 20, home.root().display());
+            let finding = format!("{} MiB free in {}", free >> 20, home.root().display());
             match free {
                 free if free < disk::FREE_NEEDED => check("disk-space", Verdict::Problem, finding, disk::FREE_SPACE),
                 free if free < disk::FREE_LOW => check("disk-space", Verdict::Note, finding, disk::FREE_SPACE),
@@ -116,13 +113,13 @@ fn disk_space(home: &Home) -> Check {
 
 fn state_directory(home: &Home) -> Check {
     let root = home.root().display();
-    // The same look as at start, and one file written and removed.
+    // The check at start, plus one file written and removed.
     if let Err(error) = Home::at(home.root()) {
         return problem("state-directory", &error);
     }
     let trial = home.run_directory().join("doctor.trial");
     match fs::write(&trial, "trial").and_then(|()| fs::remove_file(&trial)) {
-        Ok(()) => check("state-directory", Verdict::Ok, format!("{root} is writable and yours alone"), ""),
+        Ok(()) => check("state-directory", Verdict::Ok, format!("{root} is writable and accessible only to you"), ""),
         Err(error) => check(
             "state-directory",
             Verdict::Problem,
@@ -136,7 +133,7 @@ fn sockets(home: &Home) -> Check {
     let sockets = [home.engine_socket(), home.docker_socket()];
     for path in &sockets {
         let shown = path.display();
-        let fix = "end the daemon with `rorqual quit`: the next command starts a new one";
+        let fix = "quit the daemon with `rorqual quit`; the next command starts a new one";
         if let Err(error) = UnixStream::connect(path) {
             return check("sockets", Verdict::Problem, format!("{shown} does not answer: {error}"), fix);
         }
@@ -147,7 +144,8 @@ fn sockets(home: &Home) -> Check {
         }
     }
     let longest = sockets.iter().map(|path| path.as_os_str().len()).max().unwrap_or_default();
-    let finding = format!("both answer, to you alone; paths have at most {longest} of {} bytes", SOCKET_PATH_LIMIT - 1);
+    let finding =
+        format!("both answer, and only to you; paths have at most {longest} of {} bytes", SOCKET_PATH_LIMIT - 1);
     check("sockets", Verdict::Ok, finding, "")
 }
 
@@ -184,5 +182,5 @@ fn settings(home: &Home, error: Option<ConfigError>, config: &Config) -> Check {
             return problem("config", &error);
         }
     }
-    check("config", Verdict::Ok, format!("{} has no mistake", home.config_file().display()), "")
+    check("config", Verdict::Ok, format!("{} is valid", home.config_file().display()), "")
 }

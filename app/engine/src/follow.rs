@@ -1,4 +1,4 @@
-//! Reading the end of a log file, and following it as it grows, without polling.
+//! Reads the end of a log file and follows it as it grows, without polling.
 
 use std::{
     fs::{self, File},
@@ -16,12 +16,12 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Bytes sent at once.
+/// Maximum size of a chunk sent, in bytes.
 const CHUNK: usize = 32 * 1024;
-/// The end of a file is looked for in steps of this, in bytes.
+/// Step size of the backward search for line ends, in bytes.
 const STEP: u64 = 16 * 1024;
 
-/// The last `lines` lines of a file; 0 means all of it.
+/// Returns the last `lines` lines of a file; 0 means all.
 pub(crate) fn last_lines(path: &Path, lines: usize) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let start = start_of_last(&mut file, lines)?;
@@ -31,7 +31,7 @@ pub(crate) fn last_lines(path: &Path, lines: usize) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Offset at which the last `lines` lines begin.
+/// The offset at which the last `lines` lines begin.
 fn start_of_last(file: &mut File, lines: usize) -> io::Result<u64> {
     let length = file.metadata()?.len();
     if lines == 0 {
@@ -46,7 +46,7 @@ fn start_of_last(file: &mut File, lines: usize) -> io::Result<u64> {
         Read::by_ref(file).take(end - begin).read_to_end(&mut block)?;
         for (at, _) in block.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
             let after = begin + at as u64 + 1;
-            // The newline at the very end closes the last line and begins none.
+            // The newline at the very end completes the last line and starts none.
             if after == length {
                 continue;
             }
@@ -60,14 +60,14 @@ fn start_of_last(file: &mut File, lines: usize) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Sends the last `lines` lines of `path` (0: all), and with `follow` what is written next, until the receiver leaves.
-/// A file that is replaced or begun anew is read from its start; one that does not exist yet is awaited.
+/// Sends the last `lines` lines of `path` (0 means all) and, with `follow`, what is appended, until the receiver
+/// leaves. A file that is replaced or truncated is read from its start; a file that does not exist yet is awaited.
 pub(crate) async fn send(path: PathBuf, lines: usize, follow: bool, out: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
-    // Watched before it is read, so that nothing falls between.
+    // Watches before reading, so that no change is missed.
     let watch = if follow { Some(Watch::new(&path)?) } else { None };
     let mut reader = Reader::open(&path, lines)?;
     if reader.is_none() && !follow {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such log yet"));
+        return Err(io::Error::new(io::ErrorKind::NotFound, "this log does not exist yet"));
     }
     loop {
         if let Some(reader) = &mut reader {
@@ -124,7 +124,7 @@ impl Reader {
     }
 }
 
-/// Tells when a file was written, replaced or created.
+/// Notifies when a file was written, replaced or created.
 struct Watch(AsyncFd<Notifier>);
 
 struct Notifier(Inotify);
@@ -138,17 +138,18 @@ impl std::os::fd::AsRawFd for Notifier {
 impl Watch {
     fn new(path: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        // The directory tells of a new file; writes are watched on the file alone, for a busy disk may lie beside it.
+        // The directory reports a new file; writes are watched on the file alone, since a busy disk may be in the same
+        // directory.
         let directory = path.parent().unwrap_or(Path::new("/"));
         inotify.add_watch(directory, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-        // SAFETY: the notifier owns its descriptor, gives out no other, and closes it only when dropped; it is dropped
-        // with the registration.
+        // SAFETY: the notifier owns its descriptor, shares it with nobody, and closes it only when dropped; it is
+        // dropped with the registration.
         let watch = Self(unsafe { AsyncFd::register_with_interest(Notifier(inotify), Interest::READABLE) }?);
         watch.attach(path)?;
         Ok(watch)
     }
 
-    /// Watches the file that `path` is now, if there is one.
+    /// Watches the file that is at `path` now, if any.
     fn attach(&self, path: &Path) -> io::Result<()> {
         match self.0.get_ref().0.add_watch(path, AddWatchFlags::IN_MODIFY) {
             Ok(_) | Err(Errno::ENOENT) => Ok(()),

@@ -1,4 +1,4 @@
-//! The state directory: where everything of one user's Rorqual lies (docs/contracts.md, "State directory").
+//! The state directory: all files of one user's Rorqual (docs/contracts.md, "State directory").
 
 use std::{
     env, fs, io,
@@ -11,22 +11,22 @@ use thiserror::Error;
 
 use crate::error::Coded;
 
-/// A socket path must be shorter than this, in bytes: the smallest `sun_path` of the systems we run on.
+/// Limit of a socket path's length, terminator included, in bytes: the smallest `sun_path` of the supported systems.
 pub const SOCKET_PATH_LIMIT: usize = 104;
 
-/// Name of the machine that is meant when none is named.
+/// Name of the machine when none is given.
 pub const DEFAULT_MACHINE: &str = "default";
 
 /// Why the state directory cannot be used.
 #[derive(Debug, Error)]
 pub enum HomeError {
-    /// Neither `RORQUAL_HOME` nor `HOME` says where.
+    /// Neither `RORQUAL_HOME` nor `HOME` is set.
     #[error("no state directory: neither RORQUAL_HOME nor HOME is set")]
     Nowhere,
-    /// A relative path would mean another directory for each caller.
+    /// A relative path would mean a different directory for each caller.
     #[error("RORQUAL_HOME is {0}, which is not an absolute path")]
     Relative(PathBuf),
-    /// Socket paths have a small limit in the kernel.
+    /// The kernel limits the length of socket paths.
     #[error(
         "the path of the state directory {root} is too long: its socket {socket} would have {length} bytes, and a \
          socket's path may have {max}",
@@ -35,12 +35,12 @@ pub enum HomeError {
     TooDeep {
         /// The state directory.
         root: PathBuf,
-        /// The longest socket path in it.
+        /// The longest socket path below it.
         socket: PathBuf,
         /// Its length in bytes.
         length: usize,
     },
-    /// Somebody else could replace what lies in it.
+    /// The directory belongs to another user, who could replace its files.
     #[error("the state directory {path} belongs to user {owner}, not to you (user {user})")]
     ForeignOwner {
         /// The directory.
@@ -50,17 +50,17 @@ pub enum HomeError {
         /// User id of this process.
         user: u32,
     },
-    /// The path is something else.
+    /// The path is not a directory.
     #[error("{0} is not a directory")]
     NotADirectory(PathBuf),
-    /// The operating system said no.
+    /// The operating system refused an operation.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried: "create", "read".
+        /// The operation: "create", "read".
         action: &'static str,
-        /// On what.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -95,12 +95,12 @@ crate::error::tests::samples!(HomeError {
     Io => Self::Io { action: "create", path: "/h".into(), source: crate::error::tests::refusal() },
 });
 
-/// The name of a machine: 1 to 32 characters, lower-case letters, digits and hyphens, a letter or digit first and last.
-/// It is a directory name, a host name and part of a Docker context's name.
+/// The name of a machine: 1 to 32 lower-case letters, digits and hyphens; the first and last are a letter or digit. It
+/// serves as a directory name, a host name and part of a Docker context's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MachineName(String);
 
-/// The name does not fit the rules of [`MachineName`].
+/// The name violates the rules of [`MachineName`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{0:?} is not a machine name")]
 pub struct BadMachineName(String);
@@ -127,7 +127,7 @@ impl crate::error::tests::Samples for BadMachineName {
 }
 
 impl MachineName {
-    /// Checks a name; empty means [`DEFAULT_MACHINE`].
+    /// Validates a name; empty means [`DEFAULT_MACHINE`].
     pub fn parse(text: &str) -> Result<Self, BadMachineName> {
         let name = if text.is_empty() { DEFAULT_MACHINE } else { text };
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -157,14 +157,15 @@ impl std::fmt::Display for MachineName {
     }
 }
 
-/// The state directory. Holding one means: it exists, it is ours, and its socket paths fit.
+/// The state directory. A value exists only after these checks: the directory exists, belongs to this user, and its
+/// socket paths fit.
 #[derive(Clone, Debug)]
 pub struct Home {
     root: PathBuf,
 }
 
 impl Home {
-    /// The directory `RORQUAL_HOME` names, else `.rorqual` in the home directory; created when missing.
+    /// The directory in `RORQUAL_HOME`, else `.rorqual` in the home directory; created if missing.
     pub fn locate() -> Result<Self, HomeError> {
         let named = env::var_os("RORQUAL_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
         let root = match named {
@@ -178,11 +179,11 @@ impl Home {
         Self::at(root)
     }
 
-    /// The state directory at `root`, created with its folders (0700) when missing.
+    /// The state directory at `root`, created with its folders (0700) if missing.
     ///
     /// # Errors
     ///
-    /// When a socket path would be too long, when the directory belongs to another user, or when it cannot be created.
+    /// A socket path is too long, the directory belongs to another user, or it cannot be created.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self, HomeError> {
         let home = Self { root: root.into() };
         home.check_depth(&home.machine(&MachineName::default()))?;
@@ -198,7 +199,7 @@ impl Home {
         Ok(home)
     }
 
-    /// Creates a machine's directory; fails when the machine's socket paths would not fit.
+    /// Creates a machine's directory; fails if the machine's socket paths would not fit.
     pub fn create_machine(&self, name: &MachineName) -> Result<MachinePaths, HomeError> {
         let paths = self.machine(name);
         self.check_depth(&paths)?;
@@ -231,7 +232,7 @@ impl Home {
         self.root.join("config.toml")
     }
 
-    /// `images/`: guest images, one folder per version.
+    /// `images/`: guest images, one folder a version.
     pub fn images_directory(&self) -> PathBuf {
         self.root.join("images")
     }
@@ -251,12 +252,12 @@ impl Home {
         self.root.join("run")
     }
 
-    /// `run/daemon.lock`, held with flock by the one daemon; contains its process id.
+    /// `run/daemon.lock`, which the daemon holds with flock; contains its process id.
     pub fn daemon_lock(&self) -> PathBuf {
         self.run_directory().join("daemon.lock")
     }
 
-    /// `run/start.lock`, held with flock by whoever starts the daemon, so that two callers start one.
+    /// `run/start.lock`, held with flock while a process starts the daemon, so that concurrent callers start one.
     pub fn start_lock(&self) -> PathBuf {
         self.run_directory().join("start.lock")
     }
@@ -276,17 +277,17 @@ impl Home {
         self.run_directory().join("daemon.log")
     }
 
-    /// `run/image-verified.json`: which image files were found sound, so that a start need not read them again.
+    /// `run/image-verified.json`: the image files verified so far, so that a start need not read them again.
     pub fn image_verified(&self) -> PathBuf {
         self.run_directory().join("image-verified.json")
     }
 
-    /// `run/in-effect.json`: which settings the daemon was started with.
+    /// `run/in-effect.json`: the settings the daemon started with.
     pub fn in_effect(&self) -> PathBuf {
         self.run_directory().join("in-effect.json")
     }
 
-    /// Where a machine's files lie, whether it exists or not.
+    /// The files of a machine, whether it exists or not.
     pub fn machine(&self, name: &MachineName) -> MachinePaths {
         MachinePaths { directory: self.machines_directory().join(name.as_str()) }
     }
@@ -326,22 +327,22 @@ impl MachinePaths {
         self.directory.join("data.img")
     }
 
-    /// `snapshot/`: the machine's saved state while it is suspended; rorqual-vmm writes and removes what is in it.
+    /// `snapshot/`: the machine's saved state while it is suspended; rorqual-vmm writes and removes its files.
     pub fn snapshot(&self) -> PathBuf {
         self.directory.join("snapshot")
     }
 
-    /// `vmm.json`: what rorqual-vmm was started with.
+    /// `vmm.json`: the configuration rorqual-vmm was started with.
     pub fn vmm_config(&self) -> PathBuf {
         self.directory.join("vmm.json")
     }
 
-    /// `started.json`: what the daemon knew when the machine started, for the next daemon.
+    /// `started.json`: the daemon's record of the running machine, for the next daemon.
     pub fn started(&self) -> PathBuf {
         self.directory.join("started.json")
     }
 
-    /// `in-effect.json`: which settings the machine was started with.
+    /// `in-effect.json`: the settings the machine started with.
     pub fn in_effect(&self) -> PathBuf {
         self.directory.join("in-effect.json")
     }
@@ -356,23 +357,23 @@ impl MachinePaths {
         self.directory.join("console.log")
     }
 
-    /// `control.sock`, which drives rorqual-vmm.
+    /// `control.sock`: commands for rorqual-vmm.
     pub fn control_socket(&self) -> PathBuf {
         self.directory.join("control.sock")
     }
 
-    /// `vsock.sock`: host to guest.
+    /// `vsock.sock`: connections from the host to the guest.
     pub fn vsock_socket(&self) -> PathBuf {
         self.directory.join("vsock.sock")
     }
 
-    /// `vsock.sock_<port>`: guest to host, the daemon listens.
+    /// `vsock.sock_<port>`: connections from the guest to the host; the daemon listens.
     pub fn vsock_port(&self, port: u32) -> PathBuf {
         self.directory.join(format!("vsock.sock_{port}"))
     }
 }
 
-/// Creates `path` as 0700 when missing; refuses what is not a directory of ours, and closes it to others.
+/// Creates `path` as 0700 if missing; refuses anything but a directory of this user, and closes it to others.
 fn ensure_private_directory(path: &Path) -> Result<(), HomeError> {
     let io = |action| move |source| HomeError::Io { action, path: path.to_owned(), source };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| {
@@ -435,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_directory_of_another_user_is_refused() {
-        // The root directory is root's; as root, use one that is not.
+        // The root directory belongs to root; as root, use one that does not.
         if geteuid().is_root() {
             let parent = tempfile::tempdir().unwrap();
             let root = parent.path().join("state");
@@ -462,7 +463,7 @@ mod tests {
     fn a_long_machine_name_that_would_break_its_sockets_is_refused() {
         let parent = tempfile::tempdir().unwrap();
         let base = parent.path().as_os_str().len();
-        // Deep enough that `default` fits and a name of 32 characters does not.
+        // Long enough that `default` fits and a name of 32 characters does not.
         let root = parent.path().join("y".repeat(104 - base - 2 - "/machines/default/vsock.sock_9999".len()));
         let home = Home::at(root).unwrap();
         let name = MachineName::parse(&"n".repeat(32)).unwrap();

@@ -16,45 +16,45 @@ use thiserror::Error;
 use crate::{config::Config, error::Coded, home::Home};
 
 const MANIFEST: &str = "manifest.json";
-/// What a user can do about a damaged image, whatever the damage.
+/// Advice for a damaged image.
 const REMEDY: &str = "build the image again with `make image`, or install Rorqual again";
 
-/// Why no machine can start from an image.
+/// Why a machine cannot start from an image.
 #[derive(Debug, Error)]
 pub enum ImageError {
-    /// None was found.
+    /// No image was found.
     #[error("no guest image found in {}",
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
     Missing(Vec<PathBuf>),
-    /// It is for other computers.
+    /// The image is for another architecture.
     #[error("the guest image {directory} is for {architecture} computers, but this one is {}",
         env::consts::ARCH, directory = directory.display())]
     OtherArchitecture {
         /// The image.
         directory: PathBuf,
-        /// What it is for.
+        /// Its architecture.
         architecture: String,
     },
-    /// The manifest does not read as one.
+    /// The manifest is malformed.
     #[error("the guest image's manifest {path} is damaged: {problem}", path = path.display())]
     BadManifest {
         /// The manifest.
         path: PathBuf,
-        /// What is wrong.
+        /// The defect.
         problem: String,
     },
-    /// A file has another size than the manifest says.
+    /// A file's size differs from the manifest's.
     #[error("the guest image file {path} is damaged: it has {found} bytes instead of {expected}",
         path = path.display())]
     WrongSize {
         /// The file.
         path: PathBuf,
-        /// Its bytes.
+        /// Its size, in bytes.
         found: u64,
-        /// What the manifest says.
+        /// The manifest's size, in bytes.
         expected: u64,
     },
-    /// A file has other contents than the manifest says.
+    /// A file's content differs from the manifest's.
     #[error("the guest image file {path} is damaged: its sha256 is not the one in {MANIFEST}", path = path.display())]
     WrongContents {
         /// The file.
@@ -65,18 +65,18 @@ pub enum ImageError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The manifest does not name a file that the accelerator needs.
+    /// The manifest lacks a file that the accelerator needs.
     #[error("the guest image {directory} has no {file}, which the {accelerator} accelerator needs",
         directory = directory.display())]
     Incomplete {
         /// The image.
         directory: PathBuf,
-        /// Missing file, relative.
+        /// The missing file, relative to the image.
         file: &'static str,
-        /// Who needs it.
+        /// The accelerator.
         accelerator: &'static str,
     },
 }
@@ -136,14 +136,14 @@ struct ManifestFile {
     sha256: String,
 }
 
-/// A guest image whose manifest reads well; its files are checked by [`Image::verify`].
+/// A guest image with a valid manifest; [`Image::verify`] checks its files.
 #[derive(Debug)]
 pub struct Image {
     directory: PathBuf,
     manifest: Manifest,
 }
 
-/// A file as it was when its contents were found right: it need not be read again while it stays so.
+/// A file's metadata when its content was last verified; while it is unchanged, the file need not be read again.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Verified {
     bytes: u64,
@@ -155,7 +155,7 @@ struct Verified {
 }
 
 impl Image {
-    /// Finds the image to use: `RORQUAL_IMAGE`, the one in the settings, the newest in the state directory, then beside
+    /// Finds the image to use, in this order: `RORQUAL_IMAGE`, the settings, the newest in the state directory, beside
     /// the executable.
     pub fn locate(home: &Home, config: &Config) -> Result<Self, ImageError> {
         if let Some(named) = env::var_os("RORQUAL_IMAGE").filter(|value| !value.is_empty()) {
@@ -189,16 +189,16 @@ impl Image {
         if manifest.architecture != env::consts::ARCH {
             return Err(ImageError::OtherArchitecture { directory, architecture: manifest.architecture });
         }
-        // The machine's processes get full paths: they work in directories of their own.
+        // The machine's processes get absolute paths, since they run in other directories.
         let directory = fs::canonicalize(&directory)
             .map_err(|source| ImageError::Unreadable { path: directory.clone(), source })?;
         Ok(Self { directory, manifest })
     }
 
-    /// Checks the size of every file, and the contents of those that changed since they were last found right.
+    /// Checks the size of every file, and the content of those that changed since they were last verified.
     pub fn verify(&self, home: &Home) -> Result<(), ImageError> {
         let memory = home.image_verified();
-        // What cannot be read is simply not known yet.
+        // An unreadable record means that nothing is verified yet.
         let mut known: BTreeMap<PathBuf, Verified> =
             fs::read(&memory).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let mut learned = false;
@@ -231,7 +231,7 @@ impl Image {
             let aside = memory.with_extension("new");
             let text = serde_json::to_vec(&known).unwrap_or_default();
             if let Err(error) = fs::write(&aside, text).and_then(|()| fs::rename(&aside, &memory)) {
-                tracing::warn!("cannot remember in {} that the image is sound: {error}", memory.display());
+                tracing::warn!("cannot record in {} that the image is verified: {error}", memory.display());
             }
         }
         Ok(())
@@ -242,12 +242,12 @@ impl Image {
         &self.manifest.version
     }
 
-    /// Where it lies.
+    /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Release of the kernel it has for an accelerator, as `uname -r` says it; empty when unknown.
+    /// Release of its kernel for an accelerator, as `uname -r` prints it; empty if unknown.
     pub fn kernel_release(&self, accelerator: &str) -> &str {
         self.manifest.kernels.get(accelerator).map_or("", String::as_str)
     }
@@ -282,14 +282,14 @@ fn stays_inside(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// The newest image in a folder of images, by version.
+/// The image with the highest version in a folder of images.
 fn newest(folder: &Path) -> Option<PathBuf> {
     let images =
         fs::read_dir(folder).ok()?.filter_map(Result::ok).filter(|entry| entry.path().join(MANIFEST).is_file());
     images.max_by_key(|entry| version_key(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
 }
 
-/// A key by which versions sort as people read them: numbers as numbers (0.10 after 0.9).
+/// Sort key of a version, with numbers in numeric order: 0.10 after 0.9.
 fn version_key(version: &str) -> Vec<(u64, String)> {
     let parts = version.split(|character: char| !character.is_ascii_alphanumeric());
     parts.map(|part| part.parse().map_or_else(|_| (0, part.to_owned()), |number| (number, String::new()))).collect()
@@ -308,7 +308,7 @@ fn sha256(path: &Path) -> io::Result<String> {
     Ok(hash.finalize().iter().fold(String::with_capacity(64), |text, byte| text + &format!("{byte:02x}")))
 }
 
-/// Writes an image of three small files, with a manifest that is right.
+/// Writes an image of three small files with a valid manifest.
 #[cfg(test)]
 pub(crate) fn write_small_image(home: &Home) -> PathBuf {
     let directory = home.images_directory().join("1.0");
@@ -392,7 +392,7 @@ mod tests {
     fn a_file_found_sound_is_not_read_again_until_it_changes() {
         let fixture = image();
         opened(&fixture).verify(&fixture.home).unwrap();
-        // Only an unread file can pass with a hash that is wrong.
+        // Only a file that is not read can pass with a wrong hash.
         let path = fixture.directory.join("root.erofs");
         let before = fs::metadata(&path).unwrap();
         let text = fs::read_to_string(&path).unwrap().to_uppercase();

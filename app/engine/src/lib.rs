@@ -1,9 +1,9 @@
 //! The host side of Rorqual: machines, the Docker socket, published ports, settings, diagnostics, and the daemon that
-//! holds them.
+//! owns them.
 //!
 //! One daemon per user ([`daemon`]) serves [`api`] on `run/engine.sock` and the guest's Docker socket on
-//! `run/docker.sock` ([`docker_socket`]). Each machine is one task that owns its state ([`machine`]); everybody else
-//! sends it commands and watches what it publishes. Nothing polls: processes, logs, ports and clocks are watched.
+//! `run/docker.sock` ([`docker_socket`]). Each machine is one task that owns its state ([`machine`]); other parts send
+//! it commands and watch the state it publishes. Nothing polls: processes, logs, ports and clocks are watched.
 
 /// Types, client and server generated from `proto/engine.proto`.
 #[allow(missing_docs, clippy::pedantic)]

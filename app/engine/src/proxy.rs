@@ -1,17 +1,17 @@
-//! The user's way to the internet: proxies of `config.toml`, else of the daemon's environment, as the guest needs them.
+//! Proxies for the guest: from `config.toml`, else from the daemon's environment.
 //!
-//! A proxy on this computer's loopback is `host.docker.internal` to the guest. Passwords within addresses are in no
-//! message and no log: [`ProxyUrl`] shows itself without.
+//! The guest reaches a proxy on this computer's loopback as `host.docker.internal`. Messages and logs never contain a
+//! proxy's password: [`ProxyUrl`] formats itself without it.
 
 use std::fmt;
 
 use hyper::Uri;
 
-/// What a proxy's address may begin with.
+/// Accepted schemes of a proxy's address.
 const SCHEMES: [&str; 4] = ["http", "https", "socks5", "socks5h"];
-/// What no proxy is asked for, whatever else is not: this computer and the machine itself.
+/// Destinations always reached directly: this computer and the machine itself.
 const NEVER: [&str; 5] = ["localhost", "127.0.0.0/8", "::1", "host.docker.internal", "gateway.docker.internal"];
-/// How the guest calls this computer's loopback.
+/// The guest's name for this computer's loopback.
 const HOST: &str = "host.docker.internal";
 
 /// The address of a proxy: `http://user:password@proxy.example.com:3128`.
@@ -20,17 +20,17 @@ pub struct ProxyUrl {
     scheme: String,
     /// User and password with the `@`, or empty.
     login: String,
-    /// Without the brackets of IPv6.
+    /// Host name or address, without the brackets of IPv6.
     host: String,
     port: u16,
 }
 
 impl ProxyUrl {
-    /// Reads an address; one without a scheme is of HTTP, as curl has it.
+    /// Parses an address; without a scheme it is an HTTP proxy, as for curl.
     ///
     /// # Errors
     ///
-    /// What it must look like. The text itself is not in the message: it may hold a password.
+    /// The expected form. The message leaves the text out, since it may contain a password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wanted =
             "must be the address of a proxy such as \"http://proxy.example.com:3128\" or \"socks5://127.0.0.1:1080\"";
@@ -57,16 +57,16 @@ impl ProxyUrl {
         Ok(Self { scheme, login, host, port })
     }
 
-    /// Whether it listens on this computer's loopback.
+    /// Whether the proxy listens on this computer's loopback.
     pub fn is_local(&self) -> bool {
         let address = self.host.parse::<std::net::IpAddr>();
         self.host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
     }
 
-    /// The address, password and all, as the guest and its containers reach it.
+    /// The address with its password, as the guest and its containers reach it.
     pub fn for_guest(&self) -> String {
         let host = if self.is_local() { HOST } else { &self.host };
-        // The resolver of socks5 is the proxy's, too, in the programs of the guest.
+        // Programs in the guest leave resolving names to the proxy with `socks5` too.
         let scheme = if self.scheme == "socks5h" { "socks5" } else { &self.scheme };
         self.written(scheme, &self.login, host)
     }
@@ -90,24 +90,24 @@ impl fmt::Debug for ProxyUrl {
     }
 }
 
-/// What a key of the settings says.
+/// The value of a key in the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// As the environment has it.
+    /// Use the environment's proxy.
     #[default]
     Environment,
-    /// None, whatever the environment has.
+    /// Use no proxy, even if the environment has one.
     Direct,
-    /// This one.
+    /// Use this proxy.
     Proxy(ProxyUrl),
 }
 
 impl Choice {
-    /// Reads a key: empty, `direct`, or an address.
+    /// Parses a key: empty, `direct`, or an address.
     ///
     /// # Errors
     ///
-    /// As [`ProxyUrl::parse`].
+    /// The same as [`ProxyUrl::parse`].
     pub fn parse(text: &str) -> Result<Self, String> {
         match text {
             "" => Ok(Self::Environment),
@@ -116,7 +116,7 @@ impl Choice {
         }
     }
 
-    /// The key's text, password and all.
+    /// The key's text, with its password.
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Environment => String::new(),
@@ -126,20 +126,20 @@ impl Choice {
     }
 }
 
-/// `[proxy]` of the settings.
+/// Section `[proxy]` of the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// For what is fetched by HTTP.
+    /// Proxy for HTTP.
     pub http: Choice,
-    /// For what is fetched by HTTPS.
+    /// Proxy for HTTPS.
     pub https: Choice,
-    /// Names and networks that are asked directly; else those of the environment.
+    /// Names and networks to reach directly; empty means the environment's.
     pub no_proxy: Option<String>,
-    /// Builds and containers get them, too.
+    /// Builds and containers get the proxies too.
     pub containers: bool,
 }
 
-/// The proxies that count.
+/// The proxies in effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Proxies {
     http: Option<ProxyUrl>,
@@ -148,7 +148,7 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
-    /// Those of the settings, else of the environment; `variable` reads one.
+    /// Combines the settings with the environment, which `variable` reads.
     pub(crate) fn effective(config: &ProxyConfig, variable: impl Fn(&str) -> Option<String>) -> Self {
         let any =
             |name: &str| variable(&name.to_ascii_lowercase()).or_else(|| variable(name)).filter(|v| !v.is_empty());
@@ -158,7 +158,7 @@ impl Proxies {
             Choice::Environment => {
                 let value = any(name).or_else(|| any("ALL_PROXY"))?;
                 let url = ProxyUrl::parse(&value);
-                url.inspect_err(|wanted| tracing::warn!("{name} of the environment is not used: it {wanted}")).ok()
+                url.inspect_err(|wanted| tracing::warn!("ignoring {name} of the environment: it {wanted}")).ok()
             }
         };
         Self {
@@ -168,22 +168,22 @@ impl Proxies {
         }
     }
 
-    /// The same, by the environment this process was started with.
+    /// Combines the settings with this process's environment.
     pub(crate) fn of_user(config: &ProxyConfig) -> Self {
         Self::effective(config, |name| std::env::var(name).ok())
     }
 
-    /// The proxy for HTTP as the guest reaches it; empty for none.
+    /// The proxy for HTTP as the guest reaches it; empty means none.
     pub(crate) fn guest_http(&self) -> String {
         self.http.as_ref().map(ProxyUrl::for_guest).unwrap_or_default()
     }
 
-    /// The same for HTTPS.
+    /// The proxy for HTTPS as the guest reaches it; empty means none.
     pub(crate) fn guest_https(&self) -> String {
         self.https.as_ref().map(ProxyUrl::for_guest).unwrap_or_default()
     }
 
-    /// What the guest asks directly; empty without a proxy.
+    /// Destinations the guest reaches directly; empty without a proxy.
     pub(crate) fn guest_no_proxy(&self) -> String {
         if self.http.is_none() && self.https.is_none() {
             return String::new();
@@ -192,7 +192,7 @@ impl Proxies {
         own.chain(NEVER).collect::<Vec<_>>().join(",")
     }
 
-    /// The variables of the guest's dockerd; none without a proxy.
+    /// Environment variables for the guest's dockerd; empty without a proxy.
     pub(crate) fn for_guest(&self) -> Vec<(&'static str, String)> {
         let all = [
             ("HTTP_PROXY", self.guest_http()),

@@ -1,7 +1,7 @@
-//! Copying bytes between two streams, both ways, with half-close carried through.
+//! Copies bytes between two streams, both ways, and preserves half-close.
 //!
-//! A stream that waits costs no buffer: each thread has one, borrowed for the length of one read and its writes. Only
-//! what the other side does not take at once is kept with the connection.
+//! An idle stream costs no buffer: each thread has one, borrowed for the length of one read and its writes. A
+//! connection keeps only bytes that the other side has not accepted yet.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes moved in one step; what a stalled direction may keep.
+/// Maximum number of bytes moved in one step, and kept for a stalled direction.
 const BUFFER: usize = 64 * 1024;
 
 thread_local! {
@@ -30,14 +30,14 @@ pub(crate) struct Direction {
 enum Stage {
     #[default]
     Reading,
-    /// The writer took less than was read: the rest, and how much of it has gone.
+    /// The rest of a read that the writer accepted only in part, and how much of it has been written.
     Writing(Vec<u8>, usize),
     Closing,
     Done,
 }
 
 impl Direction {
-    /// Moves what can be moved. Ready when the reader ended and the writer was shut down for writing.
+    /// Moves as many bytes as possible. Ready once the reader ended and the writer was shut down for writing.
     pub(crate) fn poll<R, W>(
         &mut self,
         context: &mut Context<'_>,
@@ -62,7 +62,7 @@ impl Direction {
                 }
                 Stage::Closing => {
                     match ready!(Pin::new(&mut *writer).poll_shutdown(context)) {
-                        // The other side is gone altogether, which closes it as well.
+                        // The other side is closed completely, so the shutdown is complete as well.
                         Err(error) if error.kind() != io::ErrorKind::NotConnected => return Poll::Ready(Err(error)),
                         _ => Stage::Done,
                     }
@@ -73,7 +73,7 @@ impl Direction {
     }
 }
 
-/// One read and its writes. Pending only when nothing was read.
+/// One read and its writes. Pending only if nothing was read.
 fn pass<R, W>(context: &mut Context<'_>, reader: &mut R, writer: &mut W, buffer: &mut [u8]) -> Poll<io::Result<Stage>>
 where
     R: AsyncRead + Unpin,
@@ -102,11 +102,11 @@ fn wrote(result: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Copies both ways until both directions ended. `up` may have begun already.
+/// Copies both ways until both directions have ended. `up` may hold bytes already.
 ///
 /// # Errors
 ///
-/// The first error of either side; the caller ends both streams.
+/// The first error of either side; the caller closes both streams.
 pub(crate) async fn both_ways<AR, AW, BR, BW>(
     (a_reader, a_writer): (&mut AR, &mut AW),
     (b_reader, b_writer): (&mut BR, &mut BW),
@@ -175,7 +175,7 @@ mod tests {
             client.shutdown().await.unwrap();
             client
         });
-        // The relay fills the sockets and must then wait: the writer cannot be done.
+        // The relay fills the socket buffers and must then wait, so the writer cannot finish.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -211,7 +211,7 @@ mod tests {
     async fn a_side_that_vanished_ends_the_other() {
         let (mut client, server, task) = relay();
         drop(server);
-        // What is written to a closed peer fails at the relay, which ends both.
+        // Writing to a closed peer fails in the relay, which ends both directions.
         while client.write_all(&[0; 4096]).await.is_ok() {}
         assert!(task.await.unwrap().is_err());
     }

@@ -1,4 +1,4 @@
-//! Streams into a guest: the hybrid vsock convention of rorqual-vmm (docs/contracts.md, "State directory").
+//! Streams into a guest, by the hybrid vsock convention of rorqual-vmm (docs/contracts.md, "State directory").
 
 use std::{io, os::fd::AsRawFd, path::Path};
 
@@ -8,14 +8,14 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-/// Longest answer to `CONNECT` that is accepted, in bytes.
+/// Maximum length of the response to `CONNECT`, in bytes.
 const MAX_ANSWER: usize = 32;
 
-/// Listens on a socket, in place of a file that a killed daemon left there.
+/// Listens on a socket, replacing a file left by a killed daemon.
 ///
 /// # Errors
 ///
-/// The file cannot be removed, or the socket not be made.
+/// The file cannot be removed, or the socket cannot be created.
 pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -28,8 +28,8 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
 ///
 /// # Errors
 ///
-/// `NotFound` or `ConnectionRefused` when no machine serves the socket; `ConnectionRefused` also when the guest does
-/// not listen on the port.
+/// `NotFound` or `ConnectionRefused` if no machine serves the socket; `ConnectionRefused` also if the guest does not
+/// listen on the port.
 pub(crate) async fn connect(socket: &Path, port: u32) -> io::Result<UnixStream> {
     let mut stream = UnixStream::connect(socket).await?;
     handshake(&mut stream, port).await?;
@@ -38,7 +38,7 @@ pub(crate) async fn connect(socket: &Path, port: u32) -> io::Result<UnixStream> 
 
 async fn handshake(stream: &mut UnixStream, port: u32) -> io::Result<()> {
     let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, format!("the guest refused vsock port {port}"));
-    // A peer that closes at once makes the write fail or the read end: both mean that it refused.
+    // If the peer closes early, the write fails or the read ends: both mean that it refused.
     stream.write_all(format!("CONNECT {port}\n").as_bytes()).await.map_err(|_| refused())?;
     match read_line(stream, MAX_ANSWER).await {
         Ok(line) if line.starts_with("OK ") => Ok(()),
@@ -49,14 +49,14 @@ async fn handshake(stream: &mut UnixStream, port: u32) -> io::Result<()> {
     }
 }
 
-/// Reads one line of at most `limit` bytes, newline included, and not a byte more: what follows belongs to the stream's
-/// user. An end of the stream before any byte gives an empty line.
+/// Reads one line of at most `limit` bytes, newline included, and no byte beyond it, since those belong to the stream's
+/// user. If the stream ends before any byte, the line is empty.
 pub(crate) async fn read_line(stream: &UnixStream, limit: usize) -> io::Result<String> {
     let mut line = Vec::new();
     loop {
         let mut window = vec![0; limit - line.len()];
         stream.readable().await?;
-        // Look first, then take up to the newline: two calls a line in place of one a byte.
+        // Peeks first, then consumes up to the newline: two calls a line in place of one a byte.
         let peek = || recv(stream.as_raw_fd(), &mut window, MsgFlags::MSG_PEEK).map_err(io::Error::from);
         let seen = match stream.try_io(Interest::READABLE, peek) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,

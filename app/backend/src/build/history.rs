@@ -1,4 +1,4 @@
-//! What was built before: a file for each build in the state directory.
+//! The history of builds: a file for each in the state directory.
 
 use rorqual_engine::home::Home;
 use std::{
@@ -12,15 +12,15 @@ use crate::{
     failure,
 };
 
-/// Builds that are kept.
+/// Maximum number of builds kept.
 const BUILDS: usize = 100;
-/// Output that is kept of a step, and of a build.
+/// Maximum output kept of a step, and of a build.
 const STEP_OUTPUT: usize = 256 << 10;
 const BUILD_OUTPUT: usize = 2 << 20;
-/// What stands where output was left out.
-const LEFT_OUT: &str = "\n(more was written; only the beginning is kept)\n";
+/// Replaces the output that was left out.
+const LEFT_OUT: &str = "\n(output truncated here)\n";
 
-/// The builds of a state directory.
+/// The history of a state directory.
 #[derive(Clone, Debug)]
 pub(super) struct History {
     directory: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct History {
 
 fn failed(action: &str, path: &std::path::Path, error: &io::Error) -> Failure {
     let message = format!("cannot {action} {}: {error}", path.display());
-    failure::coded("state-unwritable", message, "check its permissions and the space on its disk")
+    failure::coded("state-unwritable", message, "check its permissions and the free space on its disk")
 }
 
 impl History {
@@ -36,13 +36,13 @@ impl History {
         Self { directory: home.root().join("builds") }
     }
 
-    /// The file of a build; none for what is no identifier of one.
+    /// The file of a build; `None` if the identifier is malformed.
     fn file(&self, id: &str) -> Option<PathBuf> {
         let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
         plain.then(|| self.directory.join(format!("{id}.json")))
     }
 
-    /// Identifiers, the newest first.
+    /// Identifiers, newest first.
     fn ids(&self) -> Result<Vec<String>, Failure> {
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -52,14 +52,14 @@ impl History {
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json").map(str::to_owned))
             .filter(|id| self.file(id).is_some())
             .collect();
-        // They begin with their time, in as many digits for some centuries.
+        // Identifiers begin with a timestamp of fixed width, so they sort by time.
         ids.sort_by(|one, other| other.cmp(one));
         Ok(ids)
     }
 
-    /// Every build, the newest first.
+    /// Every build, newest first.
     pub(super) fn all(&self) -> Result<Vec<BuildDetail>, Failure> {
-        // A file that somebody damaged hides no other.
+        // A damaged file is skipped.
         Ok(self.ids()?.iter().filter_map(|id| self.read(id).ok()).collect())
     }
 
@@ -73,11 +73,11 @@ impl History {
         serde_json::from_slice(&text).map_err(|error| failed("read", &file, &error.into()))
     }
 
-    /// Keeps a build, and lets the oldest go.
+    /// Stores a build and deletes the oldest ones beyond the maximum.
     pub(super) fn add(&self, build: &BuildDetail) -> Result<(), Failure> {
         let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory);
         created.map_err(|error| failed("create", &self.directory, &error))?;
-        let file = self.file(&build.record.id).ok_or_else(|| failure::unexpected("a build has no identifier"))?;
+        let file = self.file(&build.record.id).ok_or_else(|| failure::unexpected("invalid build identifier"))?;
         let aside = file.with_extension("new");
         let write = || {
             let mut options = fs::OpenOptions::new();
@@ -102,7 +102,7 @@ impl History {
     }
 }
 
-/// Output by step, as much of it as is kept.
+/// The output of each step, up to the maximum.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
     kept: Vec<BuildOutput>,

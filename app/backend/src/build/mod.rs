@@ -1,4 +1,4 @@
-//! Builds by BuildKit, through docker's own client of it (buildx): it sends the folder, and says each step as JSON.
+//! Builds by BuildKit, through Docker's own client (buildx), which sends the folder and reports progress as JSON.
 
 mod history;
 mod progress;
@@ -29,9 +29,9 @@ use super::{
     stream::Channel,
 };
 
-/// A Dockerfile that is shown is not longer.
+/// Maximum size of a Dockerfile that is shown.
 const LONGEST_DOCKERFILE: u64 = 1 << 20;
-/// A line of the client is not longer; it holds output in base64.
+/// Maximum length of a line of the client, which holds output in base64.
 const LONGEST_LINE: u64 = 8 << 20;
 
 pub(super) async fn history(inner: &Arc<Inner>, _: Empty) -> Result<Vec<BuildRecord>, Failure> {
@@ -62,7 +62,7 @@ pub(super) async fn prune_cache(inner: &Arc<Inner>, _: Empty) -> Result<Pruned, 
     })
 }
 
-/// A build under way. However it ends, it goes to the history: dropped before its end it was cancelled.
+/// A running build. Every build enters the history; one dropped before its end counts as cancelled.
 struct Running {
     history: History,
     id: String,
@@ -81,7 +81,7 @@ impl Running {
         let started = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
         Self {
             history,
-            // Two builds may begin in the same millisecond.
+            // Two builds may start in the same millisecond.
             id: format!("{started:013}-{:09}", now.subsec_nanos()),
             request,
             dockerfile,
@@ -115,12 +115,12 @@ impl Drop for Running {
         if !self.over
             && let Err(failure) = self.end(BuildOutcome::Canceled)
         {
-            tracing::warn!("a cancelled build is not in the history: {}", failure.message);
+            tracing::warn!("cannot add a cancelled build to the history: {}", failure.message);
         }
     }
 }
 
-/// Docker's client of BuildKit: of the state directory, of the guest image, or of the system.
+/// Docker's BuildKit client: from the state directory, the guest image, or the system.
 fn client(inner: &Inner) -> Result<PathBuf, Failure> {
     let beside = registries::client_program(inner).parent().map(Path::to_path_buf);
     let own = inner.home.bin_directory();
@@ -131,8 +131,8 @@ fn client(inner: &Inner) -> Result<PathBuf, Failure> {
     places.find_map(|place| Some(place.join("docker-buildx")).filter(|program| program.is_file())).ok_or_else(|| {
         failure::coded(
             "docker-client-missing",
-            "docker-buildx, docker's client for builds, is missing",
-            "install Rorqual again, or docker's buildx plugin",
+            "docker-buildx, Docker's build client, is missing",
+            "install Rorqual again, or install Docker's buildx plugin",
         )
     })
 }
@@ -161,7 +161,7 @@ fn command(inner: &Inner, asked: &BuildRun, dockerfile: &Path, result: &Path) ->
         command.env_remove(elsewhere);
     }
     command.env("DOCKER_HOST", format!("unix://{}", inner.home.docker_socket().display()));
-    // The client's end cancels: BuildKit loses the session the build belongs to.
+    // Ending the client cancels the build: BuildKit loses the session it belongs to.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     Ok(command)
 }
@@ -176,7 +176,7 @@ async fn read_dockerfile(path: &Path) -> Result<String, Failure> {
         failure::coded(
             "dockerfile-unreadable",
             format!("cannot read {}: {error}", path.display()),
-            "choose a folder with a Dockerfile, or name the file",
+            "choose a folder with a Dockerfile, or enter the file's name",
         )
     })
 }
@@ -184,11 +184,11 @@ async fn read_dockerfile(path: &Path) -> Result<String, Failure> {
 pub(super) async fn run(inner: Arc<Inner>, asked: BuildRun, channel: Channel) -> Result<(), Failure> {
     let folder = PathBuf::from(&asked.folder);
     if !folder.is_absolute() {
-        return Err(failure::bad_request(format!("{} is not the full path of a folder", asked.folder)));
+        return Err(failure::bad_request(format!("{} is not the absolute path of a folder", asked.folder)));
     }
     let dockerfile = folder.join(asked.dockerfile.as_deref().unwrap_or("Dockerfile"));
     let text = read_dockerfile(&dockerfile).await?;
-    // A machine that does not run is told of as such, not as a build that failed.
+    // A stopped machine is reported as such, not as a failed build.
     inner.docker.get::<Value>(&Query::new("/version", &[])).await?;
     let mut running = Running::new(History::of(&inner.home), asked, text.clone());
     let result = inner.home.run_directory().join(format!("build-{}.id", running.id));
@@ -228,12 +228,12 @@ pub(super) async fn run(inner: Arc<Inner>, asked: BuildRun, channel: Channel) ->
     channel.event(&BuildEvent::Finished { record }).await
 }
 
-/// A file that goes with this.
+/// A file removed on drop.
 struct Removed(PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {
-        // It is there only after a build that worked.
+        // The file exists only after a successful build.
         std::fs::remove_file(&self.0).ok();
     }
 }

@@ -1,6 +1,6 @@
-//! What BuildKit's client says of a build with `--progress=rawjson`: on its standard error JSON for each thing that
-//! happened (`SolveStatus` of BuildKit's client), and text where it fails. Newer clients write each value in a line,
-//! older ones in many, of which the first and the last are its braces alone.
+//! Parses the output of BuildKit's client with `--progress=rawjson`: JSON for each event (`SolveStatus` of BuildKit's
+//! client) on standard error, and text if the build fails. Newer clients write one value a line; older ones spread a
+//! value over many lines, of which the first and the last are its braces alone.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
     registries, size,
 };
 
-/// No text after a failure is longer.
+/// Maximum length of the text after a failure.
 const MOST_TEXT: usize = 64 << 10;
 
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
@@ -60,16 +60,16 @@ struct VertexLog {
     data: String,
 }
 
-/// What a line told.
+/// The meaning of a line.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Told {
     /// A step is new or changed.
     Step(BuildStep),
-    /// A step wrote this.
+    /// Output of a step.
     Output {
-        /// The step.
+        /// Identifier of the step.
         id: String,
-        /// Its bytes, lossily as text.
+        /// The output as text; invalid UTF-8 is replaced.
         text: String,
     },
 }
@@ -77,24 +77,24 @@ pub(super) enum Told {
 /// Why a build failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// In BuildKit's words.
+    /// BuildKit's message.
     pub(super) message: String,
-    /// Line of the Dockerfile, if it is the Dockerfile's.
+    /// Line of the Dockerfile at fault, if any.
     pub(super) line: Option<u32>,
 }
 
-/// A build as far as it is told.
+/// The state of a build as reported so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// In the order BuildKit named them first.
+    /// Steps, in the order BuildKit first named them.
     order: Vec<String>,
     steps: BTreeMap<String, (BuildStep, Option<i64>)>,
-    /// A value whose last line has not come.
+    /// A value whose last line has not arrived yet.
     open: String,
     text: String,
 }
 
-/// Milliseconds since 1970 of BuildKit's time.
+/// Converts BuildKit's time to milliseconds since 1970.
 fn moment(text: Option<&str>) -> Option<i64> {
     let moment = OffsetDateTime::parse(text?, &Rfc3339).ok()?;
     i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
@@ -105,7 +105,7 @@ fn span(from: Option<i64>, to: Option<i64>) -> Option<Milliseconds> {
 }
 
 impl Progress {
-    /// Takes a line in.
+    /// Parses a line.
     pub(super) fn take(&mut self, line: &str) -> Vec<Told> {
         if line == "{" || !self.open.is_empty() {
             self.open.push_str(line);
@@ -151,7 +151,7 @@ impl Progress {
         let (step, began) = self.steps.entry(vertex.digest.clone()).or_insert_with(|| {
             let step = BuildStep {
                 id: vertex.digest.clone(),
-                // Differs from what it gets below: a new step is always told of.
+                // Differs from the value it gets below, so that a new step is always reported.
                 name: String::new(),
                 state: BuildStepState::Waiting,
                 took: Milliseconds(0),
@@ -162,7 +162,7 @@ impl Progress {
         });
         let before = step.clone();
         step.name = vertex.name;
-        // A step that starts again (for another result of it) goes on from its first start.
+        // A step that runs again (for another of its results) keeps its first start time.
         *began = began.or(moment(vertex.started.as_deref()));
         let completed = moment(vertex.completed.as_deref());
         if let Some(took) = span(*began, completed) {
@@ -190,7 +190,7 @@ impl Progress {
         let before = step.clone();
         let current = u64::try_from(status.current).unwrap_or(0);
         let what = if status.name.is_empty() { &status.id } else { &status.name };
-        // A layer's name is a digest of 64 digits: its beginning tells it apart.
+        // Layers are named by digests of 64 digits; a prefix identifies them.
         let what = match what.strip_prefix("sha256:") {
             Some(digest) => digest.get(..12).unwrap_or(digest),
             None => what.trim_end_matches(':'),
@@ -209,7 +209,7 @@ impl Progress {
         (*step != before).then(|| step.clone())
     }
 
-    /// All steps, those that did not come to their end as cancelled if the build is over.
+    /// All steps. Once the build is over, unfinished ones count as cancelled.
     pub(super) fn steps(&self, over: bool) -> Vec<BuildStep> {
         let step = |id: &String| {
             let mut step = self.steps.get(id)?.0.clone();
@@ -221,14 +221,14 @@ impl Progress {
         self.order.iter().filter_map(step).collect()
     }
 
-    /// Why it failed, of the text after the steps.
+    /// The failure, from the text after the steps.
     pub(super) fn fault(&self) -> Fault {
         let lines = || self.text.lines().map(str::trim_end).filter(|line| !line.is_empty());
         let error =
             lines().rfind(|line| line.starts_with("ERROR:")).or_else(|| lines().next_back()).unwrap_or_default();
         let message = error.trim_start_matches("ERROR:").trim();
         let message = message.strip_prefix("failed to solve: ").unwrap_or(message);
-        // The place stands above the lines around it: "Dockerfile:3", then dashes.
+        // The location precedes the quoted lines: "Dockerfile:3", then dashes.
         let shown = lines().zip(lines().skip(1)).find_map(|(line, after)| {
             let number = line.rsplit_once(':')?.1.parse().ok()?;
             after.starts_with("-----").then_some(number)
@@ -238,7 +238,7 @@ impl Progress {
             digits.split(|sign: char| !sign.is_ascii_digit()).next()?.parse().ok()
         };
         let message = if message.is_empty() {
-            "the build failed and docker did not say why".to_owned()
+            "the build failed, and docker gave no reason".to_owned()
         } else {
             message.to_owned()
         };
@@ -289,7 +289,7 @@ mod tests {
         assert!(failed.error.unwrap().ends_with("exit code: 2"));
         let names: Vec<_> = progress.steps(true).into_iter().map(|step| step.name).collect();
         assert_eq!(names, ["[1/2] FROM test", "[2/2] RUN make"]);
-        // What says nothing new is not told again.
+        // A line without changes yields nothing.
         assert_eq!(progress.take(BUILD.lines().next_back().unwrap()), []);
     }
 
@@ -337,6 +337,6 @@ mod tests {
         assert_eq!(parse.line, Some(12));
         assert!(parse.message.starts_with("dockerfile parse error"));
         assert_eq!(fault("ERROR: no builder at 10.0.0.1:2375\n").line, None);
-        assert!(fault("").message.contains("did not say why"));
+        assert!(fault("").message.contains("gave no reason"));
     }
 }

@@ -1,4 +1,4 @@
-//! All about one container.
+//! Details of one container.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ pub(crate) async fn inspect(inner: &Arc<Inner>, target: ContainerTarget) -> Resu
     let inspected = read(&document).map_err(|error| failure::unexpected(error.to_string()))?;
     let container: Container = summary::one(inner, &inspected.id)
         .await?
-        .ok_or_else(|| failure::coded("not-found", format!("the container {} is gone", target.id), None))?;
-    // Defaults of the image are not options the user gave.
+        .ok_or_else(|| failure::coded("not-found", format!("the container {} no longer exists", target.id), None))?;
+    // The image's defaults are not options the user chose.
     let image: Option<model::ImageInspect> =
         inner.docker.get(&Query::new("/images/{}/json", &[&container.image_id])).await.ok();
     let run_command = commandline::docker_run(&inspected, image.as_ref().map(|image| &image.config));

@@ -1,4 +1,4 @@
-//! Containers: as the window lists them, in detail, and what can be done to them.
+//! Containers: the list, details, and actions.
 
 pub(crate) mod detail;
 mod summary;

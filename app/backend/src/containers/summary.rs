@@ -12,7 +12,7 @@ use crate::{
     labels::{compose, pairs},
 };
 
-/// Containers inspected at once.
+/// Maximum number of concurrent inspections.
 const MAX_INSPECTED: usize = 8;
 
 /// All containers, or those of `ids` that exist.
@@ -24,7 +24,7 @@ pub(crate) async fn all(inner: &Inner, ids: Option<&BTreeSet<String>>) -> Result
     };
     let summaries: Vec<model::ContainerSummary> = inner.docker.get(&query).await?;
     let containers = stream::iter(summaries).map(|summary| async move {
-        // The start time matters only for containers that run.
+        // Only running containers show their start time.
         let inspected = match summary.state.as_str() {
             "running" | "paused" => inner
                 .docker
@@ -43,7 +43,7 @@ pub(super) async fn one(inner: &Inner, id: &str) -> Result<Option<Container>, Fa
     Ok(all(inner, Some(&BTreeSet::from([id.to_owned()]))).await?.pop())
 }
 
-/// A container of the engine's list; `inspected` has the time of its start.
+/// A container of the engine's list; `inspected` adds its start time.
 fn container(summary: model::ContainerSummary, inspected: Option<&model::ContainerInspect>) -> Container {
     let mut ports: Vec<ContainerPort> = summary
         .ports
@@ -62,7 +62,7 @@ fn container(summary: model::ContainerSummary, inspected: Option<&model::Contain
             &other.host_address,
         ))
     });
-    // A container of a network also has names of the form "/other/alias".
+    // Containers in a network also have names of the form "/other/alias".
     let name = summary.names.iter().filter_map(|name| name.strip_prefix('/')).find(|name| !name.contains('/'));
     let state = state(&summary.state);
     Container {
@@ -99,7 +99,7 @@ fn state(word: &str) -> ContainerState {
     }
 }
 
-/// The exit status, which the engine's list only has in words: `Exited (137) 3 minutes ago`.
+/// The exit status, which the engine's list has only as text: `Exited (137) 3 minutes ago`.
 fn exit_status(status: &str) -> Option<i32> {
     status.strip_prefix("Exited (").or_else(|| status.strip_prefix("Restarting ("))?.split_once(')')?.0.parse().ok()
 }

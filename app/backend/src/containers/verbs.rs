@@ -1,4 +1,4 @@
-//! What is done to containers.
+//! Actions on containers.
 
 use std::sync::Arc;
 

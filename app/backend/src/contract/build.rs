@@ -1,45 +1,45 @@
-//! Builds by BuildKit: steps with their time and output, and what was built before.
+//! Builds by BuildKit: steps with their durations and output, and the history of builds.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Milliseconds, NameValue, Timestamp};
 
-/// Builds an image of a folder of this computer. Closing the stream cancels.
+/// Builds an image from a folder of this computer. Closing the stream cancels the build.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildRun {
-    /// The folder, a full path.
+    /// Full path of the folder.
     pub folder: String,
-    /// The Dockerfile, relative to the folder; absent is `Dockerfile`.
+    /// Path of the Dockerfile relative to the folder; absent means `Dockerfile`.
     pub dockerfile: Option<String>,
-    /// `repository:tag`s.
+    /// Tags of the image, `repository:tag`.
     pub tags: Vec<String>,
-    /// Stage to build; absent is the last.
+    /// Stage to build; absent means the last.
     pub target: Option<String>,
     /// Build arguments.
     pub arguments: Vec<NameValue>,
-    /// Use nothing built before.
+    /// Ignores the build cache.
     pub no_cache: bool,
-    /// Pull base images again.
+    /// Pulls base images even if they exist.
     pub pull: bool,
 }
 
-/// What a step does now.
+/// State of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum BuildStepState {
-    /// Not begun.
+    /// Not started.
     Waiting,
-    /// At work.
+    /// Running.
     Running,
-    /// Was built before.
+    /// Taken from the build cache.
     Cached,
     /// Done.
     Done,
     /// Failed.
     Failed,
-    /// Not finished because another failed or the build was cancelled.
+    /// Not finished, because another step failed or the build was cancelled.
     Canceled,
 }
 
@@ -47,84 +47,84 @@ pub enum BuildStepState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildStep {
-    /// Stable within the build.
+    /// Identifier, stable within the build.
     pub id: String,
-    /// BuildKit's words: `[2/5] RUN make`.
+    /// Name by BuildKit: `[2/5] RUN make`.
     pub name: String,
-    /// What it does now.
+    /// State.
     pub state: BuildStepState,
-    /// How long it took so far.
+    /// Duration so far.
     pub took: Milliseconds,
-    /// What it says of its progress: `transferring context: 2.1 MB`.
+    /// Latest progress message: `transferring context: 2.1 MB`.
     pub progress: String,
     /// Why it failed.
     pub error: Option<String>,
 }
 
-/// What a build tells.
+/// An event of a build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum BuildEvent {
-    /// A step is new or changed.
+    /// A new or changed step.
     Step {
-        /// The step, whole.
+        /// The step, complete.
         step: BuildStep,
     },
     /// Output of a step.
     Output {
-        /// The step.
+        /// Identifier of the step.
         id: String,
         /// Text with its line ends and escape sequences.
         text: String,
     },
-    /// It is over; the stream ends after this.
+    /// The build ended; the stream ends after this.
     Finished {
-        /// As in the history.
+        /// The build as in the history.
         record: BuildRecord,
     },
 }
 
-/// A build that is over, or under way.
+/// A build, finished or running.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildRecord {
     /// Identifier.
     pub id: String,
-    /// What was asked for.
+    /// The request.
     pub request: BuildRun,
-    /// When it began.
+    /// Start time.
     pub started: Timestamp,
-    /// How long it took.
+    /// Duration.
     pub took: Milliseconds,
-    /// How it ended.
+    /// Outcome.
     pub outcome: BuildOutcome,
-    /// All steps as they were at the end.
+    /// All steps in their final state.
     pub steps: Vec<BuildStep>,
 }
 
-/// How a build ended.
+/// Outcome of a build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum BuildOutcome {
-    /// Well.
+    /// Success.
     Succeeded {
         /// Identifier of the image.
         image: String,
     },
-    /// Not well.
+    /// Failure.
     Failed {
-        /// BuildKit's words.
+        /// BuildKit's message.
         message: String,
-        /// Line of the Dockerfile, from 1, if it is the Dockerfile's fault.
+        /// Line of the Dockerfile at fault, counted from 1, if known.
         line: Option<u32>,
-        /// The Dockerfile as it was.
+        /// The Dockerfile at the time of the build.
         dockerfile: Option<String>,
     },
-    /// By the user.
+    /// Cancelled by the user.
     Canceled,
 }
 
-/// Names a build of the history.
+/// Identifies a build of the history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildTarget {
@@ -140,7 +140,7 @@ pub struct BuildDetail {
     pub record: BuildRecord,
     /// Output by step.
     pub outputs: Vec<BuildOutput>,
-    /// The Dockerfile as it was.
+    /// The Dockerfile at the time of the build.
     pub dockerfile: String,
 }
 
@@ -148,7 +148,7 @@ pub struct BuildDetail {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct BuildOutput {
-    /// The step.
+    /// Identifier of the step.
     pub step: String,
     /// Text.
     pub text: String,

@@ -1,39 +1,39 @@
-//! Containers: the list, what one is in detail, its logs, terminals, samples, and running a new one.
+//! Containers: the list, details, logs, terminals, samples, and `docker run`.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Bytes, Document, NameValue, PullProgress, TerminalSize, Timestamp};
 
-/// What a container does now.
+/// State of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum ContainerState {
     /// Never started.
     Created,
-    /// Runs.
+    /// Running.
     Running,
-    /// Frozen.
+    /// Paused.
     Paused,
-    /// Being started again.
+    /// Restarting.
     Restarting,
-    /// Ended.
+    /// Exited.
     Exited,
     /// Being removed.
     Removing,
-    /// Could not be cleaned up.
+    /// Dead: the engine could not remove it completely.
     Dead,
 }
 
-/// What its health check says.
+/// Result of a health check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum Health {
-    /// Not known yet.
+    /// No result yet.
     Starting,
-    /// Works.
+    /// Healthy.
     Healthy,
-    /// Does not.
+    /// Unhealthy.
     Unhealthy,
 }
 
@@ -43,39 +43,39 @@ pub enum Health {
 pub struct Container {
     /// Full identifier.
     pub id: String,
-    /// Name without the slash.
+    /// Name without the leading slash.
     pub name: String,
-    /// Image as it was given.
+    /// Image, as given at creation.
     pub image: String,
     /// Identifier of the image.
     pub image_id: String,
-    /// Command line as docker shows it.
+    /// Command line, as `docker ps` prints it.
     pub command: String,
-    /// When it was made.
+    /// Creation time.
     pub created: Timestamp,
-    /// When it last started; absent if never.
+    /// Time of the last start; absent if it never started.
     pub started: Option<Timestamp>,
-    /// When it last ended; absent while it runs or if never.
+    /// Time of the last exit; absent while it runs, and if it never started.
     pub finished: Option<Timestamp>,
-    /// What it does now.
+    /// State.
     pub state: ContainerState,
-    /// Exit status of its last run, once there was one.
+    /// Exit status of its last run; absent before the first exit.
     pub exit_status: Option<i32>,
-    /// Health, when it has a check.
+    /// Health; absent without a health check.
     pub health: Option<Health>,
     /// Ports, published or not.
     pub ports: Vec<ContainerPort>,
     /// Names of its networks.
     pub networks: Vec<String>,
-    /// Names of the volumes it has mounted.
+    /// Names of the volumes it mounts.
     pub volumes: Vec<String>,
-    /// Compose's, when it belongs to a project.
+    /// Its place in a Compose project, if any.
     pub compose: Option<ComposeMember>,
     /// Labels.
     pub labels: Vec<NameValue>,
 }
 
-/// Where a container stands in a compose project.
+/// A container's place in a Compose project.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ComposeMember {
@@ -83,7 +83,7 @@ pub struct ComposeMember {
     pub project: String,
     /// The service.
     pub service: String,
-    /// Folder of the project on this computer, if compose said so.
+    /// Folder of the project on this computer, if Compose recorded it.
     pub folder: Option<String>,
 }
 
@@ -93,15 +93,15 @@ pub struct ComposeMember {
 pub struct ContainerPort {
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
-    /// In the container.
+    /// Port in the container.
     pub container_port: u16,
-    /// On this computer, when published.
+    /// Port on this computer, when published.
     pub host_port: Option<u16>,
-    /// The address on this computer, when published.
+    /// Address on this computer, when published.
     pub host_address: Option<String>,
 }
 
-/// Names a container.
+/// Identifies a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerTarget {
@@ -115,23 +115,23 @@ pub struct ContainerTarget {
 pub struct ContainerRemove {
     /// Identifier or name.
     pub id: String,
-    /// Kill it first if it runs.
+    /// Kills it first if it runs.
     pub force: bool,
-    /// Its anonymous volumes too.
+    /// Removes its anonymous volumes too.
     pub volumes: bool,
 }
 
-/// Gives a container another name.
+/// Renames a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerRename {
     /// Identifier or name.
     pub id: String,
-    /// The new one.
+    /// The new name.
     pub name: String,
 }
 
-/// Makes an image of a container.
+/// Creates an image from a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerCommit {
@@ -139,31 +139,31 @@ pub struct ContainerCommit {
     pub id: String,
     /// `repository:tag` of the image.
     pub reference: String,
-    /// Message kept in the image's history.
+    /// Message for the image's history.
     pub message: String,
 }
 
-/// Identifies something that was made.
+/// The result of a creation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Created {
-    /// Identifier.
+    /// Identifier of what was created.
     pub id: String,
-    /// What the engine warned of.
+    /// Warnings of the engine.
     pub warnings: Vec<String>,
 }
 
-/// All about one container.
+/// Details of one container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerDetail {
-    /// As in the list.
+    /// The container as in the list.
     pub container: Container,
     /// Entry point and arguments.
     pub command: Vec<String>,
-    /// Directory it starts in.
+    /// Working directory.
     pub working_directory: String,
-    /// User it runs as; empty is root.
+    /// User it runs as; empty means root.
     pub user: String,
     /// Restart policy as docker writes it: `no`, `always`, `unless-stopped`, `on-failure:3`.
     pub restart_policy: String,
@@ -171,25 +171,25 @@ pub struct ContainerDetail {
     pub environment: Vec<NameValue>,
     /// Mounts.
     pub mounts: Vec<Mount>,
-    /// Its addresses by network.
+    /// Its addresses, by network.
     pub endpoints: Vec<ContainerEndpoint>,
-    /// The `docker run` that makes an equal one.
+    /// A `docker run` command that creates an equal container.
     pub run_command: String,
-    /// The engine's own words.
+    /// The engine's own document (`docker inspect`).
     pub document: Document,
 }
 
-/// Something mounted in a container.
+/// A mount of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
     /// `volume`, `bind`, `tmpfs`, …
     pub kind: String,
-    /// Volume's name or folder.
+    /// Name of the volume, or folder on this computer.
     pub source: String,
-    /// Where in the container.
+    /// Path in the container.
     pub target: String,
-    /// It may be written to.
+    /// The container may write to it.
     pub writable: bool,
 }
 
@@ -199,61 +199,61 @@ pub struct Mount {
 pub struct ContainerEndpoint {
     /// Name of the network.
     pub network: String,
-    /// Its address; empty while it does not run.
+    /// IPv4 address; empty while it does not run.
     pub address: String,
-    /// Its IPv6 address, if any.
+    /// IPv6 address, if any.
     pub address6: Option<String>,
-    /// Other names it has there.
+    /// Its aliases there.
     pub aliases: Vec<String>,
 }
 
-/// Which processes run in a container.
+/// Processes of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Processes {
     /// Column titles, such as `PID`.
     pub titles: Vec<String>,
-    /// A row for each process.
+    /// One row a process.
     pub rows: Vec<Vec<String>>,
 }
 
-/// Which containers are to be sampled.
+/// Containers to sample.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct SampleTargets {
-    /// Identifiers; absent means all that run, as they come and go.
+    /// Identifiers; absent means all running containers, including those that start later.
     pub ids: Option<Vec<String>>,
 }
 
-/// What containers use now; about once a second, one event for all.
+/// Resource use of containers; about one event a second for all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSamples {
-    /// When.
+    /// Time of the sample.
     pub at: Timestamp,
-    /// One for each container.
+    /// One entry a container.
     pub samples: Vec<ContainerSample>,
 }
 
-/// What one container uses.
+/// Resource use of one container.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerSample {
     /// Identifier.
     pub id: String,
-    /// 100 is one processor busy.
+    /// Percentage of one processor: 100 means one processor is busy.
     pub cpu_percent: f64,
-    /// Without page cache.
+    /// Memory without page cache.
     pub memory: Bytes,
-    /// What it may use at most; the machine's memory if it has no limit.
+    /// Memory limit; the machine's memory if the container has none.
     pub memory_limit: Bytes,
-    /// Since it started: bytes in from the network.
+    /// Bytes received from the network since it started.
     pub network_received: Bytes,
-    /// Since it started: bytes out to the network.
+    /// Bytes sent to the network since it started.
     pub network_sent: Bytes,
-    /// Since it started: bytes from disk.
+    /// Bytes read from disk since it started.
     pub disk_read: Bytes,
-    /// Since it started: bytes to disk.
+    /// Bytes written to disk since it started.
     pub disk_written: Bytes,
     /// Number of processes and threads.
     pub processes: u32,
@@ -265,21 +265,21 @@ pub struct ContainerSample {
 pub struct ContainerLogs {
     /// Identifier or name.
     pub id: String,
-    /// Lines from the end to begin with.
+    /// Number of existing lines to send first, counted from the end.
     pub tail: u32,
-    /// Go on with what comes; else the stream ends after the last line.
+    /// Keeps sending new lines; otherwise the stream ends after the last existing line.
     pub follow: bool,
-    /// Only lines after this moment (to go on after a pause).
+    /// Sends only lines after this moment, for resuming after a pause.
     pub since: Option<Timestamp>,
 }
 
-/// Lines of a log, many at once when they come fast.
+/// Lines of a log, batched when they arrive fast.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLines {
-    /// In order.
+    /// The lines, in order.
     pub lines: Vec<LogLine>,
-    /// Lines left out before these because the page could not follow.
+    /// Number of lines dropped before these because the page read too slowly.
     pub skipped: u32,
 }
 
@@ -287,11 +287,12 @@ pub struct LogLines {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct LogLine {
-    /// When it was written; absent when the log driver does not say.
+    /// Time of writing; absent when the log driver does not record it.
     pub at: Option<Timestamp>,
-    /// It came from standard error.
+    /// Whether it was written to standard error.
     pub error: bool,
-    /// Text without the line end, escape sequences kept; not UTF-8 is replaced; at most 16 KiB a piece.
+    /// Text without the line end, with escape sequences. Invalid UTF-8 is replaced. Longer lines arrive in pieces of at
+    /// most 16 KiB.
     pub text: String,
 }
 
@@ -301,39 +302,39 @@ pub struct LogLine {
 pub struct ContainerTerminal {
     /// Identifier or name.
     pub id: String,
-    /// What to run; absent means the best shell that is there.
+    /// Command to run; absent means the best shell the container has.
     pub command: Option<Vec<String>>,
-    /// As whom; absent means the container's user.
+    /// User to run as; absent means the container's user.
     pub user: Option<String>,
     /// Size of the terminal.
     pub size: TerminalSize,
 }
 
-/// A new container, as `docker run -d` takes it.
+/// A new container, with the options of `docker run -d`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerRun {
-    /// Image; pulled first when it is not there.
+    /// Image; pulled first if it is missing.
     pub image: String,
-    /// Name; absent means one that docker makes up.
+    /// Name; absent means Docker generates one.
     pub name: Option<String>,
-    /// As `-p` takes them: `8080:80`, `127.0.0.1:53:53/udp`.
+    /// Published ports in the form of `-p`: `8080:80`, `127.0.0.1:53:53/udp`.
     pub ports: Vec<String>,
-    /// As `-v` takes them: `data:/var/lib/data`, `/src:/src:ro`.
+    /// Mounts in the form of `-v`: `data:/var/lib/data`, `/src:/src:ro`.
     pub volumes: Vec<String>,
     /// Environment.
     pub environment: Vec<NameValue>,
-    /// Command and arguments; empty means the image's.
+    /// Command and arguments; empty means the image's own.
     pub command: Vec<String>,
-    /// Restart policy as docker writes it; absent is `no`.
+    /// Restart policy as docker writes it; absent means `no`.
     pub restart: Option<String>,
-    /// Network; absent is the default one.
+    /// Network; absent means the default one.
     pub network: Option<String>,
-    /// Remove it when it ends.
+    /// Removes the container when it exits.
     pub remove: bool,
-    /// Give it a terminal and keep its input open (`-it`).
+    /// Allocates a terminal and keeps the input open (`-it`).
     pub interactive: bool,
-    /// Platform, such as `linux/amd64`; absent is the machine's own.
+    /// Platform, such as `linux/amd64`; absent means the machine's own.
     pub platform: Option<String>,
 }
 
@@ -341,17 +342,17 @@ pub struct ContainerRun {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ContainerRunEvent {
-    /// Its image is being pulled.
+    /// The image is being pulled.
     Pulling {
-        /// How far.
+        /// Progress of the pull.
         progress: PullProgress,
     },
-    /// It was made.
+    /// The container was created.
     Created {
         /// Identifier and warnings.
         created: Created,
     },
-    /// It runs.
+    /// The container runs.
     Started {
         /// Identifier.
         id: String,

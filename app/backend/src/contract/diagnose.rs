@@ -1,66 +1,66 @@
-//! Diagnosis: the checks of `rorqual doctor`, a bundle to send, and levels of reset.
+//! Diagnosis: the checks of `rorqual doctor`, a bundle for bug reports, and levels of reset.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-/// What a check found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Check {
-    /// `kvm`, `uml`, `image`, `disk-space`, …
+    /// Identifier: `kvm`, `uml`, `image`, `disk-space`, …
     pub id: String,
-    /// How bad.
+    /// Severity.
     pub verdict: Verdict,
-    /// What was found.
+    /// The finding, as a sentence.
     pub finding: String,
-    /// What to do; empty when nothing needs doing.
+    /// Advice, as an instruction; empty when none is needed.
     pub fix: String,
 }
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum Verdict {
-    /// Well.
+    /// No problem.
     Ok,
-    /// Works, with something worth knowing.
+    /// Works, with a caveat.
     Note,
     /// Does not work.
     Problem,
 }
 
-/// How much a reset takes away.
+/// How much a reset deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum ResetLevel {
-    /// The machine is started again; nothing is deleted.
+    /// Restarts the machine; deletes nothing.
     Restart,
-    /// Everything in the Docker Engine that nothing uses.
+    /// Deletes everything in the Docker Engine that is unused.
     Prune,
-    /// All of the Docker Engine's data: the machine's disk is made anew.
+    /// Deletes all data of the Docker Engine: the machine gets a new disk.
     Data,
-    /// Everything Rorqual keeps, settings included.
+    /// Deletes everything Rorqual stores, settings included.
     Factory,
 }
 
-/// A level of reset, with what it would do here and now.
+/// A level of reset, with its effect in the current state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ResetPlan {
-    /// Which.
+    /// The level.
     pub level: ResetLevel,
-    /// What is deleted, a line each: `12 containers`, `3 volumes (1.2 GB)`.
+    /// What it deletes, one entry a line: `12 containers`, `3 volumes (1.2 GB)`.
     pub deletes: Vec<String>,
-    /// What stays.
+    /// What it keeps, one entry a line.
     pub keeps: Vec<String>,
 }
 
-/// Carries a reset out.
+/// Performs a reset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Reset {
-    /// Which.
+    /// The level.
     pub level: ResetLevel,
-    /// The user has read what is deleted: for `data` and `factory` this must be the word `delete`.
+    /// The user's confirmation. Levels `data` and `factory` require the word `delete`.
     pub confirmation: String,
 }

@@ -5,91 +5,91 @@ use ts_rs::TS;
 
 use super::{Bytes, Timestamp};
 
-/// Whose files.
+/// The owner of files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum FilePlace {
-    /// A container's, running or not.
+    /// A container, running or not.
     Container {
         /// Identifier or name.
         id: String,
     },
-    /// A volume's.
+    /// A volume.
     Volume {
         /// Name.
         name: String,
     },
 }
 
-/// A file or directory there.
+/// A file or directory of a container or volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct FileTarget {
-    /// Whose.
+    /// The container or volume.
     pub place: FilePlace,
-    /// Full path, `/` is the top.
+    /// Full path; `/` is the top.
     pub path: String,
 }
 
-/// What something in a directory is.
+/// Type of a directory entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum FileKind {
-    /// A file.
+    /// Regular file.
     File,
-    /// A directory.
+    /// Directory.
     Directory,
-    /// A symbolic link.
+    /// Symbolic link.
     Link,
-    /// A device, pipe or socket.
+    /// Device, pipe or socket.
     Other,
 }
 
-/// Something in a directory.
+/// A directory entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct FileEntry {
     /// Name.
     pub name: String,
-    /// What it is.
+    /// Type.
     pub kind: FileKind,
-    /// Of a file.
+    /// Size of a regular file.
     pub size: Bytes,
-    /// When it was changed.
+    /// Modification time.
     pub modified: Timestamp,
     /// Permission bits, such as 0o644.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub user: u32,
-    /// Group.
+    /// Group id.
     pub group: u32,
-    /// Where a link leads.
+    /// Target of a symbolic link.
     pub link: Option<String>,
 }
 
-/// A directory's content.
+/// Content of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct FileList {
-    /// Sorted: directories first, then by name.
+    /// Entries, directories first, then by name.
     pub entries: Vec<FileEntry>,
-    /// There were more than 10,000.
+    /// The directory has more than 10,000 entries; the rest is left out.
     pub truncated: bool,
 }
 
-/// Writes a file: its content goes as bytes, then `finish`. What was there is replaced only when all of it arrived.
+/// Writes a file: the content as bytes, then `finish`. An existing file is replaced only after all bytes arrived.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct FileWrite {
-    /// Which file.
+    /// The file.
     pub target: FileTarget,
-    /// How much will come.
+    /// Number of bytes to come.
     pub size: Bytes,
-    /// Permission bits of a new file; absent is 0o644, or as they were.
+    /// Permission bits; absent keeps those of an existing file, or means 0o644.
     pub mode: Option<u32>,
 }
 
-/// Ends what goes up.
+/// Ends an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum UploadInput {
@@ -97,33 +97,33 @@ pub enum UploadInput {
     Finish,
 }
 
-/// What a download is, before its bytes come.
+/// Describes a download, before its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Download {
-    /// A name for the file: `notes.txt`, or `etc.tar` for a directory.
+    /// Suggested file name: `notes.txt`, or `etc.tar` for a directory.
     pub name: String,
-    /// How much will come; absent when not known before.
+    /// Number of bytes to come; absent when not known in advance.
     pub size: Option<Bytes>,
 }
 
-/// Moves a file within its place.
+/// Moves a file within its container or volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct FileMove {
-    /// What.
+    /// The file.
     pub target: FileTarget,
-    /// Full path it gets; nothing may be there.
+    /// The new full path, at which nothing may exist.
     pub path: String,
 }
 
-/// What a container changed of its image.
+/// A difference between a container and its image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct FileChange {
     /// Full path.
     pub path: String,
-    /// How.
+    /// The kind of difference.
     pub change: FileChangeKind,
 }
 
@@ -131,32 +131,32 @@ pub struct FileChange {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum FileChangeKind {
-    /// New.
+    /// Added.
     Added,
-    /// Different, or something in it is.
+    /// Changed, or a directory with a change in it.
     Modified,
-    /// Gone.
+    /// Deleted.
     Deleted,
 }
 
-/// A folder of this computer (to choose one to build).
+/// Identifies a folder of this computer, for choosing one to build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct HostFolderTarget {
-    /// Full path; absent is the home directory.
+    /// Full path; absent means the home directory.
     pub path: Option<String>,
 }
 
-/// What is in a folder of this computer.
+/// Content of a folder of this computer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct HostFolder {
     /// Full path.
     pub path: String,
-    /// The folder it is in; absent at the top.
+    /// The parent folder; absent at the top.
     pub parent: Option<String>,
-    /// Names of folders in it, hidden ones left out.
+    /// Names of its subfolders, without hidden ones.
     pub folders: Vec<String>,
-    /// Names of Dockerfiles and compose files in it.
+    /// Names of its Dockerfiles and compose files.
     pub recipes: Vec<String>,
 }

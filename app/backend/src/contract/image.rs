@@ -1,4 +1,4 @@
-//! Images: the list, layers, pull and push with progress by layer.
+//! Images: the list, details, search, and pull and push with progress by layer.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
@@ -11,23 +11,23 @@ use super::{Bytes, Document, NameValue, Timestamp};
 pub struct Image {
     /// Identifier, `sha256:…`.
     pub id: String,
-    /// `repository:tag`s; empty for a dangling image.
+    /// Names in the form `repository:tag`; empty for a dangling image.
     pub tags: Vec<String>,
-    /// `repository@sha256:…`s.
+    /// Digests in the form `repository@sha256:…`.
     pub digests: Vec<String>,
-    /// When it was made.
+    /// Creation time.
     pub created: Timestamp,
-    /// All its layers.
+    /// Size of all layers.
     pub size: Bytes,
-    /// Layers that other images have too; absent until it is known.
+    /// Size of the layers it shares with other images; absent until known.
     pub shared: Option<Bytes>,
-    /// Identifiers of containers made of it.
+    /// Identifiers of the containers created from it.
     pub used_by: Vec<String>,
     /// Labels.
     pub labels: Vec<NameValue>,
 }
 
-/// Names an image.
+/// Identifies an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageTarget {
@@ -35,35 +35,35 @@ pub struct ImageTarget {
     pub image: String,
 }
 
-/// All about one image.
+/// Details of one image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageDetail {
-    /// As in the list.
+    /// The image as in the list.
     pub image: Image,
-    /// `amd64`, `arm64/v8`, …
+    /// Architecture: `amd64`, `arm64/v8`, …
     pub architecture: String,
-    /// `linux`.
+    /// Operating system: `linux`.
     pub operating_system: String,
     /// Entry point and command.
     pub command: Vec<String>,
     /// Environment.
     pub environment: Vec<NameValue>,
-    /// Ports it says it listens on: `80/tcp`.
+    /// Ports it exposes: `80/tcp`.
     pub exposed_ports: Vec<String>,
     /// Volumes it declares.
     pub volumes: Vec<String>,
-    /// Directory it starts in.
+    /// Working directory.
     pub working_directory: String,
-    /// User it runs as; empty is root.
+    /// User it runs as; empty means root.
     pub user: String,
-    /// History, the newest first.
+    /// History, newest first.
     pub layers: Vec<Layer>,
-    /// The engine's own words.
+    /// The engine's own document (`docker image inspect`).
     pub document: Document,
 }
 
-/// An instruction of an image, and what it added.
+/// An instruction of an image, and the layer it added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
@@ -71,21 +71,21 @@ pub struct Layer {
     pub id: Option<String>,
     /// The Dockerfile's line, tidied: `RUN apk add curl`.
     pub instruction: String,
-    /// When.
+    /// Time it ran.
     pub created: Timestamp,
-    /// What it added; zero for one that only sets something.
+    /// Size it added; 0 for an instruction without a layer.
     pub size: Bytes,
     /// Comment.
     pub comment: String,
 }
 
-/// Gives an image another name.
+/// Tags an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageTag {
     /// Identifier or reference.
     pub image: String,
-    /// `repository:tag`.
+    /// The new name, `repository:tag`.
     pub reference: String,
 }
 
@@ -93,17 +93,17 @@ pub struct ImageTag {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageRemove {
-    /// Identifier or reference; a reference only takes that name away when there are more.
+    /// Identifier or reference. A reference removes only that name if the image has others.
     pub image: String,
-    /// Even if stopped containers use it.
+    /// Removes it even if stopped containers use it.
     pub force: bool,
 }
 
-/// Removes images that nobody uses.
+/// Removes unused images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImagesPrune {
-    /// All that no container uses; else only those without a name.
+    /// All images without a container; otherwise only dangling ones.
     pub all: bool,
 }
 
@@ -113,59 +113,59 @@ pub struct ImagesPrune {
 pub struct ImagePull {
     /// `repository`, `repository:tag` or `repository@sha256:…`.
     pub reference: String,
-    /// Such as `linux/amd64`; absent is the machine's own.
+    /// Platform, such as `linux/amd64`; absent means the machine's own.
     pub platform: Option<String>,
 }
 
-/// How far a pull or push is. Every event tells all layers.
+/// Progress of a pull or push. Every event holds all layers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct PullProgress {
-    /// Layers in the order the engine told of them.
+    /// Layers, in the order the engine first reported them.
     pub layers: Vec<LayerProgress>,
-    /// The engine's last word on the whole, such as `Status: Downloaded newer image`.
+    /// The engine's last message about the whole, such as `Status: Downloaded newer image`.
     pub status: String,
 }
 
-/// How far a layer is.
+/// Progress of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct LayerProgress {
     /// Short identifier.
     pub id: String,
-    /// The engine's words: `Downloading`, `Extracting`, `Pull complete`, `Already exists`.
+    /// The engine's status: `Downloading`, `Extracting`, `Pull complete`, `Already exists`.
     pub status: String,
-    /// Done of this status.
+    /// Bytes done in this status.
     pub done: Bytes,
-    /// All of it; zero when not known.
+    /// Bytes in total; 0 when not known.
     pub total: Bytes,
-    /// Nothing more will happen to it.
+    /// The layer is complete.
     pub complete: bool,
 }
 
-/// Looks for images in a registry.
+/// Searches a registry for images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageSearch {
-    /// Words; `host:port/words` for a registry that is not the default one.
+    /// Search words; `host:port/words` for a registry other than the default.
     pub term: String,
 }
 
-/// What a registry found.
+/// An image found in a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageFound {
-    /// What to pull.
+    /// Reference to pull.
     pub reference: String,
     /// Description.
     pub description: String,
-    /// Stars people gave it; absent when the registry has none.
+    /// Number of stars; absent when the registry has none.
     pub stars: Option<u32>,
-    /// The registry's own.
+    /// An official image of the registry.
     pub official: bool,
 }
 
-/// Writes images to a file, as bytes of a tar.
+/// Saves images as a tar, sent as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageSave {
@@ -173,10 +173,10 @@ pub struct ImageSave {
     pub images: Vec<String>,
 }
 
-/// What was read of a file of images.
+/// The result of loading images from a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageLoaded {
-    /// The engine's words, a line each.
+    /// The engine's messages, one a line.
     pub messages: Vec<String>,
 }

@@ -1,29 +1,29 @@
-//! Machines: their state, their start and stop by step, what they use, their logs.
+//! Machines: state, start and stop by step, resource use, logs, and shells.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Bytes, Failure, Milliseconds};
 
-/// What a machine does now.
+/// State of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum MachineState {
-    /// It does not run.
+    /// Stopped.
     Stopped,
-    /// It starts.
+    /// Starting.
     Starting,
-    /// It runs and its Docker Engine answers.
+    /// Running, and its Docker Engine answers.
     Running,
-    /// It runs and its Docker Engine does not answer.
+    /// Running, but its Docker Engine does not answer.
     Degraded,
-    /// It stops.
+    /// Stopping.
     Stopping,
-    /// It ended without being asked to, or could not start.
+    /// Failed: it ended unexpectedly, or could not start.
     Failed,
-    /// It is being saved.
+    /// Its state is being saved.
     Suspending,
-    /// It is saved: the next start goes on where it was.
+    /// Suspended: the next start resumes it.
     Suspended,
 }
 
@@ -33,29 +33,29 @@ pub enum MachineState {
 pub struct Machine {
     /// Its name.
     pub name: String,
-    /// What it does now.
+    /// State.
     pub state: MachineState,
-    /// More about the state, such as why it failed; often empty.
+    /// Details of the state, such as why it failed; often empty.
     pub message: String,
-    /// What to do about that.
+    /// Advice about the details, as an instruction; empty when none is needed.
     pub fix: Option<String>,
-    /// `kvm` or `uml`; empty while stopped.
+    /// Accelerator: `kvm` or `uml`; empty while stopped.
     pub accelerator: String,
-    /// Why that one.
+    /// Why this accelerator was chosen.
     pub accelerator_reason: String,
-    /// Virtual CPUs.
+    /// Number of virtual CPUs.
     pub cpus: u32,
-    /// Its memory.
+    /// Memory of the guest.
     pub memory: Bytes,
-    /// The size of its disk as the guest sees it.
+    /// Size of its disk as the guest sees it.
     pub disk: Bytes,
-    /// What the disk takes on this computer.
+    /// Space the disk takes on this computer.
     pub disk_allocated: Bytes,
-    /// From the request to start until the engine answered; absent while it has not.
+    /// Duration of the start, from the request until the engine answered; absent before that.
     pub ready_after: Option<Milliseconds>,
-    /// Since the machine started.
+    /// Time since the machine started.
     pub uptime: Milliseconds,
-    /// The socket docker clients connect to.
+    /// Path of the socket Docker clients connect to.
     pub docker_socket: String,
     /// Version of the guest image.
     pub image_version: String,
@@ -65,48 +65,48 @@ pub struct Machine {
     pub ports: Vec<PublishedPort>,
 }
 
-/// A port of a container that listens on this computer, or should.
+/// A published port of a container, whether this computer listens on it or failed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPort {
     /// `tcp` or `udp`.
     pub protocol: String,
-    /// The address it listens on.
+    /// Address on this computer.
     pub host_address: String,
-    /// The port it listens on.
+    /// Port on this computer.
     pub host_port: u16,
     /// Address of the container.
     pub container_address: String,
     /// Port of the container.
     pub container_port: u16,
-    /// Why it does not listen; empty when it does.
+    /// Why this computer does not listen on it; empty when it does.
     pub error: String,
-    /// What to do about that.
+    /// Advice about the problem, as an instruction; empty when none is needed.
     pub fix: Option<String>,
 }
 
-/// The stream `machines`.
+/// An event of the stream `machines`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum MachinesEvent {
-    /// The daemon answers; all machines as they are now, after each change.
+    /// The daemon answers. Sent first, and after each change.
     Machines {
-        /// Every machine.
+        /// All machines.
         machines: Vec<Machine>,
     },
-    /// The daemon does not answer, or its version does not fit (code `version-mismatch`). The stream goes on and tells
-    /// when it does again.
+    /// The daemon does not answer, or its version does not match (code `version-mismatch`). The stream stays open and
+    /// sends `machines` when the daemon answers again.
     Unreachable {
         /// Why.
         failure: Failure,
     },
 }
 
-/// Names a machine.
+/// Identifies a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineTarget {
-    /// Its name; `default` is always there.
+    /// Its name; `default` always exists.
     pub machine: String,
 }
 
@@ -116,7 +116,7 @@ pub struct MachineTarget {
 pub struct MachineStart {
     /// Its name.
     pub machine: String,
-    /// Give a saved state up and boot.
+    /// Discards a saved state and boots.
     pub cold: bool,
 }
 
@@ -126,11 +126,11 @@ pub struct MachineStart {
 pub struct MachineStop {
     /// Its name.
     pub machine: String,
-    /// At once, as if its power was cut.
+    /// Cuts the power instead of shutting the guest down.
     pub force: bool,
 }
 
-/// A step of something long.
+/// A step of a long operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Step {
@@ -138,33 +138,33 @@ pub struct Step {
     pub step: String,
     /// What is being done, for a person.
     pub message: String,
-    /// How long it took; only when it is over.
+    /// Duration; present once the step is complete.
     pub took: Option<Milliseconds>,
 }
 
-/// What a machine uses now; about once a second.
+/// Resource use of a machine; about one event a second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineSample {
-    /// Of all its processors together: 100 is one processor busy.
+    /// Percentage of one processor, summed over all virtual CPUs: 100 means one is busy.
     pub cpu_percent: f64,
-    /// Used by programs in the guest.
+    /// Guest memory used by programs.
     pub memory_used: Bytes,
-    /// Page cache of the guest.
+    /// Guest memory used as page cache.
     pub memory_cached: Bytes,
-    /// All of the guest's memory.
+    /// Total memory of the guest.
     pub memory_total: Bytes,
-    /// What the machine takes of this computer's memory.
+    /// Memory the machine takes on this computer.
     pub memory_resident: Bytes,
-    /// Disk: used in the guest's file system.
+    /// Space used in the guest's file system.
     pub disk_used: Bytes,
-    /// What the disk takes on this computer.
+    /// Space the disk takes on this computer.
     pub disk_allocated: Bytes,
-    /// Largest the disk can become.
+    /// Maximum size of the disk.
     pub disk_total: Bytes,
 }
 
-/// A machine's log, as bytes.
+/// A machine's log, sent as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineLog {
@@ -172,11 +172,11 @@ pub struct MachineLog {
     pub machine: String,
     /// `kernel` (the console), `agent`, `containerd`, `dockerd`, `vmm` or `daemon`.
     pub source: String,
-    /// Lines from the end.
+    /// Number of existing lines to send first, counted from the end.
     pub tail: u32,
 }
 
-/// A shell in a machine, as bytes both ways.
+/// A shell in a machine, with bytes both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct MachineShell {
@@ -196,27 +196,27 @@ pub struct TerminalSize {
     pub rows: u16,
 }
 
-/// What the page tells a terminal besides what is typed, which goes as bytes.
+/// Input of a terminal. Keystrokes are sent as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum TerminalInput {
-    /// The terminal has another size.
+    /// The terminal was resized.
     Resize {
         /// The new size.
         size: TerminalSize,
     },
 }
 
-/// What a terminal tells besides its output, which comes as bytes.
+/// An event of a terminal. Output is sent as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum TerminalEvent {
-    /// It runs; this is the command that was found.
+    /// The command runs.
     Started {
-        /// Such as `/bin/sh`.
+        /// The command that was found, such as `/bin/sh`.
         command: Vec<String>,
     },
-    /// The command ended; the stream ends after this.
+    /// The command exited; the stream ends after this.
     Exited {
         /// Exit status.
         status: i32,

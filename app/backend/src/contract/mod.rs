@@ -1,7 +1,7 @@
-//! The calls and streams of the window, and the types they carry. TypeScript is generated from here.
+//! The calls and streams of the window, and the types they carry. The TypeScript declarations are generated from them.
 //!
-//! A call has one answer. A stream is opened with parameters, gives events (and bytes) until it ends, and may take
-//! input (and bytes) meanwhile; its end without an error is success, and closing it cancels what it does.
+//! A call returns one answer. A stream is opened with parameters and sends events (and bytes) until it ends; the page
+//! may send it input (and bytes). A stream that ends without an error succeeded. Closing a stream cancels its work.
 
 mod build;
 mod container;

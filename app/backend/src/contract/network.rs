@@ -13,21 +13,21 @@ pub struct Network {
     pub id: String,
     /// Name.
     pub name: String,
-    /// `bridge`, `host`, `none`, …
+    /// Driver: `bridge`, `host`, `none`, …
     pub driver: String,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
-    /// Docker's own (`bridge`, `host`, `none`): cannot be removed.
+    /// One of Docker's own networks (`bridge`, `host`, `none`), which cannot be removed.
     pub built_in: bool,
-    /// Nothing outside it is reached.
+    /// Containers in it cannot reach anything outside it.
     pub internal: bool,
-    /// Containers have IPv6 in it.
+    /// IPv6 is enabled.
     pub ipv6: bool,
     /// Address ranges.
     pub subnets: Vec<Subnet>,
-    /// Who is in it.
+    /// Containers in it.
     pub members: Vec<NetworkMember>,
-    /// Compose's project, if it belongs to one.
+    /// Its Compose project, if any.
     pub project: Option<String>,
     /// Labels.
     pub labels: Vec<NameValue>,
@@ -37,9 +37,9 @@ pub struct Network {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Subnet {
-    /// `172.18.0.0/16`.
+    /// In CIDR notation: `172.18.0.0/16`.
     pub subnet: String,
-    /// Gateway's address, if any.
+    /// Address of the gateway, if any.
     pub gateway: Option<String>,
 }
 
@@ -51,11 +51,11 @@ pub struct NetworkMember {
     pub container: String,
     /// Its name.
     pub name: String,
-    /// Its addresses there; empty while it does not run.
+    /// Its addresses in the network; empty while it does not run.
     pub addresses: Vec<String>,
 }
 
-/// Names a network.
+/// Identifies a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkTarget {
@@ -63,23 +63,23 @@ pub struct NetworkTarget {
     pub id: String,
 }
 
-/// Makes a network.
+/// Creates a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkCreate {
     /// Name.
     pub name: String,
-    /// Address range; absent means docker chooses.
+    /// Address range in CIDR notation; absent means Docker chooses.
     pub subnet: Option<String>,
-    /// Gateway; absent means docker chooses.
+    /// Address of the gateway; absent means Docker chooses.
     pub gateway: Option<String>,
-    /// Nothing outside it is reached.
+    /// Containers in it cannot reach anything outside it.
     pub internal: bool,
-    /// With IPv6.
+    /// Enables IPv6.
     pub ipv6: bool,
 }
 
-/// Puts a container in a network, or takes it out.
+/// Connects a container to a network, or disconnects it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkMembership {

@@ -1,34 +1,34 @@
-//! Registries and who is logged in at them.
+//! Registries and the user's logins.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
-/// A registry the user is logged in at.
+/// A registry the user is logged in to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Registry {
-    /// `host` or `host:port` as docker keeps it.
+    /// `host` or `host:port`, as Docker stores it.
     pub host: String,
-    /// As whom; empty when the credential store does not say.
+    /// User name; empty when the credential store does not provide it.
     pub user: String,
-    /// Where the password is kept: `config.json`, or the name of a credential store.
+    /// Where the password is stored: `config.json`, or the name of a credential store.
     pub store: String,
 }
 
-/// Logs in. The password goes to docker's credential store and is kept nowhere else.
+/// Logs in. The password is stored in Docker's credential store only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryLogin {
-    /// `host` or `host:port`; empty is docker's default registry.
+    /// `host` or `host:port`; empty means Docker's default registry.
     pub host: String,
-    /// As whom.
+    /// User name.
     pub user: String,
     /// Password or token.
     pub password: String,
 }
 
 impl std::fmt::Debug for RegistryLogin {
-    // Requests are logged; passwords are not.
+    // Requests are logged; passwords must not be.
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("RegistryLogin")
@@ -38,10 +38,10 @@ impl std::fmt::Debug for RegistryLogin {
     }
 }
 
-/// Names a registry.
+/// Identifies a registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryTarget {
-    /// As in [`Registry`].
+    /// As [`Registry`] has it.
     pub host: String,
 }

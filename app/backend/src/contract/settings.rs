@@ -11,7 +11,7 @@ use super::Failure;
 pub struct Settings {
     /// The files that hold them.
     pub files: Vec<SettingsFile>,
-    /// In the order of the files.
+    /// The settings, in the order of the files.
     pub settings: Vec<Setting>,
 }
 
@@ -23,7 +23,7 @@ pub struct SettingsFile {
     pub id: String,
     /// Full path.
     pub path: String,
-    /// Why it cannot be read; nothing in it can be changed until then.
+    /// Why the file cannot be read; until that is corrected its settings cannot be changed.
     pub error: Option<Failure>,
 }
 
@@ -33,62 +33,62 @@ pub struct SettingsFile {
 pub struct Setting {
     /// Identifier of the file.
     pub file: String,
-    /// Full key: `network.host_access`.
+    /// Full key, such as `network.host_access`.
     pub key: String,
-    /// Heading it stands under.
+    /// Heading of its group.
     pub section: String,
     /// Short title.
     pub title: String,
-    /// What it does, in one or more sentences. Commands and keys stand in backticks.
+    /// What it does, in one or more sentences. Commands and keys are in backticks.
     pub description: String,
-    /// The values it takes.
+    /// The values it accepts.
     pub kind: SettingKind,
-    /// Value in the file; the default if the file has none.
+    /// Current value: the file's, or the default.
     pub value: SettingValue,
-    /// Value if the file has none.
+    /// Default value.
     pub default: SettingValue,
     /// When a change takes effect.
     pub takes_effect: TakesEffect,
-    /// The same as a sentence. Commands stand in backticks.
+    /// The same as a sentence. Commands are in backticks.
     pub takes_effect_note: String,
-    /// The daemon or a machine still runs with another value.
+    /// A running daemon or machine still uses another value.
     pub waits: bool,
 }
 
-/// The values a setting takes.
+/// The values a setting accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum SettingKind {
-    /// On or off.
+    /// A boolean.
     Switch,
-    /// One of some words.
+    /// One of a few words.
     Choice {
-        /// The words and what they mean.
+        /// The accepted words and their meanings.
         choices: Vec<SettingChoice>,
     },
-    /// A whole number.
+    /// An integer.
     Integer {
-        /// Smallest.
+        /// Smallest accepted value.
         minimum: u32,
-        /// Largest.
+        /// Largest accepted value.
         maximum: u32,
-        /// `MiB`, `GiB`, or empty.
+        /// Unit: `MiB`, `GiB`, or empty.
         unit: String,
     },
-    /// Text; empty means none.
+    /// Text; empty means unset.
     Text {
         /// An example.
         placeholder: String,
     },
 }
 
-/// A word a setting takes.
+/// A word a setting accepts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct SettingChoice {
     /// As in the file.
     pub value: String,
-    /// For a person.
+    /// Label for a person.
     pub title: String,
 }
 
@@ -96,11 +96,11 @@ pub struct SettingChoice {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(untagged)]
 pub enum SettingValue {
-    /// On or off.
+    /// A boolean.
     Switch(bool),
-    /// A whole number.
+    /// An integer.
     Integer(u32),
-    /// Text or choice.
+    /// Text or one of the accepted words.
     Text(String),
 }
 
@@ -128,6 +128,6 @@ pub struct SettingChange {
     pub file: String,
     /// Full key.
     pub key: String,
-    /// New value; without it the key is removed and the default applies.
+    /// New value; absent removes the key, so that the default applies.
     pub value: Option<SettingValue>,
 }

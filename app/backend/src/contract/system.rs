@@ -1,11 +1,11 @@
-//! The application itself, the engine as a whole, and what happens in it.
+//! The application itself, the engine as a whole, and its events.
 
 use serde::{Deserialize, Serialize};
 use ts_rs::TS;
 
 use super::{Bytes, NameValue, Timestamp};
 
-/// What the page runs in.
+/// Host of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub enum Platform {
@@ -15,31 +15,31 @@ pub enum Platform {
     Web,
 }
 
-/// About Rorqual here.
+/// About this installation of Rorqual.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Information {
     /// Version of Rorqual.
     pub version: String,
-    /// What the page runs in.
+    /// Host of the page.
     pub platform: Platform,
-    /// The state directory.
+    /// Full path of the state directory.
     pub home: String,
-    /// CPUs of this computer.
+    /// Number of this computer's CPUs.
     pub cpus: u32,
     /// Memory of this computer.
     pub memory: Bytes,
-    /// Nobody has finished the first run yet.
+    /// The first-run pages have not been completed yet.
     pub first_run: bool,
 }
 
-/// What the engine keeps, by kind.
+/// Disk space used by the engine, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskUsage {
     /// Images.
     pub images: Usage,
-    /// Containers' own layers.
+    /// Writable layers of containers.
     pub containers: Usage,
     /// Volumes.
     pub volumes: Usage,
@@ -47,30 +47,30 @@ pub struct DiskUsage {
     pub build_cache: Usage,
 }
 
-/// What one kind takes.
+/// Disk space used by one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
-    /// How many.
+    /// Number of items.
     pub count: u32,
-    /// All of them.
+    /// Size of all of them.
     pub size: Bytes,
-    /// What a prune would give back.
+    /// Size a prune would reclaim.
     pub reclaimable: Bytes,
 }
 
-/// Something that happened in the engine.
+/// An event of the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineEvent {
-    /// When.
+    /// Time.
     pub at: Timestamp,
-    /// `container`, `image`, `volume`, `network`, `builder`, …
+    /// Kind of the object: `container`, `image`, `volume`, `network`, `builder`, …
     pub subject: String,
-    /// `start`, `die`, `pull`, …
+    /// Action: `start`, `die`, `pull`, …
     pub action: String,
-    /// Identifier or name of what it happened to.
+    /// Identifier or name of the object.
     pub id: String,
-    /// More.
+    /// Attributes.
     pub attributes: Vec<NameValue>,
 }

@@ -16,34 +16,34 @@ pub struct Bytes(pub u64);
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// By this computer's clock; 1970 if that stands before it.
+    /// The current time by this computer's clock; 0 if the clock is set before 1970.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
-    /// Of the engine's text; none for text that is not a time and for the engine's zero, the year 1.
+    /// Parses the engine's text. `None` if it is not a time, or is the engine's zero, the year 1.
     pub(crate) fn of_engine(text: &str) -> Option<Self> {
         model::milliseconds(text).map(Self)
     }
 }
 
-/// A span of time in milliseconds.
+/// A duration in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
 #[ts(type = "number")]
 pub struct Milliseconds(pub u64);
 
-/// A JSON document as the Docker Engine gave it.
+/// A JSON document as the Docker Engine returned it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, TS)]
 #[ts(type = "unknown")]
 pub struct Document(pub serde_json::Value);
 
-/// No parameters, or nothing to answer: `{}`.
+/// No parameters, or no result: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[ts(type = "Record<string, never>")]
 pub struct Empty {}
 
-/// A value no stream of its kind ever sends or takes.
+/// A type without values, for a direction of a stream that carries none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[ts(type = "never")]
 pub enum Never {}
@@ -52,28 +52,28 @@ pub enum Never {}
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// Stable name for programs: `engine-not-running`, `not-found`, `conflict`, `config-invalid`, …
+    /// Stable code for programs: `engine-not-running`, `not-found`, `conflict`, `config-invalid`, …
     pub code: String,
-    /// What failed, on what and why. No advice.
+    /// What failed, on what, and why. No advice.
     pub message: String,
-    /// What to do about it, as an instruction; none where nothing sensible can be done.
+    /// Advice, as an instruction; absent when nothing sensible can be done.
     pub fix: Option<String>,
 }
 
-/// A list that is pushed: all of it first, then what changed.
+/// An event of a list: the whole list first, then its changes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, TS)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum ListEvent<T> {
-    /// The whole list; what was known before is out of date.
+    /// The whole list, which replaces what the reader knew.
     All {
         /// Every item.
         items: Vec<T>,
     },
-    /// Items that are new or different, and the identifiers of those that are gone.
+    /// A change of the list.
     Changes {
-        /// New or changed items, whole.
+        /// New or changed items, complete.
         changed: Vec<T>,
-        /// Identifiers.
+        /// Identifiers of removed items.
         removed: Vec<String>,
     },
 }
@@ -88,12 +88,12 @@ pub struct NameValue {
     pub value: String,
 }
 
-/// What a prune removed.
+/// The result of a prune.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct Pruned {
-    /// Identifiers or names.
+    /// Identifiers or names of what was removed.
     pub removed: Vec<String>,
-    /// What that gave back.
+    /// Disk space reclaimed.
     pub reclaimed: Bytes,
 }

@@ -11,25 +11,25 @@ use super::{Bytes, NameValue, Timestamp};
 pub struct Volume {
     /// Name.
     pub name: String,
-    /// Driver, mostly `local`.
+    /// Driver, usually `local`.
     pub driver: String,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<Timestamp>,
-    /// What is in it; absent until it is known.
+    /// Size of its content; absent until known.
     pub size: Option<Bytes>,
     /// Identifiers of the containers that mount it.
     pub used_by: Vec<String>,
-    /// Docker made its name up.
+    /// Anonymous: Docker generated its name.
     pub anonymous: bool,
-    /// Compose's project, if it belongs to one.
+    /// Its Compose project, if any.
     pub project: Option<String>,
     /// Labels.
     pub labels: Vec<NameValue>,
-    /// Where in the machine.
+    /// Path in the machine.
     pub mountpoint: String,
 }
 
-/// Names a volume.
+/// Identifies a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeTarget {
@@ -37,7 +37,7 @@ pub struct VolumeTarget {
     pub name: String,
 }
 
-/// Makes a volume.
+/// Creates a volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeCreate {
@@ -51,6 +51,6 @@ pub struct VolumeCreate {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, TS)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumesPrune {
-    /// Those with a name too; else only anonymous ones.
+    /// Includes named volumes; otherwise only anonymous ones.
     pub all: bool,
 }

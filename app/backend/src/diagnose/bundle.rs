@@ -1,5 +1,5 @@
-//! A zip of what helps to find a fault: logs, settings, versions, checks, and what the engine says of itself, without
-//! secrets. It is made here and goes nowhere by itself.
+//! Collects a zip for bug reports: logs, settings, versions, checks, and the engine's information, without secrets. It
+//! is saved locally and sent nowhere.
 
 use std::fmt::Write as _;
 use std::{
@@ -28,24 +28,22 @@ use crate::{
     stream::Channel,
 };
 
-/// The end of a log that goes in: what matters is there, and the bundle stays small enough to send.
+/// Maximum size of a log's tail in the bundle: it holds what matters, and the bundle stays small enough to send.
 const LOG_END: u64 = 1 << 20;
-/// Lines of the guest's logs that go in.
+/// Maximum number of lines of each guest log.
 const GUEST_LINES: u32 = 5000;
-/// Containers that are described.
+/// Maximum number of containers described.
 const CONTAINERS: usize = 200;
 const PIECE: usize = 64 << 10;
 
 const README: &str = "\
-This bundle was made by Rorqual to find a fault. \
-It holds the ends of its logs, its settings, its checks and versions, and
-what the Docker Engine says of itself and of its containers (docker info, docker version, docker ps, docker inspect). It
-holds no files and no logs of containers.
+Rorqual made this bundle for a bug report. It contains the ends of Rorqual's logs, its settings, checks and versions,
+and the Docker Engine's information about itself and its containers (docker info, docker version, docker ps, docker
+inspect). It contains no files and no logs of containers.
 
-Taken out, and written as (removed): \
-logins at registries, the values of variables, labels, fields and options whose names
-look secret (password, token, key, ...), these values wherever else they were found, users in addresses, and key blocks.
-Names of containers, images, volumes and folders are in it. Look through it before you send it.
+Secrets are replaced by (removed): registry logins; the values of variables, labels, fields and options whose names look
+secret (password, token, key, ...), wherever else those values appear; credentials in URLs; and key blocks. Names of
+containers, images, volumes and folders remain. Review the bundle before you send it.
 ";
 
 pub(crate) async fn bundle(inner: Arc<Inner>, _: Empty, channel: Channel) -> Result<(), Failure> {
@@ -64,7 +62,7 @@ pub(crate) async fn bundle(inner: Arc<Inner>, _: Empty, channel: Channel) -> Res
     Ok(())
 }
 
-/// Every file of the bundle by its name, without secrets. What cannot be read says why in its place.
+/// Every file of the bundle by its name, without secrets. An unreadable file is replaced by the reason.
 async fn gather(inner: &Inner) -> BTreeMap<String, String> {
     let mut redaction = Redaction::default();
     for secret in registries::secrets() {
@@ -100,7 +98,7 @@ async fn gather(inner: &Inner) -> BTreeMap<String, String> {
     files
 }
 
-/// Learns the secrets that containers have in their variables.
+/// Records the secrets in the variables of containers.
 fn learn(redaction: &mut Redaction, document: &Value) {
     match document {
         Value::Array(items) => items.iter().for_each(|item| learn(redaction, item)),
@@ -117,7 +115,7 @@ fn learn(redaction: &mut Redaction, document: &Value) {
     }
 }
 
-/// What the engine says of itself and of its containers.
+/// The engine's information about itself and its containers.
 async fn engine(inner: &Inner) -> BTreeMap<&'static str, Value> {
     let ask = async |path: &str| {
         let answer: Result<Value, DockerError> = inner.docker.get(&Query::new(path, &[])).await;
@@ -127,7 +125,7 @@ async fn engine(inner: &Inner) -> BTreeMap<&'static str, Value> {
     let mut inspected = Vec::new();
     for container in containers.as_array().into_iter().flatten().take(CONTAINERS) {
         let id = container["Id"].as_str().unwrap_or_default();
-        // One that has gone meanwhile is left out.
+        // A container that was removed since is left out.
         inspected.extend(inner.docker.get::<Value>(&Query::new("/containers/{}/json", &[id])).await.ok());
     }
     BTreeMap::from([
@@ -192,13 +190,13 @@ fn checks_text(checks: &[Check]) -> String {
         };
         let _ = writeln!(text, "{verdict:8} {:16} {}", check.id, check.finding);
         if !check.fix.is_empty() {
-            let _ = writeln!(text, "{:25} what to do: {}", "", check.fix);
+            let _ = writeln!(text, "{:25} Fix: {}", "", check.fix);
         }
     }
     text
 }
 
-/// The end of a text file, from the beginning of a line.
+/// The tail of a text file, from the start of a line.
 fn end_of(path: &Path) -> String {
     let read = || -> io::Result<String> {
         let mut file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! Diagnosis: the checks of `rorqual doctor`, a bundle of what helps to find a fault, and levels of reset.
+//! Diagnosis: the checks of `rorqual doctor`, a bundle for bug reports, and levels of reset.
 
 mod bundle;
 mod plans;
@@ -21,7 +21,7 @@ pub(super) async fn checks(inner: &Arc<Inner>, _: Empty) -> Result<Vec<Check>, F
     Ok(examine(inner).await)
 }
 
-/// Every check: by the daemon, which starts the machines; without one, by this process.
+/// Runs every check: in the daemon, which starts the machines; without a daemon, in this process.
 async fn examine(inner: &Inner) -> Vec<Check> {
     let answer = match inner.daemon().await {
         Ok(mut client) => client.doctor(api::DoctorRequest {}).await.ok(),

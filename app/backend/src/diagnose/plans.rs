@@ -1,4 +1,4 @@
-//! What each level of reset would delete here and now.
+//! Plans: what each level of reset would delete in the current state.
 
 use std::{collections::BTreeSet, fmt::Write, os::unix::fs::MetadataExt, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     size::bytes,
 };
 
-/// What the engine keeps, as `/system/df` tells it; the parts that are counted.
+/// The counted parts of the engine's `/system/df`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Kept {
@@ -49,7 +49,7 @@ struct KeptCache {
     shared: bool,
 }
 
-/// `3 volumes (1.2 GB)`; nothing for none.
+/// `3 volumes (1.2 GB)`; nothing for a count of 0.
 fn line(count: usize, one: &str, many: &str, size: Option<u64>) -> Option<String> {
     if count == 0 {
         return None;
@@ -61,18 +61,18 @@ fn line(count: usize, one: &str, many: &str, size: Option<u64>) -> Option<String
     Some(text)
 }
 
-/// A size the engine knows; it says -1 for one it does not.
+/// A size, if the engine knows it; it reports -1 otherwise.
 fn known(size: i64) -> u64 {
     u64::try_from(size).unwrap_or(0)
 }
 
-/// Whether a prune takes a container in this state.
+/// Whether a prune removes a container in this state.
 fn is_over(state: &str) -> bool {
     matches!(state, "created" | "exited" | "dead")
 }
 
 impl Kept {
-    /// What `system prune` with all images and unnamed volumes would take.
+    /// What `system prune` with all images and anonymous volumes would remove.
     fn pruned(&self, unused_networks: usize) -> Vec<String> {
         let containers = || self.containers.iter().flatten();
         let staying = || containers().filter(|container| !is_over(&container.state));
@@ -108,11 +108,11 @@ impl Kept {
                 "images that no running container uses",
                 Some(images.iter().map(|image| known(image.size - image.shared_size.max(0))).sum()),
             ),
-            line(unused_networks, "network nobody is in", "networks nobody is in", None),
+            line(unused_networks, "unused network", "unused networks", None),
             line(
                 volumes.len(),
-                "volume without a name that nobody uses",
-                "volumes without a name that nobody uses",
+                "unused anonymous volume",
+                "unused anonymous volumes",
                 Some(volumes.iter().filter_map(|volume| Some(known(volume.usage_data.as_ref()?.size))).sum()),
             ),
             line(
@@ -127,7 +127,7 @@ impl Kept {
         .collect()
     }
 
-    /// Everything.
+    /// Everything the engine stores.
     fn all(&self, own_networks: usize) -> Vec<String> {
         let containers: Vec<_> = self.containers.iter().flatten().collect();
         let volumes: Vec<_> = self.volumes.iter().flatten().collect();
@@ -160,7 +160,7 @@ impl Kept {
     }
 }
 
-/// Networks that are not Docker's own, and those of them nobody is in.
+/// User-defined networks, and the unused ones among them.
 async fn networks(inner: &Inner) -> Result<(usize, usize), Failure> {
     let own = json!({"type": ["custom"]});
     let unused = json!({"type": ["custom"], "dangling": ["true"]});
@@ -171,7 +171,7 @@ async fn networks(inner: &Inner) -> Result<(usize, usize), Failure> {
     Ok((count(&own).await?, count(&unused).await?))
 }
 
-/// Each machine's data disk and saved state, with what they take.
+/// Each machine's data disk and saved state, with their sizes.
 fn disks(inner: &Inner) -> Vec<String> {
     let allocated = |path: &std::path::Path| std::fs::metadata(path).ok().map(|file| file.blocks() * 512);
     let mut lines = Vec::new();
@@ -198,43 +198,39 @@ pub(crate) async fn reset_plans(inner: &Arc<Inner>, _: Empty) -> Result<Vec<Rese
             let (own, unused) = networks(inner).await?;
             (kept.pruned(unused), kept.all(own))
         }
-        // What is on the disk cannot be counted while the machine is stopped.
+        // The disk's content cannot be counted while the machine is stopped.
         Err(_) => (
-            texts(&["what nothing uses; the machine must run for it to be counted"]),
-            texts(&["every container, image, volume and network; they can be counted while the machine runs"]),
+            texts(&["everything unused (start the machine to see how much)"]),
+            texts(&["every container, image, volume and network (start the machine to see how many)"]),
         ),
     };
     let data: Vec<String> = all.into_iter().chain(disks(inner)).collect();
     let mut factory = data.clone();
     factory.push(format!("the settings in {}", inner.home.config_file().display()));
-    factory.extend(texts(&["all machines with their settings and logs", "the history of builds"]));
+    factory.extend(texts(&["all machines with their settings and logs", "the build history"]));
     Ok(vec![
         ResetPlan {
             level: ResetLevel::Restart,
             deletes: Vec::new(),
             keeps: texts(&[
                 "everything: containers, images, volumes, networks and settings",
-                "containers stop, and start again if their restart policy says so",
+                "containers stop, and start again if their restart policy requires it",
             ]),
         },
         ResetPlan {
             level: ResetLevel::Prune,
             deletes: pruned,
-            keeps: texts(&["running containers with their images", "every volume that has a name", "settings"]),
+            keeps: texts(&["running containers with their images", "every named volume", "settings"]),
         },
         ResetPlan {
             level: ResetLevel::Data,
             deletes: data,
-            keeps: texts(&["settings", "logins at registries", "folders of this computer"]),
+            keeps: texts(&["settings", "registry logins", "folders on this computer"]),
         },
         ResetPlan {
             level: ResetLevel::Factory,
             deletes: factory,
-            keeps: texts(&[
-                "Rorqual itself",
-                "Docker's own settings and logins at registries",
-                "folders of this computer",
-            ]),
+            keeps: texts(&["Rorqual itself", "Docker's own settings and registry logins", "folders on this computer"]),
         },
     ])
 }
@@ -266,8 +262,8 @@ mod tests {
             [
                 "1 stopped container (7 B)",
                 "1 image that no running container uses (500 B)",
-                "2 networks nobody is in",
-                "1 volume without a name that nobody uses (2.0 kB)",
+                "2 unused networks",
+                "1 unused anonymous volume (2.0 kB)",
             ]
         );
         assert_eq!(kept.all(0), ["2 containers (12 B)", "2 images (700 B)", "3 volumes (2.0 kB)"]);

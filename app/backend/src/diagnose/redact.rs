@@ -1,14 +1,15 @@
-//! Taking secrets out of what leaves this computer.
+//! Removes secrets from what leaves this computer.
 //!
-//! Three rules, each enough by itself: what a secret-looking name stands before (`DB_PASSWORD=…`, `"token": "…"`), what
-//! looks like a secret by its own shape (a key block, `ghp_…`, a user in an address), and every value that a
-//! container's secret-looking variable has, wherever it turns up.
+//! Three rules, each sufficient alone: a value after a secret-looking name (`DB_PASSWORD=…`, `"token": "…"`), a value
+//! with the form of a secret (a key block, `ghp_…`, credentials in a URL), and every value that a container's
+//! secret-looking variable holds, wherever it appears.
 
 use serde_json::Value;
 
-/// What stands in a secret's place.
+/// Replaces a secret.
 pub(super) const REMOVED: &str = "(removed)";
-/// Shorter values are words that a log has anyway; taking them out would make it unreadable.
+/// Minimum length of a value to remove everywhere; shorter ones are common words, and a log without them would be
+/// unreadable.
 const SHORTEST: usize = 6;
 
 const SECRET_WORDS: [&str; 17] = [
@@ -30,21 +31,21 @@ const SECRET_WORDS: [&str; 17] = [
     "secrets",
     "token",
 ];
-/// Also inside of longer words: `PGPASSWORD`, `authtoken`.
+/// Parts of secret-looking names, also within longer words: `PGPASSWORD`, `authtoken`.
 const SECRET_PARTS: [&str; 4] = ["password", "passwd", "secret", "token"];
-/// How tokens of well-known services begin.
+/// Prefixes of tokens of well-known services.
 const TOKEN_STARTS: [&str; 10] =
     ["ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "dckr_pat_", "dckr_oat_", "xoxb-", "AKIA", "sk-"];
-/// What stands between `Authorization:` and the secret.
+/// Words between `Authorization:` and the secret.
 const SCHEMES: [&str; 4] = ["bearer", "basic", "negotiate", "token"];
 
-/// Whether the value of what is named so must not be shown.
+/// Whether a value with this name must not be shown.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut before = ' ';
     for sign in name.chars() {
-        // A word begins at a capital after a small letter, too: registryToken.
+        // A word also starts at a capital after a small letter: registryToken.
         if !sign.is_ascii_alphanumeric() || (sign.is_ascii_uppercase() && before.is_ascii_lowercase()) {
             words.push(std::mem::take(&mut word));
         }
@@ -62,14 +63,14 @@ pub(super) fn is_secret_name(name: &str) -> bool {
             .any(|word| SECRET_WORDS.contains(&word.as_str()) || SECRET_PARTS.iter().any(|part| word.contains(part)))
 }
 
-/// Takes secrets out of texts and documents.
+/// Redacts texts and documents.
 #[derive(Debug, Default)]
 pub(super) struct Redaction {
     values: Vec<String>,
 }
 
 impl Redaction {
-    /// Learns the values of secret-looking variables (`NAME=value`), to take them out everywhere.
+    /// Records the values of secret-looking variables (`NAME=value`), to remove them everywhere.
     pub(super) fn learn<'a>(&mut self, variables: impl IntoIterator<Item = &'a str>) {
         for variable in variables {
             if let Some((name, value)) = variable.split_once('=')
@@ -80,11 +81,11 @@ impl Redaction {
         }
     }
 
-    /// Learns one secret.
+    /// Records one secret.
     pub(super) fn learn_value(&mut self, value: &str) {
         if value.len() >= SHORTEST && !self.values.iter().any(|known| known == value) {
             self.values.push(value.to_owned());
-            // The longest first: one may be a part of another.
+            // The longest first, since one may be part of another.
             self.values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         }
     }
@@ -127,13 +128,13 @@ impl Redaction {
                         hide_next = false;
                         continue;
                     }
-                    // The words of a command line: --password, then the password.
+                    // The words of a command line: `--password`, then the password.
                     hide_next = item.as_str().is_some_and(is_secret_option);
                     if let Value::String(text) = &*item
                         && let Some((name, _)) = text.split_once('=')
                         && is_secret_name(name)
                     {
-                        // To its end, which may be several lines.
+                        // To its end, which may be several lines below.
                         *item = Value::from(format!("{name}={REMOVED}"));
                         continue;
                     }
@@ -154,12 +155,12 @@ impl Redaction {
     }
 }
 
-/// `--password`, with its value in the next word.
+/// An option `--password` whose value is the next word.
 fn is_secret_option(word: &str) -> bool {
     word.strip_prefix("--").is_some_and(|name| !name.contains('=') && is_secret_name(name))
 }
 
-/// `scheme://user:password@host` without the user.
+/// Removes the credentials from `scheme://user:password@host`.
 fn addresses(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let mut rest = line;
@@ -181,7 +182,7 @@ fn addresses(line: &str) -> String {
     clean + rest
 }
 
-/// `name=value`, `name: value` and `"name":"value"` of secret-looking names without the value.
+/// Removes the values of secret-looking names from `name=value`, `name: value` and `"name":"value"`.
 fn pairs(line: &str) -> String {
     let part_of_name = |sign: char| sign.is_ascii_alphanumeric() || "_-.".contains(sign);
     let mut clean = String::with_capacity(line.len());
@@ -224,7 +225,7 @@ fn pairs(line: &str) -> String {
     clean + rest
 }
 
-/// Words that are secrets by their own look, and those after `--password`.
+/// Removes words with the form of a secret, and those after `--password`.
 fn shapes(line: &str) -> String {
     let part_of_token = |sign: char| sign.is_ascii_alphanumeric() || "_-./+=".contains(sign);
     let mut clean = String::with_capacity(line.len());

@@ -1,7 +1,7 @@
-//! Carrying a reset out.
+//! Performs a reset.
 //!
-//! What deletes a disk first ends the machine and the daemon, and holds the daemon's locks until it is done: nobody can
-//! start a machine from what is being deleted.
+//! A level that deletes a disk first ends the machine and the daemon, and holds the daemon's locks until it is done. No
+//! process can then start a machine from files that are being deleted.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -17,9 +17,9 @@ use crate::{
     stream::Channel,
 };
 
-/// What must be typed before data is deleted.
+/// The word to type before data is deleted.
 const CONFIRMATION: &str = "delete";
-/// A daemon that was told to end is gone within this; else somebody must look.
+/// How long the daemon may take to exit; after this the user must intervene.
 const DAEMON_ENDS: Duration = Duration::from_secs(30);
 
 pub(crate) async fn reset(inner: Arc<Inner>, asked: Reset, channel: Channel) -> Result<(), Failure> {
@@ -27,8 +27,8 @@ pub(crate) async fn reset(inner: Arc<Inner>, asked: Reset, channel: Channel) -> 
     if deletes_data && asked.confirmation != CONFIRMATION {
         return Err(failure::coded(
             "not-confirmed",
-            "nothing was deleted, because the confirmation is not the word \"delete\"",
-            "read what is deleted, then type the word",
+            "nothing was deleted: the confirmation is not the word \"delete\"",
+            "review what will be deleted, then type \"delete\"",
         ));
     }
     match asked.level {
@@ -45,7 +45,7 @@ pub(crate) async fn reset(inner: Arc<Inner>, asked: Reset, channel: Channel) -> 
     }
 }
 
-/// Tells of a step before and after it.
+/// Reports a step before and after it runs.
 async fn step<T, E: Into<Failure>>(
     channel: &Channel,
     name: &str,
@@ -63,12 +63,12 @@ async fn step<T, E: Into<Failure>>(
 
 async fn prune(inner: &Inner, channel: &Channel) -> Result<(), Failure> {
     let every_image = Query::new("/images/prune", &[]).filters(&json!({"dangling": ["false"]}));
-    // Containers first: what they used is unused then.
+    // Containers first, so that what they used counts as unused.
     let steps = [
         ("containers", "Removing stopped containers", Query::new("/containers/prune", &[])),
-        ("networks", "Removing networks nobody is in", Query::new("/networks/prune", &[])),
-        ("images", "Removing images no container uses", every_image),
-        ("volumes", "Removing volumes without a name that nobody uses", Query::new("/volumes/prune", &[])),
+        ("networks", "Removing unused networks", Query::new("/networks/prune", &[])),
+        ("images", "Removing unused images", every_image),
+        ("volumes", "Removing unused anonymous volumes", Query::new("/volumes/prune", &[])),
         ("cache", "Removing build cache", Query::new("/build/prune", &[]).with("all", "true")),
     ];
     let mut reclaimed = 0;
@@ -76,16 +76,16 @@ async fn prune(inner: &Inner, channel: &Channel) -> Result<(), Failure> {
         let answer: Value = step(channel, name, message, inner.docker.post(&query, &json!({}))).await?;
         reclaimed += answer["SpaceReclaimed"].as_u64().unwrap_or(0);
     }
-    let message = format!("{} are free again", size::bytes(reclaimed));
+    let message = format!("Reclaimed {}", size::bytes(reclaimed));
     channel.event(&Step { step: "done".to_owned(), message, took: Some(Milliseconds(0)) }).await
 }
 
-/// Ends everything and deletes: the machines' disks, or all there is.
+/// Ends everything, then deletes the machines' disks, or everything Rorqual stores.
 async fn delete(inner: &Inner, everything: bool, channel: &Channel) -> Result<(), Failure> {
-    step(channel, "machine", "Ending the machine", end_machines(inner)).await?;
-    let _locks = step(channel, "daemon", "Ending the daemon", end_daemon(&inner.home)).await?;
+    step(channel, "machine", "Stopping the machine", end_machines(inner)).await?;
+    let _locks = step(channel, "daemon", "Stopping the daemon", end_daemon(&inner.home)).await?;
     let home = inner.home.clone();
-    let message = if everything { "Deleting all that Rorqual keeps" } else { "Deleting the machine's disk" };
+    let message = if everything { "Deleting everything Rorqual stores" } else { "Deleting the machine's disk" };
     let deleting = async move {
         let deleted =
             tokio::task::spawn_blocking(move || if everything { delete_all(&home) } else { delete_disks(&home) });
@@ -94,11 +94,11 @@ async fn delete(inner: &Inner, everything: bool, channel: &Channel) -> Result<()
     step(channel, "delete", message, deleting).await
 }
 
-/// Ends every machine at once: what is on its disk goes anyway, and a machine that hangs must not keep it.
+/// Kills every machine: its disk is deleted anyway, and a machine that hangs must not block the reset.
 async fn end_machines(inner: &Inner) -> Result<(), Failure> {
-    // A daemon finds machines that run without one.
+    // A starting daemon adopts machines that survived the previous one.
     let Ok(mut client) = inner.daemon_started().await else {
-        // It cannot start, of damaged settings say: a machine that runs nevertheless is seen there.
+        // The daemon cannot start, for instance because of damaged settings; a running machine still has its socket.
         return no_machine_runs(&inner.home);
     };
     for name in inner.home.machines()? {
@@ -115,20 +115,20 @@ fn no_machine_runs(home: &Home) -> Result<(), Failure> {
         if std::os::unix::net::UnixStream::connect(home.machine(&name).control_socket()).is_ok() {
             return Err(failure::coded(
                 "machine-running",
-                format!("machine {name} runs, and the daemon that could end it does not start"),
-                "read the daemon's log in Diagnose, correct what it names, then try again",
+                format!("machine {name} is running, and the daemon that could stop it does not start"),
+                "correct the problem shown in the daemon's log on the Diagnose page, then try again",
             ));
         }
     }
     Ok(())
 }
 
-/// Waits for the daemon's end; while the result is held none can start, by whomever.
+/// Waits for the daemon to exit. While the result is held, no daemon can start.
 async fn end_daemon(home: &Home) -> Result<(Flock<fs::File>, Option<Flock<fs::File>>), Failure> {
     let turn = client::lock_start(home).await?;
     let lock = home.daemon_lock();
     let ended = tokio::task::spawn_blocking(move || match fs::File::open(&lock) {
-        // The daemon holds this for as long as it lives.
+        // The daemon holds this lock for its whole life.
         Ok(file) => Flock::lock(file, FlockArg::LockExclusive).map(Some).map_err(|(_, errno)| io::Error::from(errno)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -139,15 +139,15 @@ async fn end_daemon(home: &Home) -> Result<(Flock<fs::File>, Option<Flock<fs::Fi
         Ok(Err(error)) => Err(failure::unexpected(error.to_string())),
         Err(_) => Err(failure::coded(
             "daemon-does-not-end",
-            "nothing was deleted: the daemon was told to end and still runs",
-            "end the process `rorqual daemon` by hand, then try again",
+            "nothing was deleted: the daemon did not exit",
+            "kill the process `rorqual daemon`, then try again",
         )),
     }
 }
 
 fn remove(path: &Path) -> Result<(), Failure> {
     let removed = match path.symlink_metadata() {
-        // A link is removed, never what it leads to.
+        // Removes a link itself, never its target.
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
         Err(error) => Err(error),
@@ -166,14 +166,14 @@ fn remove(path: &Path) -> Result<(), Failure> {
 fn delete_disks(home: &Home) -> Result<(), Failure> {
     for name in home.machines()? {
         let paths = home.machine(&name);
-        // The saved state first: it must never meet a new disk.
+        // The saved state first: it must never be resumed with a new disk.
         remove(&paths.snapshot())?;
         remove(&paths.data_disk())?;
     }
     Ok(())
 }
 
-/// Deletes what Rorqual put there and nothing else: `RORQUAL_HOME` may be a directory with more in it.
+/// Deletes only what Rorqual created: `RORQUAL_HOME` may be a directory with other content.
 fn delete_all(home: &Home) -> Result<(), Failure> {
     let own =
         ["machines", "images", "bin", "run", "builds", "https", "config.toml", "config.toml.new", "first-run-finished"];

@@ -1,11 +1,11 @@
 # shellcheck shell=sh
-# Runs in the machine, as root, by sh (busybox): what is done to files of a container or volume.
+# Accesses files of a container or volume. Runs in the machine as root, under busybox sh.
 #
 #   sh -c <this> rorqual-files <root> <verb> <path> ...
 #
-# <root> is where the files are: a container's root by its process, a volume's directory, or overlay:<directory of
-# layers> for a container that does not run (then in a mount namespace of its own). Paths are resolved here, link by
-# link, so that none leads out of the root. The exit status says why something is not done; see files/mod.rs.
+# <root> is the location of the files: the root of a container's process, a volume's directory, or overlay:<directory of
+# layers> for a stopped container (then this runs in its own mount namespace). Paths are resolved here, link by link, so
+# that none leaves the root. The exit status gives the reason of a failure; see files/mod.rs.
 root=$1 verb=$2 path=$3
 not_found=44 not_a_directory=45 is_a_directory=46 exists=47 cut_short=48 not_a_file=49 moved=50
 
@@ -14,7 +14,7 @@ overlay:*)
   layers=${root#overlay:}
   root=/run/rorqual-files
   mkdir -p "$root" && cd -P "${layers%/*}" || exit 1
-  # As Docker mounts it; by names relative to here, or many layers would not fit.
+  # Mounted as Docker does, with relative names, since many long ones would exceed the limit of mount options.
   layer=${layers##*/}
   mount -t overlay -o "lowerdir=$(cat "$layer/lower"),upperdir=$layer/diff,workdir=$layer/work" \
     overlay "$root" || exit 1
@@ -25,9 +25,9 @@ identity() { stat -c %d:%i "$1"; }
 cd -P "$root" || exit $not_found
 top=$(identity .)
 
-# Walks to <path>. `all` enters every part; `follow` and `entry` leave the last one in $name, `follow` resolved if it is
-# a link. Each part is entered only if it is no link, and after that must lie where it was: a container may change it
-# meanwhile.
+# Walks to <path>. `all` enters every part; `follow` and `entry` leave the last one in $name, which `follow` resolves if
+# it is a link. Each part is entered only if it is not a link, and its location is checked afterwards, since a container
+# may change it at any time.
 walk() {
   how=$1 rest=$2 links=0 name=.
   cd -P "$root" || exit $not_found
@@ -49,7 +49,7 @@ walk() {
     if [ -L "./$part" ]; then
       links=$((links + 1))
       [ $links -le 40 ] || exit $not_found
-      # The x keeps line ends that belong to the name.
+      # The x preserves newlines at the end of the name.
       target=$(readlink -n "./$part" && echo x) || exit $not_found
       target=${target%x}
       case $target in /*) cd -P "$root" || exit $not_found ;; esac
@@ -76,7 +76,7 @@ list)
   stat -c %s "$names"
   cat "$names"
   xargs -0 -r stat -c '%f %s %Y %u %g %N' <"$names" 2>/dev/null
-  # A file that went meanwhile is no failure.
+  # A file deleted during the listing is not a failure.
   exit 0
   ;;
 read)
@@ -98,7 +98,7 @@ write)
   [ ! -d "./$name" ] || exit $is_a_directory
   if there "$name" && [ ! -f "./$name" ]; then exit $not_a_file; fi
   trap 'rm -f "./$aside"' EXIT HUP TERM
-  # Without noclobber this would write through a link of that name.
+  # Without noclobber this would write through a link with that name.
   set -C
   cat >"./$aside" || exit 1
   [ "$(stat -c %s "./$aside")" = "$size" ] || exit $cut_short

@@ -1,4 +1,4 @@
-//! Folders of this computer, to choose one to build.
+//! Folders of this computer, for choosing one to build.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     failure,
 };
 
-/// Names of files that say how to build or run something.
+/// Names of files that describe how to build or run something.
 fn is_recipe(name: &str) -> bool {
     let lower = name.to_lowercase();
     lower == "dockerfile"
@@ -27,16 +27,16 @@ fn folder(asked: HostFolderTarget) -> Result<HostFolder, Failure> {
     let home = || std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let path = asked.path.map_or_else(home, PathBuf::from);
     if !path.is_absolute() {
-        return Err(failure::bad_request(format!("{} is not a full path", path.display())));
+        return Err(failure::bad_request(format!("{} is not an absolute path", path.display())));
     }
     let unreadable = |error: std::io::Error| {
         let code = if error.kind() == std::io::ErrorKind::NotFound { "not-found" } else { "refused" };
-        failure::coded(code, format!("cannot read {}: {error}", path.display()), "choose another folder")
+        failure::coded(code, format!("cannot read {}: {error}", path.display()), "choose a different folder")
     };
     let (mut folders, mut recipes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(&path).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        // A name that is not text cannot be asked for again.
+        // A name that is not UTF-8 could not be sent back.
         let Ok(name) = entry.file_name().into_string() else { continue };
         let Ok(metadata) = fs::metadata(entry.path()) else { continue };
         if metadata.is_dir() && !name.starts_with('.') {

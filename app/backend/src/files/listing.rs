@@ -1,18 +1,19 @@
-//! Reading what the machine says of a directory: its names with a zero byte after each, then a line for each by `stat`.
+//! Parses the machine's listing of a directory: names, each with a zero byte after it, then one line of `stat` for
+//! each.
 
 use crate::contract::{Bytes, FileEntry, FileKind, FileList, Timestamp};
 
-/// Entries that are shown; nobody reads more.
+/// Maximum number of entries returned.
 const MOST: usize = 10_000;
 
-/// Whether these lines are more than are shown.
+/// Whether these lines exceed the maximum.
 pub(super) fn is_enough(lines: &[u8]) -> bool {
-    // A line has at least this many bytes: no need to count before.
+    // Each line has at least this many bytes, so shorter output needs no count.
     lines.len() > MOST * 16 && lines.split(|byte| *byte == b'\n').count() > MOST + 2
 }
 
-/// `names` are `./name` each; `lines` are `mode size time user group name`, a link's with where it leads. Since the
-/// names are known, a line is read right whatever is in a name.
+/// `names` are `./name` each; `lines` are `mode size time user group name`, with the target of a link. The names are
+/// known in advance, so a name may contain anything.
 pub(super) fn read(names: &[u8], lines: &[u8]) -> FileList {
     let mut entries = Vec::new();
     let mut rest = lines;
@@ -22,7 +23,7 @@ pub(super) fn read(names: &[u8], lines: &[u8]) -> FileList {
             truncated = true;
             break;
         }
-        // A file that went meanwhile has no line.
+        // A file deleted during the listing has no line.
         if let Some((entry, after)) = entry(name, rest) {
             entries.push(entry);
             rest = after;

@@ -1,8 +1,8 @@
 //! Files of containers and volumes.
 //!
-//! A short program (`guest.sh`) runs in the machine for each wish, by the daemon's shell: it finds the files where the
-//! machine has them, so that a container needs neither to run nor to have a shell, and a big directory is listed
-//! without being read. It resolves every path inside of the container itself.
+//! Each request runs a short program (`guest.sh`) in the machine, through the daemon's shell. It accesses files where
+//! the machine stores them, so the container needs neither to run nor to have a shell, and a large directory is listed
+//! without reading its files. It resolves every path inside the container itself.
 
 mod host;
 mod listing;
@@ -25,19 +25,19 @@ use super::{
 use rorqual_engine::api::{self, shell_input, shell_output};
 
 const PROGRAM: &str = include_str!("guest.sh");
-/// What the program says on its standard error is read up to here.
+/// Maximum number of bytes read from the program's standard error.
 const LONGEST_COMPLAINT: usize = 4096;
 
-/// Where files are.
+/// Location of the files.
 enum Root {
-    /// In a directory of the machine.
+    /// A directory of the machine.
     Directory(String),
-    /// In the layers of a container that does not run.
+    /// The layers of a container that is not running.
     Layers(String),
 }
 
 async fn root(inner: &Inner, place: &FilePlace) -> Result<Root, Failure> {
-    let missing = |what: &str| failure::unexpected(format!("the engine does not say where the {what} is"));
+    let missing = |what: &str| failure::unexpected(format!("the engine did not report the location of the {what}"));
     match place {
         FilePlace::Volume { name } => {
             let volume: Value = inner.docker.get(&Query::new("/volumes/{}", &[name])).await?;
@@ -46,7 +46,7 @@ async fn root(inner: &Inner, place: &FilePlace) -> Result<Root, Failure> {
         }
         FilePlace::Container { id } => {
             let container: Value = inner.docker.get(&Query::new("/containers/{}/json", &[id])).await?;
-            // Its process sees its volumes too.
+            // The root of the container's process includes its volumes.
             if let Some(process) = container["State"]["Pid"].as_u64().filter(|process| *process > 0) {
                 return Ok(Root::Directory(format!("/proc/{process}/root")));
             }
@@ -57,7 +57,7 @@ async fn root(inner: &Inner, place: &FilePlace) -> Result<Root, Failure> {
     }
 }
 
-/// The program at work.
+/// A running program.
 struct Work {
     inputs: mpsc::Sender<api::ShellInput>,
     outputs: Streaming<api::ShellOutput>,
@@ -72,7 +72,7 @@ impl Work {
         let place = match &root {
             Root::Directory(path) => path.clone(),
             Root::Layers(path) => {
-                // Its mount is seen by nobody else and goes with it.
+                // The mount is private to this process and disappears with it.
                 command.extend(["unshare", "-m"]);
                 format!("overlay:{path}")
             }
@@ -89,7 +89,7 @@ impl Work {
         Ok(Self { inputs, outputs, complaint: Vec::new() })
     }
 
-    /// What it writes next; none at its good end.
+    /// The next piece of its output; `None` once it exited successfully.
     async fn next(&mut self) -> Result<Option<Raw>, Failure> {
         loop {
             match self.outputs.message().await?.and_then(|output| output.output) {
@@ -103,7 +103,7 @@ impl Work {
                 None => {
                     return Err(failure::coded(
                         "machine-lost",
-                        "the connection to the machine ended",
+                        "the connection to the machine was lost",
                         "check whether the machine still runs",
                     ));
                 }
@@ -116,7 +116,7 @@ impl Work {
         Ok(())
     }
 
-    /// The first line it writes, and what came with it.
+    /// The first line of its output, and the rest of that piece.
     async fn first_line(&mut self) -> Result<(String, BytesMut), Failure> {
         let mut buffer = BytesMut::new();
         loop {
@@ -126,44 +126,44 @@ impl Work {
             }
             match self.next().await? {
                 Some(bytes) => buffer.extend_from_slice(&bytes),
-                None => return Err(failure::unexpected("the machine's answer ended early")),
+                None => return Err(failure::unexpected("the machine's response ended early")),
             }
         }
     }
 }
 
-/// Exit statuses of the program.
+/// Maps exit statuses of the program to failures.
 fn refusal(status: i32, complaint: &[u8]) -> Failure {
     let said = String::from_utf8_lossy(complaint);
     let said = said.trim().lines().last().unwrap_or_default();
-    // What the shell puts before it means nothing to a person: "mv: can't rename './a': Read-only file system".
+    // Removes the shell's prefix, which means nothing to a user: "mv: can't rename './a': Read-only file system".
     let reason = said.rsplit(": ").next().unwrap_or(said);
     match status {
-        44 => failure::coded("not-found", "nothing has this name any more", "load the folder again"),
+        44 => failure::coded("not-found", "this file or folder no longer exists", "reload the folder"),
         45 => failure::coded("not-a-directory", "this is not a folder", None),
         46 => failure::coded("is-a-directory", "this is a folder, not a file", None),
-        47 => failure::coded("conflict", "something here has this name already", "choose another name"),
+        47 => failure::coded("conflict", "a file or folder with this name already exists", "choose a different name"),
         48 => failure::coded(
             "cut-short",
-            "only a part of the file arrived, and what was there before is unchanged",
+            "only part of the file arrived, so the existing file was left unchanged",
             "try again",
         ),
         49 => failure::coded("not-a-file", "this is a device, a pipe or a socket, not a file", None),
-        50 => failure::coded("conflict", "the folder was moved meanwhile", "load the folder again"),
+        50 => failure::coded("conflict", "the folder was moved during the operation", "reload the folder"),
         _ if said.contains("No space left") => failure::coded(
             "no-space",
             "the machine's disk is full",
-            "delete what nothing uses, or make the disk larger",
+            "delete unused images and volumes, or enlarge the disk",
         ),
-        _ if reason.is_empty() => failure::unexpected(format!("the machine could not do this (status {status})")),
-        _ => failure::coded("refused", format!("the machine could not do this: {reason}"), None),
+        _ if reason.is_empty() => failure::unexpected(format!("the operation failed in the machine (status {status})")),
+        _ => failure::coded("refused", format!("the operation failed: {reason}"), None),
     }
 }
 
-/// A path as it is taken: from the top, without `..`, which only links may have.
+/// Accepts a full path without `..`, which only symbolic links may contain.
 fn absolute(path: &str) -> Result<&str, Failure> {
     if !path.starts_with('/') || path.contains('\0') || path.split('/').any(|part| part == "..") {
-        return Err(failure::bad_request(format!("{path:?} must be a full path without \"..\"")));
+        return Err(failure::bad_request(format!("{path:?} is not an absolute path without \"..\"")));
     }
     Ok(path)
 }
@@ -176,10 +176,10 @@ pub(super) async fn list(inner: &Arc<Inner>, target: FileTarget) -> Result<FileL
     let mut work = Work::begin(inner, &target, "list", &[]).await?;
     let (length, mut answer) = work.first_line().await?;
     let length: usize =
-        length.trim().parse().map_err(|_| failure::unexpected("the machine's answer cannot be read"))?;
+        length.trim().parse().map_err(|_| failure::unexpected("the machine's response is malformed"))?;
     while let Some(bytes) = work.next().await? {
         answer.extend_from_slice(&bytes);
-        // More than is shown: what follows is not waited for.
+        // The directory has more than is shown; the rest is not read.
         if answer.len() > length && listing::is_enough(&answer[length..]) {
             break;
         }
@@ -224,13 +224,13 @@ pub(super) async fn read(inner: Arc<Inner>, target: FileTarget, channel: Channel
     Ok(())
 }
 
-/// A directory as a tar: the engine makes one of a container's, the machine of a volume's.
+/// A directory as a tar, made by the engine for a container and by the machine for a volume.
 async fn archive(inner: &Inner, target: &FileTarget, name: &str, channel: &Channel) -> Result<(), Failure> {
     let file = if name.is_empty() { "files.tar".to_owned() } else { format!("{name}.tar") };
     let download = Download { name: file, size: None };
     match &target.place {
         FilePlace::Container { id } => {
-            // With the slash a link to a directory is the directory.
+            // The trailing slash makes a link to a directory stand for the directory.
             let path = format!("{}/", target.path.trim_end_matches('/'));
             let query = Query::new("/containers/{}/archive", &[id]).with("path", &path);
             let mut body = inner.docker.stream(&query).await?;
@@ -252,13 +252,13 @@ async fn archive(inner: &Inner, target: &FileTarget, name: &str, channel: &Chann
 
 pub(super) async fn write(inner: Arc<Inner>, asked: FileWrite, mut channel: Channel) -> Result<(), Failure> {
     let mode = asked.mode.map(|mode| format!("{:o}", mode & 0o7777)).unwrap_or_default();
-    // Of a name that nobody in the container can foresee: the hasher's keys are random.
+    // The name is unpredictable to processes in the container: the hasher's keys are random.
     let aside = format!(".rorqual-{:016x}", RandomState::new().hash_one(&asked.target.path));
     let size = asked.size.0.to_string();
     let mut work = Work::begin(&inner, &asked.target, "write", &[&size, &mode, &aside]).await?;
     let inputs = work.inputs.clone();
     let send = async |input| {
-        // A program that has ended says why below.
+        // If the program exited, the loop below reports why.
         inputs.send(api::ShellInput { input: Some(input) }).await.ok();
     };
     let mut ended = false;
@@ -300,6 +300,6 @@ mod tests {
         assert_eq!(refusal(44, b"").code, "not-found");
         assert_eq!(refusal(1, b"cat: write error: No space left on device\n").code, "no-space");
         let refused = refusal(1, b"mv: can't rename './a': Read-only file system\n");
-        assert_eq!(refused.message, "the machine could not do this: Read-only file system");
+        assert_eq!(refused.message, "the operation failed: Read-only file system");
     }
 }

@@ -1,4 +1,4 @@
-//! The calls of the Settings page. The strict reader reads what a change makes of a file before it replaces the file.
+//! The calls of the Settings page. The strict reader validates a changed file before it replaces the old one.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ struct File {
     path: PathBuf,
     /// The machine of a `machine.toml`; `None` for `config.toml`.
     machine: Option<MachineName>,
-    /// What a machine without a key of its own gets.
+    /// The defaults of the machine's keys.
     defaults: MachineConfig,
 }
 
@@ -42,7 +42,7 @@ impl File {
 
     fn text(&self) -> Result<String, Failure> {
         match fs::read_to_string(&self.path) {
-            // The daemon or the machine writes it when it first starts.
+            // The daemon or the machine creates the file when it first starts.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other.map_err(|error| {
                 let message = format!("cannot read {}: {error}", self.path.display());
@@ -124,7 +124,7 @@ pub(crate) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
     let file = files
         .iter()
         .find(|file| file.id == asked.file)
-        .ok_or_else(|| failure::coded("not-found", format!("there is no settings file {:?}", asked.file), None))?;
+        .ok_or_else(|| failure::coded("not-found", format!("unknown settings file {:?}", asked.file), None))?;
     let running = Running::look(inner).await;
     let setting = |text: &str| {
         file.settings(text, &running).into_iter().find(|setting| setting.key == asked.key).ok_or_else(|| {
@@ -148,7 +148,7 @@ pub(crate) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
             failure::coded(
                 "config-unwritable",
                 format!("cannot write {}: {error}", file.path.display()),
-                "check its permissions and the space on its disk",
+                "check its permissions and the free space on its disk",
             )
         })?;
     }

@@ -5,7 +5,7 @@ use rorqual_engine::config::keys::{self, Key, Kind, Section};
 use super::edit;
 use crate::contract::{Setting, SettingChoice, SettingKind, SettingValue, TakesEffect};
 
-/// The setting of a key in a file: `heading` is what it stands under, `text` the text of the file, `default` the
+/// The form's entry for a key in a file: `heading` is the group's title, `text` the content of the file, `default` the
 /// settings of a file without keys.
 pub(super) fn setting<T>(
     (section, key): (&Section<T>, &Key<T>),

@@ -1,5 +1,5 @@
-//! Which settings still wait for a restart: those whose value in the file is another one than the running daemon or
-//! machine was started with.
+//! Finds the settings that wait for a restart: their value in the file differs from the one the running daemon or
+//! machine started with.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use rorqual_engine::{
 
 use crate::Inner;
 
-/// The records of the daemon and the machines that run. Without a daemon nothing waits: the next one reads everything
-/// anew.
+/// The records of the daemon and of running machines. Without a daemon nothing waits, because the next one reads
+/// everything.
 #[derive(Default)]
 pub(super) struct Running {
     daemon: InEffect,
@@ -45,7 +45,7 @@ impl Running {
         Self { daemon: InEffect::load(&inner.home.in_effect()), machines }
     }
 
-    /// Whether a key waits; `now` is what its file parses to. A key of `config.toml` waits if it does for any machine.
+    /// Whether a key waits; `now` is the parsed file. A key of `config.toml` waits if it does for any machine.
     pub(super) fn waits<T>(
         &self,
         machine: Option<&MachineName>,
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(waiting(&running, &now), ["network.subnet", "network.host_access", "routes.http_port"]);
         running.machines = machine(true);
         assert_eq!(waiting(&running, &now), ["network.subnet", "routes.http_port"]);
-        // The machine starts anew: what waits for the daemon still does.
+        // After the machine's restart, the daemon's settings still wait.
         running.machines = BTreeMap::new();
         assert_eq!(waiting(&running, &now), ["routes.http_port"]);
         running.daemon = InEffect::of(&keys::CONFIG, &now);

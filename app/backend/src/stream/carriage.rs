@@ -1,8 +1,8 @@
-//! The streams of one page, carried over a transport: which are open, what they may send, and where their inputs go.
+//! The streams of one page, carried over a transport: the open ones, their credit, and the routing of their inputs.
 //!
-//! A stream sends as many events and pieces of bytes as it has credit for: 64 at first, then what the page grants as it
-//! takes them. A slow page so slows its streams, and nothing piles up between them. The page numbers its streams; they
-//! end when it closes them, and all of them when their [`Streams`] are dropped.
+//! A stream may send as many events and pieces of bytes as it has credit for: 64 at first, then what the page grants as
+//! it consumes them. A slow page thus slows its streams, and nothing accumulates between them. The page numbers its
+//! streams; a stream ends when the page closes it, and all end when their [`Streams`] is dropped.
 
 use std::{
     collections::HashMap,
@@ -20,21 +20,21 @@ use tokio::{
 use super::open::{Input, OpenStream, Output};
 use crate::{contract::Failure, failure};
 
-/// Credit of a new stream, in events and pieces of bytes.
+/// Initial credit of a stream, in events and pieces of bytes.
 const INITIAL_CREDIT: usize = 64;
-/// Most credit of a stream. A page that grants more is mistaken.
+/// Maximum credit of a stream. Grants beyond it are a defect of the page and are capped.
 const MAX_CREDIT: usize = 1 << 16;
-/// Streams of one page at once.
+/// Maximum number of open streams of one page.
 const MAX_STREAMS: usize = 256;
-/// Inputs of one page that may wait in queues, in bytes.
+/// Maximum size of one page's queued inputs, in bytes.
 const MAX_QUEUED: usize = 8 << 20;
-/// What the smallest input counts for in a queue, in bytes.
+/// Minimum charge for a queued input, in bytes.
 const MIN_QUEUED: usize = 64;
 
-/// What a stream sends to the page.
+/// A frame from a stream to the page.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
-    /// An object with one key: `event`, or at the end `error` or `end`.
+    /// An object with one key: `event`, or finally `error` or `end`.
     Message(Value),
     /// Raw bytes.
     Bytes(Bytes),
@@ -42,27 +42,27 @@ pub enum Frame {
 
 /// The page's end of a stream.
 pub trait Receiver: Send + 'static {
-    /// Sends a frame once the transport has room. Returns false when nobody receives any more.
+    /// Sends a frame once the transport has room. Returns false when the receiver is gone.
     fn send(&self, frame: Frame) -> impl Future<Output = bool> + Send;
 
-    /// Sees an event as soon as the stream gives it, before it waits for credit.
+    /// Inspects an event when the stream sends it, before it waits for credit.
     fn see(&self, event: &Value) {
         let _ = event;
     }
 }
 
-/// The streams of one page. Dropping them ends them.
+/// The streams of one page. Dropping this ends them.
 #[derive(Debug)]
 pub struct Streams {
     open: Mutex<HashMap<u32, Carried>>,
-    /// Room in the queues, in bytes.
+    /// Free room in the queues, in bytes.
     room: Arc<Semaphore>,
 }
 
-/// An input in a queue, with the room it takes.
+/// A queued input, with the room it occupies.
 type Queued = (Input, OwnedSemaphorePermit);
 
-/// One stream: where its inputs go, what it may send, and its task.
+/// One stream: its inputs, its credit, and its task.
 #[derive(Debug)]
 struct Carried {
     input: mpsc::Sender<Input>,
@@ -84,16 +84,16 @@ impl Default for Streams {
 }
 
 impl Streams {
-    /// Opens a stream under the page's number and carries its outputs to `receiver`. Must be called in a runtime.
+    /// Opens a stream under the page's number and sends its outputs to `receiver`. Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// `too-many-streams`: the page has 256 open already.
+    /// `too-many-streams`: the page already has 256 open streams.
     pub fn open(&self, id: u32, open: impl FnOnce() -> OpenStream, receiver: impl Receiver) -> Result<(), Failure> {
         let mut streams = self.lock();
         streams.retain(|_, stream| !stream.task.is_finished());
         if streams.len() >= MAX_STREAMS {
-            let hint = "close some of its terminals or logs";
+            let hint = "close some of its terminals or logs, then try again";
             return Err(failure::coded("too-many-streams", "this page has too many streams open", hint));
         }
         let stream = open();
@@ -105,7 +105,7 @@ impl Streams {
         Ok(())
     }
 
-    /// Gives an input to a stream and returns once the stream has taken it. A stream that has ended takes nothing.
+    /// Passes an input to a stream and returns once the stream has taken it. Inputs to an ended stream are dropped.
     pub async fn give(&self, id: u32, input: Input) {
         let stream = self.lock().get(&id).map(|stream| stream.input.clone());
         if let Some(stream) = stream {
@@ -113,18 +113,17 @@ impl Streams {
         }
     }
 
-    /// Queues an input for a stream and returns once the queues of the page have room for it. `length` is its size in
-    /// bytes.
+    /// Queues an input for a stream and returns once the page's queues have room for it. `length` is its size in bytes.
     pub async fn queue(&self, id: u32, input: Input, length: usize) {
         let Some(queue) = self.lock().get(&id).map(|stream| stream.queue.clone()) else { return };
         let length = u32::try_from(length.clamp(MIN_QUEUED, MAX_QUEUED)).unwrap_or(u32::MAX);
-        // The semaphore is never closed, and a stream that has ended takes nothing more.
+        // The semaphore is never closed, and an ended stream takes no inputs.
         if let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(length).await {
             queue.send((input, permit)).ok();
         }
     }
 
-    /// Lets a stream send `more` events and pieces of bytes.
+    /// Grants a stream credit for `more` events and pieces of bytes.
     pub fn grant(&self, id: u32, more: usize) {
         if let Some(stream) = self.lock().get(&id) {
             let room = MAX_CREDIT.saturating_sub(stream.credit.available_permits());
@@ -137,7 +136,7 @@ impl Streams {
         self.lock().remove(&id);
     }
 
-    /// Ends all of them.
+    /// Ends all streams.
     pub fn close_all(&self) {
         self.lock().clear();
     }
@@ -147,7 +146,7 @@ impl Streams {
     }
 }
 
-/// Passes queued inputs on as the stream takes them; ends with the page's interest or the stream.
+/// Forwards queued inputs as the stream takes them. Ends with the stream, or when the page closes it.
 async fn pass_on(mut queued: mpsc::UnboundedReceiver<Queued>, stream: mpsc::Sender<Input>) {
     while let Some((input, _room)) = queued.recv().await {
         if stream.send(input).await.is_err() {
@@ -156,7 +155,7 @@ async fn pass_on(mut queued: mpsc::UnboundedReceiver<Queued>, stream: mpsc::Send
     }
 }
 
-/// Sends a stream's outputs as far as its credit goes.
+/// Sends a stream's outputs as its credit allows.
 async fn carry(mut stream: OpenStream, credit: Arc<Semaphore>, receiver: impl Receiver) {
     while let Some(output) = stream.output.recv().await {
         let frame = match output {
@@ -205,7 +204,7 @@ mod tests {
         (streams, frames)
     }
 
-    /// Gives as many events as asked.
+    /// Sends as many events as requested.
     fn counting(events: usize) -> OpenStream {
         OpenStream::spawn(move |channel| async move {
             for number in 0..events {
@@ -215,7 +214,7 @@ mod tests {
         })
     }
 
-    /// Returns each input as it is.
+    /// Echoes each input.
     fn echo() -> OpenStream {
         OpenStream::spawn(|mut channel| async move {
             while let Some(input) = channel.input().await {

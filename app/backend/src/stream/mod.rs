@@ -1,5 +1,4 @@
-//! Streams of the contract: open ones ([`open`]), and how the streams of a page are carried over a transport
-//! ([`carriage`]).
+//! Streams of the contract: open ones ([`open`]), and their carriage over a transport ([`carriage`]).
 
 mod carriage;
 mod open;

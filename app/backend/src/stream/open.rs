@@ -1,4 +1,4 @@
-//! Open streams: a task with a narrow channel each way. A stream ends when either end is dropped.
+//! Open streams: a task with a bounded channel each way. A stream ends when either end is dropped.
 
 use std::future::Future;
 
@@ -9,35 +9,35 @@ use tokio::{sync::mpsc, task::AbortHandle};
 
 use crate::{contract::Failure, failure};
 
-/// Outputs that may wait for their reader; then the stream waits.
+/// Maximum number of outputs that wait for their reader; at this the stream waits.
 const MAX_WAITING: usize = 8;
 
 /// An output of a stream.
 #[derive(Debug)]
 pub enum Output {
-    /// An event of its kind.
+    /// An event of the stream's type.
     Event(Value),
     /// Raw bytes.
     Bytes(Bytes),
-    /// The stream failed; nothing follows.
+    /// A failure; nothing follows it.
     Failed(Failure),
 }
 
 /// An input of a stream.
 #[derive(Debug)]
 pub enum Input {
-    /// An input of its kind.
+    /// An input of the stream's type.
     Value(Value),
     /// Raw bytes.
     Bytes(Bytes),
 }
 
-/// The reader's end of a stream. Dropping it cancels what the stream does.
+/// The reader's end of a stream. Dropping it cancels the stream's work.
 #[derive(Debug)]
 pub struct OpenStream {
-    /// Its outputs, in order; closed at its end.
+    /// Outputs, in order; closed when the stream ends.
     pub output: mpsc::Receiver<Output>,
-    /// Its inputs; a stream that takes none closes this.
+    /// Inputs; closed by a stream that takes none.
     pub input: mpsc::Sender<Input>,
     task: AbortHandle,
 }
@@ -49,7 +49,7 @@ impl Drop for OpenStream {
 }
 
 impl OpenStream {
-    /// Runs `serve` with the other end; its failure becomes the last output.
+    /// Runs `serve` with the handler's end. Its failure becomes the last output.
     pub(crate) fn spawn<F>(serve: impl FnOnce(Channel) -> F) -> Self
     where
         F: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -75,33 +75,32 @@ pub(crate) struct Channel {
 }
 
 impl Channel {
-    /// Sends an event, once the reader has room.
+    /// Sends an event once the reader has room.
     pub(crate) async fn event(&self, event: &impl Serialize) -> Result<(), Failure> {
         let value = serde_json::to_value(event).map_err(|error| failure::unexpected(error.to_string()))?;
         self.output.send(Output::Event(value)).await.map_err(|_| failure::canceled())
     }
 
-    /// Sends bytes, once the reader has room.
+    /// Sends bytes once the reader has room.
     pub(crate) async fn bytes(&self, bytes: Bytes) -> Result<(), Failure> {
         self.output.send(Output::Bytes(bytes)).await.map_err(|_| failure::canceled())
     }
 
-    /// Takes the inputs out, for a handler that reads them while its events wait; [`input`](Self::input) returns none
+    /// Moves the inputs out, for a handler that reads them in another task. [`input`](Self::input) returns `None`
     /// afterwards.
     pub(crate) fn take_inputs(&mut self) -> mpsc::Receiver<Input> {
         std::mem::replace(&mut self.input, mpsc::channel(1).1)
     }
 
-    /// The next input; none once the reader is gone.
+    /// The next input; `None` once the reader is gone.
     pub(crate) async fn input(&mut self) -> Option<Input> {
         self.input.recv().await
     }
 }
 
-/// Reads an input or parameters.
+/// Parses an input or parameters.
 pub(crate) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, Failure> {
-    serde_json::from_value(value)
-        .map_err(|error| failure::bad_request(format!("this is not what was to be sent: {error}")))
+    serde_json::from_value(value).map_err(|error| failure::bad_request(format!("malformed request: {error}")))
 }
 
 #[cfg(test)]

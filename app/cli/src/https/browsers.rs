@@ -1,5 +1,5 @@
-//! The trust stores of browsers: NSS databases in the user's directory. Chromium and its relatives share one; each
-//! profile of Firefox has its own. `certutil` (package libnss3-tools) changes them.
+//! The trust stores of browsers: NSS databases in the user's home directory. Chromium-based browsers share one; each
+//! Firefox profile has its own. `certutil` (package libnss3-tools) changes them.
 
 use std::{
     env, fs, io,
@@ -10,7 +10,7 @@ use std::{
 use super::{certificate::Certificate, outcome::Outcome};
 use crate::{error::CommandError, failure::Failure};
 
-/// The file that marks a directory as a database.
+/// The file that identifies a directory as a database.
 const DATABASE: &str = "cert9.db";
 
 pub(super) struct Browsers {
@@ -18,13 +18,13 @@ pub(super) struct Browsers {
 }
 
 impl Browsers {
-    /// The databases of the user.
+    /// Finds the user's databases.
     pub(super) fn of_user() -> Self {
         let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
         Self { databases: databases(&home) }
     }
 
-    /// Each store, and whether it trusts the authority; `None` if certutil, which knows, is missing.
+    /// Each store, and whether it trusts the authority; `None` if certutil is missing.
     pub(super) fn which_have(&self, certificate: &Certificate) -> Vec<(PathBuf, Option<bool>)> {
         let has = |database: &PathBuf| has(database, certificate).ok();
         self.databases.iter().map(|database| (database.clone(), has(database))).collect()

@@ -9,17 +9,17 @@ use rorqual_engine::{
 
 use crate::failure::Failure;
 
-/// The authority's certificate, as stores know it.
+/// The authority's certificate, as trust stores identify it.
 pub(super) struct Certificate {
     pub(super) name: String,
-    /// SHA-256, as browsers show it.
+    /// SHA-256 fingerprint, in the form browsers show.
     pub(super) fingerprint: String,
     pub(super) pem: String,
     pub(super) path: PathBuf,
 }
 
 impl Certificate {
-    /// The authority of the state directory, made if it does not exist.
+    /// The authority of the state directory; created if it does not exist.
     pub(super) fn open(home: &Home) -> Result<Self, Failure> {
         let authority = Authority::open(home).map_err(|error| Failure::coded(&error))?;
         Ok(Self {

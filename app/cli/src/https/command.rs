@@ -11,7 +11,7 @@ use crate::{
     session::{self, Session},
 };
 
-/// Runs the command. It blocks on files and programs; this process does nothing else meanwhile.
+/// Runs the command. It blocks on files and programs, which is fine as this process does nothing else.
 pub(crate) fn run(session: &Session, command: HttpsCommand) -> Result<(), Failure> {
     match command {
         HttpsCommand::Status => status(&session.home, session.json),
@@ -20,7 +20,7 @@ pub(crate) fn run(session: &Session, command: HttpsCommand) -> Result<(), Failur
     }
 }
 
-/// Adds the authority to every store, or removes it.
+/// Adds the authority to every store, or removes it from them.
 fn change(session: &Session, trust: bool) -> Result<(), Failure> {
     if !trust && !Files::of(&session.home).key().exists() {
         return report(session, trust, &[]);
@@ -47,13 +47,13 @@ fn report(session: &Session, trust: bool, outcomes: &[(&str, Outcome)]) -> Resul
         session::print_json(&json!({"trusted": trust && todo.is_empty(), "done": stores, "todo": todo}))?;
     } else if todo.is_empty() && !session.quiet {
         session::print_text(if trust {
-            "The authority is trusted. Restart browsers that are open.\n"
+            "The authority is now trusted. Restart any open browsers.\n"
         } else {
-            "The authority is not trusted any more.\n"
+            "The authority is no longer trusted.\n"
         })?;
     } else {
         for command in &todo {
-            session::print_text(&format!("Run this to finish:\n  {command}\n"))?;
+            session::print_text(&format!("To finish, run:\n  {command}\n"))?;
         }
     }
     if todo.is_empty() { Ok(()) } else { Err(Failure::silent(Exit::Failed)) }
@@ -82,12 +82,12 @@ fn status(home: &Home, json: bool) -> Result<(), Failure> {
     }
     let Some(certificate) = certificate else {
         return session::print_text(
-            "authority  not made yet: `rorqual https trust` makes it, and the first HTTPS connection\n",
+            "authority  not created yet; `rorqual https trust` or the first HTTPS connection creates it\n",
         );
     };
     let word = |trusted: Option<bool>| match trusted {
         Some(true) => "trusted",
-        Some(false) => "not trusted: rorqual https trust",
+        Some(false) => "not trusted (to trust it, run: rorqual https trust)",
         None => "unknown: certutil is missing (package libnss3-tools)",
     };
     let mut text = format!(

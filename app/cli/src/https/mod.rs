@@ -1,6 +1,7 @@
-//! `rorqual https`: the local authority in the trust stores of the system ([`system`]) and of browsers ([`browsers`]).
+//! `rorqual https`: manages the local authority in the trust stores of the system ([`system`]) and of browsers
+//! ([`browsers`]).
 //!
-//! Nothing here asks for rights: what needs them is printed as the one command that does it.
+//! Never requests elevated rights: a step that needs them is printed as a command for the user to run.
 
 mod browsers;
 mod certificate;

@@ -1,15 +1,15 @@
-//! The outcome of a change to a trust store, and how its commands are written.
+//! The outcome of a change to a trust store, and the quoting of its commands.
 
 /// The outcome of a change to one store.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The store is as wanted.
+    /// The store is in the requested state.
     Done,
-    /// The user must run this command to make it so.
+    /// The user must run this command to complete the change.
     Todo(String),
 }
 
-/// A word, quoted for a shell's command line if need be.
+/// Quotes a word for a shell's command line, if it needs quotes.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |sign: char| sign.is_ascii_alphanumeric() || "/._-:=".contains(sign);
     if !word.is_empty() && word.chars().all(plain) {

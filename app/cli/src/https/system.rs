@@ -1,5 +1,5 @@
-//! The system's trust store as Debian and its relatives keep it: a directory of certificates, and a program that
-//! installs them where libraries look (update-ca-certificates(8)).
+//! The system's trust store on Debian and its derivatives: a directory of certificates, and a program that installs
+//! them for libraries (update-ca-certificates(8)).
 
 use std::{fs, io, path::PathBuf, process::Command};
 
@@ -13,12 +13,12 @@ use super::{
 use crate::{error::CommandError, failure::Failure};
 
 const UPDATE: &str = "update-ca-certificates";
-/// Without it the links to a removed certificate stay.
+/// Without it the links to a removed certificate remain.
 const CLEAN: &str = "--fresh";
 
 pub(super) struct SystemStore {
     directory: PathBuf,
-    /// All trusted certificates in one file, as the program writes it.
+    /// The file with all trusted certificates, which the program writes.
     bundle: PathBuf,
 }
 
@@ -30,7 +30,7 @@ impl SystemStore {
         }
     }
 
-    /// Whether programs trust the authority.
+    /// Whether the system trusts the authority.
     pub(super) fn has(&self, certificate: &Certificate) -> bool {
         fs::read_to_string(&self.bundle).is_ok_and(|bundle| bundle.contains(certificate.pem.trim_end()))
     }
@@ -66,7 +66,7 @@ impl SystemStore {
         self.directory.join(format!("{}.crt", certificate.name.to_lowercase().replace(' ', "-")))
     }
 
-    /// The command for somebody with rights.
+    /// The command for a user with the rights.
     fn command(&self, certificate: &Certificate, trust: bool) -> String {
         let file = self.file(certificate).display().to_string();
         let from = quoted(&certificate.path.display().to_string());

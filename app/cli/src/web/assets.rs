@@ -1,4 +1,4 @@
-//! Where the pages' files are, and what kind each is.
+//! The files of the pages: their location and media types.
 
 use std::{
     env,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{error::CommandError, failure::Failure};
 
-/// The directory with the pages: `RORQUAL_UI`, or where they lie beside the executable, installed or built.
+/// The directory of the pages: `RORQUAL_UI`, or beside the executable, installed or built.
 pub(super) fn find(program: &Path) -> Result<PathBuf, Failure> {
     let beside = program.parent().unwrap_or(Path::new("/"));
     let chosen = env::var_os("RORQUAL_UI").map(PathBuf::from);
@@ -16,7 +16,7 @@ pub(super) fn find(program: &Path) -> Result<PathBuf, Failure> {
     found.ok_or_else(|| CommandError::PagesMissing(program.to_owned()).into())
 }
 
-/// The file an address means; none for what leads out of the directory.
+/// The file for a URL path; `None` if the path leaves the directory.
 pub(super) fn file(directory: &Path, path: &str) -> Option<PathBuf> {
     let path = Path::new(path.trim_start_matches('/'));
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
@@ -24,7 +24,7 @@ pub(super) fn file(directory: &Path, path: &str) -> Option<PathBuf> {
     inside.then(|| directory.join(path))
 }
 
-/// Media type by the name's end (RFC 6838 types of what the pages are made of).
+/// The media type for a file name extension, for the types the pages consist of.
 pub(super) fn media_type(path: &Path) -> &'static str {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("html") => "text/html; charset=utf-8",

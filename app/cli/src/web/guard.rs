@@ -1,9 +1,9 @@
-//! Who may use the pages: whoever has the address that was printed, and nobody else on this computer or any page of
-//! another site.
+//! Access control of the pages: the browser that opens the printed address gets in; other users of this computer and
+//! pages of other sites do not.
 //!
-//! The address carries a token that counts once and for ten minutes; it becomes a cookie that scripts cannot read and
-//! that no other site's request carries. Every request must name this server as its host, so that a name of somebody
-//! else's that leads here (DNS rebinding) gets nothing; calls and streams must come from these pages.
+//! The address carries a token that is valid once and for ten minutes. It is exchanged for a cookie that scripts cannot
+//! read and that no other site's request carries. Every request must name this server as its host, so that a foreign
+//! name that resolves to this server (DNS rebinding) gets nothing. Calls and streams must come from these pages.
 
 use std::{
     fs::File,
@@ -12,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the printed address opens the pages.
+/// Validity of the printed address.
 const TOKEN_LIVES: Duration = Duration::from_mins(10);
-/// Browsers that may be in at once; the oldest is out for the next.
+/// Maximum number of browsers with access; a new one replaces the oldest.
 const SESSIONS: usize = 16;
 
-/// What is known of who may come in.
+/// The tokens and cookies that are valid.
 #[derive(Debug)]
 pub(super) struct Guard {
     port: u16,
@@ -34,7 +34,7 @@ struct Secrets {
 impl Guard {
     /// # Errors
     ///
-    /// The system's, when it has no random numbers.
+    /// The system has no random numbers.
     pub(super) fn new(port: u16) -> io::Result<Self> {
         let random = File::open("/dev/urandom")?;
         Ok(Self { port, secrets: Mutex::new(Secrets { random, tokens: Vec::new(), sessions: Vec::new() }) })
@@ -52,7 +52,7 @@ impl Guard {
         token
     }
 
-    /// The cookie that a token becomes; none for one that never was, was used, or is too old.
+    /// Exchanges a token for a cookie; `None` if the token is unknown, used or expired.
     pub(super) fn redeem(&self, token: &str) -> Option<String> {
         self.redeem_at(token, Instant::now())
     }
@@ -70,7 +70,7 @@ impl Guard {
         Some(format!("{}={session}; Path=/; HttpOnly; SameSite=Strict", self.cookie_name()))
     }
 
-    /// Whether a `Cookie` header is of somebody who came in.
+    /// Whether a `Cookie` header grants access.
     pub(super) fn knows(&self, cookies: &str) -> bool {
         let name = self.cookie_name();
         let given =
@@ -79,7 +79,8 @@ impl Guard {
         given.into_iter().any(|(_, value)| secrets.sessions.iter().any(|known| same(known, value)))
     }
 
-    /// Cookies know no ports: two servers of one user must not take each other's.
+    /// Cookies ignore ports; the name has the port, so that two servers of one user do not overwrite each other's
+    /// cookie.
     fn cookie_name(&self) -> String {
         format!("rorqual-{}", self.port)
     }
@@ -90,7 +91,7 @@ impl Guard {
         port == self.port.to_string() && matches!(name, "localhost" | "127.0.0.1" | "[::1]")
     }
 
-    /// Whether an `Origin` header is of the pages this request was sent to.
+    /// Whether an `Origin` header names the pages of this server.
     pub(super) fn is_origin(&self, origin: &str, host: &str) -> bool {
         self.is_host(host) && origin.strip_prefix("http://") == Some(host)
     }
@@ -100,14 +101,15 @@ impl Secrets {
     /// 32 random bytes as text.
     fn secret(&mut self) -> String {
         let mut bytes = [0; 32];
-        // An open /dev/urandom never fails and never ends (random(4)); a secret that can be guessed must not be.
+        // An open /dev/urandom never fails and never ends (random(4)). Panicking is safer than a secret that can be
+        // guessed.
         #[expect(clippy::expect_used)]
         self.random.read_exact(&mut bytes).expect("the system has no random numbers");
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// Compares in a time that says nothing of where they differ.
+/// Compares in constant time, which reveals nothing about the position of a difference.
 fn same(one: &str, other: &str) -> bool {
     one.len() == other.len()
         && one.bytes().zip(other.bytes()).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0

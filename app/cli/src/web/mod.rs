@@ -1,5 +1,5 @@
-//! `rorqual web`: the pages in a browser, on this computer only. [`server`] answers requests, [`guard`] says which,
-//! [`streams`] carries streams over one WebSocket a page, [`assets`] finds the pages' files.
+//! `rorqual web`: serves the pages to browsers on this computer. [`server`] handles requests, [`guard`] authorises
+//! them, [`streams`] carries streams over one WebSocket a page, [`assets`] finds the pages' files.
 
 mod assets;
 mod guard;
@@ -32,7 +32,7 @@ pub(crate) async fn web(session: &Session, options: &WebOptions) -> Result<(), F
         session::print_json(&json!({"url": url, "port": port}))?;
     } else {
         session::print_text(&format!(
-            "Rorqual's pages are at {url}\nThe address opens them once, within ten minutes. Ctrl-C ends.\n"
+            "Open Rorqual in a browser: {url}\nThe address works once, within ten minutes. Press Ctrl-C to stop.\n"
         ))?;
     }
     if !options.no_open {
@@ -41,21 +41,21 @@ pub(crate) async fn web(session: &Session, options: &WebOptions) -> Result<(), F
     let backend = Backend::new(session.home.clone(), Platform::Web, program);
     let router = server::router(backend, guard, assets);
     let end = async {
-        // A signal that cannot be waited for leaves the server to be ended otherwise.
+        // If signals cannot be awaited, the server runs until it is killed.
         if ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
     };
     tokio::select! {
         served = axum::serve(listener, router) => {
-            served.map_err(|error| CommandError::Server(format!("it has ended: {error}")).into())
+            served.map_err(|error| CommandError::Server(format!("it stopped: {error}")).into())
         }
-        // Open pages hold connections that never end by themselves.
+        // Open pages hold connections that never close by themselves, so the shutdown does not wait for them.
         () = end => Ok(()),
     }
 }
 
-/// Opens the browser where there is one; the address was printed for where there is none.
+/// Opens the browser if there is one; the printed address serves everyone else.
 fn open_browser(url: &str) {
     let opened =
         Command::new("xdg-open").arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();

@@ -16,14 +16,14 @@ use serde::Deserialize;
 
 use super::{assets, guard::Guard, streams};
 
-/// No call's parameters are larger.
+/// Maximum size of a call's parameters.
 const LARGEST_CALL: usize = 1 << 20;
-/// Nothing but these pages' own files, and what they ask of this server. Styles inside elements are xterm's.
+/// Allows only these pages' own files and requests to this server. Inline styles are xterm's.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
     font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-const STRANGER: &str = "<!doctype html><html lang=\"en\"><title>Rorqual</title><h1>Not open</h1>\
-    <p>These pages open by the address that <code>rorqual web</code> \
-    prints; it counts once. Start <code>rorqual web</code> again for a new one.</p></html>";
+const STRANGER: &str = "<!doctype html><html lang=\"en\"><title>Rorqual</title><h1>No access</h1>\
+    <p>Open the address that <code>rorqual web</code> prints. It works once; \
+    run <code>rorqual web</code> again for a new one.</p></html>";
 
 struct Served {
     backend: Backend,
@@ -48,13 +48,13 @@ fn text(headers: &HeaderMap, name: HeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// Every request passes here.
+/// Checks every request.
 async fn check(State(served): Shared, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let host = text(headers, header::HOST);
     let path = request.uri().path();
     let mut response = if !served.guard.is_host(host) {
-        refuse(StatusCode::MISDIRECTED_REQUEST, "wrong-host", "this server is localhost and nothing else", None)
+        refuse(StatusCode::MISDIRECTED_REQUEST, "wrong-host", "this server answers only to the name localhost", None)
     } else if path == "/open" {
         next.run(request).await
     } else if !served.guard.knows(text(headers, header::COOKIE)) {
@@ -62,7 +62,7 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
             refuse(
                 StatusCode::UNAUTHORIZED,
                 "http-401",
-                "these pages are not open in this browser",
+                "this browser has no access to these pages",
                 Some("open the address that `rorqual web` prints"),
             )
         } else {
@@ -71,7 +71,7 @@ async fn check(State(served): Shared, request: Request, next: Next) -> Response 
     } else if (path.starts_with("/api/") && !served.guard.is_origin(text(headers, header::ORIGIN), host))
         || !matches!(text(headers, HeaderName::from_static("sec-fetch-site")), "" | "none" | "same-origin")
     {
-        refuse(StatusCode::FORBIDDEN, "wrong-origin", "only Rorqual's own pages may ask this", None)
+        refuse(StatusCode::FORBIDDEN, "wrong-origin", "only Rorqual's own pages may make this request", None)
     } else {
         next.run(request).await
     };
@@ -99,7 +99,7 @@ struct Opening {
     token: String,
 }
 
-/// Turns the printed token into a cookie, and the address into one without it.
+/// Exchanges the printed token for a cookie, and redirects to an address without it.
 async fn open(State(served): Shared, Query(opening): Query<Opening>, headers: HeaderMap) -> Response {
     if served.guard.knows(text(&headers, header::COOKIE)) {
         return Redirect::to("/").into_response();
@@ -110,12 +110,12 @@ async fn open(State(served): Shared, Query(opening): Query<Opening>, headers: He
     }
 }
 
-/// A call. The browser's hanging up drops it.
+/// Handles a call. If the browser disconnects, the call is dropped.
 async fn call(State(served): Shared, Path(name): Path<String>, body: Bytes) -> Response {
     let params = match serde_json::from_slice(&body) {
         Ok(params) => params,
         Err(error) => {
-            return refuse(StatusCode::BAD_REQUEST, "bad-request", &format!("this is not JSON: {error}"), None);
+            return refuse(StatusCode::BAD_REQUEST, "bad-request", &format!("the request is not JSON: {error}"), None);
         }
     };
     match served.backend.call(&name, params).await {
@@ -138,16 +138,16 @@ async fn open_streams(State(served): Shared, upgrade: WebSocketUpgrade) -> Respo
     upgrade.max_message_size(streams::MAX_MESSAGE).on_upgrade(move |socket| streams::serve(socket, backend))
 }
 
-/// A file of the pages.
+/// Serves a file of the pages.
 async fn page(State(served): Shared, request: Request) -> Response {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return refuse(StatusCode::METHOD_NOT_ALLOWED, "bad-request", "files are only read", None);
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "bad-request", "files support only GET and HEAD", None);
     }
     let path = request.uri().path();
     let Some(file) = assets::file(&served.assets, path) else { return StatusCode::NOT_FOUND.into_response() };
     match tokio::fs::read(&file).await {
         Ok(content) => {
-            // Names under assets/ change with what is in them.
+            // Names under assets/ contain a hash of the content.
             let keep = if path.starts_with("/assets/") { "private, max-age=31536000, immutable" } else { "no-cache" };
             ([(header::CONTENT_TYPE, assets::media_type(&file)), (header::CACHE_CONTROL, keep)], Body::from(content))
                 .into_response()

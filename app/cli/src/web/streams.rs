@@ -1,8 +1,8 @@
 //! All streams of a page over one WebSocket (docs/contracts.md, "The pages' server").
 //!
 //! Text frames are JSON, with the stream's number as `id`. Binary frames are the stream's number (32 bits, big-endian)
-//! and bytes. What the page sends to a stream that takes nothing at the moment is queued, up to a limit for the whole
-//! page: credit arrives on the same connection and must be read meanwhile, or both sides would wait for ever.
+//! followed by bytes. Input for a stream that is busy is queued, up to a limit for the whole page: credit arrives on
+//! the same connection and must still be read, or both sides would deadlock.
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::{Buf, BufMut, BytesMut};
@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-/// Frames that may wait to be sent to the page.
+/// Maximum number of frames queued for the page.
 const MAX_OUTGOING: usize = 32;
-/// Longest frame of the page, in bytes.
+/// Maximum length of a frame from the page, in bytes.
 pub(super) const MAX_MESSAGE: usize = 4 << 20;
 
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ struct Opening {
     params: Value,
 }
 
-/// A stream's frames on their way to the page.
+/// Sends a stream's frames to the page.
 struct ToPage {
     id: u32,
     outgoing: mpsc::Sender<Message>,
@@ -57,7 +57,7 @@ impl Receiver for ToPage {
     }
 }
 
-/// Serves a page until it goes; its streams end with it.
+/// Serves a page until it disconnects; its streams end with it.
 pub(super) async fn serve(mut socket: WebSocket, backend: Backend) {
     let (outgoing, mut frames) = mpsc::channel::<Message>(MAX_OUTGOING);
     let streams = Streams::default();
@@ -89,7 +89,7 @@ async fn take(frame: PageFrame, length: usize, streams: &Streams, backend: &Back
     if let Some(opening) = open {
         let open = || backend.open(&opening.stream, opening.params);
         if let Err(failure) = streams.open(id, open, ToPage { id, outgoing: outgoing.clone() }) {
-            // In a task of its own: this one must keep reading, or nothing would make room.
+            // Runs in its own task: this one must keep reading, or no room would ever be made.
             let (outgoing, message) = (outgoing.clone(), text(id, json!({ "error": failure })));
             tokio::spawn(async move { outgoing.send(message).await.ok() });
         }
@@ -105,7 +105,7 @@ async fn take(frame: PageFrame, length: usize, streams: &Streams, backend: &Back
     }
 }
 
-/// A text frame: the message of stream `id`.
+/// Builds a text frame: the message of stream `id`.
 fn text(id: u32, mut message: Value) -> Message {
     if let Some(fields) = message.as_object_mut() {
         fields.insert("id".to_owned(), id.into());

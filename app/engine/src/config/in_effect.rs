@@ -1,8 +1,7 @@
-//! The settings that a running daemon or machine was started with, so that a change which has not taken effect yet can
-//! be told from one that has.
+//! The settings a running daemon or machine started with, which reveal changes that have not taken effect yet.
 //!
 //! The daemon writes `run/in-effect.json` when it starts, and a machine's `in-effect.json` when the machine starts. The
-//! values are kept as fingerprints, because a proxy's address may hold a password.
+//! values are stored as fingerprints, because a proxy's address may contain a password.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -11,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::keys::{Key, Section};
 
-/// Bytes of the fingerprint of a value.
+/// Length of a value's fingerprint, in bytes.
 const FINGERPRINT_BYTES: usize = 16;
 
 /// Fingerprints of the values in effect, by the full names of their keys.
@@ -20,19 +19,19 @@ const FINGERPRINT_BYTES: usize = 16;
 pub struct InEffect(BTreeMap<String, String>);
 
 impl InEffect {
-    /// The record of all values in `settings`.
+    /// Records all values in `settings`.
     pub fn of<T>(sections: &[Section<T>], settings: &T) -> Self {
         let mut record = Self::default();
         record.record(sections, settings, |_, _| true);
         record
     }
 
-    /// Reads the record at `path`. A record that is missing or damaged is empty, so that nothing waits.
+    /// Reads the record at `path`. A missing or damaged record counts as empty, so that nothing waits.
     pub fn load(path: &Path) -> Self {
         fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    /// Changes the record at `path`. A failure is logged: without the record, nothing waits.
+    /// Changes the record at `path`. A failure is only logged: without the record, nothing waits.
     pub(crate) fn update(path: &Path, change: impl FnOnce(&mut Self)) {
         let mut record = Self::load(path);
         change(&mut record);
@@ -48,7 +47,7 @@ impl InEffect {
         fs::rename(&aside, path)
     }
 
-    /// Records the values that the keys accepted by `applies` have in `settings`. Other records stay.
+    /// Records the values in `settings` of the keys that `applies` accepts. Other records stay.
     pub(crate) fn record<T>(&mut self, sections: &[Section<T>], settings: &T, applies: impl Fn(&str, &Key<T>) -> bool) {
         for section in sections {
             for key in section.keys {
@@ -60,7 +59,7 @@ impl InEffect {
         }
     }
 
-    /// Whether the recorded value of a key is another one than in `settings`, which are those of the file now.
+    /// Whether a key's recorded value differs from the one in `settings`, the file's current values.
     pub fn differs<T>(&self, section: &Section<T>, key: &Key<T>, settings: &T) -> bool {
         self.0.get(&section.path(key)).is_some_and(|recorded| *recorded != fingerprint(key, settings))
     }

@@ -1,8 +1,8 @@
 //! The table of settings: every key of `config.toml` and of a machine's `machine.toml`.
 //!
-//! The commented files that Rorqual writes ([`template`](super::template)), the keys the reader accepts, the form of
-//! the Settings page and the table in `docs/user-guide.md` all come from here. A new setting is an entry in this table
-//! and a line in the reader; the tests of this folder name whatever is missing.
+//! It is the source of the commented files that Rorqual writes ([`template`](super::template)), the keys the reader
+//! accepts, the form of the Settings page, and the table in `docs/user-guide.md`. A new setting is an entry in this
+//! table and a line in the reader; the tests of this folder name whatever is missing.
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -20,7 +20,7 @@ pub struct Section<T: 'static> {
 }
 
 impl<T> Section<T> {
-    /// Full name of one of its keys: `network.host_access`, or `cpus` in a file without sections.
+    /// The full name of one of its keys: `network.host_access`, or `cpus` in a file without sections.
     pub fn path(&self, key: &Key<T>) -> String {
         if self.name.is_empty() { key.name.to_owned() } else { format!("{}.{}", self.name, key.name) }
     }
@@ -30,27 +30,27 @@ impl<T> Section<T> {
     }
 }
 
-/// A key of a settings file; `T` is what the file parses to.
+/// A key of a settings file; `T` is the type the file parses to.
 pub struct Key<T> {
     /// Name within its section.
     pub name: &'static str,
     /// Label on the Settings page.
     pub title: &'static str,
-    /// What the setting does, in one or more sentences. Names of commands and keys stand in backticks.
+    /// What the setting does, in one or more sentences. Names of commands and keys are in backticks.
     pub description: &'static str,
-    /// What values it takes.
+    /// The values it accepts.
     pub kind: Kind,
     /// When a change takes effect.
     pub takes_effect: TakesEffect,
-    /// Reads its value from parsed settings; that of the default settings is the key's default.
+    /// Extracts its value from parsed settings; from the default settings, the key's default.
     pub value: fn(&T) -> Value,
 }
 
-/// The values a setting takes.
+/// The values a setting accepts.
 pub enum Kind {
     /// `true` or `false`.
     Switch,
-    /// One word of several, each with its title on the Settings page.
+    /// One of several words, each with its title on the Settings page.
     Choice(&'static [(&'static str, &'static str)]),
     /// A whole number.
     Integer {
@@ -59,7 +59,7 @@ pub enum Kind {
         /// `MiB`, `GiB`, or empty.
         unit: &'static str,
     },
-    /// Text; empty means that nothing is set.
+    /// Text; empty means unset.
     Text {
         /// An example of a value.
         example: &'static str,
@@ -73,7 +73,7 @@ pub enum Value {
     Switch(bool),
     /// A whole number.
     Integer(u32),
-    /// Text or a word of a choice. A proxy's address includes its login.
+    /// Text, or a word of a choice. A proxy's address includes its login.
     Text(String),
 }
 
@@ -98,7 +98,7 @@ pub enum TakesEffect {
     MachineBoot,
     /// When the daemon starts.
     DaemonStart,
-    /// When the command line writes docker's own configuration.
+    /// When the command line writes Docker's own configuration.
     StartCommand,
 }
 

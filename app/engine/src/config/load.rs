@@ -1,4 +1,4 @@
-//! Reads `config.toml` and `machine.toml`, which are written on first use.
+//! Reads `config.toml` and `machine.toml`, creating them on first use.
 
 use std::path::{Path, PathBuf};
 
@@ -17,22 +17,22 @@ use crate::{
 };
 
 impl Config {
-    /// Reads `config.toml`, which it writes first if there is none.
+    /// Reads `config.toml`; creates it first if it is missing.
     ///
     /// # Errors
     ///
-    /// An unknown key or a value that does not fit, with file and line. The file stays as it is.
+    /// An unknown key or an invalid value, with file and line. The file is never changed.
     pub fn load(home: &Home) -> Result<Self, ConfigError> {
         let file = home.config_file();
         let text = reader::read_or_create(&file, &template::config())?;
         Self::parse(&file, &text)
     }
 
-    /// Parses the text of `config.toml`; `file` is the path that errors name.
+    /// Parses the text of `config.toml`; errors name the path `file`.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`].
+    /// The same as [`Config::load`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let default = Self::default();
         let settings = Settings::parse(file, text)?;
@@ -76,22 +76,22 @@ impl Config {
 }
 
 impl MachineConfig {
-    /// Reads a machine's `machine.toml`, which it writes from `defaults` first if there is none.
+    /// Reads a machine's `machine.toml`; creates it from `defaults` first if it is missing.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`].
+    /// The same as [`Config::load`].
     pub fn load(paths: &MachinePaths, defaults: &Self) -> Result<Self, ConfigError> {
         let file = paths.settings();
         let text = reader::read_or_create(&file, &template::machine(defaults))?;
         Self::parse(&file, &text, defaults)
     }
 
-    /// Parses the text of `machine.toml`; `file` is the path that errors name, and `defaults` fills in missing keys.
+    /// Parses the text of `machine.toml`; errors name the path `file`, and `defaults` fills in missing keys.
     ///
     /// # Errors
     ///
-    /// As [`Config::load`].
+    /// The same as [`Config::load`].
     pub fn parse(file: &Path, text: &str, defaults: &Self) -> Result<Self, ConfigError> {
         let settings = Settings::parse(file, text)?;
         Self::read(&settings.root(&keys::MACHINE.names())?, defaults)
@@ -116,7 +116,7 @@ fn read_proxy(section: &Section<'_>, host_access: bool) -> Result<ProxyConfig, C
     };
     let choice = |key| {
         let text = section.secret(key, fits)?;
-        // `fits` has parsed it already.
+        // Cannot fail: `fits` has parsed it already.
         Ok(text.and_then(|text| Choice::parse(&text).ok()).unwrap_or_default())
     };
     let no_proxy = section.text("no_proxy", |text| {
@@ -134,7 +134,7 @@ fn read_proxy(section: &Section<'_>, host_access: bool) -> Result<ProxyConfig, C
 impl RoutesConfig {
     fn read(section: &Section<'_>, default: &Self) -> Result<Self, ConfigError> {
         let port = |key, default: u16| {
-            // PORTS keeps it within 16 bits.
+            // `PORTS` limits it to 16 bits.
             section.integer(key, &PORTS, "a port", default.into()).map(|port| port as u16)
         };
         let routes = Self {
@@ -150,7 +150,7 @@ impl RoutesConfig {
     }
 }
 
-/// Whether `text` is an IPv4 network that the monitor accepts: a prefix of 8 to 28 bits, and no bit set after it.
+/// Whether `text` is an IPv4 network the monitor accepts: a prefix of 8 to 28 bits, with no bits set after it.
 fn is_subnet(text: &str) -> bool {
     let parts = text
         .split_once('/')

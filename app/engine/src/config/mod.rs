@@ -1,8 +1,8 @@
 //! Settings: `config.toml` of the state directory, and `machine.toml` of each machine.
 //!
-//! The files are the manual: each is written on first use with every key, its meaning and its default as comments. They
-//! are read strictly and never overwritten. [`keys`] is the table of all settings, from which the files, the Settings
-//! page and the user guide are made.
+//! The files are the manual: each is created on first use, with every key, its meaning and its default as comments.
+//! They are read strictly and never overwritten. [`keys`] is the table of all settings, the source of the files, the
+//! Settings page and the user guide's table.
 
 mod in_effect;
 pub mod keys;

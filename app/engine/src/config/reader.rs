@@ -1,4 +1,4 @@
-//! Strict reading of a settings file: every key must be known, every value fit, and a complaint names file and line.
+//! Reads a settings file strictly: every key must be known and every value valid. Errors name file and line.
 
 use std::{
     fs, io,
@@ -11,29 +11,29 @@ use toml_edit::{Document, Item, TableLike};
 
 use crate::error::{Coded, one_line};
 
-/// Why a settings file cannot be used. The file itself is never changed.
+/// Why a settings file cannot be used. The file is never changed.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The text is not TOML, a key is unknown, or a value does not fit.
+    /// The text is not TOML, a key is unknown, or a value is invalid.
     #[error("{file}:{line}: {problem}", file = file.display())]
     Invalid {
         /// The file.
         file: PathBuf,
-        /// Line, from 1.
+        /// Line number, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         problem: String,
-        /// What to do about it, as an instruction.
+        /// Advice, as an instruction.
         fix: String,
     },
     /// The file cannot be read or written.
     #[error("cannot {action} {file}: {source}", file = file.display())]
     Io {
-        /// "read" or "write".
+        /// The operation: "read" or "write".
         action: &'static str,
         /// The file.
         file: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -64,7 +64,7 @@ crate::error::tests::samples!(ConfigError {
     Io => Self::Io { action: "read", file: "/h/config.toml".into(), source: crate::error::tests::refusal() },
 });
 
-/// The error of a file with `line` in it.
+/// Builds an error of the file at `line`.
 #[cfg(test)]
 fn invalid_sample(line: &str) -> ConfigError {
     let file = Path::new("/h/config.toml");
@@ -77,11 +77,11 @@ fn invalid_sample(line: &str) -> ConfigError {
     read().unwrap_err()
 }
 
-/// Reads `file`, writing it from `template` first when there is none. An empty or damaged file is never overwritten.
+/// Reads `file`; writes it from `template` first if it is missing. An empty or damaged file is never overwritten.
 pub(super) fn read_or_create(file: &Path, template: &str) -> Result<String, ConfigError> {
     match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // Written aside and renamed, so that a crash never leaves half a file.
+            // Written under another name and renamed, so that a crash never leaves half a file.
             let aside = file.with_extension("toml.new");
             let written = fs::write(&aside, template).and_then(|()| fs::rename(&aside, file));
             written.map_err(|source| ConfigError::Io { action: "write", file: file.to_owned(), source })?;
@@ -109,14 +109,14 @@ impl<'a> Settings<'a> {
         Ok(Self { file, document })
     }
 
-    /// The keys outside any section, of which `known` are all there may be.
+    /// The keys outside sections; any key not in `known` is an error.
     pub(super) fn root(&self, known: &[&str]) -> Result<Section<'_>, ConfigError> {
         let table: &dyn TableLike = self.document.as_table();
         self.check(None, table, known)?;
         Ok(Section { settings: self, name: None, table: Some(table) })
     }
 
-    /// The section `[name]`, empty when the file has none.
+    /// The section `[name]`; empty if the file lacks it.
     pub(super) fn section<'s>(&'s self, name: &'static str, known: &[&str]) -> Result<Section<'s>, ConfigError> {
         let item = self.document.get(name);
         let table = match item {
@@ -163,7 +163,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// One section of a settings file; its keys are all known.
+/// One section of a settings file. All its keys are known.
 pub(super) struct Section<'s> {
     settings: &'s Settings<'s>,
     name: Option<&'static str>,
@@ -171,7 +171,7 @@ pub(super) struct Section<'s> {
 }
 
 impl Section<'_> {
-    /// A whole number within `range`, in `unit`.
+    /// An integer within `range`, in `unit`.
     pub(super) fn integer(
         &self,
         key: &str,
@@ -187,7 +187,7 @@ impl Section<'_> {
         })
     }
 
-    /// Yes or no.
+    /// A boolean.
     pub(super) fn boolean(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
         let Some(item) = self.get(key) else { return Ok(default) };
         item.as_bool().ok_or_else(|| self.bad(key, item, "must be true or false"))
@@ -203,7 +203,7 @@ impl Section<'_> {
         })
     }
 
-    /// Text that `accept` finds fit; it says what would be right.
+    /// Text that `accept` finds valid; otherwise it returns the expected form.
     pub(super) fn text(
         &self,
         key: &str,
@@ -215,7 +215,7 @@ impl Section<'_> {
         Ok(Some(text.to_owned()))
     }
 
-    /// Text that may hold a password: a complaint does not repeat it.
+    /// Text that may contain a password, so errors do not repeat it.
     pub(super) fn secret(
         &self,
         key: &str,
@@ -229,7 +229,7 @@ impl Section<'_> {
         }
     }
 
-    /// The complaint about a value that fits by itself and not with the others.
+    /// An error about a value that is valid alone but conflicts with others.
     pub(super) fn refuse(&self, key: &str, wanted: &str) -> ConfigError {
         match self.get(key) {
             Some(item) => self.bad(key, item, wanted),
@@ -255,7 +255,7 @@ impl Section<'_> {
     }
 }
 
-/// Offset at which a key is written, else its value.
+/// The offset of a key, else of its value.
 fn span_of(table: &dyn TableLike, key: &str, item: &Item) -> usize {
     let key = table.get_key_value(key).and_then(|(key, _)| key.span());
     key.or_else(|| item.span()).map_or(0, |span| span.start)
@@ -265,7 +265,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// The known key that `key` was probably meant to be.
+/// The known key closest to `key`, if one is close.
 fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let wanted = key.to_lowercase().replace('-', "_");
     let best = known.iter().min_by_key(|candidate| distance(&wanted, candidate))?;
@@ -273,7 +273,7 @@ fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     (starts || distance(&wanted, best) <= wanted.chars().count().max(6) / 3).then_some(*best)
 }
 
-/// Number of letters to insert, remove or replace to get from one word to the other (Levenshtein).
+/// Number of letters to insert, remove or replace to turn one word into the other (Levenshtein distance).
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

@@ -1,12 +1,11 @@
-//! Writes the settings files that a user finds: every key with its meaning and its default, from the table of
-//! [`keys`](super::keys).
+//! Writes the settings files: every key with its meaning and its default, from the table of [`keys`](super::keys).
 
 use super::{
     keys::{self, Key, Kind, Section},
     values::{Config, MachineConfig},
 };
 
-/// Columns of a comment.
+/// Maximum width of a comment, in columns.
 const WIDTH: usize = 110;
 
 /// `config.toml` with every key commented out at its default.
@@ -32,7 +31,8 @@ pub(super) fn machine(settings: &MachineConfig) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The keys of a section with their comments. When changes take effect stands above them if it is the same for all.
+/// The keys of a section with their comments. If all changes take effect at the same time, the section's comment states
+/// it once.
 fn keys_of<T>(lines: &mut Vec<String>, section: &Section<T>, write: impl Fn(&Key<T>) -> String) {
     let first = section.keys.first().map(|key| key.takes_effect);
     let common =

@@ -1,4 +1,4 @@
-//! The table of settings against everything that is made from it.
+//! Checks the table of settings against everything derived from it.
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 

@@ -1,22 +1,22 @@
-//! What the settings files parse to, and the defaults.
+//! The types the settings files parse to, and the defaults.
 
 use std::{ops::RangeInclusive, path::PathBuf};
 
 use crate::proxy::ProxyConfig;
 
-/// CPUs a machine may have.
+/// Accepted number of CPUs of a machine.
 pub const CPUS: RangeInclusive<u32> = 1..=64;
-/// Memory a machine may have, in MiB.
+/// Accepted memory of a machine, in MiB.
 pub const MEMORY_MIB: RangeInclusive<u32> = 512..=1_048_576;
-/// Size a data disk may have, in GiB.
+/// Accepted size of a data disk, in GiB.
 pub const DISK_GIB: RangeInclusive<u32> = 1..=16_384;
-/// Ports that can be listened on.
+/// Accepted port numbers.
 pub const PORTS: RangeInclusive<u32> = 1..=65_535;
 
-/// How a machine's processor runs.
+/// How a machine's code is executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceleratorChoice {
-    /// The best that works.
+    /// The best accelerator that works.
     Auto,
     /// Hardware virtualization.
     Kvm,
@@ -24,23 +24,23 @@ pub enum AcceleratorChoice {
     Uml,
 }
 
-/// The words for accelerators in settings and requests.
+/// Names of the accelerators in settings and requests.
 pub(super) const ACCELERATORS: [(&str, AcceleratorChoice); 3] =
     [("auto", AcceleratorChoice::Auto), ("kvm", AcceleratorChoice::Kvm), ("uml", AcceleratorChoice::Uml)];
 
 impl AcceleratorChoice {
-    /// Reads the word used in settings and requests.
+    /// Parses a name used in settings and requests.
     pub fn parse(text: &str) -> Option<Self> {
         ACCELERATORS.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
     }
 }
 
-/// Where a port listens when docker asks for every address.
+/// Where a port listens if docker requests every address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindPolicy {
     /// `0.0.0.0` becomes `127.0.0.1` and `::` becomes `::1`.
     Localhost,
-    /// Every interface, as docker asked.
+    /// Every interface, as docker requested.
     All,
 }
 
@@ -53,22 +53,22 @@ pub(super) const BIND_POLICIES: [(&str, BindPolicy); 2] =
 pub struct NetworkConfig {
     /// The machine's network, such as `10.77.0.0/24`; `None` lets the monitor choose.
     pub subnet: Option<String>,
-    /// Containers reach the host's localhost as `host.docker.internal`.
+    /// Whether containers reach the host's localhost as `host.docker.internal`.
     pub host_access: bool,
-    /// Containers do not reach link-local addresses.
+    /// Whether link-local addresses are blocked for containers.
     pub block_link_local: bool,
 }
 
 /// `[routes]`: names for containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutesConfig {
-    /// Names are served.
+    /// Whether names are served.
     pub enabled: bool,
-    /// Port of HTTP.
+    /// Port for HTTP.
     pub http_port: u16,
-    /// Port of HTTPS, another than that of HTTP.
+    /// Port for HTTPS; must differ from that for HTTP.
     pub https_port: u16,
-    /// Ports 80 and 443 serve the names too.
+    /// Whether ports 80 and 443 serve the names too.
     pub standard_ports: bool,
 }
 
@@ -92,21 +92,21 @@ impl Default for MachineConfig {
 /// The settings of `config.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How machines run.
+    /// Accelerator of machines.
     pub accelerator: AcceleratorChoice,
-    /// What a new machine gets.
+    /// Defaults of a new machine.
     pub machine: MachineConfig,
     /// Where published ports listen.
     pub bind: BindPolicy,
     /// What containers can reach.
     pub network: NetworkConfig,
-    /// Proxies on the way to the internet.
+    /// Proxies of the guest.
     pub proxy: ProxyConfig,
     /// Names for containers.
     pub routes: RoutesConfig,
-    /// Directory of a guest image that is used before all others.
+    /// Directory of a guest image that takes precedence over all others.
     pub image: Option<PathBuf>,
-    /// tracing filter of the daemon's log.
+    /// Filter of the daemon's log, in the syntax of tracing.
     pub log: String,
 }
 

@@ -10,15 +10,15 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter, fmt::writer::MakeWriterExt};
 
-/// The log is put aside as `daemon.log.old` at this size, in bytes.
+/// Size at which the log is renamed to `daemon.log.old`, in bytes.
 const LIMIT: u64 = 2 << 20;
 
-/// Sends trace events to the log, and to the terminal if there is one. A program that has its own subscriber keeps it.
+/// Sends trace events to the log, and to the terminal if there is one. An existing subscriber stays.
 pub(super) fn start(path: &Path, filter: &str) -> io::Result<()> {
     let log = BoundedLog::open(path, LIMIT)?;
     let filter = EnvFilter::builder().parse_lossy(filter);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
-    // In a daemon we started, standard error is the log already.
+    // A daemon started by a client has the log as its standard error already.
     let set = if io::stderr().is_terminal() {
         builder.with_writer(log.and(io::stderr)).try_init()
     } else {
@@ -60,7 +60,7 @@ impl Write for &BoundedLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if file.1 >= self.limit {
-            // If the log cannot be put aside, writing continues in it.
+            // If the log cannot be renamed, it keeps growing.
             let _ = fs::rename(&self.path, self.path.with_extension("log.old"));
             *file = open(&self.path)?;
         }

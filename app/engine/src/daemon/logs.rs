@@ -9,7 +9,7 @@ use tonic::Status;
 use super::request::RequestError;
 use crate::{api, error::to_status, follow, home::Home, machine::Machine};
 
-/// Chunks that may wait for a slow reader.
+/// Maximum number of chunks queued for a slow reader.
 const CHUNKS: usize = 8;
 
 /// The stream of one log.

@@ -1,4 +1,4 @@
-//! The daemon: one per user and state directory. It holds the machines, and serves `engine.sock` and `docker.sock`.
+//! The daemon: one per user and state directory. It owns the machines, and serves `engine.sock` and `docker.sock`.
 //!
 //! Machines outlive it: the next daemon finds them. The remains of a killed daemon (sockets, its process ID in the lock
 //! file) do no harm, since only the lock itself matters.
@@ -56,13 +56,13 @@ use crate::{
     routes::Routes,
 };
 
-/// The daemon waits this long for a machine that runs already before it serves.
+/// How long the daemon waits for a machine that already runs before it serves.
 const REACH_LIMIT: Duration = Duration::from_secs(3);
-/// A daemon that holds the lock writes its process ID within this.
+/// Maximum time for a new holder of the lock to write its process ID.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
-/// Between two looks at the lock file.
+/// Interval of the checks of the lock file.
 const HOLDER_AGAIN: Duration = Duration::from_millis(2);
-/// Open calls have this long to end when the daemon ends.
+/// How long open calls may continue when the daemon exits.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why the daemon cannot serve.
@@ -140,8 +140,8 @@ crate::error::tests::samples!(DaemonError {
     },
 });
 
-/// Serves until `Quit`, SIGTERM or SIGINT. A starter with a readiness pipe ([`client::connect_or_start`]) learns when
-/// the daemon serves, or why it cannot.
+/// Serves until `Quit`, SIGTERM or SIGINT. A starter with a readiness pipe ([`client::connect_or_start`]) is notified
+/// when the daemon serves, or why it cannot.
 pub async fn run(home: Home) -> Result<(), DaemonError> {
     let starter = client::ready_descriptor();
     // Only the user may access what it creates.
@@ -237,7 +237,7 @@ impl Daemon {
         for socket in [home.engine_socket(), home.docker_socket()] {
             let _ = std::fs::remove_file(socket);
         }
-        tracing::info!("the daemon ends; machines keep running");
+        tracing::info!("the daemon exits; machines keep running");
         drop(lock);
         result.map_err(|source| DaemonError::Serve { path: home.engine_socket(), source })
     }
@@ -265,8 +265,8 @@ fn lock(home: &Home) -> Result<Flock<File>, DaemonError> {
     }
 }
 
-/// The process ID in the lock file. Its holder writes it right after taking the lock; until then the file is empty or
-/// names a process that has ended.
+/// The process ID in the lock file. The holder writes it right after taking the lock; until then the file is empty or
+/// names an earlier process.
 fn holder(mut file: File) -> io::Result<String> {
     let deadline = Instant::now() + HOLDER_PATIENCE;
     loop {
@@ -286,7 +286,7 @@ fn holder(mut file: File) -> io::Result<String> {
     }
 }
 
-/// Binds a socket. Since this process holds the lock, an existing file is a leftover.
+/// Binds a socket. This process holds the lock, so an existing file is a leftover.
 fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -299,7 +299,7 @@ fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
         path: path.to_owned(),
         source,
     })?;
-    // The process's umask leaves the owner's right to execute, which a socket does not need.
+    // The umask leaves the owner's execute bit, which a socket does not need.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|source| DaemonError::Io {
         action: "protect",
         path: path.to_owned(),
@@ -308,7 +308,7 @@ fn listen(path: &Path) -> Result<UnixListener, DaemonError> {
     Ok(listener)
 }
 
-/// Raises the limit of descriptors to the system's maximum: each published port and each connection needs some.
+/// Raises the limit on open files to the maximum: each published port and each connection needs some.
 fn raise_descriptor_limit() {
     let raised =
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
@@ -322,8 +322,8 @@ async fn end_by_signal(ending: CancellationToken) {
     match (terminate, interrupt) {
         (Ok(mut terminate), Ok(mut interrupt)) => {
             tokio::select! {
-                _ = terminate.recv() => tracing::info!("asked to end by SIGTERM"),
-                _ = interrupt.recv() => tracing::info!("asked to end by SIGINT"),
+                _ = terminate.recv() => tracing::info!("exiting on SIGTERM"),
+                _ = interrupt.recv() => tracing::info!("exiting on SIGINT"),
             }
             ending.cancel();
         }

@@ -1,4 +1,4 @@
-//! Why the daemon does not do what a request asks, beyond what its machines say.
+//! Refusals of requests by the daemon, other than those of its machines.
 
 use thiserror::Error;
 use tonic::{Code, Status};
@@ -8,7 +8,7 @@ use crate::{
     machine::guest,
 };
 
-/// A request that cannot be carried out.
+/// Why a request cannot be performed.
 #[derive(Debug, Error)]
 pub(crate) enum RequestError {
     /// No machine has this name.
@@ -26,16 +26,16 @@ pub(crate) enum RequestError {
     /// A shell was sent input before its start.
     #[error("the first message of a shell does not start it")]
     ShellNotStarted,
-    /// The guest's agent refused, in its own words.
+    /// The guest's agent refused; its own message.
     #[error("the guest refused this: {0}")]
     GuestRefused(String),
-    /// The guest's agent cannot be asked, or failed.
+    /// The guest's agent failed or cannot be reached.
     #[error("the guest does not answer: {0}")]
     GuestLost(String),
 }
 
 impl RequestError {
-    /// What a call of the guest's agent that failed means.
+    /// Converts the status of a failed call to the guest's agent.
     pub(super) fn of_guest(status: &Status) -> Self {
         match status.code() {
             Code::FailedPrecondition | Code::NotFound | Code::InvalidArgument => {

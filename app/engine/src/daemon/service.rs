@@ -48,7 +48,7 @@ impl Service {
         })
     }
 
-    /// A stream that fails when the daemon ends, since a mere end would read as success.
+    /// Ends a stream with an error when the daemon exits, since a plain end would mean success.
     fn until_the_end<T: Send + 'static>(
         &self,
         items: impl Stream<Item = Result<T, Status>> + Send + 'static,
@@ -168,7 +168,7 @@ impl Engine for Service {
             });
             join_all(stops).await.into_iter().collect::<Result<(), Status>>()?;
         }
-        tracing::info!("asked to end");
+        tracing::info!("exiting on request");
         self.ending.cancel();
         Ok(Response::new(api::QuitReply {}))
     }

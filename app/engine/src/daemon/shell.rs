@@ -1,4 +1,4 @@
-//! A shell in the guest. The messages of the caller and the agent have the same shape and are passed on one to one.
+//! A shell in the guest. The messages of the caller and the agent have the same shape and are forwarded one to one.
 
 use futures_util::{Stream, StreamExt, stream};
 use rorqual_protocol::agent;
@@ -15,7 +15,7 @@ pub(super) async fn first(input: &mut Streaming<api::ShellInput>) -> Result<api:
     }
 }
 
-/// Carries a shell.
+/// Forwards the messages of one shell.
 pub(super) async fn run(
     mut agent: crate::machine::guest::Agent,
     start: api::ShellStart,
@@ -23,7 +23,7 @@ pub(super) async fn run(
 ) -> Result<impl Stream<Item = Result<api::ShellOutput, Status>> + Send + use<>, Status> {
     use agent::shell_input::Input;
     let start = agent::ShellStart { command: start.command, term: start.term, size: start.size.map(size) };
-    // The input ends with its caller, and the agent then ends the shell.
+    // The input ends when its caller leaves, and the agent then ends the shell.
     let rest = input.take_while(|message| std::future::ready(message.is_ok())).filter_map(|message| async move {
         Some(match message.ok()?.input? {
             api::shell_input::Input::Data(data) => Input::Data(data),

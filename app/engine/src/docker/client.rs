@@ -1,4 +1,4 @@
-//! Requests and answers.
+//! Requests to the engine and their responses.
 
 use std::{fmt::Write, path::PathBuf};
 
@@ -22,7 +22,7 @@ use super::{DockerError, JsonLines};
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
-/// What stays as it is in a query or a path segment.
+/// Characters left unescaped in a query or a path segment.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// A path with its query.
@@ -30,7 +30,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 pub struct Query(String);
 
 impl Query {
-    /// `pattern` with each `{}` replaced by one of `parts`, made safe for a path.
+    /// `pattern` with each `{}` replaced by one of `parts`, percent-encoded.
     pub fn new(pattern: &str, parts: &[&str]) -> Self {
         let mut path = String::with_capacity(pattern.len() + 64);
         let mut parts = parts.iter();
@@ -43,7 +43,7 @@ impl Query {
         Self(path)
     }
 
-    /// One more parameter.
+    /// Adds a parameter.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         let sign = if self.0.contains('?') { '&' } else { '?' };
@@ -51,7 +51,7 @@ impl Query {
         self
     }
 
-    /// One more parameter, unless there is none.
+    /// Adds a parameter, if it has a value.
     #[must_use]
     pub fn maybe(self, name: &str, value: Option<&str>) -> Self {
         match value {
@@ -60,21 +60,21 @@ impl Query {
         }
     }
 
-    /// The engine's filters: a JSON object of lists.
+    /// Adds the engine's filters: a JSON object of lists.
     #[must_use]
     pub fn filters(self, filters: &Value) -> Self {
         self.with("filters", &filters.to_string())
     }
 }
 
-/// The way to an engine.
+/// A client of an engine.
 #[derive(Clone, Debug)]
 pub struct Docker {
     socket: PathBuf,
 }
 
 impl Docker {
-    /// Of the engine that serves `socket`.
+    /// The client of the engine behind `socket`.
     pub fn at(socket: PathBuf) -> Self {
         Self { socket }
     }
@@ -88,7 +88,7 @@ impl Docker {
     ) -> Result<Response<Incoming>, DockerError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(DockerError::Unreachable)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(DockerError::Broken)?;
-        // It ends with the answer's body, or with the caller who drops that.
+        // The task ends with the response's body, or when the caller drops that.
         tokio::spawn(connection.with_upgrades());
         let mut request = Request::builder().method(method).uri(&query.0).header(header::HOST, "docker");
         for (name, value) in headers {
@@ -117,39 +117,39 @@ impl Docker {
         Ok(answer.into_body().collect().await.map_err(DockerError::Broken)?.to_bytes())
     }
 
-    /// Reads something.
+    /// GET, with a JSON response.
     pub async fn get<T: DeserializeOwned>(&self, query: &Query) -> Result<T, DockerError> {
         parse(&self.json(Method::GET, query, None).await?)
     }
 
-    /// Does something that answers.
+    /// POST, with a JSON response.
     pub async fn post<T: DeserializeOwned>(&self, query: &Query, body: &impl Serialize) -> Result<T, DockerError> {
         let body = serde_json::to_value(body).map_err(|error| DockerError::Unexpected(error.to_string()))?;
         parse(&self.json(Method::POST, query, Some(&body)).await?)
     }
 
-    /// Does something; what it answers does not matter.
+    /// POST; the response's content is ignored.
     pub async fn act(&self, query: &Query, body: Option<&Value>) -> Result<(), DockerError> {
         self.json(Method::POST, query, body).await.map(drop)
     }
 
-    /// Removes something; the answer, if there is one.
+    /// DELETE, with the response, if there is one.
     pub async fn delete(&self, query: &Query) -> Result<Value, DockerError> {
         let answer = self.json(Method::DELETE, query, None).await?;
         if answer.is_empty() { Ok(Value::Null) } else { parse(&answer) }
     }
 
-    /// A body as it comes.
+    /// GET, with the body as a stream.
     pub async fn stream(&self, query: &Query) -> Result<Incoming, DockerError> {
         Ok(self.send(Method::GET, query, Empty::new().boxed(), &[]).await?.into_body())
     }
 
-    /// JSON values one after the other, as they come.
+    /// GET, with a stream of JSON values.
     pub async fn lines(&self, query: &Query) -> Result<JsonLines, DockerError> {
         Ok(JsonLines::new(self.stream(query).await?))
     }
 
-    /// The same of something that is done; `authentication` is the engine's header for a registry.
+    /// POST, with a stream of JSON values; `authentication` is the engine's header for a registry.
     pub async fn act_lines(&self, query: &Query, authentication: Option<&str>) -> Result<JsonLines, DockerError> {
         let name = header::HeaderName::from_static("x-registry-auth");
         let headers: Vec<_> = authentication.map(|value| (name, value)).into_iter().collect();
@@ -157,7 +157,7 @@ impl Docker {
         Ok(JsonLines::new(answer.into_body()))
     }
 
-    /// Sends a tar; the answer as JSON values.
+    /// Sends a tar, with a stream of JSON values as the response.
     pub async fn upload(
         &self,
         method: Method,
@@ -170,7 +170,7 @@ impl Docker {
         Ok(JsonLines::new(answer.into_body()))
     }
 
-    /// Turns the connection into bytes both ways.
+    /// Upgrades the connection to a stream of bytes both ways.
     pub async fn hijack(&self, query: &Query, body: &Value) -> Result<TokioIo<Upgraded>, DockerError> {
         let headers =
             [(header::CONTENT_TYPE, "application/json"), (header::CONNECTION, "Upgrade"), (header::UPGRADE, "tcp")];

@@ -1,9 +1,9 @@
-//! The Docker Engine's API as the window and the names of containers need it: requests over the Unix socket, one
-//! connection for each.
+//! A client of the Docker Engine's API, as far as the window and the names of containers use it: requests over the Unix
+//! socket, one connection each.
 //!
-//! Why not bollard: its models follow the newest engine and drop what they do not know, so a push loses its layers'
-//! names, the disk usage of our engine is empty, and a document is no longer what the engine said. Here JSON stays as
-//! it came; [`model`] names the parts that are read.
+//! Why not bollard: its models follow the newest engine and drop unknown fields, so a push loses its layers' names, the
+//! disk usage of our engine is empty, and documents are incomplete. Here JSON stays as received; [`model`] types the
+//! fields that are read.
 
 mod client;
 mod error;

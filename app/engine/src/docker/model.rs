@@ -1,4 +1,4 @@
-//! The parts of the engine's answers that are read. What is missing has its default: engines leave out what is empty.
+//! The fields of the engine's responses that are read. Missing fields get defaults, since engines omit empty ones.
 
 #![allow(
     clippy::struct_field_names,
@@ -12,12 +12,12 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-/// The engine writes `null` where it means empty.
+/// Reads `null`, which the engine writes for an empty value, as the default.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The engine's time in milliseconds since 1970; none for text that is not a time and for the engine's zero, the year
+/// The engine's time in milliseconds since 1970; `None` for text that is not a time and for the engine's zero, the year
 /// 1.
 pub fn milliseconds(text: &str) -> Option<i64> {
     let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
@@ -192,7 +192,7 @@ pub struct ImageSummary {
     pub repo_digests: Vec<String>,
     pub created: i64,
     pub size: u64,
-    /// -1 when it was not asked for.
+    /// -1 if it was not requested.
     pub shared_size: i64,
     #[serde(deserialize_with = "nullable")]
     pub labels: BTreeMap<String, String>,
@@ -369,7 +369,7 @@ pub struct BlkioEntry {
     pub value: u64,
 }
 
-/// A line of a pull or push.
+/// A progress message of a pull or push.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ProgressLine {

@@ -1,4 +1,4 @@
-//! Bodies that come in pieces.
+//! Response bodies that arrive in pieces.
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::DockerError;
 
-/// No value of the engine is longer.
+/// Maximum size of one value.
 const LONGEST: usize = 4 << 20;
 
-/// The next bytes of a body; none at its end.
+/// The next bytes of a body; `None` at its end.
 pub async fn body_bytes(body: &mut Incoming) -> Result<Option<Bytes>, DockerError> {
     loop {
         match body.frame().await {
             None => return Ok(None),
             Some(Err(error)) => return Err(DockerError::Broken(error)),
-            // Trailers say nothing here.
+            // Trailers carry nothing of interest.
             Some(Ok(frame)) => {
                 if let Ok(bytes) = frame.into_data() {
                     return Ok(Some(bytes));
@@ -26,7 +26,7 @@ pub async fn body_bytes(body: &mut Incoming) -> Result<Option<Bytes>, DockerErro
     }
 }
 
-/// JSON values, a line each.
+/// A stream of JSON values, one a line.
 pub struct JsonLines {
     body: Incoming,
     buffer: BytesMut,
@@ -37,7 +37,7 @@ impl JsonLines {
         Self { body, buffer: BytesMut::new() }
     }
 
-    /// The next value; none at the end.
+    /// The next value; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<Value>, DockerError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {

@@ -10,18 +10,18 @@ pub struct Failure {
     pub code: String,
     /// What failed, on what and why. One line, no closing full stop, no advice.
     pub message: String,
-    /// What to do about it, as an instruction; `None` where nothing sensible can be done.
+    /// Advice, as an instruction; `None` if nothing sensible can be done.
     #[serde(default)]
     pub fix: Option<String>,
 }
 
 impl Failure {
-    /// The failure an error stands for.
+    /// The failure that an error represents.
     pub fn of(error: &dyn Coded) -> Self {
         Self { code: error.code().to_owned(), message: error.to_string(), fix: error.fix() }
     }
 
-    /// Message and advice in one text, for those who can show a single one: the docker client.
+    /// Message and advice in one text, for a client that shows only one: docker.
     pub fn text(&self) -> String {
         match &self.fix {
             Some(fix) => format!("{}; {fix}", self.message),
@@ -50,7 +50,7 @@ pub trait Coded: std::error::Error {
     }
 }
 
-/// The most telling cause of an operating system or transport error, in the system's own words.
+/// The most informative cause of an operating system or transport error, in the system's words.
 pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {

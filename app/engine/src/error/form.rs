@@ -1,5 +1,5 @@
-//! The form of what a user reads when something failed, as a check. The tests of each crate walk all their errors
-//! through it, which is why it is no test code itself.
+//! Checks the form of the text a user reads when something failed. The tests of each crate walk all their errors
+//! through it, so it is not test code itself.
 
 use super::Failure;
 
@@ -53,7 +53,7 @@ const VERBS: &[&str] = &[
 /// First words of a message that keep their capital letter.
 const NAMES: &[&str] = &["Docker", "Rorqual", "RORQUAL_HOME", "IPv6", "TCP", "UDP"];
 
-/// What is wrong with the form of `failure`, for a person who mends it; empty when nothing is.
+/// The defects in the form of `failure`, for the developer who corrects them; empty if there are none.
 pub fn faults(failure: &Failure) -> Vec<String> {
     let mut faults = Vec::new();
     let mut expect = |holds: bool, what: &str| {

@@ -1,5 +1,5 @@
-//! Errors as they reach a user: a stable code for programs, what failed on what and why, and what to do about it, each
-//! apart from the others.
+//! Errors as they reach a user, in three separate parts: a stable code for programs, what failed on what and why, and
+//! advice.
 //!
 //! Every error type of the engine is [`Coded`]. Where it leaves the engine it becomes a [`Failure`]: a gRPC status
 //! between daemon and client ([`to_status`]), a line of JSON from a process that starts ([`crate::detached`]), a value

@@ -89,7 +89,7 @@ pub(crate) async fn open(home: Home, name: MachineName, holders: Holders, progra
     // Before any command, so that a running machine never appears stopped.
     match launch::adopt(&actor.machine.home, &actor.machine.name).await {
         Ok(Some(launched)) => {
-            tracing::info!("machine {} runs already, as process {}", actor.machine.name, launched.vmm.process);
+            tracing::info!("machine {} is already running, as process {}", actor.machine.name, launched.vmm.process);
             actor.up(launched, Progress::new());
         }
         Ok(None) => actor.publish(actor.at_rest(), Explained::default()),
@@ -304,7 +304,7 @@ impl Actor {
         }
     }
 
-    /// Begins to end a machine that is up.
+    /// Starts the shutdown of a machine that is up.
     fn end(
         &mut self,
         up: &Up,
@@ -391,7 +391,7 @@ impl Actor {
             GuestEvent::Lost(reason) => {
                 tracing::warn!("the guest of machine {} is lost: {reason}", self.machine.name);
                 if up.start.is_none() {
-                    let fix = "wait, since the daemon keeps trying, or restart the machine with `rorqual restart`";
+                    let fix = "wait for the daemon to reconnect, or restart the machine with `rorqual restart`";
                     self.publish(State::Degraded, Explained::new(format!("the guest does not answer: {reason}"), fix));
                 }
             }

@@ -45,7 +45,7 @@ impl ClockJumps {
     pub(crate) fn new() -> io::Result<Self> {
         let timer = TimerFd::new(TimerClock::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
         arm(&timer)?;
-        // SAFETY: the timer owns its descriptor, gives out no other, and closes it only when dropped; it is dropped
+        // SAFETY: the timer owns its descriptor, shares it with nobody, and closes it only when dropped; it is dropped
         // with the registration.
         let timer = unsafe { AsyncFd::register_with_interest(Timer(timer), Interest::READABLE) }?;
         Ok(Self { timer, lead: lead()? })

@@ -43,7 +43,8 @@ impl Environment {
                     Ok((mut guest, _)) => {
                         // Damaged settings are reported where the user reads them.
                         let config = Config::load(&home).unwrap_or_default();
-                        // The guest reads it at once, and all of it fits the socket, so the write does not block.
+                        // All of it fits the socket's buffer and the guest reads immediately, so the write does not
+                        // block.
                         let written = guest.write_all(text(&config).as_bytes()).await;
                         written.map(|()| config)
                     }

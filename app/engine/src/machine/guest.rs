@@ -80,7 +80,8 @@ impl Notices {
     }
 }
 
-/// Serves one guest until dropped. With `booting` it waits for the agent's notice first, otherwise it calls at once.
+/// Serves one guest until dropped. With `booting` it first waits for the agent's notice, otherwise it calls
+/// immediately.
 pub(crate) async fn serve(
     mut agent: Agent,
     notices: Notices,
@@ -128,7 +129,7 @@ async fn health(agent: &mut Agent) -> Result<HealthReply, Status> {
     Ok(reply.map_err(|_| Status::deadline_exceeded("the agent did not answer in time"))??.into_inner())
 }
 
-/// Passes the engine's states on. `Ok` when nobody receives them any more.
+/// Forwards the engine's states. `Ok` once nobody receives them.
 async fn watch_engine(mut agent: Agent, events: &mpsc::Sender<GuestEvent>) -> Result<(), Status> {
     let mut states = agent.watch_engine(WatchEngineRequest {}).await?.into_inner();
     while let Some(state) = states.message().await? {

@@ -1,4 +1,4 @@
-//! The way to a machine's task: commands go in, the published state comes out.
+//! A handle to a machine's task: commands go in, the published state comes out.
 
 use std::{
     path::PathBuf,
@@ -31,7 +31,7 @@ pub(super) enum Command {
     Stop { force: bool, container_seconds: u32, reply: oneshot::Sender<Progress> },
 }
 
-/// What a machine publishes of itself.
+/// The state a machine publishes.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) state: State,
@@ -43,7 +43,7 @@ pub(crate) struct Snapshot {
     pub(super) agent: Option<Agent>,
 }
 
-/// The way to a machine's task. Clones lead to the same machine.
+/// A handle to a machine's task. Clones refer to the same machine.
 #[derive(Clone)]
 pub struct Machine {
     pub(super) home: Home,

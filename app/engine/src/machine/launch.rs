@@ -28,7 +28,7 @@ use crate::{
     monitor::{self, Vmm, VmmError},
 };
 
-/// Context identifier of the guest on its vsock. Each machine has a device of its own, so all are alike.
+/// Context identifier of the guest on its vsock. Each machine has its own device, so all use the same one.
 const GUEST_CID: u32 = 3;
 
 /// How a machine is to be started.
@@ -39,10 +39,10 @@ pub(crate) struct StartChoice {
     /// Boot even if a saved state could be resumed; it is deleted.
     pub(crate) cold: bool,
 }
-/// What to do about a machine that ended unexpectedly.
+/// Advice for a machine that ended unexpectedly.
 pub(super) const END_ADVICE: &str =
     "read why with `rorqual logs kernel` and `rorqual logs vmm`, then start it with `rorqual start`";
-/// What to do about a machine whose engine does not run.
+/// Advice for a machine whose engine does not run.
 pub(super) const ENGINE_ADVICE: &str =
     "read why with `rorqual logs dockerd` and `rorqual logs containerd`, then run `rorqual restart`";
 
@@ -86,7 +86,7 @@ pub enum StartError {
     /// A defect of the daemon.
     #[error("the start failed within the daemon: {0}")]
     Internal(String),
-    /// A stop was asked for.
+    /// A stop was requested.
     #[error("the start was cancelled, because the machine was stopped")]
     Cancelled,
     /// It ended while it booted.

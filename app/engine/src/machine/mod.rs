@@ -1,9 +1,9 @@
 //! Machines. Each is one task ([`actor`]) that owns its state; a [`Machine`] is the way to it.
 //!
 //! A start goes through settings, image, disk, accelerator and monitor ([`launch`]). Then the guest calls, and the task
-//! holds on to its agent ([`guest`]) until the engine answers. A stop is asked of the agent, then of the monitor
-//! ([`stop`]). A suspension is asked of both ([`suspend`]), and the next start resumes what it saved. The monitor is a
-//! process of its own ([`crate::monitor`]) that outlives the daemon.
+//! keeps its connection to the agent ([`guest`]) until the engine answers. A stop is requested from the agent, then
+//! from the monitor ([`stop`]). A suspension is requested from both ([`suspend`]), and the next start resumes the saved
+//! state. The monitor is a process of its own ([`crate::monitor`]) that outlives the daemon.
 
 pub(crate) mod accelerator;
 mod actor;

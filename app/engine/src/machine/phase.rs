@@ -17,7 +17,7 @@ use super::{
 };
 use crate::monitor::{Ended, Reason, Vmm, VmmError};
 
-/// What the machine is doing.
+/// The current activity of the machine.
 pub(super) enum Phase {
     Down,
     Launching(Launching),
@@ -31,7 +31,7 @@ pub(super) struct Suspending {
     pub(super) cancel: CancellationToken,
     pub(super) progress: Progress,
     pub(super) up: Box<Up>,
-    /// What was asked for meanwhile, which cancels.
+    /// A request received since then, which cancels.
     pub(super) next: Option<Next>,
 }
 
@@ -72,11 +72,11 @@ pub(super) struct Stopping {
     pub(super) progress: Progress,
     /// Why the machine is ended, if a start failed.
     pub(super) failure: Option<StartError>,
-    /// The start that was asked for meanwhile.
+    /// The start requested since then.
     pub(super) next: Option<(StartChoice, Progress)>,
 }
 
-/// What happened to the machine of its own accord.
+/// An event of the machine that no request caused.
 pub(super) enum Happened {
     Launched(Box<Result<Launched, StartError>>),
     Guest(GuestEvent),
@@ -87,7 +87,7 @@ pub(super) enum Happened {
 }
 
 impl Phase {
-    /// Waits for the next thing that happens. May be dropped and called again.
+    /// Waits for the next event. May be dropped and called again.
     pub(super) async fn next(&mut self) -> Happened {
         match self {
             Self::Down => pending().await,

@@ -19,8 +19,8 @@ const STEP_LIMIT: Duration = Duration::from_mins(1);
 /// The guest powers off within this, after its announcement or its power button.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(20);
 
-/// Ends a machine. `agent` is `None` if the guest was never reached, so that nothing in it can be lost. `force` may be
-/// cancelled at any time and ends the machine at once.
+/// Ends a machine. `agent` is `None` if the guest was never reached, so that nothing in it can be lost. Cancelling
+/// `force` ends the machine immediately, at any point.
 pub(super) async fn stop(
     vmm: Arc<Vmm>,
     agent: Option<Agent>,
@@ -37,7 +37,7 @@ pub(super) async fn stop(
             return Ok(());
         }
     }
-    progress.step("power-off", "Ending the machine at once");
+    progress.step("power-off", "Ending the machine immediately");
     vmm.kill().await
 }
 

@@ -31,7 +31,7 @@ pub(crate) enum ControlError {
     /// It refused, in its own words.
     #[error("{0}")]
     Refused(Failure),
-    /// It does not answer, or not as agreed. [`io::ErrorKind::TimedOut`] if nothing came in time.
+    /// It does not answer, or not by the protocol. [`io::ErrorKind::TimedOut`] if nothing arrived in time.
     #[error("the machine's monitor does not answer: {0}")]
     Unreachable(#[from] io::Error),
 }
@@ -105,7 +105,7 @@ impl Connection {
     /// Waits until the monitor's process has ended: its locks are free only then.
     pub(super) async fn closed(&mut self) {
         let mut rest = Vec::new();
-        // After this long there is nothing better to wait for.
+        // After this long, further waiting is pointless.
         let _ = timeout(ANSWER_LIMIT, self.0.read_until(0, &mut rest)).await;
     }
 

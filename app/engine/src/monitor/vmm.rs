@@ -121,7 +121,7 @@ impl Vmm {
         self.request("stop", &Request::Stop {}).await.map(|Empty {}| ())
     }
 
-    /// Ends the machine at once, by request and if need be by signal, and waits until it has ended.
+    /// Ends the machine immediately, by request and if needed by signal, and waits until it has ended.
     pub(crate) async fn kill(&self) -> Result<(), VmmError> {
         let asked = self.request::<Empty>("kill", &Request::Kill {}).await;
         if asked.is_ok() && self.ended_within(ANSWER_LIMIT).await.is_some() {

@@ -100,7 +100,7 @@ async fn outcome<S>(
     };
     let everywhere = requested.parse::<Ipv6Addr>().is_ok_and(|address| address.is_unspecified());
     match error.raw_os_error().map(Errno::from_raw) {
-        // docker adds :: to 0.0.0.0 of its own accord, so nobody misses it on a computer without IPv6.
+        // docker adds :: to 0.0.0.0 by itself, so it is not missed on a computer without IPv6.
         Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) if everywhere => Outcome::NotNeeded(
             "IPv6 is turned off on this computer, so the port is reachable over IPv4 only".to_owned(),
         ),

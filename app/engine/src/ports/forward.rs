@@ -15,7 +15,7 @@ use crate::{
     vsock,
 };
 
-/// Pause before accepting again when the system has no descriptor left. The connection stays queued meanwhile.
+/// Pause before accepting again when the system is out of descriptors. The connection stays queued.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the connections of one published port go.
@@ -60,7 +60,7 @@ pub(super) async fn serve(listener: TcpListener, route: Route) {
 /// Carries one connection. A client whose stream fails is reset, as by a host that refuses connections.
 async fn forward_one(client: TcpStream, from: SocketAddr, route: &Route) -> io::Result<()> {
     let Some(mut client) = offer_to_gateway(client, from, route).await? else { return Ok(()) };
-    // The container decides how its data is split into packets, so each of its writes is passed on at once.
+    // The container decides how its data is split into packets, so each of its writes is forwarded immediately.
     client.set_nodelay(true)?;
     let carried = carry(&mut client, &route.vsock_socket, route.target).await;
     if carried.is_err() {
@@ -79,7 +79,7 @@ async fn offer_to_gateway(client: TcpStream, from: SocketAddr, route: &Route) ->
     match route.gateway.publish_connection(route.id, client.into_std()?.into(), route.target).await {
         Ok(()) => Ok(None),
         Err((socket, error)) => {
-            tracing::debug!("the connection from {from} goes over vsock: {error}");
+            tracing::debug!("carrying the connection from {from} over vsock: {error}");
             TcpStream::from_std(socket.into()).map(Some)
         }
     }
@@ -92,7 +92,7 @@ async fn carry(client: &mut TcpStream, vsock_socket: &Path, target: SocketAddr) 
     let (mut client_reader, mut client_writer) = client.split();
     let mut up = Direction::default();
     let line = {
-        // Data of the client is passed on while the guest still connects.
+        // Data of the client is forwarded while the guest still connects.
         let mut answer = Box::pin(vsock::read_line(guest_reader.as_ref(), forward::MAX_LINE));
         std::future::poll_fn(|context| {
             if let std::task::Poll::Ready(Err(error)) = up.poll(context, &mut client_reader, &mut guest_writer) {

@@ -21,7 +21,7 @@ use crate::{config::BindPolicy, home::MachineName, monitor::Gateway};
 /// What the listeners of one machine share.
 pub(super) struct Publisher {
     pub(super) machine: MachineName,
-    /// Where a port without an address of its own listens.
+    /// Default address of a published port.
     pub(super) policy: BindPolicy,
     /// Leads to the guest for connections from this computer.
     pub(super) vsock_socket: Arc<Path>,
@@ -82,7 +82,7 @@ impl Publisher {
         Ok(Request { transport, address, target: SocketAddr::new(container, container_port) })
     }
 
-    /// Connects `socket` with `target`. TCP needs a task of its own, which this returns.
+    /// Connects `socket` with `target`. TCP needs its own task, which this returns.
     async fn serve(&self, id: u64, socket: Socket, target: SocketAddr) -> Result<Option<JoinHandle<()>>, PortError> {
         match socket {
             Socket::Tcp(listener) => {

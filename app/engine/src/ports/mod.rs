@@ -3,7 +3,7 @@
 //!
 //! One task per machine owns its [`table`] of ports. It holds a call of `Agent.Ports` ([`session`]): the guest names
 //! the ports that should be open, a [`listener`] opens each, and the verdict returns to the guest and becomes docker's
-//! answer. A lost call is made again; ports stay open meanwhile.
+//! answer. A lost call is repeated; ports stay open during that.
 //!
 //! What arrives goes to the gateway of the machine's network ([`crate::monitor`]), so that containers see the addresses
 //! of their clients. Connections from this computer itself go over vsock ([`forward`]), which is faster.

@@ -142,7 +142,7 @@ mod tests {
         let holder = super::find(Transport::Udp, address).unwrap();
         assert_eq!((holder.address, holder.listens), (address, true));
         assert_eq!(holder.process.unwrap().id, std::process::id());
-        // Somebody else may have the number by TCP, but not this process.
+        // Another process may have the same number by TCP, but this one does not.
         let other = super::find(Transport::Tcp, address).and_then(|holder| holder.process);
         assert!(other.is_none_or(|process| process.id != std::process::id()));
     }

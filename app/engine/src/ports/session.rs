@@ -1,4 +1,4 @@
-//! One call of `Agent.Ports`: the guest names ports to open and close, the table's verdicts go back.
+//! One call of `Agent.Ports`: the guest names ports to open and close, and the table's verdicts are returned.
 
 use rorqual_protocol::agent::{PortVerdict, agent_client::AgentClient, port_change::Change};
 use tokio::sync::mpsc;

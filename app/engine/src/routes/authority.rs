@@ -197,7 +197,7 @@ impl Authority {
     ) -> Result<(OffsetDateTime, CertifiedKey), AuthorityError> {
         let failed = |error: &dyn std::error::Error| AuthorityError::Sign(error.to_string());
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).map_err(|error| failed(&error))?;
-        // The subject, which nobody reads, holds at most 64 characters (RFC 5280 appendix A.1).
+        // No client reads the subject, which holds at most 64 characters (RFC 5280 appendix A.1).
         parameters.distinguished_name = subject("Rorqual container");
         parameters.not_before = now - BEFORE;
         parameters.not_after = now + LEAF_LASTS;
@@ -213,7 +213,7 @@ impl Authority {
     }
 }
 
-/// Makes key and certificate. If two processes do so at once, both use the first result.
+/// Creates key and certificate. If two processes do so concurrently, both use the first result.
 fn make(files: &Files) -> Result<String, AuthorityError> {
     let sign = |error: rcgen::Error| AuthorityError::Sign(error.to_string());
     let key = KeyPair::generate().map_err(sign)?;

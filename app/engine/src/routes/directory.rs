@@ -1,5 +1,5 @@
-//! The directory of containers: one task. It asks the engine at the first question and keeps the answer until an event
-//! invalidates it. Until then nothing is watched.
+//! The directory of containers: one task. It queries the engine at the first request and caches the list until an event
+//! invalidates it. Before the first request it watches nothing.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,26 +9,26 @@ use tokio::sync::{mpsc, oneshot};
 use super::table::Table;
 use crate::docker::{Docker, DockerError, JsonLines, Query, model::ContainerSummary};
 
-/// Questions that may wait for the task.
+/// Maximum number of requests queued for the task.
 const QUESTIONS: usize = 64;
 /// The events that change a container's name, state or address. The engine sends no others.
 const CHANGES: [&str; 9] = ["create", "start", "die", "destroy", "rename", "pause", "unpause", "connect", "disconnect"];
 
 type Answer = Result<Arc<Table>, DockerError>;
 
-/// A question to the task.
+/// A request to the task.
 struct Question {
-    /// The earliest time the list may have been read.
+    /// The earliest acceptable time of the list.
     not_before: Option<Instant>,
     reply: oneshot::Sender<Answer>,
 }
 
-/// The way to the task, which ends with the last clone.
+/// A handle to the task, which ends with the last clone.
 #[derive(Clone)]
 pub(super) struct Directory(mpsc::Sender<Question>);
 
 impl Directory {
-    /// Starts the task. It asks the engine nothing yet.
+    /// Starts the task, which sends the engine nothing yet.
     pub(super) fn new(docker: Docker) -> Self {
         let (sender, questions) = mpsc::channel(QUESTIONS);
         tokio::spawn(Keeper { docker, events: None, known: None }.run(questions));
@@ -40,7 +40,7 @@ impl Directory {
         self.ask(None).await
     }
 
-    /// A list read from now on, for a name that was not found: its event may still be on the way.
+    /// A list read from now on, for a name that was not found: its event may still be in transit.
     pub(super) async fn fresh(&self) -> Answer {
         self.ask(Some(Instant::now())).await
     }
@@ -66,7 +66,7 @@ impl Keeper {
             tokio::select! {
                 question = questions.recv() => {
                     let Some(Question { not_before, reply }) = question else { return };
-                    // The one who asked may have left.
+                    // The requester may have left.
                     let _ = reply.send(self.table(not_before).await);
                 }
                 event = next(&mut self.events) => {
@@ -85,7 +85,7 @@ impl Keeper {
         {
             return Ok(Arc::clone(table));
         }
-        // Events are watched before the list is read, so that no change is missed.
+        // Subscribes to events before reading the list, so that no change is missed.
         if self.events.is_none() {
             let filters = json!({"type": ["container", "network"], "event": CHANGES});
             self.events = Some(self.docker.lines(&Query::new("/events", &[]).filters(&filters)).await?);
@@ -99,7 +99,7 @@ impl Keeper {
     }
 }
 
-/// The next event. Pending while none are watched.
+/// The next event. Pending while no events are watched.
 async fn next(events: &mut Option<JsonLines>) -> Result<Option<serde_json::Value>, DockerError> {
     match events {
         Some(events) => events.next().await,

@@ -30,9 +30,9 @@ use crate::{
     ports::{self, Holders, Outcome, PortError, Transport},
 };
 
-/// Connections at once. Further ones wait to be accepted.
+/// Maximum number of concurrent connections. Further ones wait to be accepted.
 const CONNECTIONS: usize = 1024;
-/// Pause before accepting again when the system has no descriptor left. The connection stays queued meanwhile.
+/// Pause before accepting again when the system is out of descriptors. The connection stays queued.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Both loopback addresses, since a name may lead to either.
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
@@ -198,7 +198,7 @@ impl Shared {
     }
 }
 
-/// Listens on both loopback addresses, or on the IPv4 one where there is no other.
+/// Listens on both loopback addresses, or only on the IPv4 one if the computer has no IPv6.
 fn both(open: impl Fn(IpAddr) -> io::Result<TcpListener>) -> io::Result<Vec<TcpListener>> {
     let [v4, v6] = LOOPBACK;
     let mut listeners = vec![open(v4)?];
@@ -216,7 +216,7 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 
 /// Serves one connection, which frees its place when it ends.
 async fn carry(stream: TcpStream, arrival: Arrival, server: Arc<Server>, tls: Arc<Tls>, _place: OwnedSemaphorePermit) {
-    // Each part of an answer is passed on at once. Fails only if the client has left.
+    // Each part of a response is forwarded immediately. Fails only if the client has left.
     let _ = stream.set_nodelay(true);
     let ended = match arrival.scheme {
         Scheme::Http => server.connection(stream, arrival).await.map_err(|error| error.to_string()),

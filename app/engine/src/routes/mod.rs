@@ -7,7 +7,7 @@
 //!   └ tls (by name)                └ upstream ─ vsock ─► the guest's forwarded streams ─► container
 //! ```
 //!
-//! The engine is not asked anything before the first request; from then on its events invalidate the list.
+//! The engine is queried only from the first request on; from then its events invalidate the list.
 
 pub mod authority;
 mod directory;

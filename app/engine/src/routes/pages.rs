@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::{DOMAIN, Scheme, error::RouteError, table::Entry, url};
 use crate::error::Failure;
 
-/// The body of an answer, made here or passed on.
+/// The body of a response, created here or forwarded.
 pub(super) type Answer = Response<BoxBody<Bytes, hyper::Error>>;
 
 /// Colours meet WCAG AA on both backgrounds.

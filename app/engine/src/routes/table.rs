@@ -1,4 +1,4 @@
-//! Which name leads to which container: pure rules, applied anew to each list of the engine.
+//! Maps names to containers: pure rules, applied to each new list of the engine.
 
 use std::{
     cmp::Reverse,
@@ -23,20 +23,20 @@ pub(super) struct Entry {
     /// Its names below the domain: its own first, then its service's.
     pub(super) hosts: Vec<String>,
     pub(super) image: String,
-    /// The engine's word for its state: `running`, `exited`.
+    /// The engine's name of its state: `running`, `exited`.
     pub(super) state: String,
     /// Its HTTP port, or the text of a label that is not a port.
     pub(super) port: Result<u16, String>,
-    /// Its address in the guest; none if it has no network.
+    /// Its address in the guest; `None` if it has no network.
     pub(super) address: Option<IpAddr>,
     /// TCP ports its image exposes.
     pub(super) exposed: Vec<u16>,
-    /// The number within its service. The lowest answers.
+    /// Its number within the service. The lowest one receives the requests.
     number: u32,
 }
 
 impl Entry {
-    /// Whether it can answer.
+    /// Whether it can receive requests.
     pub(super) fn runs(&self) -> bool {
         self.state == "running"
     }

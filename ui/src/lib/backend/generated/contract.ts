@@ -1,110 +1,110 @@
 // Generated from app/backend/src/contract by `make types`; do not edit.
 
 export interface Calls {
-  /** About Rorqual here. */
+  /** About this installation of Rorqual. */
   "app.information": { params: Empty; result: Information };
-  /** The first run is over and is not shown again. */
+  /** Marks the first run as complete, so that it is not shown again. */
   "app.finishFirstRun": { params: Empty; result: Empty };
   /** Starts a container. */
   "container.start": { params: ContainerTarget; result: Empty };
-  /** Stops a container: SIGTERM, then SIGKILL after its time-out. */
+  /** Stops a container: SIGTERM, then SIGKILL after its timeout. */
   "container.stop": { params: ContainerTarget; result: Empty };
-  /** Stops and starts a container. */
+  /** Restarts a container. */
   "container.restart": { params: ContainerTarget; result: Empty };
-  /** Ends a container at once. */
+  /** Kills a container with SIGKILL. */
   "container.kill": { params: ContainerTarget; result: Empty };
-  /** Freezes a container. */
+  /** Pauses a container. */
   "container.pause": { params: ContainerTarget; result: Empty };
-  /** Lets a frozen container go on. */
+  /** Resumes a paused container. */
   "container.unpause": { params: ContainerTarget; result: Empty };
   /** Removes a container. */
   "container.remove": { params: ContainerRemove; result: Empty };
-  /** Gives a container another name. */
+  /** Renames a container. */
   "container.rename": { params: ContainerRename; result: Empty };
-  /** Makes an image of a container. */
+  /** Creates an image from a container. */
   "container.commit": { params: ContainerCommit; result: Created };
-  /** All about a container. */
+  /** Details of a container. */
   "container.inspect": { params: ContainerTarget; result: ContainerDetail };
-  /** What runs in a container. */
+  /** Processes of a container. */
   "container.processes": { params: ContainerTarget; result: Processes };
-  /** What a container changed of its image. */
+  /** Differences between a container and its image. */
   "container.changes": { params: ContainerTarget; result: Array<FileChange> };
   /** Removes all containers that do not run. */
   "containers.prune": { params: Empty; result: Pruned };
-  /** All about an image. */
+  /** Details of an image. */
   "image.inspect": { params: ImageTarget; result: ImageDetail };
-  /** Gives an image another name. */
+  /** Tags an image. */
   "image.tag": { params: ImageTag; result: Empty };
-  /** Removes an image or one of its names; answers what was removed. */
+  /** Removes an image or one of its names; returns what was removed. */
   "image.remove": { params: ImageRemove; result: Array<string> };
-  /** Removes images nobody uses. */
+  /** Removes unused images. */
   "images.prune": { params: ImagesPrune; result: Pruned };
-  /** Looks for images in a registry. */
+  /** Searches a registry for images. */
   "images.search": { params: ImageSearch; result: Array<ImageFound> };
-  /** Makes a volume. */
+  /** Creates a volume. */
   "volume.create": { params: VolumeCreate; result: Volume };
-  /** Removes a volume and what is in it. */
+  /** Removes a volume and its content. */
   "volume.remove": { params: VolumeTarget; result: Empty };
-  /** Removes volumes nobody mounts. */
+  /** Removes unused volumes. */
   "volumes.prune": { params: VolumesPrune; result: Pruned };
-  /** Makes a network. */
+  /** Creates a network. */
   "network.create": { params: NetworkCreate; result: Created };
   /** Removes a network. */
   "network.remove": { params: NetworkTarget; result: Empty };
-  /** Puts a container in a network. */
+  /** Connects a container to a network. */
   "network.connect": { params: NetworkMembership; result: Empty };
-  /** Takes a container out of a network. */
+  /** Disconnects a container from a network. */
   "network.disconnect": { params: NetworkMembership; result: Empty };
-  /** Removes networks nobody is in. */
+  /** Removes unused networks. */
   "networks.prune": { params: Empty; result: Pruned };
-  /** What is in a directory. */
+  /** Lists a directory. */
   "files.list": { params: FileTarget; result: FileList };
-  /** Removes a file, or a directory with all in it. */
+  /** Removes a file, or a directory with its content. */
   "files.remove": { params: FileTarget; result: Empty };
-  /** Makes a directory. */
+  /** Creates a directory. */
   "files.createFolder": { params: FileTarget; result: Empty };
-  /** Moves or renames. */
+  /** Moves or renames a file or directory. */
   "files.move": { params: FileMove; result: Empty };
-  /** What is in a folder of this computer. */
+  /** Lists a folder of this computer. */
   "host.folder": { params: HostFolderTarget; result: HostFolder };
-  /** Builds, the newest first. */
+  /** The history of builds, newest first. */
   "builds.history": { params: Empty; result: Array<BuildRecord> };
-  /** A build with its output. */
+  /** A build of the history with its output. */
   "builds.inspect": { params: BuildTarget; result: BuildDetail };
-  /** Takes a build out of the history. */
+  /** Removes a build from the history. */
   "builds.remove": { params: BuildTarget; result: Empty };
-  /** Removes build cache nobody uses. */
+  /** Removes unused build cache. */
   "builds.pruneCache": { params: Empty; result: Pruned };
-  /** Registries the user is logged in at. */
+  /** Registries the user is logged in to. */
   "registries.list": { params: Empty; result: Array<Registry> };
-  /** Logs in. */
+  /** Logs in to a registry. */
   "registry.login": { params: RegistryLogin; result: Empty };
-  /** Logs out. */
+  /** Logs out of a registry. */
   "registry.logout": { params: RegistryTarget; result: Empty };
-  /** What the engine keeps, by kind. */
+  /** Disk space used by the engine, by kind. */
   "system.usage": { params: Empty; result: DiskUsage };
   /** All settings. */
   "settings.get": { params: Empty; result: Settings };
-  /** Changes one setting, and returns it as it is then. */
+  /** Changes one setting and returns its new state. */
   "settings.change": { params: SettingChange; result: Setting };
-  /** Makes every check. */
+  /** Runs every check. */
   "diagnose.checks": { params: Empty; result: Array<Check> };
-  /** Levels of reset and what each would delete now. */
+  /** The levels of reset and what each would delete now. */
   "diagnose.resetPlans": { params: Empty; result: Array<ResetPlan> };
 }
 
 export interface Streams {
-  /** Machines and whether the daemon answers. */
+  /** All machines, or why the daemon does not answer. */
   "machines": { params: Empty; event: MachinesEvent; input: Never };
-  /** Starts the daemon if need be, then a machine, by step. */
+  /** Starts a machine, and the daemon if it does not run. Reports each step. */
   "machine.start": { params: MachineStart; event: Step; input: Never };
-  /** Stops a machine by step. */
+  /** Stops a machine. Reports each step. */
   "machine.stop": { params: MachineStop; event: Step; input: Never };
-  /** Stops and starts a machine by step. */
+  /** Restarts a machine. Reports each step. */
   "machine.restart": { params: MachineTarget; event: Step; input: Never };
-  /** Saves a machine by step. */
+  /** Suspends a machine. Reports each step. */
   "machine.suspend": { params: MachineTarget; event: Step; input: Never };
-  /** What a machine uses, about once a second. */
+  /** Resource use of a machine, about once a second. */
   "machine.samples": { params: MachineTarget; event: MachineSample; input: Never };
   /** Follows a log. Bytes from the engine. */
   "machine.log": { params: MachineLog; event: Never; input: Never };
@@ -112,9 +112,9 @@ export interface Streams {
   "machine.shell": { params: MachineShell; event: TerminalEvent; input: TerminalInput };
   /** All containers, and each change. */
   "containers": { params: Empty; event: ListEvent<Container>; input: Never };
-  /** What containers use, about once a second. */
+  /** Resource use of containers, about once a second. */
   "containers.samples": { params: SampleTargets; event: ContainerSamples; input: Never };
-  /** Pulls if need be, makes and starts a container. */
+  /** Creates and starts a container; pulls its image first if it is missing. */
   "container.run": { params: ContainerRun; event: ContainerRunEvent; input: Never };
   /** A container's log. */
   "container.logs": { params: ContainerLogs; event: LogLines; input: Never };
@@ -126,25 +126,25 @@ export interface Streams {
   "image.pull": { params: ImagePull; event: PullProgress; input: Never };
   /** Pushes an image. */
   "image.push": { params: ImageTarget; event: PullProgress; input: Never };
-  /** Images as a tar. Bytes from the engine. */
+  /** Saves images as a tar. Bytes from the engine. */
   "image.save": { params: ImageSave; event: Download; input: Never };
-  /** Reads images of a tar. Bytes to the engine. */
+  /** Loads images from a tar. Bytes to the engine. */
   "image.load": { params: Empty; event: ImageLoaded; input: UploadInput };
   /** All volumes, and each change. */
   "volumes": { params: Empty; event: ListEvent<Volume>; input: Never };
   /** All networks, and each change. */
   "networks": { params: Empty; event: ListEvent<Network>; input: Never };
-  /** A file, or a directory as a tar. Bytes from the engine. */
+  /** Reads a file, or a directory as a tar. Bytes from the engine. */
   "files.read": { params: FileTarget; event: Download; input: Never };
   /** Writes a file. Bytes to the engine. */
   "files.write": { params: FileWrite; event: Empty; input: UploadInput };
   /** Builds an image. */
   "build.run": { params: BuildRun; event: BuildEvent; input: Never };
-  /** What happens in the engine. */
+  /** Events of the engine. */
   "engine.events": { params: Empty; event: EngineEvent; input: Never };
-  /** All that helps to find a fault, secrets removed, as a zip. Bytes from the engine. */
+  /** A zip for bug reports, without secrets. Bytes from the engine. */
   "diagnose.bundle": { params: Empty; event: Download; input: Never };
-  /** Carries a reset out, by step. */
+  /** Performs a reset. Reports each step. */
   "diagnose.reset": { params: Reset; event: Step; input: Never };
 }
 
@@ -161,20 +161,20 @@ record: BuildRecord,
  */
 outputs: Array<BuildOutput>, 
 /**
- * The Dockerfile as it was.
+ * The Dockerfile at the time of the build.
  */
 dockerfile: string, };
 
 /**
- * What a build tells.
+ * An event of a build.
  */
 export type BuildEvent = { "kind": "step", 
 /**
- * The step, whole.
+ * The step, complete.
  */
 step: BuildStep, } | { "kind": "output", 
 /**
- * The step.
+ * Identifier of the step.
  */
 id: string, 
 /**
@@ -182,12 +182,12 @@ id: string,
  */
 text: string, } | { "kind": "finished", 
 /**
- * As in the history.
+ * The build as in the history.
  */
 record: BuildRecord, };
 
 /**
- * How a build ended.
+ * Outcome of a build.
  */
 export type BuildOutcome = { "kind": "succeeded", 
 /**
@@ -195,15 +195,15 @@ export type BuildOutcome = { "kind": "succeeded",
  */
 image: string, } | { "kind": "failed", 
 /**
- * BuildKit's words.
+ * BuildKit's message.
  */
 message: string, 
 /**
- * Line of the Dockerfile, from 1, if it is the Dockerfile's fault.
+ * Line of the Dockerfile at fault, counted from 1, if known.
  */
 line: number | null, 
 /**
- * The Dockerfile as it was.
+ * The Dockerfile at the time of the build.
  */
 dockerfile: string | null, } | { "kind": "canceled" };
 
@@ -212,7 +212,7 @@ dockerfile: string | null, } | { "kind": "canceled" };
  */
 export type BuildOutput = { 
 /**
- * The step.
+ * Identifier of the step.
  */
 step: string, 
 /**
@@ -221,7 +221,7 @@ step: string,
 text: string, };
 
 /**
- * A build that is over, or under way.
+ * A build, finished or running.
  */
 export type BuildRecord = { 
 /**
@@ -229,44 +229,44 @@ export type BuildRecord = {
  */
 id: string, 
 /**
- * What was asked for.
+ * The request.
  */
 request: BuildRun, 
 /**
- * When it began.
+ * Start time.
  */
 started: Timestamp, 
 /**
- * How long it took.
+ * Duration.
  */
 took: Milliseconds, 
 /**
- * How it ended.
+ * Outcome.
  */
 outcome: BuildOutcome, 
 /**
- * All steps as they were at the end.
+ * All steps in their final state.
  */
 steps: Array<BuildStep>, };
 
 /**
- * Builds an image of a folder of this computer. Closing the stream cancels.
+ * Builds an image from a folder of this computer. Closing the stream cancels the build.
  */
 export type BuildRun = { 
 /**
- * The folder, a full path.
+ * Full path of the folder.
  */
 folder: string, 
 /**
- * The Dockerfile, relative to the folder; absent is `Dockerfile`.
+ * Path of the Dockerfile relative to the folder; absent means `Dockerfile`.
  */
 dockerfile: string | null, 
 /**
- * `repository:tag`s.
+ * Tags of the image, `repository:tag`.
  */
 tags: Array<string>, 
 /**
- * Stage to build; absent is the last.
+ * Stage to build; absent means the last.
  */
 target: string | null, 
 /**
@@ -274,11 +274,11 @@ target: string | null,
  */
 arguments: Array<NameValue>, 
 /**
- * Use nothing built before.
+ * Ignores the build cache.
  */
 noCache: boolean, 
 /**
- * Pull base images again.
+ * Pulls base images even if they exist.
  */
 pull: boolean, };
 
@@ -287,23 +287,23 @@ pull: boolean, };
  */
 export type BuildStep = { 
 /**
- * Stable within the build.
+ * Identifier, stable within the build.
  */
 id: string, 
 /**
- * BuildKit's words: `[2/5] RUN make`.
+ * Name by BuildKit: `[2/5] RUN make`.
  */
 name: string, 
 /**
- * What it does now.
+ * State.
  */
 state: BuildStepState, 
 /**
- * How long it took so far.
+ * Duration so far.
  */
 took: Milliseconds, 
 /**
- * What it says of its progress: `transferring context: 2.1 MB`.
+ * Latest progress message: `transferring context: 2.1 MB`.
  */
 progress: string, 
 /**
@@ -312,12 +312,12 @@ progress: string,
 error: string | null, };
 
 /**
- * What a step does now.
+ * State of a step.
  */
 export type BuildStepState = "waiting" | "running" | "cached" | "done" | "failed" | "canceled";
 
 /**
- * Names a build of the history.
+ * Identifies a build of the history.
  */
 export type BuildTarget = { 
 /**
@@ -331,28 +331,28 @@ id: string, };
 export type Bytes = number;
 
 /**
- * What a check found.
+ * The result of one check.
  */
 export type Check = { 
 /**
- * `kvm`, `uml`, `image`, `disk-space`, …
+ * Identifier: `kvm`, `uml`, `image`, `disk-space`, …
  */
 id: string, 
 /**
- * How bad.
+ * Severity.
  */
 verdict: Verdict, 
 /**
- * What was found.
+ * The finding, as a sentence.
  */
 finding: string, 
 /**
- * What to do; empty when nothing needs doing.
+ * Advice, as an instruction; empty when none is needed.
  */
 fix: string, };
 
 /**
- * Where a container stands in a compose project.
+ * A container's place in a Compose project.
  */
 export type ComposeMember = { 
 /**
@@ -364,7 +364,7 @@ project: string,
  */
 service: string, 
 /**
- * Folder of the project on this computer, if compose said so.
+ * Folder of the project on this computer, if Compose recorded it.
  */
 folder: string | null, };
 
@@ -377,11 +377,11 @@ export type Container = {
  */
 id: string, 
 /**
- * Name without the slash.
+ * Name without the leading slash.
  */
 name: string, 
 /**
- * Image as it was given.
+ * Image, as given at creation.
  */
 image: string, 
 /**
@@ -389,31 +389,31 @@ image: string,
  */
 imageId: string, 
 /**
- * Command line as docker shows it.
+ * Command line, as `docker ps` prints it.
  */
 command: string, 
 /**
- * When it was made.
+ * Creation time.
  */
 created: Timestamp, 
 /**
- * When it last started; absent if never.
+ * Time of the last start; absent if it never started.
  */
 started: Timestamp | null, 
 /**
- * When it last ended; absent while it runs or if never.
+ * Time of the last exit; absent while it runs, and if it never started.
  */
 finished: Timestamp | null, 
 /**
- * What it does now.
+ * State.
  */
 state: ContainerState, 
 /**
- * Exit status of its last run, once there was one.
+ * Exit status of its last run; absent before the first exit.
  */
 exitStatus: number | null, 
 /**
- * Health, when it has a check.
+ * Health; absent without a health check.
  */
 health: Health | null, 
 /**
@@ -425,11 +425,11 @@ ports: Array<ContainerPort>,
  */
 networks: Array<string>, 
 /**
- * Names of the volumes it has mounted.
+ * Names of the volumes it mounts.
  */
 volumes: Array<string>, 
 /**
- * Compose's, when it belongs to a project.
+ * Its place in a Compose project, if any.
  */
 compose: ComposeMember | null, 
 /**
@@ -438,7 +438,7 @@ compose: ComposeMember | null,
 labels: Array<NameValue>, };
 
 /**
- * Makes an image of a container.
+ * Creates an image from a container.
  */
 export type ContainerCommit = { 
 /**
@@ -450,16 +450,16 @@ id: string,
  */
 reference: string, 
 /**
- * Message kept in the image's history.
+ * Message for the image's history.
  */
 message: string, };
 
 /**
- * All about one container.
+ * Details of one container.
  */
 export type ContainerDetail = { 
 /**
- * As in the list.
+ * The container as in the list.
  */
 container: Container, 
 /**
@@ -467,11 +467,11 @@ container: Container,
  */
 command: Array<string>, 
 /**
- * Directory it starts in.
+ * Working directory.
  */
 workingDirectory: string, 
 /**
- * User it runs as; empty is root.
+ * User it runs as; empty means root.
  */
 user: string, 
 /**
@@ -487,15 +487,15 @@ environment: Array<NameValue>,
  */
 mounts: Array<Mount>, 
 /**
- * Its addresses by network.
+ * Its addresses, by network.
  */
 endpoints: Array<ContainerEndpoint>, 
 /**
- * The `docker run` that makes an equal one.
+ * A `docker run` command that creates an equal container.
  */
 runCommand: string, 
 /**
- * The engine's own words.
+ * The engine's own document (`docker inspect`).
  */
 document: Document, };
 
@@ -508,15 +508,15 @@ export type ContainerEndpoint = {
  */
 network: string, 
 /**
- * Its address; empty while it does not run.
+ * IPv4 address; empty while it does not run.
  */
 address: string, 
 /**
- * Its IPv6 address, if any.
+ * IPv6 address, if any.
  */
 address6: string | null, 
 /**
- * Other names it has there.
+ * Its aliases there.
  */
 aliases: Array<string>, };
 
@@ -529,15 +529,15 @@ export type ContainerLogs = {
  */
 id: string, 
 /**
- * Lines from the end to begin with.
+ * Number of existing lines to send first, counted from the end.
  */
 tail: number, 
 /**
- * Go on with what comes; else the stream ends after the last line.
+ * Keeps sending new lines; otherwise the stream ends after the last existing line.
  */
 follow: boolean, 
 /**
- * Only lines after this moment (to go on after a pause).
+ * Sends only lines after this moment, for resuming after a pause.
  */
 since: Timestamp | null, };
 
@@ -550,15 +550,15 @@ export type ContainerPort = {
  */
 protocol: string, 
 /**
- * In the container.
+ * Port in the container.
  */
 containerPort: number, 
 /**
- * On this computer, when published.
+ * Port on this computer, when published.
  */
 hostPort: number | null, 
 /**
- * The address on this computer, when published.
+ * Address on this computer, when published.
  */
 hostAddress: string | null, };
 
@@ -571,16 +571,16 @@ export type ContainerRemove = {
  */
 id: string, 
 /**
- * Kill it first if it runs.
+ * Kills it first if it runs.
  */
 force: boolean, 
 /**
- * Its anonymous volumes too.
+ * Removes its anonymous volumes too.
  */
 volumes: boolean, };
 
 /**
- * Gives a container another name.
+ * Renames a container.
  */
 export type ContainerRename = { 
 /**
@@ -588,28 +588,28 @@ export type ContainerRename = {
  */
 id: string, 
 /**
- * The new one.
+ * The new name.
  */
 name: string, };
 
 /**
- * A new container, as `docker run -d` takes it.
+ * A new container, with the options of `docker run -d`.
  */
 export type ContainerRun = { 
 /**
- * Image; pulled first when it is not there.
+ * Image; pulled first if it is missing.
  */
 image: string, 
 /**
- * Name; absent means one that docker makes up.
+ * Name; absent means Docker generates one.
  */
 name: string | null, 
 /**
- * As `-p` takes them: `8080:80`, `127.0.0.1:53:53/udp`.
+ * Published ports in the form of `-p`: `8080:80`, `127.0.0.1:53:53/udp`.
  */
 ports: Array<string>, 
 /**
- * As `-v` takes them: `data:/var/lib/data`, `/src:/src:ro`.
+ * Mounts in the form of `-v`: `data:/var/lib/data`, `/src:/src:ro`.
  */
 volumes: Array<string>, 
 /**
@@ -617,27 +617,27 @@ volumes: Array<string>,
  */
 environment: Array<NameValue>, 
 /**
- * Command and arguments; empty means the image's.
+ * Command and arguments; empty means the image's own.
  */
 command: Array<string>, 
 /**
- * Restart policy as docker writes it; absent is `no`.
+ * Restart policy as docker writes it; absent means `no`.
  */
 restart: string | null, 
 /**
- * Network; absent is the default one.
+ * Network; absent means the default one.
  */
 network: string | null, 
 /**
- * Remove it when it ends.
+ * Removes the container when it exits.
  */
 remove: boolean, 
 /**
- * Give it a terminal and keep its input open (`-it`).
+ * Allocates a terminal and keeps the input open (`-it`).
  */
 interactive: boolean, 
 /**
- * Platform, such as `linux/amd64`; absent is the machine's own.
+ * Platform, such as `linux/amd64`; absent means the machine's own.
  */
 platform: string | null, };
 
@@ -646,7 +646,7 @@ platform: string | null, };
  */
 export type ContainerRunEvent = { "kind": "pulling", 
 /**
- * How far.
+ * Progress of the pull.
  */
 progress: PullProgress, } | { "kind": "created", 
 /**
@@ -659,7 +659,7 @@ created: Created, } | { "kind": "started",
 id: string, };
 
 /**
- * What one container uses.
+ * Resource use of one container.
  */
 export type ContainerSample = { 
 /**
@@ -667,31 +667,31 @@ export type ContainerSample = {
  */
 id: string, 
 /**
- * 100 is one processor busy.
+ * Percentage of one processor: 100 means one processor is busy.
  */
 cpuPercent: number, 
 /**
- * Without page cache.
+ * Memory without page cache.
  */
 memory: Bytes, 
 /**
- * What it may use at most; the machine's memory if it has no limit.
+ * Memory limit; the machine's memory if the container has none.
  */
 memoryLimit: Bytes, 
 /**
- * Since it started: bytes in from the network.
+ * Bytes received from the network since it started.
  */
 networkReceived: Bytes, 
 /**
- * Since it started: bytes out to the network.
+ * Bytes sent to the network since it started.
  */
 networkSent: Bytes, 
 /**
- * Since it started: bytes from disk.
+ * Bytes read from disk since it started.
  */
 diskRead: Bytes, 
 /**
- * Since it started: bytes to disk.
+ * Bytes written to disk since it started.
  */
 diskWritten: Bytes, 
 /**
@@ -700,25 +700,25 @@ diskWritten: Bytes,
 processes: number, };
 
 /**
- * What containers use now; about once a second, one event for all.
+ * Resource use of containers; about one event a second for all of them.
  */
 export type ContainerSamples = { 
 /**
- * When.
+ * Time of the sample.
  */
 at: Timestamp, 
 /**
- * One for each container.
+ * One entry a container.
  */
 samples: Array<ContainerSample>, };
 
 /**
- * What a container does now.
+ * State of a container.
  */
 export type ContainerState = "created" | "running" | "paused" | "restarting" | "exited" | "removing" | "dead";
 
 /**
- * Names a container.
+ * Identifies a container.
  */
 export type ContainerTarget = { 
 /**
@@ -735,11 +735,11 @@ export type ContainerTerminal = {
  */
 id: string, 
 /**
- * What to run; absent means the best shell that is there.
+ * Command to run; absent means the best shell the container has.
  */
 command: Array<string> | null, 
 /**
- * As whom; absent means the container's user.
+ * User to run as; absent means the container's user.
  */
 user: string | null, 
 /**
@@ -748,20 +748,20 @@ user: string | null,
 size: TerminalSize, };
 
 /**
- * Identifies something that was made.
+ * The result of a creation.
  */
 export type Created = { 
 /**
- * Identifier.
+ * Identifier of what was created.
  */
 id: string, 
 /**
- * What the engine warned of.
+ * Warnings of the engine.
  */
 warnings: Array<string>, };
 
 /**
- * What the engine keeps, by kind.
+ * Disk space used by the engine, by kind.
  */
 export type DiskUsage = { 
 /**
@@ -769,7 +769,7 @@ export type DiskUsage = {
  */
 images: Usage, 
 /**
- * Containers' own layers.
+ * Writable layers of containers.
  */
 containers: Usage, 
 /**
@@ -782,50 +782,50 @@ volumes: Usage,
 buildCache: Usage, };
 
 /**
- * A JSON document as the Docker Engine gave it.
+ * A JSON document as the Docker Engine returned it.
  */
 export type Document = unknown;
 
 /**
- * What a download is, before its bytes come.
+ * Describes a download, before its bytes.
  */
 export type Download = { 
 /**
- * A name for the file: `notes.txt`, or `etc.tar` for a directory.
+ * Suggested file name: `notes.txt`, or `etc.tar` for a directory.
  */
 name: string, 
 /**
- * How much will come; absent when not known before.
+ * Number of bytes to come; absent when not known in advance.
  */
 size: Bytes | null, };
 
 /**
- * No parameters, or nothing to answer: `{}`.
+ * No parameters, or no result: `{}`.
  */
 export type Empty = Record<string, never>;
 
 /**
- * Something that happened in the engine.
+ * An event of the engine.
  */
 export type EngineEvent = { 
 /**
- * When.
+ * Time.
  */
 at: Timestamp, 
 /**
- * `container`, `image`, `volume`, `network`, `builder`, …
+ * Kind of the object: `container`, `image`, `volume`, `network`, `builder`, …
  */
 subject: string, 
 /**
- * `start`, `die`, `pull`, …
+ * Action: `start`, `die`, `pull`, …
  */
 action: string, 
 /**
- * Identifier or name of what it happened to.
+ * Identifier or name of the object.
  */
 id: string, 
 /**
- * More.
+ * Attributes.
  */
 attributes: Array<NameValue>, };
 
@@ -834,20 +834,20 @@ attributes: Array<NameValue>, };
  */
 export type Failure = { 
 /**
- * Stable name for programs: `engine-not-running`, `not-found`, `conflict`, `config-invalid`, …
+ * Stable code for programs: `engine-not-running`, `not-found`, `conflict`, `config-invalid`, …
  */
 code: string, 
 /**
- * What failed, on what and why. No advice.
+ * What failed, on what, and why. No advice.
  */
 message: string, 
 /**
- * What to do about it, as an instruction; none where nothing sensible can be done.
+ * Advice, as an instruction; absent when nothing sensible can be done.
  */
 fix: string | null, };
 
 /**
- * What a container changed of its image.
+ * A difference between a container and its image.
  */
 export type FileChange = { 
 /**
@@ -855,7 +855,7 @@ export type FileChange = {
  */
 path: string, 
 /**
- * How.
+ * The kind of difference.
  */
 change: FileChangeKind, };
 
@@ -865,7 +865,7 @@ change: FileChangeKind, };
 export type FileChangeKind = "added" | "modified" | "deleted";
 
 /**
- * Something in a directory.
+ * A directory entry.
  */
 export type FileEntry = { 
 /**
@@ -873,15 +873,15 @@ export type FileEntry = {
  */
 name: string, 
 /**
- * What it is.
+ * Type.
  */
 kind: FileKind, 
 /**
- * Of a file.
+ * Size of a regular file.
  */
 size: Bytes, 
 /**
- * When it was changed.
+ * Modification time.
  */
 modified: Timestamp, 
 /**
@@ -889,51 +889,51 @@ modified: Timestamp,
  */
 mode: number, 
 /**
- * Owner.
+ * User id of the owner.
  */
 user: number, 
 /**
- * Group.
+ * Group id.
  */
 group: number, 
 /**
- * Where a link leads.
+ * Target of a symbolic link.
  */
 link: string | null, };
 
 /**
- * What something in a directory is.
+ * Type of a directory entry.
  */
 export type FileKind = "file" | "directory" | "link" | "other";
 
 /**
- * A directory's content.
+ * Content of a directory.
  */
 export type FileList = { 
 /**
- * Sorted: directories first, then by name.
+ * Entries, directories first, then by name.
  */
 entries: Array<FileEntry>, 
 /**
- * There were more than 10,000.
+ * The directory has more than 10,000 entries; the rest is left out.
  */
 truncated: boolean, };
 
 /**
- * Moves a file within its place.
+ * Moves a file within its container or volume.
  */
 export type FileMove = { 
 /**
- * What.
+ * The file.
  */
 target: FileTarget, 
 /**
- * Full path it gets; nothing may be there.
+ * The new full path, at which nothing may exist.
  */
 path: string, };
 
 /**
- * Whose files.
+ * The owner of files.
  */
 export type FilePlace = { "kind": "container", 
 /**
@@ -946,42 +946,42 @@ id: string, } | { "kind": "volume",
 name: string, };
 
 /**
- * A file or directory there.
+ * A file or directory of a container or volume.
  */
 export type FileTarget = { 
 /**
- * Whose.
+ * The container or volume.
  */
 place: FilePlace, 
 /**
- * Full path, `/` is the top.
+ * Full path; `/` is the top.
  */
 path: string, };
 
 /**
- * Writes a file: its content goes as bytes, then `finish`. What was there is replaced only when all of it arrived.
+ * Writes a file: the content as bytes, then `finish`. An existing file is replaced only after all bytes arrived.
  */
 export type FileWrite = { 
 /**
- * Which file.
+ * The file.
  */
 target: FileTarget, 
 /**
- * How much will come.
+ * Number of bytes to come.
  */
 size: Bytes, 
 /**
- * Permission bits of a new file; absent is 0o644, or as they were.
+ * Permission bits; absent keeps those of an existing file, or means 0o644.
  */
 mode: number | null, };
 
 /**
- * What its health check says.
+ * Result of a health check.
  */
 export type Health = "starting" | "healthy" | "unhealthy";
 
 /**
- * What is in a folder of this computer.
+ * Content of a folder of this computer.
  */
 export type HostFolder = { 
 /**
@@ -989,24 +989,24 @@ export type HostFolder = {
  */
 path: string, 
 /**
- * The folder it is in; absent at the top.
+ * The parent folder; absent at the top.
  */
 parent: string | null, 
 /**
- * Names of folders in it, hidden ones left out.
+ * Names of its subfolders, without hidden ones.
  */
 folders: Array<string>, 
 /**
- * Names of Dockerfiles and compose files in it.
+ * Names of its Dockerfiles and compose files.
  */
 recipes: Array<string>, };
 
 /**
- * A folder of this computer (to choose one to build).
+ * Identifies a folder of this computer, for choosing one to build.
  */
 export type HostFolderTarget = { 
 /**
- * Full path; absent is the home directory.
+ * Full path; absent means the home directory.
  */
 path: string | null, };
 
@@ -1019,27 +1019,27 @@ export type Image = {
  */
 id: string, 
 /**
- * `repository:tag`s; empty for a dangling image.
+ * Names in the form `repository:tag`; empty for a dangling image.
  */
 tags: Array<string>, 
 /**
- * `repository@sha256:…`s.
+ * Digests in the form `repository@sha256:…`.
  */
 digests: Array<string>, 
 /**
- * When it was made.
+ * Creation time.
  */
 created: Timestamp, 
 /**
- * All its layers.
+ * Size of all layers.
  */
 size: Bytes, 
 /**
- * Layers that other images have too; absent until it is known.
+ * Size of the layers it shares with other images; absent until known.
  */
 shared: Bytes | null, 
 /**
- * Identifiers of containers made of it.
+ * Identifiers of the containers created from it.
  */
 usedBy: Array<string>, 
 /**
@@ -1048,19 +1048,19 @@ usedBy: Array<string>,
 labels: Array<NameValue>, };
 
 /**
- * All about one image.
+ * Details of one image.
  */
 export type ImageDetail = { 
 /**
- * As in the list.
+ * The image as in the list.
  */
 image: Image, 
 /**
- * `amd64`, `arm64/v8`, …
+ * Architecture: `amd64`, `arm64/v8`, …
  */
 architecture: string, 
 /**
- * `linux`.
+ * Operating system: `linux`.
  */
 operatingSystem: string, 
 /**
@@ -1072,7 +1072,7 @@ command: Array<string>,
  */
 environment: Array<NameValue>, 
 /**
- * Ports it says it listens on: `80/tcp`.
+ * Ports it exposes: `80/tcp`.
  */
 exposedPorts: Array<string>, 
 /**
@@ -1080,28 +1080,28 @@ exposedPorts: Array<string>,
  */
 volumes: Array<string>, 
 /**
- * Directory it starts in.
+ * Working directory.
  */
 workingDirectory: string, 
 /**
- * User it runs as; empty is root.
+ * User it runs as; empty means root.
  */
 user: string, 
 /**
- * History, the newest first.
+ * History, newest first.
  */
 layers: Array<Layer>, 
 /**
- * The engine's own words.
+ * The engine's own document (`docker image inspect`).
  */
 document: Document, };
 
 /**
- * What a registry found.
+ * An image found in a registry.
  */
 export type ImageFound = { 
 /**
- * What to pull.
+ * Reference to pull.
  */
 reference: string, 
 /**
@@ -1109,20 +1109,20 @@ reference: string,
  */
 description: string, 
 /**
- * Stars people gave it; absent when the registry has none.
+ * Number of stars; absent when the registry has none.
  */
 stars: number | null, 
 /**
- * The registry's own.
+ * An official image of the registry.
  */
 official: boolean, };
 
 /**
- * What was read of a file of images.
+ * The result of loading images from a file.
  */
 export type ImageLoaded = { 
 /**
- * The engine's words, a line each.
+ * The engine's messages, one a line.
  */
 messages: Array<string>, };
 
@@ -1135,7 +1135,7 @@ export type ImagePull = {
  */
 reference: string, 
 /**
- * Such as `linux/amd64`; absent is the machine's own.
+ * Platform, such as `linux/amd64`; absent means the machine's own.
  */
 platform: string | null, };
 
@@ -1144,16 +1144,16 @@ platform: string | null, };
  */
 export type ImageRemove = { 
 /**
- * Identifier or reference; a reference only takes that name away when there are more.
+ * Identifier or reference. A reference removes only that name if the image has others.
  */
 image: string, 
 /**
- * Even if stopped containers use it.
+ * Removes it even if stopped containers use it.
  */
 force: boolean, };
 
 /**
- * Writes images to a file, as bytes of a tar.
+ * Saves images as a tar, sent as bytes.
  */
 export type ImageSave = { 
 /**
@@ -1162,16 +1162,16 @@ export type ImageSave = {
 images: Array<string>, };
 
 /**
- * Looks for images in a registry.
+ * Searches a registry for images.
  */
 export type ImageSearch = { 
 /**
- * Words; `host:port/words` for a registry that is not the default one.
+ * Search words; `host:port/words` for a registry other than the default.
  */
 term: string, };
 
 /**
- * Gives an image another name.
+ * Tags an image.
  */
 export type ImageTag = { 
 /**
@@ -1179,12 +1179,12 @@ export type ImageTag = {
  */
 image: string, 
 /**
- * `repository:tag`.
+ * The new name, `repository:tag`.
  */
 reference: string, };
 
 /**
- * Names an image.
+ * Identifies an image.
  */
 export type ImageTarget = { 
 /**
@@ -1193,16 +1193,16 @@ export type ImageTarget = {
 image: string, };
 
 /**
- * Removes images that nobody uses.
+ * Removes unused images.
  */
 export type ImagesPrune = { 
 /**
- * All that no container uses; else only those without a name.
+ * All images without a container; otherwise only dangling ones.
  */
 all: boolean, };
 
 /**
- * About Rorqual here.
+ * About this installation of Rorqual.
  */
 export type Information = { 
 /**
@@ -1210,15 +1210,15 @@ export type Information = {
  */
 version: string, 
 /**
- * What the page runs in.
+ * Host of the page.
  */
 platform: Platform, 
 /**
- * The state directory.
+ * Full path of the state directory.
  */
 home: string, 
 /**
- * CPUs of this computer.
+ * Number of this computer's CPUs.
  */
 cpus: number, 
 /**
@@ -1226,12 +1226,12 @@ cpus: number,
  */
 memory: Bytes, 
 /**
- * Nobody has finished the first run yet.
+ * The first-run pages have not been completed yet.
  */
 firstRun: boolean, };
 
 /**
- * An instruction of an image, and what it added.
+ * An instruction of an image, and the layer it added.
  */
 export type Layer = { 
 /**
@@ -1243,11 +1243,11 @@ id: string | null,
  */
 instruction: string, 
 /**
- * When.
+ * Time it ran.
  */
 created: Timestamp, 
 /**
- * What it added; zero for one that only sets something.
+ * Size it added; 0 for an instruction without a layer.
  */
 size: Bytes, 
 /**
@@ -1256,7 +1256,7 @@ size: Bytes,
 comment: string, };
 
 /**
- * How far a layer is.
+ * Progress of a layer.
  */
 export type LayerProgress = { 
 /**
@@ -1264,24 +1264,24 @@ export type LayerProgress = {
  */
 id: string, 
 /**
- * The engine's words: `Downloading`, `Extracting`, `Pull complete`, `Already exists`.
+ * The engine's status: `Downloading`, `Extracting`, `Pull complete`, `Already exists`.
  */
 status: string, 
 /**
- * Done of this status.
+ * Bytes done in this status.
  */
 done: Bytes, 
 /**
- * All of it; zero when not known.
+ * Bytes in total; 0 when not known.
  */
 total: Bytes, 
 /**
- * Nothing more will happen to it.
+ * The layer is complete.
  */
 complete: boolean, };
 
 /**
- * A list that is pushed: all of it first, then what changed.
+ * An event of a list: the whole list first, then its changes.
  */
 export type ListEvent<T> = { "kind": "all", 
 /**
@@ -1289,11 +1289,11 @@ export type ListEvent<T> = { "kind": "all",
  */
 items: Array<T>, } | { "kind": "changes", 
 /**
- * New or changed items, whole.
+ * New or changed items, complete.
  */
 changed: Array<T>, 
 /**
- * Identifiers.
+ * Identifiers of removed items.
  */
 removed: Array<string>, };
 
@@ -1302,28 +1302,29 @@ removed: Array<string>, };
  */
 export type LogLine = { 
 /**
- * When it was written; absent when the log driver does not say.
+ * Time of writing; absent when the log driver does not record it.
  */
 at: Timestamp | null, 
 /**
- * It came from standard error.
+ * Whether it was written to standard error.
  */
 error: boolean, 
 /**
- * Text without the line end, escape sequences kept; not UTF-8 is replaced; at most 16 KiB a piece.
+ * Text without the line end, with escape sequences. Invalid UTF-8 is replaced. Longer lines arrive in pieces of at
+ * most 16 KiB.
  */
 text: string, };
 
 /**
- * Lines of a log, many at once when they come fast.
+ * Lines of a log, batched when they arrive fast.
  */
 export type LogLines = { 
 /**
- * In order.
+ * The lines, in order.
  */
 lines: Array<LogLine>, 
 /**
- * Lines left out before these because the page could not follow.
+ * Number of lines dropped before these because the page read too slowly.
  */
 skipped: number, };
 
@@ -1336,51 +1337,51 @@ export type Machine = {
  */
 name: string, 
 /**
- * What it does now.
+ * State.
  */
 state: MachineState, 
 /**
- * More about the state, such as why it failed; often empty.
+ * Details of the state, such as why it failed; often empty.
  */
 message: string, 
 /**
- * What to do about that.
+ * Advice about the details, as an instruction; empty when none is needed.
  */
 fix: string | null, 
 /**
- * `kvm` or `uml`; empty while stopped.
+ * Accelerator: `kvm` or `uml`; empty while stopped.
  */
 accelerator: string, 
 /**
- * Why that one.
+ * Why this accelerator was chosen.
  */
 acceleratorReason: string, 
 /**
- * Virtual CPUs.
+ * Number of virtual CPUs.
  */
 cpus: number, 
 /**
- * Its memory.
+ * Memory of the guest.
  */
 memory: Bytes, 
 /**
- * The size of its disk as the guest sees it.
+ * Size of its disk as the guest sees it.
  */
 disk: Bytes, 
 /**
- * What the disk takes on this computer.
+ * Space the disk takes on this computer.
  */
 diskAllocated: Bytes, 
 /**
- * From the request to start until the engine answered; absent while it has not.
+ * Duration of the start, from the request until the engine answered; absent before that.
  */
 readyAfter: Milliseconds | null, 
 /**
- * Since the machine started.
+ * Time since the machine started.
  */
 uptime: Milliseconds, 
 /**
- * The socket docker clients connect to.
+ * Path of the socket Docker clients connect to.
  */
 dockerSocket: string, 
 /**
@@ -1397,7 +1398,7 @@ kernelRelease: string,
 ports: Array<PublishedPort>, };
 
 /**
- * A machine's log, as bytes.
+ * A machine's log, sent as bytes.
  */
 export type MachineLog = { 
 /**
@@ -1409,49 +1410,49 @@ machine: string,
  */
 source: string, 
 /**
- * Lines from the end.
+ * Number of existing lines to send first, counted from the end.
  */
 tail: number, };
 
 /**
- * What a machine uses now; about once a second.
+ * Resource use of a machine; about one event a second.
  */
 export type MachineSample = { 
 /**
- * Of all its processors together: 100 is one processor busy.
+ * Percentage of one processor, summed over all virtual CPUs: 100 means one is busy.
  */
 cpuPercent: number, 
 /**
- * Used by programs in the guest.
+ * Guest memory used by programs.
  */
 memoryUsed: Bytes, 
 /**
- * Page cache of the guest.
+ * Guest memory used as page cache.
  */
 memoryCached: Bytes, 
 /**
- * All of the guest's memory.
+ * Total memory of the guest.
  */
 memoryTotal: Bytes, 
 /**
- * What the machine takes of this computer's memory.
+ * Memory the machine takes on this computer.
  */
 memoryResident: Bytes, 
 /**
- * Disk: used in the guest's file system.
+ * Space used in the guest's file system.
  */
 diskUsed: Bytes, 
 /**
- * What the disk takes on this computer.
+ * Space the disk takes on this computer.
  */
 diskAllocated: Bytes, 
 /**
- * Largest the disk can become.
+ * Maximum size of the disk.
  */
 diskTotal: Bytes, };
 
 /**
- * A shell in a machine, as bytes both ways.
+ * A shell in a machine, with bytes both ways.
  */
 export type MachineShell = { 
 /**
@@ -1472,12 +1473,12 @@ export type MachineStart = {
  */
 machine: string, 
 /**
- * Give a saved state up and boot.
+ * Discards a saved state and boots.
  */
 cold: boolean, };
 
 /**
- * What a machine does now.
+ * State of a machine.
  */
 export type MachineState = "stopped" | "starting" | "running" | "degraded" | "stopping" | "failed" | "suspending" | "suspended";
 
@@ -1490,25 +1491,25 @@ export type MachineStop = {
  */
 machine: string, 
 /**
- * At once, as if its power was cut.
+ * Cuts the power instead of shutting the guest down.
  */
 force: boolean, };
 
 /**
- * Names a machine.
+ * Identifies a machine.
  */
 export type MachineTarget = { 
 /**
- * Its name; `default` is always there.
+ * Its name; `default` always exists.
  */
 machine: string, };
 
 /**
- * The stream `machines`.
+ * An event of the stream `machines`.
  */
 export type MachinesEvent = { "kind": "machines", 
 /**
- * Every machine.
+ * All machines.
  */
 machines: Array<Machine>, } | { "kind": "unreachable", 
 /**
@@ -1517,12 +1518,12 @@ machines: Array<Machine>, } | { "kind": "unreachable",
 failure: Failure, };
 
 /**
- * A span of time in milliseconds.
+ * A duration in milliseconds.
  */
 export type Milliseconds = number;
 
 /**
- * Something mounted in a container.
+ * A mount of a container.
  */
 export type Mount = { 
 /**
@@ -1530,15 +1531,15 @@ export type Mount = {
  */
 kind: string, 
 /**
- * Volume's name or folder.
+ * Name of the volume, or folder on this computer.
  */
 source: string, 
 /**
- * Where in the container.
+ * Path in the container.
  */
 target: string, 
 /**
- * It may be written to.
+ * The container may write to it.
  */
 writable: boolean, };
 
@@ -1568,23 +1569,23 @@ id: string,
  */
 name: string, 
 /**
- * `bridge`, `host`, `none`, …
+ * Driver: `bridge`, `host`, `none`, …
  */
 driver: string, 
 /**
- * When it was made.
+ * Creation time.
  */
 created: Timestamp | null, 
 /**
- * Docker's own (`bridge`, `host`, `none`): cannot be removed.
+ * One of Docker's own networks (`bridge`, `host`, `none`), which cannot be removed.
  */
 builtIn: boolean, 
 /**
- * Nothing outside it is reached.
+ * Containers in it cannot reach anything outside it.
  */
 internal: boolean, 
 /**
- * Containers have IPv6 in it.
+ * IPv6 is enabled.
  */
 ipv6: boolean, 
 /**
@@ -1592,11 +1593,11 @@ ipv6: boolean,
  */
 subnets: Array<Subnet>, 
 /**
- * Who is in it.
+ * Containers in it.
  */
 members: Array<NetworkMember>, 
 /**
- * Compose's project, if it belongs to one.
+ * Its Compose project, if any.
  */
 project: string | null, 
 /**
@@ -1605,7 +1606,7 @@ project: string | null,
 labels: Array<NameValue>, };
 
 /**
- * Makes a network.
+ * Creates a network.
  */
 export type NetworkCreate = { 
 /**
@@ -1613,19 +1614,19 @@ export type NetworkCreate = {
  */
 name: string, 
 /**
- * Address range; absent means docker chooses.
+ * Address range in CIDR notation; absent means Docker chooses.
  */
 subnet: string | null, 
 /**
- * Gateway; absent means docker chooses.
+ * Address of the gateway; absent means Docker chooses.
  */
 gateway: string | null, 
 /**
- * Nothing outside it is reached.
+ * Containers in it cannot reach anything outside it.
  */
 internal: boolean, 
 /**
- * With IPv6.
+ * Enables IPv6.
  */
 ipv6: boolean, };
 
@@ -1642,12 +1643,12 @@ container: string,
  */
 name: string, 
 /**
- * Its addresses there; empty while it does not run.
+ * Its addresses in the network; empty while it does not run.
  */
 addresses: Array<string>, };
 
 /**
- * Puts a container in a network, or takes it out.
+ * Connects a container to a network, or disconnects it.
  */
 export type NetworkMembership = { 
 /**
@@ -1660,7 +1661,7 @@ network: string,
 container: string, };
 
 /**
- * Names a network.
+ * Identifies a network.
  */
 export type NetworkTarget = { 
 /**
@@ -1669,17 +1670,17 @@ export type NetworkTarget = {
 id: string, };
 
 /**
- * A value no stream of its kind ever sends or takes.
+ * A type without values, for a direction of a stream that carries none.
  */
 export type Never = never;
 
 /**
- * What the page runs in.
+ * Host of the page.
  */
 export type Platform = "desktop" | "web";
 
 /**
- * Which processes run in a container.
+ * Processes of a container.
  */
 export type Processes = { 
 /**
@@ -1687,25 +1688,25 @@ export type Processes = {
  */
 titles: Array<string>, 
 /**
- * A row for each process.
+ * One row a process.
  */
 rows: Array<Array<string>>, };
 
 /**
- * What a prune removed.
+ * The result of a prune.
  */
 export type Pruned = { 
 /**
- * Identifiers or names.
+ * Identifiers or names of what was removed.
  */
 removed: Array<string>, 
 /**
- * What that gave back.
+ * Disk space reclaimed.
  */
 reclaimed: Bytes, };
 
 /**
- * A port of a container that listens on this computer, or should.
+ * A published port of a container, whether this computer listens on it or failed to.
  */
 export type PublishedPort = { 
 /**
@@ -1713,11 +1714,11 @@ export type PublishedPort = {
  */
 protocol: string, 
 /**
- * The address it listens on.
+ * Address on this computer.
  */
 hostAddress: string, 
 /**
- * The port it listens on.
+ * Port on this computer.
  */
 hostPort: number, 
 /**
@@ -1729,54 +1730,54 @@ containerAddress: string,
  */
 containerPort: number, 
 /**
- * Why it does not listen; empty when it does.
+ * Why this computer does not listen on it; empty when it does.
  */
 error: string, 
 /**
- * What to do about that.
+ * Advice about the problem, as an instruction; empty when none is needed.
  */
 fix: string | null, };
 
 /**
- * How far a pull or push is. Every event tells all layers.
+ * Progress of a pull or push. Every event holds all layers.
  */
 export type PullProgress = { 
 /**
- * Layers in the order the engine told of them.
+ * Layers, in the order the engine first reported them.
  */
 layers: Array<LayerProgress>, 
 /**
- * The engine's last word on the whole, such as `Status: Downloaded newer image`.
+ * The engine's last message about the whole, such as `Status: Downloaded newer image`.
  */
 status: string, };
 
 /**
- * A registry the user is logged in at.
+ * A registry the user is logged in to.
  */
 export type Registry = { 
 /**
- * `host` or `host:port` as docker keeps it.
+ * `host` or `host:port`, as Docker stores it.
  */
 host: string, 
 /**
- * As whom; empty when the credential store does not say.
+ * User name; empty when the credential store does not provide it.
  */
 user: string, 
 /**
- * Where the password is kept: `config.json`, or the name of a credential store.
+ * Where the password is stored: `config.json`, or the name of a credential store.
  */
 store: string, };
 
 /**
- * Logs in. The password goes to docker's credential store and is kept nowhere else.
+ * Logs in. The password is stored in Docker's credential store only.
  */
 export type RegistryLogin = { 
 /**
- * `host` or `host:port`; empty is docker's default registry.
+ * `host` or `host:port`; empty means Docker's default registry.
  */
 host: string, 
 /**
- * As whom.
+ * User name.
  */
 user: string, 
 /**
@@ -1785,55 +1786,55 @@ user: string,
 password: string, };
 
 /**
- * Names a registry.
+ * Identifies a registry.
  */
 export type RegistryTarget = { 
 /**
- * As in [`Registry`].
+ * As [`Registry`] has it.
  */
 host: string, };
 
 /**
- * Carries a reset out.
+ * Performs a reset.
  */
 export type Reset = { 
 /**
- * Which.
+ * The level.
  */
 level: ResetLevel, 
 /**
- * The user has read what is deleted: for `data` and `factory` this must be the word `delete`.
+ * The user's confirmation. Levels `data` and `factory` require the word `delete`.
  */
 confirmation: string, };
 
 /**
- * How much a reset takes away.
+ * How much a reset deletes.
  */
 export type ResetLevel = "restart" | "prune" | "data" | "factory";
 
 /**
- * A level of reset, with what it would do here and now.
+ * A level of reset, with its effect in the current state.
  */
 export type ResetPlan = { 
 /**
- * Which.
+ * The level.
  */
 level: ResetLevel, 
 /**
- * What is deleted, a line each: `12 containers`, `3 volumes (1.2 GB)`.
+ * What it deletes, one entry a line: `12 containers`, `3 volumes (1.2 GB)`.
  */
 deletes: Array<string>, 
 /**
- * What stays.
+ * What it keeps, one entry a line.
  */
 keeps: Array<string>, };
 
 /**
- * Which containers are to be sampled.
+ * Containers to sample.
  */
 export type SampleTargets = { 
 /**
- * Identifiers; absent means all that run, as they come and go.
+ * Identifiers; absent means all running containers, including those that start later.
  */
 ids: Array<string> | null, };
 
@@ -1846,11 +1847,11 @@ export type Setting = {
  */
 file: string, 
 /**
- * Full key: `network.host_access`.
+ * Full key, such as `network.host_access`.
  */
 key: string, 
 /**
- * Heading it stands under.
+ * Heading of its group.
  */
 section: string, 
 /**
@@ -1858,19 +1859,19 @@ section: string,
  */
 title: string, 
 /**
- * What it does, in one or more sentences. Commands and keys stand in backticks.
+ * What it does, in one or more sentences. Commands and keys are in backticks.
  */
 description: string, 
 /**
- * The values it takes.
+ * The values it accepts.
  */
 kind: SettingKind, 
 /**
- * Value in the file; the default if the file has none.
+ * Current value: the file's, or the default.
  */
 value: SettingValue, 
 /**
- * Value if the file has none.
+ * Default value.
  */
 default: SettingValue, 
 /**
@@ -1878,11 +1879,11 @@ default: SettingValue,
  */
 takesEffect: TakesEffect, 
 /**
- * The same as a sentence. Commands stand in backticks.
+ * The same as a sentence. Commands are in backticks.
  */
 takesEffectNote: string, 
 /**
- * The daemon or a machine still runs with another value.
+ * A running daemon or machine still uses another value.
  */
 waits: boolean, };
 
@@ -1899,12 +1900,12 @@ file: string,
  */
 key: string, 
 /**
- * New value; without it the key is removed and the default applies.
+ * New value; absent removes the key, so that the default applies.
  */
 value: SettingValue | null, };
 
 /**
- * A word a setting takes.
+ * A word a setting accepts.
  */
 export type SettingChoice = { 
 /**
@@ -1912,28 +1913,28 @@ export type SettingChoice = {
  */
 value: string, 
 /**
- * For a person.
+ * Label for a person.
  */
 title: string, };
 
 /**
- * The values a setting takes.
+ * The values a setting accepts.
  */
 export type SettingKind = { "kind": "switch" } | { "kind": "choice", 
 /**
- * The words and what they mean.
+ * The accepted words and their meanings.
  */
 choices: Array<SettingChoice>, } | { "kind": "integer", 
 /**
- * Smallest.
+ * Smallest accepted value.
  */
 minimum: number, 
 /**
- * Largest.
+ * Largest accepted value.
  */
 maximum: number, 
 /**
- * `MiB`, `GiB`, or empty.
+ * Unit: `MiB`, `GiB`, or empty.
  */
 unit: string, } | { "kind": "text", 
 /**
@@ -1955,7 +1956,7 @@ export type Settings = {
  */
 files: Array<SettingsFile>, 
 /**
- * In the order of the files.
+ * The settings, in the order of the files.
  */
 settings: Array<Setting>, };
 
@@ -1972,12 +1973,12 @@ id: string,
  */
 path: string, 
 /**
- * Why it cannot be read; nothing in it can be changed until then.
+ * Why the file cannot be read; until that is corrected its settings cannot be changed.
  */
 error: Failure | null, };
 
 /**
- * A step of something long.
+ * A step of a long operation.
  */
 export type Step = { 
 /**
@@ -1989,7 +1990,7 @@ step: string,
  */
 message: string, 
 /**
- * How long it took; only when it is over.
+ * Duration; present once the step is complete.
  */
 took: Milliseconds | null, };
 
@@ -1998,11 +1999,11 @@ took: Milliseconds | null, };
  */
 export type Subnet = { 
 /**
- * `172.18.0.0/16`.
+ * In CIDR notation: `172.18.0.0/16`.
  */
 subnet: string, 
 /**
- * Gateway's address, if any.
+ * Address of the gateway, if any.
  */
 gateway: string | null, };
 
@@ -2012,11 +2013,11 @@ gateway: string | null, };
 export type TakesEffect = "newMachine" | "machineStart" | "machineBoot" | "daemonStart" | "startCommand";
 
 /**
- * What a terminal tells besides its output, which comes as bytes.
+ * An event of a terminal. Output is sent as bytes.
  */
 export type TerminalEvent = { "kind": "started", 
 /**
- * Such as `/bin/sh`.
+ * The command that was found, such as `/bin/sh`.
  */
 command: Array<string>, } | { "kind": "exited", 
 /**
@@ -2025,7 +2026,7 @@ command: Array<string>, } | { "kind": "exited",
 status: number, };
 
 /**
- * What the page tells a terminal besides what is typed, which goes as bytes.
+ * Input of a terminal. Keystrokes are sent as bytes.
  */
 export type TerminalInput = { "kind": "resize", 
 /**
@@ -2052,29 +2053,29 @@ rows: number, };
 export type Timestamp = number;
 
 /**
- * Ends what goes up.
+ * Ends an upload.
  */
 export type UploadInput = { "kind": "finish" };
 
 /**
- * What one kind takes.
+ * Disk space used by one kind.
  */
 export type Usage = { 
 /**
- * How many.
+ * Number of items.
  */
 count: number, 
 /**
- * All of them.
+ * Size of all of them.
  */
 size: Bytes, 
 /**
- * What a prune would give back.
+ * Size a prune would reclaim.
  */
 reclaimable: Bytes, };
 
 /**
- * How bad a finding is.
+ * Severity of a finding.
  */
 export type Verdict = "ok" | "note" | "problem";
 
@@ -2087,15 +2088,15 @@ export type Volume = {
  */
 name: string, 
 /**
- * Driver, mostly `local`.
+ * Driver, usually `local`.
  */
 driver: string, 
 /**
- * When it was made.
+ * Creation time.
  */
 created: Timestamp | null, 
 /**
- * What is in it; absent until it is known.
+ * Size of its content; absent until known.
  */
 size: Bytes | null, 
 /**
@@ -2103,11 +2104,11 @@ size: Bytes | null,
  */
 usedBy: Array<string>, 
 /**
- * Docker made its name up.
+ * Anonymous: Docker generated its name.
  */
 anonymous: boolean, 
 /**
- * Compose's project, if it belongs to one.
+ * Its Compose project, if any.
  */
 project: string | null, 
 /**
@@ -2115,12 +2116,12 @@ project: string | null,
  */
 labels: Array<NameValue>, 
 /**
- * Where in the machine.
+ * Path in the machine.
  */
 mountpoint: string, };
 
 /**
- * Makes a volume.
+ * Creates a volume.
  */
 export type VolumeCreate = { 
 /**
@@ -2133,7 +2134,7 @@ name: string,
 labels: Array<NameValue>, };
 
 /**
- * Names a volume.
+ * Identifies a volume.
  */
 export type VolumeTarget = { 
 /**
@@ -2146,6 +2147,6 @@ name: string, };
  */
 export type VolumesPrune = { 
 /**
- * Those with a name too; else only anonymous ones.
+ * Includes named volumes; otherwise only anonymous ones.
  */
 all: boolean, };
