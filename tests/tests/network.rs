@@ -19,7 +19,7 @@ use rorqual_tests::{
     docker::{Following, unique},
     eventually, eventually_ok, host_port, material,
     namespace::Namespace,
-    stream::{self, Pattern, checksum},
+    stream::{Pattern, checksum},
     suite, tests,
 };
 
