@@ -1,5 +1,5 @@
 # make run: from a fresh machine to a container answering on localhost. make test: what a user would miss most.
-# This file has what all rules share; they lie in make/, by subject. `make help` lists them by their own comments.
+# This file has what all rules share. The rules are in make/, by subject; `make help` prints their own comments.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -3,7 +3,7 @@
 ##@ Measuring
 
 .PHONY: bench
-## every figure of docs/benchmarks.md, which it rewrites; BENCH_OPTIONS chooses a part
+## every figure of docs/benchmarks.md, which it rewrites; BENCH_OPTIONS selects a part
 bench: build image test-material packages-bench bench-client
 	@$(CARGO) run --profile $(CARGO_PROFILE) --locked -p rorqual-tests --bin bench -- $(BENCH_OPTIONS)
 
@@ -41,7 +41,7 @@ bench-ui: ui packages-browser
 	@cd ui && $(NODE) npm run --silent bench
 
 .PHONY: bench-window
-## the window as it is released; the computer should do nothing else meanwhile
+## the release window; leave the computer idle meanwhile
 bench-window: build desktop image test-material packages-window $(TAURI_DRIVER)
 	@$(CARGO) build --profile $(CARGO_PROFILE) --locked -p rorqual-window-tests --bin bench-window
 	@TAURI_DRIVER=$(TAURI_DRIVER) RORQUAL_DESKTOP=$(BIN)/rorqual-desktop xvfb-run -a -s '-screen 0 1400x900x24' \

@@ -10,8 +10,8 @@ run: build image ui
 	  else echo '  No display for the window here: `$(BIN)/rorqual web` shows the same pages in a browser.'; fi
 
 .PHONY: build
-## the command line, the daemon and the monitor, in target/release; PROFILE=debug builds
-## them as the tests are, without optimisation, for every target that runs them
+## the command line, the daemon and the monitor, in target/release; with PROFILE=debug,
+## unoptimised in target/debug, for every target that runs them
 build: packages
 ifeq ($(PROFILE),debug)
 	@$(TEST_CARGO) build --locked $(TEST_PACKAGES) --bin rorqual --bin rorqual-vmm

@@ -1,4 +1,4 @@
-# Checking the text of the sources.
+# Checking the sources.
 
 ##@ Checking the sources
 

@@ -1,5 +1,5 @@
-# Testing. `make test` is for every day, `make test-all` for every merge, `make test-nightly` for what is slow and
-# rarely finds anything; CONTRIBUTING.md has the minutes of each part.
+# Testing. `make test` is for every day, `make test-all` for every merge, `make test-nightly` for slow tests
+# that rarely find anything; CONTRIBUTING.md has the minutes of each part.
 
 # All that is only for tests is built in one way: without optimisation, with the panics that a test harness wants, and
 # with the features of the same packages each time, so that no crate is compiled twice. Two packages are left out: they
@@ -44,8 +44,8 @@ test-all: packages-desktop
 	@$(TIMED) 'the tests of make test-all' $(MAKE) $(SIDE_BY_SIDE) test-kvm test-window fuzz test-package
 
 .PHONY: test-nightly
-## what is slow and rarely finds anything: a thousand ports, longer fuzzing, kvm with
-## more processors, the packages as they are released
+## slow tests that rarely find anything: a thousand ports, longer fuzzing, kvm with
+## more processors, the release packages
 test-nightly: export WITH_WINDOW := yes
 test-nightly: packages-desktop
 	@$(MAKE) $(NIGHTLY_SUITES:%=test-machine-%)
@@ -57,13 +57,13 @@ test-nightly: packages-desktop
 # --- by itself ---
 
 .PHONY: test-unit
-## the tests beside the code
+## the unit tests, which are beside the code
 test-unit: build-tests image
 	@$(TIMED) $@ $(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES)
 	@$(CARGO) test --quiet --locked -p rorqual-shims
 
 .PHONY: test-ui
-## the pages by themselves: types, stores, formatters
+## the pages alone: types, stores, formatters
 test-ui: ui
 	@cd ui && $(NODE) npm run --silent check && $(CURDIR)/$(TIMED) $@ $(NODE) npm run --silent test
 
@@ -90,7 +90,7 @@ test-window: build-window
 	  RORQUAL_DESKTOP=$(WINDOW)/rorqual-desktop $(TEST_CARGO) test --quiet --locked $(TEST_PACKAGES) --test window
 
 .PHONY: test-package
-## both packages, with the window of the tests: what is in them, and a machine that starts from each
+## both packages, with the window of the tests: their contents, and a machine started from each
 test-package: WITH_WINDOW := yes
 test-package: build-window image appimage-runtime packages-package
 	@packaging/build-deb $(WINDOW)/packages $(WINDOW) $(IMAGES)
@@ -99,7 +99,7 @@ test-package: build-window image appimage-runtime packages-package
 
 # On this computer's KVM where it works, else in a machine whose processor is emulated with virtualization, where it
 # takes some five minutes. Each number of processors is a start of the machine. The emulated machine has one processor
-# more than the largest guest: with as many as it has, a guest has made its kernel stand still.
+# more than the largest guest: a guest with as many has hung the emulated machine's kernel.
 KVM_CPUS ?= 1 2
 .PHONY: test-kvm
 ## the kvm accelerator, with KVM_CPUS (1 2) processors in turn

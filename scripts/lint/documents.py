@@ -46,6 +46,8 @@ NUMBERS = [
     ("at most # browsers", "SESSIONS", "app/cli/src/web"),
     ("shows its first # entries", "MOST", "app/backend/src/files"),
     ("The last # builds are kept", "BUILDS", "app/backend/src/build"),
+    ("lists up to # running containers", "MOST_CONTAINERS", "app/desktop/src"),
+    ("A request has at most #", "MAX_REQUEST_BYTES", "vmm/protocol/src"),
 ]
 
 NUMBER = r"(\d[\d,]*(?:\.\d+)?)(?:\s+(KiB|MiB|ms|s)\b)?"

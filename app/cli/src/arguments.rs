@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::exit::EXIT_STATUS_HELP;
 
-/// Linux containers on any computer: a small machine with the real Docker Engine in it.
+/// Runs Linux containers in a small virtual machine with the real Docker Engine inside.
 #[derive(Debug, Parser)]
 #[command(name = "rorqual", version, propagate_version = true, after_help = EXIT_STATUS_HELP, max_term_width = 100)]
 pub(crate) struct Arguments {
@@ -33,7 +33,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Start the machine and wait until its Docker Engine answers
     ///
-    /// Does nothing if the machine already runs. Ctrl-C cancels the start and stops the machine. The first start
+    /// Does nothing if the machine is already running. Ctrl-C cancels the start and stops the machine. The first start
     /// creates the docker context `rorqual` but does not change the current context.
     Start(StartOptions),
     /// Stop the machine: containers, engine, disk, power
@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Restart(RestartOptions),
     /// Save the running machine to disk and end it; `start` resumes it
     ///
-    /// Containers resume where they were; connections through the network card end. Needs the kvm accelerator. Ctrl-C
+    /// Containers resume where they were; network connections close. Requires the kvm accelerator. Ctrl-C
     /// cancels, and the machine keeps running.
     Suspend,
     /// Show the machine: state, accelerator, memory, disk, ports
@@ -61,7 +61,7 @@ pub(crate) enum Command {
         /// Keep printing new lines until Ctrl-C
         #[arg(short, long)]
         follow: bool,
-        /// Print only the last lines, this many of them
+        /// Print only this many of the last lines
         #[arg(short = 'n', long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(1..))]
         tail: Option<u32>,
     },
@@ -76,7 +76,7 @@ pub(crate) enum Command {
     },
     /// Serve the window's pages to a browser on this computer, until Ctrl-C
     ///
-    /// Prints a single-use address, valid for ten minutes, and opens the browser there. Nobody gets in without it.
+    /// Prints a single-use address, valid for ten minutes, and opens the browser there. Nobody else can see the pages.
     Web(WebOptions),
     /// Check what Rorqual needs on this computer and explain how to fix what is missing
     ///
@@ -127,7 +127,7 @@ pub(crate) struct StartOptions {
     /// What runs the machine's processor this time, instead of the setting in config.toml
     #[arg(long, visible_alias = "accel", value_enum, value_name = "NAME")]
     pub(crate) accelerator: Option<Accelerator>,
-    /// Boot even if the machine is suspended: its running programs are lost, as in a power cut; its disk is kept
+    /// Boot even if the machine is suspended: running programs are lost, as in a power cut; the disk is kept
     #[arg(long)]
     pub(crate) cold: bool,
 }
@@ -148,7 +148,7 @@ pub(crate) struct StopOptions {
     /// End the machine at once, as in a power cut
     #[arg(short, long)]
     pub(crate) force: bool,
-    /// Seconds between SIGTERM and SIGKILL for containers
+    /// Seconds that containers have between SIGTERM and SIGKILL
     #[arg(short, long, value_name = "SECONDS", default_value_t = 10,
         value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: u32,

@@ -2,14 +2,14 @@
 
 /// The exit statuses, as `--help` and the manual page show them.
 pub(crate) const EXIT_STATUS_HELP: &str = "Exit status:
-  0    done
-  1    failed; for doctor: a problem was found
-  2    the command line is wrong
+  0    success
+  1    failure; for doctor: a problem was found
+  2    invalid command line
   3    the machine is not running
   4    the daemon cannot be reached or started
-  5    a configuration file is wrong: config.toml, machine.toml, or docker's config.json
+  5    a configuration file is invalid: config.toml, machine.toml, or docker's config.json
   130  cancelled by Ctrl-C
-  `rorqual shell` exits with the status of the command it ran, or with 125 if it could not run it.";
+  `rorqual shell` exits with the status of the command it ran, or with 125 if Rorqual could not run it.";
 
 /// The outcome of a command, as its exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -149,7 +149,8 @@ pub static CONFIG: [Section<Config>; 7] = [
             Key {
                 name: "memory_mib",
                 title: "Memory of a new machine",
-                description: "The most memory the machine can use. It returns unused memory to this computer.",
+                description: "The most memory the machine can use. With kvm, it returns unused memory to this \
+                              computer.",
                 kind: Kind::Integer { range: MEMORY_MIB, unit: "MiB" },
                 takes_effect: TakesEffect::NewMachine,
                 value: |config| Value::Integer(config.machine.memory_mib),
@@ -341,7 +342,7 @@ pub static MACHINE: Section<MachineConfig> = Section {
         Key {
             name: "memory_mib",
             title: "Memory",
-            description: "The most memory the machine can use. It returns unused memory to this computer.",
+            description: "The most memory the machine can use. With kvm, it returns unused memory to this computer.",
             kind: Kind::Integer { range: MEMORY_MIB, unit: "MiB" },
             takes_effect: TakesEffect::MachineStart,
             value: |machine| Value::Integer(machine.memory_mib),
