@@ -129,10 +129,9 @@ fn keep<Failure: std::fmt::Display>(
 /// Mounts the data disk and starts the engine on it.
 async fn start_engine(booted: Booted, ports: Ports, engine: Arc<Engine>, processes: Processes, steps: BootSteps) {
     let Some(disk) = booted.data_disk else {
-        engine.cannot_start(format!(
-            "machine {} has no data disk: no virtio disk with the serial `data` is attached",
-            booted.machine
-        ));
+        let machine = booted.machine;
+        let why = format!("machine {machine} has no data disk: no virtio disk with the serial `data` is attached");
+        engine.cannot_start(why, None);
         return;
     };
     let mounted = tokio::task::spawn_blocking(move || data_disk::mount_disk(&disk, &processes)).await;
@@ -141,8 +140,8 @@ async fn start_engine(booted: Booted, ports: Ports, engine: Arc<Engine>, process
             steps.ended("data");
             engine::start(&engine, &booted.network, ports).await;
         }
-        Ok(Err(error)) => engine.cannot_start(format!("{error:#}")),
-        Err(error) => engine.cannot_start(format!("the data disk could not be mounted: {error}")),
+        Ok(Err(error)) => engine.cannot_start(format!("{error:#}"), data_disk::advice(&error)),
+        Err(error) => engine.cannot_start(format!("the data disk could not be mounted: {error}"), None),
     }
 }
 

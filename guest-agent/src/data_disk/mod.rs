@@ -2,6 +2,7 @@
 //!
 //! One rule covers all of it: contents that are not ours are never written to.
 
+use std::fmt::{self, Display};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
@@ -32,7 +33,31 @@ pub(crate) const FOLDERS: [(&str, &str); 2] =
 /// corrected and reboot advised, which only concerns a mounted root.
 const REPAIRED: i32 = 1 | 2;
 
-/// Makes `disk` the data disk and mounts it. Blocks. Every error is a message for the user.
+/// Advice for a disk that the machine does not touch.
+const RESTORE: &str = "restore data.img from a copy, or move it away to start with an empty one";
+
+/// Why the disk cannot be used, with what the user can do about it. It may stand anywhere in a chain of errors.
+#[derive(Debug)]
+struct Advised {
+    message: String,
+    /// An instruction.
+    fix: &'static str,
+}
+
+impl Display for Advised {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Advised {}
+
+/// What the user can do about `error`, if that is known.
+pub(crate) fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    error.downcast_ref::<Advised>().map(|advised| advised.fix)
+}
+
+/// Makes `disk` the data disk and mounts it. Blocks. Every error is a message for the user; [`advice`] belongs to it.
 pub(crate) fn mount_disk(disk: &Path, processes: &Processes) -> Result<()> {
     let name = disk.display();
     let mut file =
@@ -40,26 +65,34 @@ pub(crate) fn mount_disk(disk: &Path, processes: &Processes) -> Result<()> {
     let disk_bytes = file.seek(SeekFrom::End(0)).with_context(|| format!("cannot determine the size of {name}"))?;
     match superblock::inspect(&mut file, disk_bytes).with_context(|| format!("cannot read {name}"))? {
         Content::Blank => format(disk, &mut file, disk_bytes, processes)?,
-        Content::Foreign(what) => bail!(
-            "the data disk holds {what}. It was left untouched: the machine only uses a blank disk or its own file \
-             system. Restore data.img from a copy, or move it away to start with an empty one"
-        ),
-        Content::Ours { bytes, .. } if bytes > disk_bytes => bail!(
-            "the data disk has {disk_bytes} bytes, but its file system has {bytes}: the image file was truncated. \
-             Restore data.img from a copy, or move it away to start with an empty one"
-        ),
+        Content::Foreign(what) => bail!(Advised {
+            message: format!(
+                "the data disk holds {what}. It was left untouched: the machine only uses a blank disk or its own file \
+                 system"
+            ),
+            fix: RESTORE,
+        }),
+        Content::Ours { bytes, .. } if bytes > disk_bytes => bail!(Advised {
+            message: format!(
+                "the data disk has {disk_bytes} bytes, but its file system has {bytes}: the image file was truncated"
+            ),
+            fix: RESTORE,
+        }),
         Content::Ours { clean: true, .. } => {}
         Content::Ours { clean: false, .. } => repair(disk, processes)?,
     }
     drop(file);
 
     let options = "errors=remount-ro,nodiscard";
-    mount(Some(disk), MOUNT_POINT, Some("ext4"), MsFlags::MS_NOATIME, Some(options)).with_context(|| {
-        format!("cannot mount the data disk {name} at {MOUNT_POINT}; for details, run: rorqual logs kernel")
+    mount(Some(disk), MOUNT_POINT, Some("ext4"), MsFlags::MS_NOATIME, Some(options)).with_context(|| Advised {
+        message: format!("cannot mount the data disk {name} at {MOUNT_POINT}"),
+        fix: "read why with `rorqual logs kernel`",
     })?;
     for (source, target) in FOLDERS {
-        std::fs::create_dir_all(source)
-            .with_context(|| format!("cannot create {source} on the data disk; is it full or damaged?"))?;
+        std::fs::create_dir_all(source).with_context(|| Advised {
+            message: format!("cannot create {source} on the data disk"),
+            fix: "read whether the disk is full or damaged with `rorqual logs kernel`",
+        })?;
         boot::bind(source, target)?;
     }
     if let Err(error) = grow() {
@@ -76,24 +109,30 @@ fn format(disk: &Path, file: &mut File, disk_bytes: u64, processes: &Processes) 
         file.write_all(content)?;
         file.sync_all()
     };
-    mark(FORMATTING).context("cannot write to the data disk; is the host's disk full?")?;
+    mark(FORMATTING).context(Advised {
+        message: "cannot write to the data disk".to_owned(),
+        fix: "free space on the host's disk, then run `rorqual restart`",
+    })?;
     let mut program = command("/usr/sbin/mkfs.ext4");
     program
         .args(["-q", "-F", "-m", "0", "-b", "4096", "-L", LABEL, "-J", "size=64"])
         .args(["-E", "nodiscard,assume_storage_prezeroed=1,lazy_itable_init=1,lazy_journal_init=1"])
         .arg(disk);
     run(&mut program, 0, processes).context("cannot format the data disk")?;
-    mark(&[0; FORMATTING.len()]).context("cannot write to the data disk; is the host's disk full?")
+    mark(&[0; FORMATTING.len()]).context(Advised {
+        message: "cannot write to the data disk".to_owned(),
+        fix: "free space on the host's disk, then run `rorqual restart`",
+    })
 }
 
 fn repair(disk: &Path, processes: &Processes) -> Result<()> {
     info!("the data disk was not unmounted cleanly or has errors: checking it");
     let mut program = command("/usr/sbin/e2fsck");
     program.arg("-p").arg(disk);
-    let output = run(&mut program, REPAIRED, processes).context(
-        "the data disk is damaged and could not be repaired automatically. Keep a copy of data.img, then run \
-         `e2fsck -f` on it on the host, or restore it from a copy",
-    )?;
+    let output = run(&mut program, REPAIRED, processes).context(Advised {
+        message: "the data disk is damaged and could not be repaired automatically".to_owned(),
+        fix: "make a copy of data.img, then run `e2fsck -f` on it on the host, or restore it from an older copy",
+    })?;
     info!("the data disk is sound: {}", output);
     Ok(())
 }

@@ -39,8 +39,8 @@ pub(crate) struct End {
 /// Everything the state depends on.
 #[derive(Debug, Default)]
 pub(crate) struct Condition {
-    /// Why the engine cannot be started at all.
-    cannot_start: Option<String>,
+    /// Why the engine cannot be started at all, and what to do about that if it is known.
+    cannot_start: Option<(String, Option<&'static str>)>,
     stopping: bool,
     /// Ends of containerd and dockerd that they have not recovered from.
     ends: [Option<End>; 2],
@@ -52,9 +52,9 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// The engine cannot be started. `why` is for the user.
-    pub(crate) fn cannot_start(&mut self, why: String) {
-        self.cannot_start = Some(why);
+    /// The engine cannot be started. `why` and the instruction `fix` are for the user.
+    pub(crate) fn cannot_start(&mut self, why: String, fix: Option<&'static str>) {
+        self.cannot_start = Some((why, fix));
     }
 
     /// A shutdown was requested.
@@ -94,14 +94,18 @@ impl Condition {
     /// The state as the host receives it.
     pub(crate) fn state(&self) -> EngineState {
         let (phase, message) = self.phase();
-        EngineState { phase: phase.into(), message, restarts: self.restarts }
+        let fix = match (phase, &self.cannot_start) {
+            (Phase::Failed, Some((_, Some(fix)))) => (*fix).to_owned(),
+            _ => String::new(),
+        };
+        EngineState { phase: phase.into(), message, restarts: self.restarts, fix }
     }
 
     fn phase(&self) -> (Phase, String) {
         if self.stopping {
             return (Phase::Stopping, String::new());
         }
-        if let Some(why) = &self.cannot_start {
+        if let Some((why, _)) = &self.cannot_start {
             return (Phase::Failed, why.clone());
         }
         for service in [Service::Containerd, Service::Dockerd] {
@@ -184,13 +188,14 @@ mod tests {
     #[test]
     fn an_engine_that_cannot_start_reports_why_until_it_stops() {
         let mut condition = Condition::default();
-        condition.cannot_start("the data disk is damaged".to_owned());
+        condition.cannot_start("the data disk is damaged".to_owned(), Some("restore data.img from a copy"));
+        let EngineState { message, fix, .. } = condition.state();
         assert_eq!(
-            (phase(&condition), condition.state().message.as_str()),
-            (Phase::Failed, "the data disk is damaged")
+            (phase(&condition), message.as_str(), fix.as_str()),
+            (Phase::Failed, "the data disk is damaged", "restore data.img from a copy")
         );
         condition.stopping();
-        assert_eq!(phase(&condition), Phase::Stopping);
+        assert_eq!((phase(&condition), condition.state().fix.as_str()), (Phase::Stopping, ""));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::ports::{Ingress, Ports};
 /// none of them.
 pub(crate) async fn start(engine: &Arc<Engine>, network: &NetworkSettings, ports: Ports) {
     if let Err(error) = settings::write(network) {
-        engine.cannot_start(format!("{error:#}"));
+        engine.cannot_start(format!("{error:#}"), None);
         return;
     }
     if let Err(error) = iptables::serve(engine.processes.clone(), Ingress::new(ports, network)) {

@@ -44,10 +44,10 @@ impl Engine {
         })
     }
 
-    /// The engine will not be started. `why` is for the user.
-    pub(crate) fn cannot_start(&self, why: String) {
+    /// The engine will not be started. `why` and the instruction `fix` are for the user.
+    pub(crate) fn cannot_start(&self, why: String, fix: Option<&'static str>) {
         error!("the engine cannot run: {why}");
-        self.change(|condition| condition.cannot_start(why));
+        self.change(|condition| condition.cannot_start(why, fix));
     }
 
     /// The state, and each change of it.

@@ -440,9 +440,11 @@ impl Actor {
             engine_state::Phase::Failed => {
                 let message = message("it gave no reason");
                 tracing::warn!("the Docker Engine of machine {} has failed: {message}", self.machine.name);
-                self.publish(State::Degraded, Explained::new(message.clone(), ENGINE_ADVICE));
+                let fix = Some(one_line(&state.fix)).filter(|fix| !fix.is_empty());
+                let fix = fix.unwrap_or_else(|| ENGINE_ADVICE.to_owned());
+                self.publish(State::Degraded, Explained::new(message.clone(), &fix));
                 if let Some((progress, _)) = up.start.take() {
-                    progress.failed(to_status(&StartError::Engine(message)));
+                    progress.failed(to_status(&StartError::Engine { message, fix }));
                 }
             }
             engine_state::Phase::Restarting => {

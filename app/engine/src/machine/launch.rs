@@ -112,8 +112,13 @@ pub enum StartError {
         last_words: Option<String>,
     },
     /// The machine runs; the Docker Engine in it does not.
-    #[error("the machine runs, but the Docker Engine does not: {0}")]
-    Engine(String),
+    #[error("the machine runs, but the Docker Engine does not: {message}")]
+    Engine {
+        /// Why.
+        message: String,
+        /// What to do about it.
+        fix: String,
+    },
 }
 
 impl Coded for StartError {
@@ -131,7 +136,7 @@ impl Coded for StartError {
             Self::Cancelled => "start-cancelled",
             Self::Ended(_) => "machine-ended",
             Self::TooSlow { .. } | Self::NeverUp { .. } => "start-timeout",
-            Self::Engine(_) => "engine-failed",
+            Self::Engine { .. } => "engine-failed",
         }
     }
 
@@ -151,7 +156,7 @@ impl Coded for StartError {
             Self::TooSlow { .. } => "wait until `rorqual status` shows it as running, or read what it is doing with \
                                      `rorqual logs dockerd` and `rorqual logs kernel`"
                 .to_owned(),
-            Self::Engine(_) => ENGINE_ADVICE.to_owned(),
+            Self::Engine { fix, .. } => fix.clone(),
         })
     }
 
@@ -184,7 +189,7 @@ crate::error::tests::samples!(StartError {
     TooSlow => Self::TooSlow { what: "the guest", seconds: 120 },
     NeverUp => Self::NeverUp { seconds: 120, last_words: Some("booting".to_owned()) },
     NeverUp => Self::NeverUp { seconds: 120, last_words: None },
-    Engine => Self::Engine("no space on the data disk".to_owned()),
+    Engine => Self::Engine { message: "no space on the data disk".to_owned(), fix: ENGINE_ADVICE.to_owned() },
 });
 
 /// What is known of a running machine. It is kept in `started.json` for the next daemon.

@@ -227,9 +227,11 @@ async fn an_engine_that_cannot_run_leaves_the_machine_up_and_says_why() {
     let bench = bench("engine-fails");
     let machine = bench.machine().await;
     let status = all(machine.start(StartChoice::default()).await.unwrap()).await.unwrap_err();
-    assert_eq!(crate::error::code_of(&status), Some("engine-failed"));
+    let failure = crate::error::failure_of(&status).unwrap();
+    assert_eq!((failure.code.as_str(), failure.fix.as_deref()), ("engine-failed", Some("free some space")));
     let status = machine.status();
     assert_eq!((status.state(), status.message.as_str()), (State::Degraded, "no space on the data disk"));
+    assert_eq!(status.fix, "free some space");
     machine.agent().unwrap();
     all(machine.stop(false, 0).await.unwrap()).await.unwrap();
 }
@@ -479,6 +481,7 @@ impl agent_server::Agent for Guest {
             phase: phase.into(),
             message: message.to_owned(),
             restarts: 0,
+            fix: if message.is_empty() { String::new() } else { "free some space".to_owned() },
         };
         let last = if self.scenario == "engine-fails" {
             state(engine_state::Phase::Failed, "no space on the data disk")
