@@ -52,7 +52,7 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    /// The engine cannot be started. `why` is for the user, advice included.
+    /// The engine cannot be started. `why` is for the user.
     pub(crate) fn cannot_start(&mut self, why: String) {
         self.cannot_start = Some(why);
     }

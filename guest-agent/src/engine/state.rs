@@ -44,7 +44,7 @@ impl Engine {
         })
     }
 
-    /// The engine will not be started. `why` is for the user, advice included.
+    /// The engine will not be started. `why` is for the user.
     pub(crate) fn cannot_start(&self, why: String) {
         error!("the engine cannot run: {why}");
         self.change(|condition| condition.cannot_start(why));

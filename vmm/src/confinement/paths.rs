@@ -11,9 +11,7 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
-
-use rorqual_vmm_protocol::Config;
-use rorqual_vmm_protocol::Failure;
+use rorqual_vmm_protocol::{Config, Failure};
 
 /// The newest interface whose restrictions are requested; an older kernel applies those it knows.
 const NEWEST: ABI = ABI::V9;

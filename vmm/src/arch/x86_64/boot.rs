@@ -10,13 +10,13 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info};
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use rorqual_vmm_protocol::{Failure, FailureCode};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, ReadVolatile};
 
 use super::layout::{
     ACPI_START, COMMAND_LINE, HIGH_MEMORY_START, LOW_MEMORY_END, MAX_COMMAND_LINE_BYTES, MEMORY_MAP, MODULES,
     START_INFO,
 };
-use rorqual_vmm_protocol::{Failure, FailureCode};
 
 const MAGIC: u32 = 0x336e_c578;
 const TYPE_MEMORY: u32 = 1;
