@@ -122,7 +122,7 @@ fn judge(taken: Duration, native: Duration) -> Result<(), Finding> {
         "/dev/kvm opens, but guest code runs {times} times slower than natively (it is interpreted, not virtualized)"
     );
     Err(Finding::unusable(reason)
-        .with_fix("if this computer is itself a virtual machine, turn on nested virtualization for it"))
+        .with_fix("turn on nested virtualization for this computer if it is itself a virtual machine"))
 }
 
 fn cannot_open(error: &io::Error) -> Finding {
