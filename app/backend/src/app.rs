@@ -42,7 +42,7 @@ pub(super) async fn finish_first_run(inner: &Arc<Inner>, _: Empty) -> Result<Emp
     let mark = first_run_mark(inner);
     fs::write(&mark, "").map_err(|error| {
         let message = format!("cannot write {}: {error}", mark.display());
-        failure::coded("state-unwritable", message, "check its permissions and the free space on its disk")
+        failure::advised!("state-unwritable", message, "check its permissions and the free space on its disk")
     })?;
     Ok(Empty {})
 }

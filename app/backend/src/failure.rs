@@ -3,29 +3,44 @@
 use super::contract::Failure;
 use rorqual_engine::error;
 
-/// A failure with its own code. `fix` is an instruction, if one helps.
-pub(crate) fn coded(code: &str, message: impl Into<String>, fix: impl Into<Option<&'static str>>) -> Failure {
-    Failure { code: code.to_owned(), message: message.into(), fix: fix.into().map(str::to_owned) }
+/// A failure with its own code, for which there is no advice.
+pub(crate) fn coded(code: &str, message: impl Into<String>) -> Failure {
+    Failure { code: code.to_owned(), message: message.into(), fix: None }
 }
+
+/// The same with advice. [`advised`] checks that the advice is an instruction.
+pub(crate) fn with_fix(code: &str, message: impl Into<String>, fix: &'static str) -> Failure {
+    Failure { fix: Some(fix.to_owned()), ..coded(code, message) }
+}
+
+/// A failure with its own code and advice: `advised!(code, message, "advice")`. Advice that is no instruction does not
+/// compile, since these failures are no enum that a test could walk.
+macro_rules! advised {
+    ($code:expr, $message:expr, $fix:literal $(,)?) => {{
+        const { assert!(rorqual_engine::error::form::is_instruction($fix), "the advice is not an instruction") };
+        $crate::failure::with_fix($code, $message, $fix)
+    }};
+}
+pub(crate) use advised;
 
 /// The request names something that does not exist, or is malformed.
 pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
-    coded("bad-request", message, None)
+    coded("bad-request", message)
 }
 
 /// A defect in Rorqual or in the engine.
 pub(crate) fn unexpected(message: impl Into<String>) -> Failure {
-    coded("unexpected", message, "copy this error and report it")
+    advised!("unexpected", message, "copy this error and report it")
 }
 
 /// The reader of the stream has left.
 pub(crate) fn canceled() -> Failure {
-    coded("canceled", "canceled", None)
+    coded("canceled", "canceled")
 }
 
 /// The engine ended a stream that should not end.
 pub(crate) fn engine_ended() -> Failure {
-    coded("engine-lost", "the Docker Engine stopped", "check whether the machine still runs")
+    advised!("engine-lost", "the Docker Engine stopped", "check whether the machine still runs")
 }
 
 /// Converts errors of the engine and statuses of its daemon.

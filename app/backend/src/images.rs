@@ -190,7 +190,7 @@ pub(super) async fn load(inner: Arc<Inner>, _: Empty, mut channel: Channel) -> R
         while let Some(value) = answer.next().await? {
             let line: model::ProgressLine = serde_json::from_value(value).unwrap_or_default();
             if let Some(error) = line.error {
-                return Err(failure::coded(
+                return Err(failure::advised!(
                     "refused",
                     format!("the engine cannot load this file: {error}"),
                     "choose a file written by `docker save`",

@@ -50,7 +50,7 @@ async fn follow(
     let version = client.version(api::VersionRequest {}).await?.into_inner().daemon_version;
     let own = env!("CARGO_PKG_VERSION");
     if version != own {
-        return Err(failure::coded(
+        return Err(failure::advised!(
             "version-mismatch",
             format!("the running daemon has version {version}, but this program has version {own}"),
             "quit it with `rorqual quit`, then start it here",
@@ -63,7 +63,7 @@ async fn follow(
         channel.event(&MachinesEvent::Machines { machines }).await?;
         *told = None;
     }
-    Err(failure::coded(
+    Err(failure::advised!(
         "daemon-not-running",
         "the Rorqual daemon is not running",
         "start the machine, here or with `rorqual start`",
@@ -225,7 +225,7 @@ pub(super) async fn shell(inner: Arc<Inner>, asked: MachineShell, mut channel: C
                     return channel.event(&TerminalEvent::Exited { status }).await;
                 }
                 None => {
-                    return Err(failure::coded(
+                    return Err(failure::advised!(
                         "shell-lost",
                         "the connection to the machine was lost",
                         "check that the machine is running, then open the shell again",
@@ -273,7 +273,7 @@ pub(super) async fn samples(inner: Arc<Inner>, asked: MachineTarget, channel: Ch
             channel.event(&sample).await?;
         }
     }
-    Err(failure::coded("machine-not-running", "the machine stopped", None))
+    Err(failure::coded("machine-not-running", "the machine stopped"))
 }
 
 /// Memory (PSS) of a monitor and all its children, which divides shared pages among their users; resident memory if the

@@ -42,7 +42,7 @@ pub(super) fn config_directory() -> Result<PathBuf, Failure> {
     let chosen = env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let usual = || env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
     chosen.or_else(usual).ok_or_else(|| {
-        failure::coded(
+        failure::advised!(
             "no-home",
             "Docker's configuration cannot be found: neither HOME nor DOCKER_CONFIG is set",
             "set HOME",
@@ -54,7 +54,7 @@ fn read(directory: &Path) -> Result<DockerConfig, Failure> {
     let file = directory.join("config.json");
     match std::fs::read(&file) {
         Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-            failure::coded(
+            failure::advised!(
                 "config-invalid",
                 format!("{} cannot be read: {error}", file.display()),
                 "correct the file in an editor; docker in a terminal cannot read it either",
@@ -63,7 +63,7 @@ fn read(directory: &Path) -> Result<DockerConfig, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DockerConfig::default()),
         Err(error) => {
             let message = format!("cannot read {}: {error}", file.display());
-            Err(failure::coded("config-unreadable", message, "check its permissions"))
+            Err(failure::advised!("config-unreadable", message, "check its permissions"))
         }
     }
 }
@@ -149,7 +149,7 @@ async fn docker(inner: &Inner, arguments: &[&str], input: Option<&str>) -> Resul
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| {
-            failure::coded(
+            failure::advised!(
                 "docker-client-missing",
                 format!("cannot run {}: {error}", program.display()),
                 "install the docker client",
@@ -175,7 +175,7 @@ async fn docker(inner: &Inner, arguments: &[&str], input: Option<&str>) -> Resul
     } else {
         "registry-failed"
     };
-    Err(failure::coded(code, message, None))
+    Err(failure::coded(code, message))
 }
 
 /// Decodes `user:password` from base64.

@@ -74,7 +74,7 @@ pub(super) async fn terminal(inner: Arc<Inner>, asked: ContainerTerminal, mut ch
     let ended: Value = inner.docker.get(&Query::new("/exec/{}/json", &[&id])).await?;
     let status = ended["ExitCode"].as_i64().and_then(|status| i32::try_from(status).ok()).unwrap_or(0);
     if found && said < 512 && matches!(status, 126..=128) {
-        return Err(failure::coded(
+        return Err(failure::advised!(
             "no-shell",
             "this container has no shell",
             "use the container's files, log and processes instead",

@@ -61,7 +61,7 @@ pub(super) async fn create(inner: &Arc<Inner>, asked: VolumeCreate) -> Result<Vo
     let labels: BTreeMap<_, _> = asked.labels.into_iter().map(|label| (label.name, label.value)).collect();
     // For a name in use the engine returns the existing volume, but the user asked for a new one.
     if inner.docker.get::<Value>(&Query::new("/volumes/{}", &[&asked.name])).await.is_ok() {
-        return Err(failure::coded(
+        return Err(failure::advised!(
             "conflict",
             format!("a volume named {:?} already exists", asked.name),
             "choose a different name",

@@ -28,7 +28,7 @@ pub(super) struct History {
 
 fn failed(action: &str, path: &std::path::Path, error: &io::Error) -> Failure {
     let message = format!("cannot {action} {}: {error}", path.display());
-    failure::coded("state-unwritable", message, "check its permissions and the free space on its disk")
+    failure::advised!("state-unwritable", message, "check its permissions and the free space on its disk")
 }
 
 impl History {
@@ -64,7 +64,7 @@ impl History {
     }
 
     pub(super) fn read(&self, id: &str) -> Result<BuildDetail, Failure> {
-        let unknown = || failure::coded("not-found", format!("the history has no build {id:?}"), None);
+        let unknown = || failure::coded("not-found", format!("the history has no build {id:?}"));
         let file = self.file(id).ok_or_else(unknown)?;
         let text = match fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(unknown()),
@@ -93,7 +93,7 @@ impl History {
     }
 
     pub(super) fn remove(&self, id: &str) -> Result<(), Failure> {
-        let unknown = || failure::coded("not-found", format!("the history has no build {id:?}"), None);
+        let unknown = || failure::coded("not-found", format!("the history has no build {id:?}"));
         let file = self.file(id).ok_or_else(unknown)?;
         match fs::remove_file(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unknown()),

@@ -129,7 +129,7 @@ fn client(inner: &Inner) -> Result<PathBuf, Failure> {
         ["/usr/local/lib/docker/cli-plugins", "/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins"];
     let mut places = [Some(own), beside, plugins].into_iter().flatten().chain(system.map(PathBuf::from));
     places.find_map(|place| Some(place.join("docker-buildx")).filter(|program| program.is_file())).ok_or_else(|| {
-        failure::coded(
+        failure::advised!(
             "docker-client-missing",
             "docker-buildx, Docker's build client, is missing",
             "install Rorqual again, or install Docker's buildx plugin",
@@ -173,7 +173,7 @@ async fn read_dockerfile(path: &Path) -> Result<String, Failure> {
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&content).into_owned())
     };
     read.await.map_err(|error| {
-        failure::coded(
+        failure::advised!(
             "dockerfile-unreadable",
             format!("cannot read {}: {error}", path.display()),
             "choose a folder with a Dockerfile, or enter the file's name",
@@ -194,7 +194,11 @@ pub(super) async fn run(inner: Arc<Inner>, asked: BuildRun, channel: Channel) ->
     let result = inner.home.run_directory().join(format!("build-{}.id", running.id));
     let _result = Removed(result.clone());
     let mut child = command(&inner, &running.request, &dockerfile, &result)?.spawn().map_err(|error| {
-        failure::coded("docker-client-missing", format!("cannot run docker-buildx: {error}"), "install Rorqual again")
+        failure::advised!(
+            "docker-client-missing",
+            format!("cannot run docker-buildx: {error}"),
+            "install Rorqual again"
+        )
     })?;
     let stderr = child.stderr.take().ok_or_else(|| failure::unexpected("docker-buildx has no standard error"))?;
     let mut lines = BufReader::new(stderr);

@@ -23,7 +23,7 @@ pub(crate) async fn inspect(inner: &Arc<Inner>, target: ContainerTarget) -> Resu
     let inspected = read(&document).map_err(|error| failure::unexpected(error.to_string()))?;
     let container: Container = summary::one(inner, &inspected.id)
         .await?
-        .ok_or_else(|| failure::coded("not-found", format!("the container {} no longer exists", target.id), None))?;
+        .ok_or_else(|| failure::coded("not-found", format!("the container {} no longer exists", target.id)))?;
     // The image's defaults are not options the user chose.
     let image: Option<model::ImageInspect> =
         inner.docker.get(&Query::new("/images/{}/json", &[&container.image_id])).await.ok();

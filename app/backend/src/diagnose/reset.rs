@@ -25,7 +25,7 @@ const DAEMON_ENDS: Duration = Duration::from_secs(30);
 pub(crate) async fn reset(inner: Arc<Inner>, asked: Reset, channel: Channel) -> Result<(), Failure> {
     let deletes_data = matches!(asked.level, ResetLevel::Data | ResetLevel::Factory);
     if deletes_data && asked.confirmation != CONFIRMATION {
-        return Err(failure::coded(
+        return Err(failure::advised!(
             "not-confirmed",
             "nothing was deleted: the confirmation is not the word \"delete\"",
             "review what will be deleted, then type \"delete\"",
@@ -113,7 +113,7 @@ async fn end_machines(inner: &Inner) -> Result<(), Failure> {
 fn no_machine_runs(home: &Home) -> Result<(), Failure> {
     for name in home.machines()? {
         if std::os::unix::net::UnixStream::connect(home.machine(&name).control_socket()).is_ok() {
-            return Err(failure::coded(
+            return Err(failure::advised!(
                 "machine-running",
                 format!("machine {name} is running, and the daemon that could stop it does not start"),
                 "correct the problem shown in the daemon's log on the Diagnose page, then try again",
@@ -137,7 +137,7 @@ async fn end_daemon(home: &Home) -> Result<(Flock<fs::File>, Option<Flock<fs::Fi
         Ok(Ok(Ok(daemon))) => Ok((turn, daemon)),
         Ok(Ok(Err(error))) => Err(failure::unexpected(format!("the daemon's lock cannot be read: {error}"))),
         Ok(Err(error)) => Err(failure::unexpected(error.to_string())),
-        Err(_) => Err(failure::coded(
+        Err(_) => Err(failure::advised!(
             "daemon-does-not-end",
             "nothing was deleted: the daemon did not exit",
             "kill the process `rorqual daemon`, then try again",
@@ -154,7 +154,7 @@ fn remove(path: &Path) -> Result<(), Failure> {
     };
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failure::coded(
+        Err(error) => Err(failure::advised!(
             "state-unwritable",
             format!("cannot delete {}: {error}", path.display()),
             "correct its permissions, then try again",

@@ -31,7 +31,7 @@ fn folder(asked: HostFolderTarget) -> Result<HostFolder, Failure> {
     }
     let unreadable = |error: std::io::Error| {
         let code = if error.kind() == std::io::ErrorKind::NotFound { "not-found" } else { "refused" };
-        failure::coded(code, format!("cannot read {}: {error}", path.display()), "choose a different folder")
+        failure::advised!(code, format!("cannot read {}: {error}", path.display()), "choose a different folder")
     };
     let (mut folders, mut recipes) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(&path).map_err(unreadable)? {

@@ -101,7 +101,7 @@ impl Work {
                 Some(shell_output::Output::ExitStatus(0)) => return Ok(None),
                 Some(shell_output::Output::ExitStatus(status)) => return Err(refusal(status, &self.complaint)),
                 None => {
-                    return Err(failure::coded(
+                    return Err(failure::advised!(
                         "machine-lost",
                         "the connection to the machine was lost",
                         "check whether the machine still runs",
@@ -139,24 +139,26 @@ fn refusal(status: i32, complaint: &[u8]) -> Failure {
     // Removes the shell's prefix, which means nothing to a user: "mv: can't rename './a': Read-only file system".
     let reason = said.rsplit(": ").next().unwrap_or(said);
     match status {
-        44 => failure::coded("not-found", "this file or folder no longer exists", "reload the folder"),
-        45 => failure::coded("not-a-directory", "this is not a folder", None),
-        46 => failure::coded("is-a-directory", "this is a folder, not a file", None),
-        47 => failure::coded("conflict", "a file or folder with this name already exists", "choose a different name"),
-        48 => failure::coded(
+        44 => failure::advised!("not-found", "this file or folder no longer exists", "reload the folder"),
+        45 => failure::coded("not-a-directory", "this is not a folder"),
+        46 => failure::coded("is-a-directory", "this is a folder, not a file"),
+        47 => {
+            failure::advised!("conflict", "a file or folder with this name already exists", "choose a different name")
+        }
+        48 => failure::advised!(
             "cut-short",
             "only part of the file arrived, so the existing file was left unchanged",
             "try again",
         ),
-        49 => failure::coded("not-a-file", "this is a device, a pipe or a socket, not a file", None),
-        50 => failure::coded("conflict", "the folder was moved during the operation", "reload the folder"),
-        _ if said.contains("No space left") => failure::coded(
+        49 => failure::coded("not-a-file", "this is a device, a pipe or a socket, not a file"),
+        50 => failure::advised!("conflict", "the folder was moved during the operation", "reload the folder"),
+        _ if said.contains("No space left") => failure::advised!(
             "no-space",
             "the machine's disk is full",
             "delete unused images and volumes, or enlarge the disk",
         ),
         _ if reason.is_empty() => failure::unexpected(format!("the operation failed in the machine (status {status})")),
-        _ => failure::coded("refused", format!("the operation failed: {reason}"), None),
+        _ => failure::coded("refused", format!("the operation failed: {reason}")),
     }
 }
 

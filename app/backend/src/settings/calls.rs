@@ -46,7 +46,7 @@ impl File {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             other => other.map_err(|error| {
                 let message = format!("cannot read {}: {error}", self.path.display());
-                failure::coded("config-unreadable", message, "check its permissions")
+                failure::advised!("config-unreadable", message, "check its permissions")
             }),
         }
     }
@@ -124,11 +124,11 @@ pub(crate) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
     let file = files
         .iter()
         .find(|file| file.id == asked.file)
-        .ok_or_else(|| failure::coded("not-found", format!("unknown settings file {:?}", asked.file), None))?;
+        .ok_or_else(|| failure::coded("not-found", format!("unknown settings file {:?}", asked.file)))?;
     let running = Running::look(inner).await;
     let setting = |text: &str| {
         file.settings(text, &running).into_iter().find(|setting| setting.key == asked.key).ok_or_else(|| {
-            failure::coded("not-found", format!("{} has no setting {:?}", file.path.display(), asked.key), None)
+            failure::coded("not-found", format!("{} has no setting {:?}", file.path.display(), asked.key))
         })
     };
     let text = file.text()?;
@@ -139,13 +139,13 @@ pub(crate) async fn change(inner: &Arc<Inner>, asked: SettingChange) -> Result<S
     // The line of the error is that of a file that is never written, so only the sentence helps.
     if let Err(error) = file.check(&changed) {
         return Err(match error {
-            ConfigError::Invalid { problem, .. } => failure::coded("config-invalid", problem, None),
+            ConfigError::Invalid { problem, .. } => failure::coded("config-invalid", problem),
             ConfigError::Io { .. } => error.into(),
         });
     }
     if changed != text {
         replace(&file.path, &changed).map_err(|error| {
-            failure::coded(
+            failure::advised!(
                 "config-unwritable",
                 format!("cannot write {}: {error}", file.path.display()),
                 "check its permissions and the free space on its disk",

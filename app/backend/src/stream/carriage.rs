@@ -93,8 +93,11 @@ impl Streams {
         let mut streams = self.lock();
         streams.retain(|_, stream| !stream.task.is_finished());
         if streams.len() >= MAX_STREAMS {
-            let hint = "close some of its terminals or logs, then try again";
-            return Err(failure::coded("too-many-streams", "this page has too many streams open", hint));
+            return Err(failure::advised!(
+                "too-many-streams",
+                "this page has too many streams open",
+                "close some of its terminals or logs, then try again"
+            ));
         }
         let stream = open();
         let (input, credit) = (stream.input.clone(), Arc::new(Semaphore::new(INITIAL_CREDIT)));

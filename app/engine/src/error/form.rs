@@ -24,6 +24,7 @@ const VERBS: &[&str] = &[
     "give",
     "install",
     "join",
+    "kill",
     "list",
     "load",
     "log",
@@ -33,12 +34,15 @@ const VERBS: &[&str] = &[
     "open",
     "publish",
     "put",
+    "quit",
     "raise",
     "read",
+    "reload",
     "remove",
     "replace",
     "restart",
     "resume",
+    "review",
     "run",
     "set",
     "start",
@@ -104,9 +108,35 @@ fn begins_small(text: &str) -> bool {
     NAMES.contains(&word) || !text.starts_with(char::is_uppercase)
 }
 
-fn is_instruction(text: &str) -> bool {
-    let word = text.split([' ', ':', ',']).next().unwrap_or_default();
-    text.starts_with('`') || VERBS.contains(&word)
+/// Whether `text` begins with a verb that instructs, or with a command in backticks. `const`, so that literals can be
+/// checked when they compile.
+pub const fn is_instruction(text: &str) -> bool {
+    let text = text.as_bytes();
+    if !text.is_empty() && text[0] == b'`' {
+        return true;
+    }
+    let mut index = 0;
+    while index < VERBS.len() {
+        if is_first_word(VERBS[index].as_bytes(), text) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+const fn is_first_word(word: &[u8], text: &[u8]) -> bool {
+    if text.len() < word.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < word.len() {
+        if text[index] != word[index] {
+            return false;
+        }
+        index += 1;
+    }
+    text.len() == word.len() || matches!(text[word.len()], b' ' | b':' | b',')
 }
 
 #[cfg(test)]
