@@ -28,9 +28,6 @@ use crate::{
     monitor::{self, Vmm, VmmError},
 };
 
-/// Context identifier of the guest on its vsock. Each machine has its own device, so all use the same one.
-const GUEST_CID: u32 = 3;
-
 /// How a machine is to be started.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StartChoice {
@@ -345,73 +342,53 @@ async fn prepare(
     );
     let image = verified?;
 
-    progress.step("disk", format!("Preparing the data disk of {} GiB", settings.disk_gib));
+    prepare_disk(&paths, settings.disk_gib, progress).await?;
+
+    let (accelerator, reason) = decided?;
+    let doing = if restore.is_some() { "Restoring" } else { "Starting" };
+    progress.step("machine", format!("{doing} the machine ({}: {reason})", accelerator.name()));
+    let vmm_config = monitor::document(name, &paths, &image, accelerator, &config, &settings, restore)?;
+    record_in_effect(&paths, &config, &settings, vmm_config.restore.is_some());
+    let run = Run {
+        accelerator: accelerator.name().to_owned(),
+        accelerator_reason: reason,
+        cpus: vmm_config.cpus,
+        memory_mib: vmm_config.memory_mib,
+        image_version: image.version().to_owned(),
+        kernel_release: image.kernel_release(accelerator.name()).to_owned(),
+        ..Run::default()
+    };
+    Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
+}
+
+/// Creates or grows the data disk.
+async fn prepare_disk(paths: &MachinePaths, gib: u32, progress: &Progress) -> Result<(), StartError> {
+    progress.step("disk", format!("Preparing the data disk of {gib} GiB"));
     let data_disk = paths.data_disk();
-    let prepared = blocking(move || disk::prepare(&data_disk, settings.disk_gib).map_err(StartError::from)).await?;
+    let prepared = blocking(move || disk::prepare(&data_disk, gib).map_err(StartError::from)).await?;
     match prepared.change {
-        Change::Created => progress.note(format!("Created a data disk of {} GiB", settings.disk_gib)),
-        Change::Grown => progress.note(format!("The data disk has grown to {} GiB", settings.disk_gib)),
+        Change::Created => progress.note(format!("Created a data disk of {gib} GiB")),
+        Change::Grown => progress.note(format!("The data disk has grown to {gib} GiB")),
         Change::None => {}
     }
     if let Some(warning) = prepared.warning {
         tracing::warn!("{warning}");
         progress.note(format!("Low on space: {warning}"));
     }
+    Ok(())
+}
 
-    let (accelerator, reason) = decided?;
-    let doing = if restore.is_some() { "Restoring" } else { "Starting" };
-    progress.step("machine", format!("{doing} the machine ({}: {reason})", accelerator.name()));
-    let (kernel, initramfs) = image.kernel(accelerator)?;
-    let cpus = match accelerator {
-        // The kernel of User Mode Linux has one processor.
-        Accelerator::Uml => 1,
-        Accelerator::Kvm => settings.cpus,
-    };
-    let block = |id: &str, path, read_only| vmm::Block { id: id.to_owned(), path, read_only };
-    let vmm_config = vmm::Config {
-        version: vmm::VERSION,
-        name: name.to_string(),
-        accelerator,
-        kernel: vmm::Kernel {
-            path: kernel,
-            initramfs,
-            command_line: format!("rorqual.machine={name} rorqual.log=info"),
-        },
-        cpus,
-        memory_mib: settings.memory_mib.into(),
-        huge_pages: false,
-        block: vec![block("root", image.root(), true), block("data", paths.data_disk(), false)],
-        vsock: Some(vmm::Vsock { guest_cid: GUEST_CID, socket: paths.vsock_socket() }),
-        restore,
-        net: Some(vmm::Net {
-            subnet: config.network.subnet.clone(),
-            host_access: config.network.host_access,
-            block_link_local: config.network.block_link_local,
-        }),
-        console_log: paths.console_log(),
-        confinement: vmm::Confinement::default(),
-        control_socket: paths.control_socket(),
-    };
-    let resumes = vmm_config.restore.is_some();
+/// Records the settings that this start applies. A machine that `resumes` keeps those of its boot.
+fn record_in_effect(paths: &MachinePaths, config: &Config, settings: &MachineConfig, resumes: bool) {
     InEffect::update(&paths.in_effect(), |in_effect| {
         let applies = |takes_effect| match takes_effect {
             TakesEffect::MachineStart => true,
             TakesEffect::MachineBoot => !resumes,
             TakesEffect::NewMachine | TakesEffect::DaemonStart | TakesEffect::StartCommand => false,
         };
-        in_effect.record(&keys::CONFIG, &config, |_, key| applies(key.takes_effect));
-        in_effect.record(std::slice::from_ref(&keys::MACHINE), &settings, |_, key| applies(key.takes_effect));
+        in_effect.record(&keys::CONFIG, config, |_, key| applies(key.takes_effect));
+        in_effect.record(std::slice::from_ref(&keys::MACHINE), settings, |_, key| applies(key.takes_effect));
     });
-    let run = Run {
-        accelerator: accelerator.name().to_owned(),
-        accelerator_reason: reason,
-        cpus,
-        memory_mib: settings.memory_mib.into(),
-        image_version: image.version().to_owned(),
-        kernel_release: image.kernel_release(accelerator.name()).to_owned(),
-        ..Run::default()
-    };
-    Ok(Plan { paths, program, vmm_config, run, bind: config.bind })
 }
 
 /// The saved state to resume from. One that is not wanted, or that another accelerator saved, is discarded, because the
