@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 # A cargo that finds make's job server in its environment but not its descriptors prints a warning for each call.
-CARGO := env -u MAKEFLAGS cargo
+CARGO := env -u MAKEFLAGS -u MFLAGS cargo
 GUEST_TARGET := x86_64-unknown-linux-gnu
 # The guest's programs are static and at fixed addresses: no library and no relocation to load when each start is paid
 # for in page faults.
