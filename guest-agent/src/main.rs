@@ -114,7 +114,7 @@ async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
     collecting.await.context("processes are no longer collected")?.context("cannot collect processes")
 }
 
-/// Runs something that serves for ever, so that its end is always a failure to start.
+/// Runs something that serves forever, so that its end is always a failure to start.
 fn keep<Failure: std::fmt::Display>(
     what: &'static str,
     serve: impl Future<Output = Result<(), Failure>> + Send + 'static,

@@ -56,7 +56,7 @@ pub(crate) async fn read_line(stream: &UnixStream, limit: usize) -> io::Result<S
     loop {
         let mut window = vec![0; limit - line.len()];
         stream.readable().await?;
-        // Peeks first, then consumes up to the newline: two calls a line in place of one a byte.
+        // Peeks first, then consumes up to the newline: two calls per line instead of one per byte.
         let peek = || recv(stream.as_raw_fd(), &mut window, MsgFlags::MSG_PEEK).map_err(io::Error::from);
         let seen = match stream.try_io(Interest::READABLE, peek) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,

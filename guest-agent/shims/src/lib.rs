@@ -140,7 +140,7 @@ impl Arguments {
         }
     }
 
-    /// Runs the program at the zero-terminated `path` in place of this one, with the same arguments and environment.
+    /// Runs the program at the zero-terminated `path` instead of this one, with the same arguments and environment.
     /// Returns only if that fails.
     pub fn execute(&self, path: &CStr) {
         let environment = self.0.as_ptr().wrapping_add(self.0.len() + 1);

@@ -5,8 +5,8 @@
 //! `iptables-restore` that stays running ([`restore`]), so the kernel's rules are always the real program's work.
 //! Anything but the few forms dockerd uses is left to the real program altogether.
 //!
-//! The tables kept here start empty, as the kernel's do, and follow every command of dockerd. They miss a rule somebody
-//! else adds: dockerd, told that it is missing, adds it again, which does no harm.
+//! The tables kept here start empty, as the kernel's do, and follow every command of dockerd. They miss a rule that
+//! another program adds: dockerd then adds it again, which does no harm.
 
 mod command;
 mod ingress;

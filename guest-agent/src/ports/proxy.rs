@@ -20,7 +20,7 @@ const MAX_REQUEST: usize = 1024;
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves port proxies at `socket` for ever.
+/// Serves port proxies at `socket` forever.
 ///
 /// # Errors
 /// The socket cannot be made.

@@ -10,7 +10,7 @@ use super::listener::{accept_each, vsock_listener};
 use super::{Endpoint, join};
 use crate::docker_api::DOCKER_SOCKET;
 
-/// Serves for ever. While dockerd does not run, a connection ends at once, as on any host whose engine is down.
+/// Serves forever. While dockerd does not run, a connection ends at once, as on any host whose engine is down.
 pub(crate) async fn serve() -> io::Result<()> {
     let listener = vsock_listener(DOCKER_PORT)?;
     accept_each(listener, |host| async move {

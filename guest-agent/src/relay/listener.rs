@@ -25,7 +25,7 @@ pub(crate) fn vsock_listener(port: u32) -> io::Result<VsockListener> {
     Ok(VsockListener::from(socket))
 }
 
-/// Passes every connection to `serve` in a task of its own, for ever.
+/// Passes every connection to `serve` in a task of its own, forever.
 pub(super) async fn accept_each<Served>(listener: VsockListener, serve: impl Fn(Endpoint) -> Served)
 where
     Served: Future<Output = ()> + Send + 'static,

@@ -216,7 +216,7 @@ fn open_socket(kind: Kind, target: IpAddr) -> io::Result<UdpSocket> {
     }
 }
 
-/// What the guest is told about an error of a host's socket; None if the network did not cause it.
+/// What the guest receives for an error of a host's socket; None if the network did not cause it.
 pub(crate) fn unreachable_by(error: &io::Error) -> Option<Unreachable> {
     match error.raw_os_error()? {
         libc::ECONNREFUSED => Some(Unreachable::Port),

@@ -95,7 +95,7 @@ pub(crate) enum Destination {
     Gateway,
     /// To this address, by a socket of the host.
     Socket(IpAddr),
-    /// Nowhere; the guest is told the reason.
+    /// Nowhere; the guest receives the reason.
     Refused(Unreachable),
     /// Nowhere, silently: it goes to many, or has no address that could reply.
     Dropped,

@@ -21,7 +21,7 @@ pub(crate) enum RouteError {
     /// The client takes this for a proxy.
     #[error("this server is no proxy for other connections")]
     NoProxy,
-    /// The name is served by somebody else.
+    /// Another server owns the name.
     #[error("{host} is not a name that is served here")]
     NameForeign {
         /// The name.
@@ -32,7 +32,7 @@ pub(crate) enum RouteError {
     /// A page of another site made the request.
     #[error("a page of another site made this request, which only pages of this computer may")]
     OriginForeign,
-    /// Without the engine nobody knows the containers.
+    /// Without the engine the containers are unknown.
     #[error(transparent)]
     Engine(#[from] DockerError),
     /// The machine is gone.
@@ -144,7 +144,7 @@ impl Coded for RouteError {
             Self::Stopped { name, .. } => {
                 format!("start it with `docker start {name}`, or read why it ended with `docker logs {name}`")
             }
-            Self::LabelInvalid { .. } => "create the container anew with a number from 1 to 65535 there".to_owned(),
+            Self::LabelInvalid { .. } => "create the container again with a port from 1 to 65535".to_owned(),
             Self::WithoutNetwork(name) => format!("connect it to one with `docker network connect bridge {name}`"),
             Self::NotListening { name, others, .. } => {
                 let label = match others.as_slice() {

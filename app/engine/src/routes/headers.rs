@@ -45,7 +45,7 @@ pub(super) fn pass_on(headers: &mut HeaderMap, upgrade: Option<HeaderValue>) {
     }
 }
 
-/// Adds the client's address and scheme for the container, in place of what the client itself claims.
+/// Adds the client's address and scheme for the container, instead of what the client itself claims.
 pub(super) fn tell_sender(headers: &mut HeaderMap, client: IpAddr, scheme: Scheme) {
     if let Ok(client) = HeaderValue::from_str(&client.to_string()) {
         headers.insert(FORWARDED_FOR, client);

@@ -50,7 +50,7 @@ enum Lost {
     Kernel(#[from] io::Error),
 }
 
-/// Publishes such listeners for ever, whenever dockerd runs. `engine` is the engine's state.
+/// Publishes such listeners forever, whenever dockerd runs. `engine` is the engine's state.
 pub(crate) async fn publish(ports: Ports, mut engine: watch::Receiver<EngineState>, network: NetworkSettings) {
     let rules = Rules::new(&network, handed_out());
     let mut backoff = Backoff::default();

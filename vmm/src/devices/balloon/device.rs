@@ -113,7 +113,7 @@ impl BalloonDevice {
     }
 }
 
-/// Reads the page numbers of a chain (§5.5.6) and checks that every page lies in guest memory.
+/// Reads the page numbers of a chain (§5.5.6) and checks that every page is in guest memory.
 fn page_numbers<'m>(memory: &'m GuestMemoryMmap, chain: Chain<'m>) -> Result<Vec<u32>, Malformed> {
     let mut buffers: Vec<Slice<'_>> = Vec::new();
     let bytes = pieces(memory, chain, Direction::FromGuest, &mut buffers)?;

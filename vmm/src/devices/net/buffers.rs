@@ -65,7 +65,7 @@ impl<'m> Buffers<'m> {
         full.count() + 1
     }
 
-    /// Returns to the driver a frame of `length` bytes, which lies in the buffers behind the space for its header.
+    /// Returns to the driver a frame of `length` bytes, which the buffers contain behind the space for its header.
     /// Returns how many buffers it took.
     pub(super) fn complete(
         &mut self,

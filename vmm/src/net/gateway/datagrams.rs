@@ -206,7 +206,7 @@ impl Datagrams {
     }
 }
 
-/// The frame of a reply to the guest's ping on `flow`, with the guest's identifier in place of the host's.
+/// The frame of a reply to the guest's ping on `flow`, with the guest's identifier instead of the host's.
 fn echo_reply(flow: Flow, message: &[u8]) -> Option<Frame> {
     let mut echo = Echo::read_reply(message, flow.guest.is_ipv6())?;
     echo.identifier = flow.guest.port();

@@ -1,6 +1,6 @@
 //! TCP of the guest, spliced to sockets of the host.
 //!
-//! Each flow of the guest stands on one nonblocking socket of the host. The guest's SYN makes the socket connect; the
+//! Each flow of the guest uses one nonblocking socket of the host. The guest's SYN makes the socket connect; the
 //! guest receives SYN-ACK only if that succeeds. From then on bytes go straight between guest memory and the socket,
 //! and so does everything else: half-close, reset, a full socket (the guest's window closes), a guest that does not
 //! read (the socket is not read). In the other direction, [`Splice::open`] opens a flow *into* the guest for a

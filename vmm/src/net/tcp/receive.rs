@@ -137,7 +137,7 @@ impl Flow {
         Ok(Answer::Nothing)
     }
 
-    /// Whether any part of the segment lies in the window (RFC 9293 §3.10.7.4). A segment that begins at the next
+    /// Whether any part of the segment is in the window (RFC 9293 §3.10.7.4). A segment that begins at the next
     /// expected byte is accepted even with a closed window, for its acknowledgment.
     fn is_acceptable(&self, segment: &Parsed<'_, '_>) -> bool {
         let (next, edge) = (self.inbound.next, self.inbound.edge);

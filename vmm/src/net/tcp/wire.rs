@@ -47,7 +47,7 @@ pub struct Segment<'a, 'm> {
     pub checksum: Checksum,
 }
 
-/// A parsed segment. The payload lies in guest memory, where it may change; nothing else can.
+/// A parsed segment. The payload is in guest memory, where it may change; nothing else can.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parsed<'a, 'm> {
     pub(super) pair: Pair,

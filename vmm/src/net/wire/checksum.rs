@@ -35,7 +35,7 @@ pub(crate) fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, l
     of(source) + of(destination) + u64::from(protocol) + length as u64
 }
 
-/// The folded sum of the pseudo header, which stands in place of a checksum that is left to the other side.
+/// The folded sum of the pseudo header, which replaces a checksum that is left to the other side.
 pub(crate) fn partial_checksum(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> u16 {
     fold(pseudo_header(source, destination, protocol, length))
 }
