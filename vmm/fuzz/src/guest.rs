@@ -463,7 +463,7 @@ fn step(guest: &mut Guest, subject: &mut dyn Subject, program: &mut Program) {
             guest.broken = false;
         }
         14 => {
-            // As vhost-user sets it up, without a check that it lies in memory.
+            // As vhost-user sets it up, without a check that it is in memory.
             let (descriptors, available, used) =
                 (Guest::address(program), Guest::address(program), Guest::address(program));
             let queue = &mut guest.queues[index];

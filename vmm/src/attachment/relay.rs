@@ -182,7 +182,7 @@ fn pass_answer(from: &UnixStream, to: &UnixStream, requests: &mut Requests<'_>) 
 }
 
 impl Requests<'_> {
-    /// Whether the relay stands in for the backend's channel.
+    /// Whether the relay replaces the backend's channel.
     fn stand_in(&self) -> bool {
         matches!(self, Self::OfForeign { channel_offered: true, .. })
     }

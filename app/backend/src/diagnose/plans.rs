@@ -66,6 +66,16 @@ fn known(size: i64) -> u64 {
     u64::try_from(size).unwrap_or(0)
 }
 
+fn volume_line(volumes: &[&model::Volume], one: &str, many: &str) -> Option<String> {
+    let size = volumes.iter().filter_map(|volume| Some(known(volume.usage_data.as_ref()?.size))).sum();
+    line(volumes.len(), one, many, Some(size))
+}
+
+fn cache_line(cache: &[&KeptCache]) -> Option<String> {
+    let size = cache.iter().map(|record| known(record.size)).sum();
+    line(cache.len(), "build cache record", "build cache records", Some(size))
+}
+
 /// Whether a prune removes a container in this state.
 fn is_over(state: &str) -> bool {
     matches!(state, "created" | "exited" | "dead")
@@ -109,18 +119,8 @@ impl Kept {
                 Some(images.iter().map(|image| known(image.size - image.shared_size.max(0))).sum()),
             ),
             line(unused_networks, "unused network", "unused networks", None),
-            line(
-                volumes.len(),
-                "unused anonymous volume",
-                "unused anonymous volumes",
-                Some(volumes.iter().filter_map(|volume| Some(known(volume.usage_data.as_ref()?.size))).sum()),
-            ),
-            line(
-                cache.len(),
-                "build cache record",
-                "build cache records",
-                Some(cache.iter().map(|one| known(one.size)).sum()),
-            ),
+            volume_line(&volumes, "unused anonymous volume", "unused anonymous volumes"),
+            cache_line(&cache),
         ]
         .into_iter()
         .flatten()
@@ -140,19 +140,9 @@ impl Kept {
                 Some(containers.iter().map(|container| known(container.size_rw)).sum()),
             ),
             line(self.images.iter().flatten().count(), "image", "images", Some(self.layers_size)),
-            line(
-                volumes.len(),
-                "volume",
-                "volumes",
-                Some(volumes.iter().filter_map(|volume| Some(known(volume.usage_data.as_ref()?.size))).sum()),
-            ),
+            volume_line(&volumes, "volume", "volumes"),
             line(own_networks, "network", "networks", None),
-            line(
-                cache.len(),
-                "build cache record",
-                "build cache records",
-                Some(cache.iter().map(|one| known(one.size)).sum()),
-            ),
+            cache_line(&cache),
         ]
         .into_iter()
         .flatten()

@@ -95,7 +95,7 @@ fn commented_out(text: &str, value: Range<usize>, key: &str, default: &SettingVa
     own_line.then(|| replaced(text, begin..value.end, &format!("# {key} = {}", written(default))))
 }
 
-/// Inserts the key in place of its comment, else as the first of its section, else in a new section.
+/// Replaces the comment of the key with the key, else inserts it as the first of its section, else in a new section.
 fn inserted(text: &str, section: Option<&str>, key: &str, value: &str) -> Option<String> {
     let header = |line: &str| {
         let line = line.trim();

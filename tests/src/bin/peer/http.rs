@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server for tests of what stands in front of it:
+//! An HTTP/1.1 server for tests of the proxies in front of it:
 //!
 //! - `GET /head` answers with the head of the request as it arrived.
 //! - `POST /sum` answers `COUNT SHA256` of the body.

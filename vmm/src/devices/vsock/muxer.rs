@@ -171,7 +171,7 @@ impl Muxer {
         self.flows.len() + self.remains.len() + self.host.handshakes()
     }
 
-    /// Whether another stream may begin, if need be in place of one whose reset the guest owes.
+    /// Whether another stream may begin, if necessary instead of one whose reset the guest owes.
     fn has_room(&self) -> bool {
         self.streams() < self.max_streams || self.flows.len() > self.connections.len()
     }
