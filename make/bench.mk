@@ -4,6 +4,7 @@
 
 .PHONY: bench
 ## every figure of docs/benchmarks.md, which it rewrites; BENCH_OPTIONS selects a part
+bench: export KERNELS ?= uml kvm
 bench: build image test-material packages-bench bench-client
 	@$(CARGO) run --profile $(CARGO_PROFILE) --locked -p rorqual-tests --bin bench -- $(BENCH_OPTIONS)
 
@@ -15,6 +16,7 @@ bench-client: packages
 
 .PHONY: bench-kvm
 ## the monitor against QEMU's on the same KVM: some 20 minutes where KVM is emulated
+bench-kvm: export KERNELS ?= kvm
 bench-kvm: build image bench-kvm-client
 	@tests/nested/make-material $(CARGO_TARGET_DIR)/nested fio
 	@tests/nested/bench-kvm $(CARGO_TARGET_DIR)/nested $(BIN) $(IMAGE) $(GUEST_DIR) \
@@ -27,6 +29,7 @@ bench-kvm-client: packages
 
 .PHONY: bench-net
 ## a machine's network against passt and gvproxy on the same kernel: some 15 minutes
+bench-net: export KERNELS ?= uml
 bench-net: build image test-material
 	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) \
 	  -p rorqual-tests --bin bench-net-init

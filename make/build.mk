@@ -24,15 +24,17 @@ endif
 guest: packages
 	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) \
 	  -p rorqual-agent -p rorqual-shims -p rorqual-hello
-	@$(CARGO) build --release --locked -p rorqual-fix-address -p rorqual-uml-ptrace
+	@$(CARGO) build --release --locked -p rorqual-fix-address
 
+# Kernels of the image: uml, kvm or both; by default the one this computer uses. What the image has already stays.
 .PHONY: image
-## the guest image, in target/images
-image: guest
+## the guest image, in target/images, with the kernels of KERNELS (the one this
+## computer uses)
+image: build guest
 	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy \
 	  --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello \
 	  --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
-	  --uml-ptrace $(CARGO_TARGET_DIR)/release/librorqual_uml_ptrace.so
+	  --kernels "$${KERNELS:-$$(images/kernel/wanted $(BIN)/rorqual-vmm)}"
 
 .PHONY: ui
 ## the pages, in ui/dist, where `rorqual web` finds them
@@ -55,6 +57,7 @@ appimage-runtime: packages
 
 .PHONY: package
 ## a .deb and an AppImage, in target/packages
+package: export KERNELS ?= uml kvm
 package: build desktop image appimage-runtime packages-package
 	@packaging/build-deb $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES)
 	@packaging/build-appimage $(CARGO_TARGET_DIR)/packages $(BIN) $(IMAGES) $(GUEST_DIR)/rorqual-appimage

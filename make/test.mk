@@ -5,7 +5,7 @@
 # with the features of the same packages each time, so that no crate is compiled twice. Two packages are left out: they
 # link without a standard library, which has no such panics. The window's packages bring GTK, WebKit and half of all
 # crates along; they are in only where the window is tested.
-FREESTANDING := rorqual-shims rorqual-uml-ptrace
+FREESTANDING := rorqual-shims
 WINDOW_PACKAGES := rorqual-desktop rorqual-window-tests
 TEST_CARGO := env -u MAKEFLAGS CARGO_PROFILE_DEV_PANIC=unwind RORQUAL_PROGRAMS=$(BIN) cargo
 TEST_PACKAGES = --workspace $(FREESTANDING:%=--exclude %) $(if $(WITH_WINDOW),,$(WINDOW_PACKAGES:%=--exclude %))
@@ -37,6 +37,7 @@ test: packages
 .PHONY: test-all
 ## `make test`, and the kvm accelerator, hostile guests, the real window and the packages
 test-all: export WITH_WINDOW := yes
+test-all: export KERNELS ?= uml kvm
 test-all: packages-desktop
 	@$(MAKE) test
 	@$(TIMED) 'building for make test-all' $(MAKE) $(ALL_AT_ONCE) build-window build-fuzz build-kvm packages-package \
@@ -47,6 +48,7 @@ test-all: packages-desktop
 ## slow tests that rarely find anything: a thousand ports, longer fuzzing, kvm with
 ## more processors, the release packages
 test-nightly: export WITH_WINDOW := yes
+test-nightly: export KERNELS ?= uml kvm
 test-nightly: packages-desktop
 	@$(MAKE) $(NIGHTLY_SUITES:%=test-machine-%)
 	@$(MAKE) fuzz FUZZ_SECONDS=120
@@ -103,6 +105,7 @@ test-package: build-window image appimage-runtime packages-package
 KVM_CPUS ?= 1 2
 .PHONY: test-kvm
 ## the kvm accelerator, with KVM_CPUS (1 2) processors in turn
+test-kvm: export KERNELS ?= kvm
 test-kvm: build-kvm
 	@RORQUAL_NESTED_CPUS=5 $(TIMED) $@ tests/nested/run --tries 3 --file $(TEST_BIN)/hostile-guest \
 	  --file $(NESTED)/shape-init.cpio --file $(NESTED)/peer.tar $(NESTED) $(BIN) $(IMAGE) inside $(KVM_CPUS)
@@ -147,6 +150,7 @@ build-window: build ui image test-material packages-desktop packages-window $(TA
 
 NESTED := $(CARGO_TARGET_DIR)/nested
 .PHONY: build-kvm
+build-kvm: export KERNELS ?= kvm
 build-kvm: build image $(if $(WITH_WINDOW),packages-desktop ui)
 	@$(TEST_CARGO) build --locked $(TEST_PACKAGES) --bin hostile-guest --bin rorqual-test-peer
 	@tests/nested/make-material $(NESTED)

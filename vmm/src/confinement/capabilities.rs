@@ -20,6 +20,20 @@ struct Sets {
     inheritable: u32,
 }
 
+/// `SECBIT_NOROOT` and its lock (capabilities(7)).
+const NO_ROOT: libc::c_ulong = 1 | 1 << 1;
+
+/// Makes user 0 an ordinary user in this thread and everything it executes: an exec grants it no capabilities. Without
+/// this, root's exec after [`drop_all`] counts as a gain of privileges, although it gets none, and the system clears the
+/// personality. User Mode Linux turns address randomization off by its personality and executes itself until it holds.
+pub(super) fn disown_root() -> io::Result<()> {
+    // SAFETY: the call sets bits of the thread's credentials and touches no memory.
+    match unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_ROOT, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Drops every capability of the calling thread, ambient ones included. Without new privileges an exec restores none.
 pub(super) fn drop_all() -> io::Result<()> {
     let header = Header { version: VERSION, process: 0 };

@@ -6,6 +6,7 @@ use std::process;
 use std::sync::OnceLock;
 
 use nix::sys::prctl;
+use nix::unistd::geteuid;
 use rorqual_vmm_protocol::{ConfinementStatus, Failure};
 use tracing::{debug, error, warn};
 
@@ -112,5 +113,8 @@ pub fn status() -> ConfinementStatus {
 /// User Mode Linux needs many system calls.
 pub fn confine_guest_kernel(paths: &Paths) -> Result<(), Failure> {
     paths.restrict()?;
+    if geteuid().is_root() {
+        capabilities::disown_root().map_err(|error| Failure::internal("give up the rights of root", error))?;
+    }
     capabilities::drop_all().map_err(|error| Failure::internal("drop capabilities", error))
 }

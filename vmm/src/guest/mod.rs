@@ -45,7 +45,7 @@ pub(crate) struct Capabilities {
     pub(crate) huge_pages: bool,
     /// Whether the guest runs while a device serves it. Otherwise both take turns, and requests are served in turn.
     pub(crate) concurrent_devices: bool,
-    /// Whether the guest gets its entropy, console and balloon from virtio devices.
+    /// Whether the guest gets its entropy and console from virtio devices.
     pub(crate) virtio_basics: bool,
 }
 

@@ -67,13 +67,13 @@ impl Devices {
             let device = ConsoleDevice::new(Box::new(console.writer()), None);
             let device = device.map_err(failed("create the console device"))?;
             devices.add("console", "console", device.statistics(), device);
-            // Another process could take huge pages that were given back, and the guest might not get them again.
-            if !config.huge_pages {
-                let device = BalloonDevice::new();
-                let size = device.size();
-                let known = devices.add("balloon", "balloon", size.clone(), device);
-                known.balloon = Some(size);
-            }
+        }
+        // Another process could take huge pages that were given back, and the guest might not get them again.
+        if !config.huge_pages {
+            let device = BalloonDevice::new();
+            let size = device.size();
+            let known = devices.add("balloon", "balloon", size.clone(), device);
+            known.balloon = Some(size);
         }
         if let Some(Card { device, .. }) = card {
             devices.add("net", "net", device.statistics(), device);

@@ -87,6 +87,25 @@ pub(crate) async fn probe(vmm: &Path, uml_kernel: Option<&Path>) -> Result<Findi
     })
 }
 
+/// Which accelerators the guest image has a kernel for. A published image has all; one made on this computer may have
+/// only the kernel this computer uses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    pub(crate) kvm: bool,
+    pub(crate) uml: bool,
+}
+
+impl Kernels {
+    /// The findings, with the accelerators that lack a kernel unusable.
+    pub(crate) fn limit(self, findings: Findings) -> Findings {
+        let limit = |has, finding: Finding| match has {
+            true => finding,
+            false => Finding::unusable("the guest image has no kernel for it").with_fix("install Rorqual again"),
+        };
+        Findings { kvm: limit(self.kvm, findings.kvm), uml: limit(self.uml, findings.uml) }
+    }
+}
+
 /// Chooses an accelerator. The text is the reason, for the user.
 pub(crate) fn choose(choice: AcceleratorChoice, probe: &Findings) -> Result<(Accelerator, String), AcceleratorError> {
     let unusable = |name, finding: &Finding| {
@@ -125,6 +144,17 @@ mod tests {
         }
         let (accelerator, reason) = choose(AcceleratorChoice::Auto, &probe(false, true)).unwrap();
         assert_eq!((accelerator, reason.as_str()), (Accelerator::Uml, "no kvm: no /dev/kvm"));
+    }
+
+    #[test]
+    fn an_accelerator_without_a_kernel_is_not_taken() {
+        let only_uml = Kernels { kvm: false, uml: true }.limit(probe(true, true));
+        let (accelerator, reason) = choose(AcceleratorChoice::Auto, &only_uml).unwrap();
+        assert_eq!(accelerator, Accelerator::Uml);
+        assert!(reason.contains("no kernel"), "{reason}");
+        assert!(choose(AcceleratorChoice::Kvm, &only_uml).is_err());
+        let both = Kernels { kvm: true, uml: true }.limit(probe(true, true));
+        assert_eq!(choose(AcceleratorChoice::Auto, &both).unwrap().0, Accelerator::Kvm);
     }
 
     #[test]

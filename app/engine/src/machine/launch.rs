@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    accelerator::{self, AcceleratorError},
+    accelerator::{self, AcceleratorError, Kernels},
     environment::Environment,
     guest::{self, Notices},
     progress::Progress,
@@ -324,7 +324,9 @@ async fn prepare(
     let image = Image::locate(home, &config)?;
     progress.note(format!("Checking the guest image {}", image.version()));
     // The accelerators are probed while the image is read.
-    let (uml_kernel, _) = image.kernel(Accelerator::Uml)?;
+    let uml_kernel = image.kernel(Accelerator::Uml).ok().map(|(kernel, _)| kernel);
+    let has_kernel = |accelerator| image.kernel(accelerator).is_ok();
+    let kernels = Kernels { kvm: has_kernel(Accelerator::Kvm), uml: has_kernel(Accelerator::Uml) };
     let choice = how.accelerator.unwrap_or(config.accelerator);
     let restore = saved_state(&paths, choice, how.cold)?;
     let (verified, decided) = tokio::join!(
@@ -337,7 +339,8 @@ async fn prepare(
                 // Only kvm saves machines, and resuming takes less time than another probe of kvm.
                 return Ok((Accelerator::Kvm, "where it was saved".to_owned()));
             }
-            accelerator::choose(choice, &accelerator::probe(&program, Some(&uml_kernel)).await?)
+            let findings = accelerator::probe(&program, uml_kernel.as_deref()).await?;
+            accelerator::choose(choice, &kernels.limit(findings))
         },
     );
     let image = verified?;

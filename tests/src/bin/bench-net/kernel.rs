@@ -17,14 +17,7 @@ use crate::options::Options;
 /// Memory of each guest.
 pub(crate) const MEMORY_MIB: u64 = 768;
 /// Further kernel parameters of every guest.
-const ARGUMENTS: [&str; 6] = [
-    "umid=m",
-    "con=null",
-    "con0=fd:0,fd:1",
-    "quiet",
-    "initcall_blacklist=raid6_select_algo,calibrate_xor_blocks",
-    "panic=1",
-];
+const ARGUMENTS: [&str; 6] = ["umid=m", "con=null", "con0=fd:0,fd:1", "quiet", "seccomp=auto", "panic=1"];
 
 /// The kernel's program.
 pub(crate) fn program(options: &Options) -> PathBuf {

@@ -27,7 +27,7 @@ pub(super) const DEFLATE: usize = 1;
 /// it at 2, where nothing else can be, because neither statistics nor hinting is offered. Each driver uses one of the
 /// two.
 pub(super) const REPORTING: [usize; 2] = [2, 4];
-pub(super) const QUEUE_SIZES: [u16; 5] = [128; 5];
+pub(super) const QUEUE_SIZES: [u16; 5] = [256; 5];
 /// Most page numbers in one buffer, enough for 1 GiB; Linux sends 256.
 const MAX_NUMBERS: usize = 1 << 18;
 /// Offset of the field the driver writes, its actual size (§5.5.4).

@@ -18,7 +18,7 @@ impl Platform for UmlPlatform {
             huge_pages: false,
             // The kernel waits for its devices, so serving several requests at once gains nothing.
             concurrent_devices: false,
-            // The kernel takes entropy from the host and has its console on a pipe; its memory cannot have a balloon.
+            // The kernel takes entropy from the host and has its console on a pipe.
             virtio_basics: false,
         }
     }

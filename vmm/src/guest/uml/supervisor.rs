@@ -96,9 +96,6 @@ pub(super) fn needs(files: Paths, directory: &Path) -> Paths {
     files.executable(directory).readable("/proc").readable("/dev/random").writable("/dev/null")
 }
 
-/// Library that replaces the C library's `ptrace`, relative to the kernel's directory.
-const PTRACE: &str = "lib/librorqual_uml_ptrace.so";
-
 fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<Pid> {
     let output = io::stdout();
     let console = || -> io::Result<Stdio> {
@@ -106,15 +103,9 @@ fn start(directory: &Path, program: &Path, arguments: &[String]) -> io::Result<P
         Ok(output.as_fd().try_clone_to_owned()?.into())
     };
     let mut command = Command::new(program);
-    // The kernel's ELF interpreter is a relative path. On a fatal error it signals its process group, which must be its
-    // own.
+    // On a fatal error the kernel signals its process group, which must be its own.
     command.args(arguments).current_dir(directory).process_group(0);
     command.stdin(Stdio::null()).stdout(console()?).stderr(console()?);
-    // The kernel lacks the registers of newer processors, which images/uml-ptrace adds. An image without it runs on
-    // older processors only.
-    if directory.join(PTRACE).exists() {
-        command.env("LD_PRELOAD", PTRACE);
-    }
     // SAFETY: prctl and the calls about processors are async-signal-safe and touch no memory but the child's stack.
     unsafe {
         command.pre_exec(|| {
