@@ -34,6 +34,11 @@ image: guest
 	  --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
 	  --uml-ptrace $(CARGO_TARGET_DIR)/release/librorqual_uml_ptrace.so
 
+.PHONY: pins
+## move images/pins, the versions of the engine and its clients, to what Debian testing has now
+pins: packages
+	@images/move-pins
+
 .PHONY: ui
 ## the pages, in ui/dist, where `rorqual web` finds them
 ui: ui/node_modules/.package-lock.json
