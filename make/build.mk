@@ -36,6 +36,11 @@ image: build guest
 	  --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
 	  --kernels "$${KERNELS:-$$(images/kernel/wanted $(BIN)/rorqual-vmm)}"
 
+.PHONY: pins
+## move images/pins, the versions of the engine and its clients, to what Debian testing has now
+pins: packages
+	@images/move-pins
+
 .PHONY: ui
 ## the pages, in ui/dist, where `rorqual web` finds them
 ui: ui/node_modules/.package-lock.json

@@ -155,6 +155,9 @@ impl Program<'_> {
                         written += 1;
                     }
                     R_GLOB_DAT | R_JUMP_SLOT | R_TPOFF64 => {
+                        if kind & 0xffff_ffff == R_JUMP_SLOT {
+                            self.move_slot(target, base)?;
+                        }
                         self.put_u64(kept, target.wrapping_add(base))?;
                         self.put_u64(kept + 8, kind)?;
                         self.put_u64(kept + 16, addend)?;
@@ -174,6 +177,16 @@ impl Program<'_> {
             }
         }
         Ok(written)
+    }
+
+    /// Moves the address a slot of the procedure linkage table starts with: the stub that has the loader look the
+    /// function up at its first call. A loader that binds every function at the start overwrites it.
+    fn move_slot(&mut self, slot: u64, base: u64) -> Result<(), ElfError> {
+        let at = self.offset(slot)?;
+        match self.u64(at)? {
+            0 => Ok(()),
+            _ => self.add(at, base),
+        }
     }
 
     fn move_symbols(&mut self, symbols: &Section, base: u64) -> Result<(), ElfError> {
@@ -255,26 +268,52 @@ fn index(at: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
     use std::process::Command;
 
     use super::*;
 
+    /// Moves a program, asserts that both do the same when asked for `--list`, and returns the moved program with the
+    /// number of addresses written.
+    fn moved(original: &Path) -> (Vec<u8>, usize) {
+        let mut program = std::fs::read(original).unwrap();
+        let written = fix_address(&mut program, LOAD_ADDRESS).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let moved = folder.path().join("moved");
+        std::fs::write(&moved, &program).unwrap();
+        std::fs::set_permissions(&moved, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let list = |path: &Path| Command::new(path).arg("--list").output().unwrap();
+        let (before, after) = (list(original), list(&moved));
+        assert!(before.status.success(), "{before:?}");
+        assert!(after.status.success(), "{after:?}");
+        assert_eq!(before.stdout, after.stdout);
+        (program, written)
+    }
+
     #[test]
     fn a_moved_program_does_what_it_did() {
         // The test executable itself is position-independent and has the standard library's thousands of addresses.
-        let original = std::env::current_exe().unwrap();
-        let mut program = std::fs::read(&original).unwrap();
-        let written = fix_address(&mut program, LOAD_ADDRESS).unwrap();
+        let (mut program, written) = moved(&std::env::current_exe().unwrap());
         assert!(written > 100, "{written}");
-        let moved = std::env::temp_dir().join(format!("fix-address-{}", std::process::id()));
-        std::fs::write(&moved, &program).unwrap();
-        std::fs::set_permissions(&moved, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let list = |path: &std::path::Path| Command::new(path).arg("--list").output().unwrap();
-        let (before, after) = (list(&original), list(&moved));
-        std::fs::remove_file(&moved).unwrap();
-        assert!(after.status.success(), "{after:?}");
-        assert_eq!(before.stdout, after.stdout);
         assert_eq!(fix_address(&mut program, LOAD_ADDRESS), Err(ElfError::NotPie));
+    }
+
+    #[test]
+    fn functions_looked_up_at_their_first_call_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (source, built) = (folder.path().join("lazy.c"), folder.path().join("lazy"));
+        std::fs::write(&source, "#include <stdlib.h>\nint main(void) { return atoi(getenv(\"STATUS\")); }\n").unwrap();
+        let compiled = Command::new("cc")
+            .args(["-fPIE", "-pie", "-Wl,-z,lazy", "-Wl,-z,norelro", "-fcf-protection=none", "-o"])
+            .args([&built, &source])
+            .status();
+        assert!(compiled.unwrap().success());
+        let mut program = std::fs::read(&built).unwrap();
+        fix_address(&mut program, LOAD_ADDRESS).unwrap();
+        // Written anew: it keeps the mode of an executable.
+        std::fs::write(&built, &program).unwrap();
+        let status = Command::new(&built).env("STATUS", "42").env_remove("LD_BIND_NOW").status().unwrap();
+        assert_eq!(status.code(), Some(42), "{status}");
     }
 
     #[test]
