@@ -10,10 +10,12 @@ use tokio::runtime::Handle;
 use tracing::{debug, info, warn};
 
 use super::command::{Command, Family};
+use super::host::HostRules;
 use super::ingress;
 use super::published::{self, Change};
 use super::restore::Restore;
 use super::tables::{Known, Tables};
+use crate::boot::NetworkSettings;
 use crate::ports::{Ingress, Ports};
 use crate::processes::Processes;
 
@@ -26,13 +28,14 @@ const MAX_COMMAND: u64 = 4096;
 
 /// Listens, and answers from a thread of its own. `ports` are asked for before dockerd's rule for one is added, and
 /// `ingress` publishes the ports of swarm services. To be called in the runtime.
-pub(crate) fn serve(processes: Processes, ports: Ports, ingress: Ingress) -> io::Result<()> {
+pub(crate) fn serve(processes: Processes, network: &NetworkSettings, ports: Ports, ingress: Ingress) -> io::Result<()> {
+    let host = HostRules::new(network);
     let listener = UnixListener::bind(SOCKET)?;
     let namespace = std::fs::read_link("/proc/self/ns/net")?;
     let runtime = Handle::current();
     std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
         let (tables, running) = (Tables::default(), HashMap::new());
-        let mut server = Server { namespace, processes, runtime, ports, ingress, tables, running };
+        let mut server = Server { namespace, processes, runtime, ports, ingress, host, tables, running };
         for client in listener.incoming() {
             let answered = client.and_then(|client| server.answer(client));
             if let Err(error) = answered {
@@ -60,6 +63,7 @@ struct Server {
     runtime: Handle,
     ports: Ports,
     ingress: Ingress,
+    host: HostRules,
     tables: Tables,
     running: HashMap<Family, Restore>,
 }
@@ -130,6 +134,12 @@ impl Server {
             Known::Fails(reason) => return Outcome::Failed(reason.to_owned()),
             Known::Unknown => return Outcome::RunReal,
             Known::AskKernel => {}
+        }
+        if let Some(rule) = self.host.take(command.family)
+            && let Err(error) = self.restore(&rule)
+        {
+            self.running.remove(&command.family);
+            warn!("containers see clients of the host's localhost as host.docker.internal: {error}");
         }
         let outcome = match self.restore(command) {
             Ok(()) => Outcome::Done,
