@@ -30,6 +30,9 @@ pub const MAX_QUEUES: u16 = 4;
 const QUEUE_SIZES: [u16; MAX_QUEUES as usize] = [QUEUE_SIZE; MAX_QUEUES as usize];
 /// Most requests taken at once without a ring.
 const MAX_BATCH: usize = QUEUE_SIZE as usize;
+/// Longest transfer between the guest's memory and the host's that is done at once, in bytes: copying it takes no longer
+/// than handing it to another thread.
+const MAX_COPY_BYTES: u64 = 64 << 10;
 
 /// A virtio block device over a [`Disk`].
 pub struct BlockDevice {
@@ -129,22 +132,25 @@ impl BlockDevice {
         queues: &mut dyn DeviceQueues,
         memory: &Arc<GuestMemoryMmap>,
     ) -> Result<(), DeviceError> {
-        let mut ended = Vec::new();
+        let mut at_once = Vec::new();
         let alone = batch.len() == 1 && self.ring.as_ref().is_none_or(Ring::is_idle);
+        let in_memory = self.disk.is_in_memory();
         for (head, request) in batch {
-            let mut request = InFlight { queue: index, head, request, memory: memory.clone() };
-            if let Some(ring) = &mut self.ring
-                && by_ring(&request.request.work, alone)
-            {
-                match ring.start(request) {
-                    Ok(()) => continue,
-                    Err(back) => request = back,
+            let request = InFlight { queue: index, head, request, memory: memory.clone() };
+            match &mut self.ring {
+                Some(ring) if by_ring(&request.request.work, alone, in_memory) => {
+                    at_once.extend(ring.start(request).err());
                 }
+                _ => at_once.push(request),
             }
-            let outcome = request.request.perform(&self.disk);
-            ended.push((request, outcome));
         }
+        // The ring works while this thread does the others.
         self.submit()?;
+        let perform = |mut request: InFlight| {
+            let outcome = request.request.perform(&self.disk);
+            (request, outcome)
+        };
+        let ended = at_once.into_iter().map(perform).collect();
         self.answer(ended, queues)?;
         self.reap(queues)
     }
@@ -183,11 +189,21 @@ impl BlockDevice {
     }
 }
 
-/// Whether a request goes into the ring. A write ends in the host's page cache: doing a single one at once is faster
-/// than handing it over. The same holds for ranges, which are rare.
-fn by_ring(work: &Work, alone: bool) -> bool {
+/// Whether a request goes into the ring.
+///
+/// A write ends in the host's page cache, and most file systems (ext4, tmpfs) cannot promise the ring not to wait there.
+/// So the ring hands each write to a thread of the kernel, which does one at a time for each file and wakes this thread
+/// after each. A short write is done at once instead, and so is a single one. The same holds for reads from a file that
+/// is `in_memory`, and for ranges, which are rare.
+fn by_ring(work: &Work, alone: bool, in_memory: bool) -> bool {
     match work {
-        Work::Transfer(transfer) => transfer.direction == Direction::Read || !alone,
+        Work::Transfer(transfer) => {
+            let long = transfer.length > MAX_COPY_BYTES;
+            match transfer.direction {
+                Direction::Read => long || !in_memory,
+                Direction::Write => long && !alone,
+            }
+        }
         Work::Flush => true,
         Work::Discard(_) | Work::WriteZeroes(_) | Work::Done(_) => false,
     }
