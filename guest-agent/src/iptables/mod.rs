@@ -5,10 +5,13 @@
 //! `iptables-restore` that stays running ([`restore`]), so the kernel's rules are always the real program's work.
 //! Anything but the few forms dockerd uses is left to the real program altogether.
 //!
+//! The agent adds one rule per family of its own ([`host`]).
+//!
 //! The tables kept here start empty, as the kernel's do, and follow every command of dockerd. They miss a rule that
 //! another program adds: dockerd then adds it again, which does no harm.
 
 mod command;
+mod host;
 mod ingress;
 mod restore;
 mod server;

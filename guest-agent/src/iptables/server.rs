@@ -9,9 +9,11 @@ use nix::sys::socket::{getsockopt, sockopt};
 use tracing::{debug, info, warn};
 
 use super::command::{Command, Family};
+use super::host::HostRules;
 use super::ingress;
 use super::restore::Restore;
 use super::tables::{Known, Tables};
+use crate::boot::NetworkSettings;
 use crate::ports::Ingress;
 use crate::processes::Processes;
 
@@ -23,12 +25,13 @@ const RUN_REAL: u8 = 255;
 const MAX_COMMAND: u64 = 4096;
 
 /// Listens, and answers from a thread of its own. `ingress` publishes the ports of swarm services.
-pub(crate) fn serve(processes: Processes, ingress: Ingress) -> io::Result<()> {
+pub(crate) fn serve(processes: Processes, network: &NetworkSettings, ingress: Ingress) -> io::Result<()> {
+    let host = HostRules::new(network);
     let listener = UnixListener::bind(SOCKET)?;
     let namespace = std::fs::read_link("/proc/self/ns/net")?;
     std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
         let (tables, running) = (Tables::default(), HashMap::new());
-        let mut server = Server { namespace, processes, ingress, tables, running };
+        let mut server = Server { namespace, processes, ingress, host, tables, running };
         for client in listener.incoming() {
             let answered = client.and_then(|client| server.answer(client));
             if let Err(error) = answered {
@@ -54,6 +57,7 @@ struct Server {
     namespace: PathBuf,
     processes: Processes,
     ingress: Ingress,
+    host: HostRules,
     tables: Tables,
     running: HashMap<Family, Restore>,
 }
@@ -107,6 +111,12 @@ impl Server {
             Known::Fails(reason) => return Outcome::Failed(reason.to_owned()),
             Known::Unknown => return Outcome::RunReal,
             Known::AskKernel => {}
+        }
+        if let Some(rule) = self.host.take(command.family)
+            && let Err(error) = self.restore(&rule)
+        {
+            self.running.remove(&command.family);
+            warn!("containers see clients of the host's localhost as host.docker.internal: {error}");
         }
         let outcome = match self.restore(command) {
             Ok(()) => Outcome::Done,

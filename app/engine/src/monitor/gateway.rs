@@ -1,5 +1,6 @@
 //! The gateway of a machine's network, as published ports use it: the daemon passes sockets to the monitor, which
-//! carries what arrives on them into the guest from the clients' own addresses.
+//! carries what arrives on them into the guest: from the clients' own addresses if the guest's answers lead back, and
+//! otherwise from the address that stands for the host.
 //!
 //! One task owns the connection to the control socket and makes one request after the other. What was published ends
 //! with the connection.

@@ -23,9 +23,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Route {
     /// Number of the port in the guest.
     pub(super) id: u64,
-    /// Carries connections from the clients' own addresses.
+    /// Carries every connection it takes: the monitor reads and writes the client's socket itself.
     pub(super) gateway: Gateway,
-    /// Carries all others.
+    /// Carries the others, by way of this daemon and the agent.
     pub(super) vsock_socket: Arc<Path>,
     /// The container.
     pub(super) target: SocketAddr,
@@ -70,10 +70,10 @@ async fn forward_one(client: TcpStream, from: SocketAddr, route: &Route) -> io::
     carried
 }
 
-/// Passes a connection to the gateway, if its client has an address the guest can see. Returns it if it has none, or if
-/// the gateway does not take it.
+/// Passes a connection to the gateway. Returns it if the gateway does not reach the target, or does not take it.
 async fn offer_to_gateway(client: TcpStream, from: SocketAddr, route: &Route) -> io::Result<Option<TcpStream>> {
-    if from.ip().is_loopback() || from.is_ipv4() != route.target.is_ipv4() {
+    // What listens on the machine's own loopback receives no frames.
+    if route.target.ip().is_loopback() {
         return Ok(Some(client));
     }
     match route.gateway.publish_connection(route.id, client.into_std()?.into(), route.target).await {
@@ -147,6 +147,31 @@ mod tests {
         let target = "172.17.0.2:80".parse().unwrap();
         tasks.spawn(serve(listener, Route { id: 1, gateway, vsock_socket: socket.into(), target }));
         (directory, tasks, address)
+    }
+
+    // The monitor is a thread that is waited for.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_connection_from_localhost_goes_to_the_gateway() {
+        let directory = tempfile::tempdir().unwrap();
+        let control_socket = directory.path().join("control.sock");
+        let monitor = std::os::unix::net::UnixListener::bind(&control_socket).unwrap();
+        let asked = std::thread::spawn(move || {
+            let (stream, _) = monitor.accept().unwrap();
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut line).unwrap();
+            std::io::Write::write_all(&mut &stream, b"{\"ok\":{}}\n").unwrap();
+            line
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let gateway = Gateway::new(control_socket);
+        let vsock_socket = directory.path().join("vsock.sock").into();
+        let served = serve(listener, Route { id: 7, gateway, vsock_socket, target: "172.17.0.2:80".parse().unwrap() });
+        let served = tokio::spawn(served);
+        let _client = TcpStream::connect(address).await.unwrap();
+        let line = asked.join().unwrap();
+        assert!(line.contains("publish-connection") && line.contains("172.17.0.2:80"), "{line}");
+        served.abort();
     }
 
     #[tokio::test]

@@ -23,9 +23,9 @@ pub(super) struct Publisher {
     pub(super) machine: MachineName,
     /// Default address of a published port.
     pub(super) policy: BindPolicy,
-    /// Leads to the guest for connections from this computer.
+    /// Leads to the guest for connections the gateway does not take.
     pub(super) vsock_socket: Arc<Path>,
-    /// Carries everything else from the clients' own addresses.
+    /// Carries everything else.
     pub(super) gateway: Gateway,
     pub(super) holders: Holders,
 }
