@@ -136,7 +136,7 @@ fn short_writes_are_answered_together_and_need_no_ring() {
     assert!(bench.device.ring.as_ref().is_none_or(Ring::is_idle));
     assert_eq!(bench.queues.used(0).len(), CHAINS);
     assert_eq!(bench.queues.signals(0), 1);
-    assert_eq!(fs::read(&bench.path).unwrap()[..CHAINS * 512], [3; CHAINS * 512]);
+    assert!(fs::read(&bench.path).unwrap()[..CHAINS * 512].iter().all(|byte| *byte == 3));
 }
 
 #[test]
