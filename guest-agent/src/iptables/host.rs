@@ -10,8 +10,8 @@ pub(super) struct HostRules(Vec<Command>);
 impl HostRules {
     /// Those of a machine with this network.
     pub(super) fn new(network: &NetworkSettings) -> Self {
-        let v4 = network.v4.map(|v4| rule(Family::Ipv4, v4.host.to_string()));
-        let v6 = network.v6.map(|v6| rule(Family::Ipv6, v6.host.to_string()));
+        let v4 = network.v4.map(|v4| rule(Family::Ipv4, &v4.host.to_string()));
+        let v6 = network.v6.map(|v6| rule(Family::Ipv6, &v6.host.to_string()));
         Self(v4.into_iter().chain(v6).collect())
     }
 
@@ -22,9 +22,9 @@ impl HostRules {
     }
 }
 
-fn rule(family: Family, host: String) -> Command {
+fn rule(family: Family, host: &str) -> Command {
     // Datagrams keep the address: a container knows it as host.docker.internal.
-    let words = ["-s", &host, "-p", "tcp", "-j", "MASQUERADE"].map(str::to_owned);
+    let words = ["-s", host, "-p", "tcp", "-j", "MASQUERADE"].map(str::to_owned);
     Command { family, table: "nat".to_owned(), chain: "POSTROUTING".to_owned(), action: Action::Append(words.to_vec()) }
 }
 

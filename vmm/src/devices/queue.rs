@@ -51,6 +51,12 @@ impl<'q, 'm> ServedQueue<'q, 'm> {
         Ok(more)
     }
 
+    /// Whether a chain is available.
+    pub(crate) fn has_next(&self) -> Result<bool, DeviceError> {
+        let next = self.queue.avail_idx(self.memory, Ordering::Acquire).map_err(|error| broken(self.index, &error))?;
+        Ok(next.0 != self.queue.next_avail())
+    }
+
     /// The next available chain, whether or not the driver will notify the device of a later one.
     pub(crate) fn pop(&mut self) -> Result<Option<Chain<'m>>, DeviceError> {
         let next = self.queue.iter(self.memory).map_err(|error| broken(self.index, &error))?.next();

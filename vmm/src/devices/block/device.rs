@@ -6,6 +6,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tracing::{error, warn};
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -19,6 +20,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::config::{self, QUEUE_SIZE};
 use super::disk::Disk;
+use super::patience::Patience;
 use super::request::{ID_BYTES, Outcome, Request, Work};
 use super::ring::{InFlight, Ring};
 use super::transfer::Direction;
@@ -30,6 +32,11 @@ pub const MAX_QUEUES: u16 = 4;
 const QUEUE_SIZES: [u16; MAX_QUEUES as usize] = [QUEUE_SIZE; MAX_QUEUES as usize];
 /// Most requests taken at once without a ring.
 const MAX_BATCH: usize = QUEUE_SIZE as usize;
+/// Longest transfer between the guest's memory and the host's that is done at once, in bytes: copying it takes no
+/// longer than handing it to another thread.
+const MAX_COPY_BYTES: u64 = 64 << 10;
+/// How long one call may look for further requests: other queues, and those who pause the device, wait for its end.
+const MAX_LOOKING: Duration = Duration::from_millis(1);
 
 /// A virtio block device over a [`Disk`].
 pub struct BlockDevice {
@@ -40,6 +47,7 @@ pub struct BlockDevice {
     pub(super) ring: Option<Ring>,
     /// Queues with requests for which the ring had no room.
     waiting: [bool; MAX_QUEUES as usize],
+    patience: Patience,
 }
 
 impl BlockDevice {
@@ -50,7 +58,7 @@ impl BlockDevice {
         for (to, from) in bytes.iter_mut().zip(id.bytes()) {
             *to = from;
         }
-        Self { disk, id: bytes, queues: 1, ring: None, waiting: [false; MAX_QUEUES as usize] }
+        Self { disk, id: bytes, queues: 1, ring: None, waiting: Default::default(), patience: Patience::default() }
     }
 
     /// The same device with `queues` queues (1 to [`MAX_QUEUES`]) and several requests at once, by `io_uring`. Where
@@ -66,14 +74,49 @@ impl BlockDevice {
     /// Serves what is available on the queue at `index`.
     fn serve(&mut self, index: usize, queues: &mut dyn DeviceQueues) -> Result<(), DeviceError> {
         let memory = Arc::new(queues.memory().clone());
+        let last_look = Instant::now() + MAX_LOOKING;
         ServedQueue::of(index, queues, &memory).stop_notifications()?;
         loop {
             self.serve_until_empty(index, queues, &memory)?;
             // A full ring resumes the queue when a request completes; until then a notification would bring nothing
             // new.
-            if self.waiting[index] || !ServedQueue::of(index, queues, &memory).await_notification()? {
+            if self.waiting[index] {
                 return Ok(());
             }
+            if Instant::now() < last_look && self.await_more(index, queues, &memory)? {
+                continue;
+            }
+            if !ServedQueue::of(index, queues, &memory).await_notification()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks for further requests on the queue at `index` for a moment, and answers what the ring completes meanwhile:
+    /// a notification that the driver need not give is an exit less for the guest.
+    fn await_more(
+        &mut self,
+        index: usize,
+        queues: &mut dyn DeviceQueues,
+        memory: &Arc<GuestMemoryMmap>,
+    ) -> Result<bool, DeviceError> {
+        if self.ring.is_none() || !self.patience.begin() {
+            return Ok(false);
+        }
+        let end = Instant::now() + Patience::LENGTH;
+        loop {
+            if ServedQueue::of(index, queues, memory).has_next()? {
+                self.patience.end(true);
+                return Ok(true);
+            }
+            if self.ring.as_mut().is_some_and(Ring::has_completions) {
+                self.reap(queues)?;
+            }
+            if Instant::now() >= end {
+                self.patience.end(false);
+                return Ok(false);
+            }
+            std::hint::spin_loop();
         }
     }
 
@@ -129,22 +172,25 @@ impl BlockDevice {
         queues: &mut dyn DeviceQueues,
         memory: &Arc<GuestMemoryMmap>,
     ) -> Result<(), DeviceError> {
-        let mut ended = Vec::new();
+        let mut at_once = Vec::new();
         let alone = batch.len() == 1 && self.ring.as_ref().is_none_or(Ring::is_idle);
+        let in_memory = self.disk.is_in_memory();
         for (head, request) in batch {
-            let mut request = InFlight { queue: index, head, request, memory: memory.clone() };
-            if let Some(ring) = &mut self.ring
-                && by_ring(&request.request.work, alone)
-            {
-                match ring.start(request) {
-                    Ok(()) => continue,
-                    Err(back) => request = back,
+            let request = InFlight { queue: index, head, request, memory: memory.clone() };
+            match &mut self.ring {
+                Some(ring) if by_ring(&request.request.work, alone, in_memory) => {
+                    at_once.extend(ring.start(request).err());
                 }
+                _ => at_once.push(request),
             }
-            let outcome = request.request.perform(&self.disk);
-            ended.push((request, outcome));
         }
+        // The ring works while this thread does the others.
         self.submit()?;
+        let perform = |mut request: InFlight| {
+            let outcome = request.request.perform(&self.disk);
+            (request, outcome)
+        };
+        let ended = at_once.into_iter().map(perform).collect();
         self.answer(ended, queues)?;
         self.reap(queues)
     }
@@ -183,11 +229,21 @@ impl BlockDevice {
     }
 }
 
-/// Whether a request goes into the ring. A write ends in the host's page cache: doing a single one at once is faster
-/// than handing it over. The same holds for ranges, which are rare.
-fn by_ring(work: &Work, alone: bool) -> bool {
+/// Whether a request goes into the ring.
+///
+/// A write ends in the host's page cache, and most file systems (ext4, tmpfs) cannot promise the ring not to wait
+/// there. So the ring hands each write to a thread of the kernel, which does one at a time for each file and wakes this
+/// thread after each. A short write is done at once instead, and so is a single one. The same holds for reads from a
+/// file that is `in_memory`, and for ranges, which are rare.
+fn by_ring(work: &Work, alone: bool, in_memory: bool) -> bool {
     match work {
-        Work::Transfer(transfer) => transfer.direction == Direction::Read || !alone,
+        Work::Transfer(transfer) => {
+            let long = transfer.length > MAX_COPY_BYTES;
+            match transfer.direction {
+                Direction::Read => long || !in_memory,
+                Direction::Write => long && !alone,
+            }
+        }
         Work::Flush => true,
         Work::Discard(_) | Work::WriteZeroes(_) | Work::Done(_) => false,
     }

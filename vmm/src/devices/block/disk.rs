@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use rorqual_vmm_protocol::{Failure, FailureCode};
 use thiserror::Error;
 use tracing::error;
@@ -100,6 +101,7 @@ pub struct Disk {
     file: File,
     path: PathBuf,
     read_only: bool,
+    in_memory: bool,
     sectors: AtomicU64,
     /// When a full host was last logged.
     full_logged: Mutex<Option<Instant>>,
@@ -141,6 +143,8 @@ impl Disk {
             });
         }
         Ok(Self {
+            // A system that cannot say so has a disk somewhere.
+            in_memory: fstatfs(&file).is_ok_and(|file_system| file_system.filesystem_type() == TMPFS_MAGIC),
             file,
             path: path.to_owned(),
             read_only,
@@ -153,6 +157,11 @@ impl Disk {
     /// Whether the guest may only read.
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Whether the file's contents are always in memory, so that no read waits for a disk.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.in_memory
     }
 
     /// The size the guest knows, in sectors of 512 bytes.

@@ -62,6 +62,11 @@ impl Ring {
         unsafe { BorrowedFd::borrow_raw(self.kernel.as_raw_fd()) }
     }
 
+    /// Whether there are completions to [`reap`](Self::reap).
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.kernel.completion().is_empty()
+    }
+
     /// How many more requests the ring takes.
     pub(super) fn room(&self) -> usize {
         self.free.len()

@@ -15,14 +15,17 @@ const SIGNAL_AFTER: usize = 16;
 /// For small frames the guest is interrupted no more often than this: a flood of datagrams would leave no time for the
 /// program that reads them.
 pub(super) const RECEIVED_WAIT: Duration = Duration::from_micros(50);
+/// So much may be borrowed from the time that follows. An answer that comes close after an acknowledgment, as in a
+/// conversation, does not wait.
+pub(super) const RECEIVED_CREDIT: Duration = Duration::from_micros(100);
 
 /// A queue of frames for the guest.
 #[derive(Debug)]
 pub(super) struct ReceiveQueue {
     index: usize,
     pub(super) received: Unsignalled,
-    /// When the guest was last interrupted for frames it received.
-    pub(super) interrupted: Option<Instant>,
+    /// The time that all interrupts so far take up, at [`RECEIVED_WAIT`] each, ends then.
+    pub(super) taken_until: Option<Instant>,
 }
 
 /// What one call of the device does to the queue.
@@ -37,7 +40,7 @@ pub(super) struct Filling<'m> {
 
 impl ReceiveQueue {
     pub(super) fn new(index: usize) -> Self {
-        Self { index, received: Unsignalled::default(), interrupted: None }
+        Self { index, received: Unsignalled::default(), taken_until: None }
     }
 
     /// Its index among the device's queues.
@@ -68,7 +71,7 @@ impl ReceiveQueue {
         if self.received.buffers == 0 {
             return Ok(());
         }
-        match self.interrupted.map(|last| last + RECEIVED_WAIT) {
+        match self.taken_until.and_then(|end| end.checked_sub(RECEIVED_CREDIT)) {
             Some(next) if next > now && !filling.large && !filling.starved => {
                 self.received.due = Some(next);
                 Ok(())
@@ -104,7 +107,9 @@ impl ReceiveQueue {
         now: Instant,
     ) -> Result<(), DeviceError> {
         if self.received.signal(self.index, queues, memory)? {
-            self.interrupted = Some(now);
+            let begin = self.taken_until.map_or(now, |end| end.max(now));
+            // Large frames take up no more than small ones may borrow.
+            self.taken_until = Some((begin + RECEIVED_WAIT).min(now + RECEIVED_CREDIT + RECEIVED_WAIT));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use virtio_queue::QueueT;
 
 use super::backend::{Accepts, Backend, Checksum, Offload, Segmentation, Transmit};
 use super::device::QUEUE_SIZES;
-use super::receive_queue::RECEIVED_WAIT;
+use super::receive_queue::{RECEIVED_CREDIT, RECEIVED_WAIT};
 use super::transmit_queue::MAX_SENT;
 use super::unsignalled::SMALL_BYTES;
 use super::*;
@@ -214,11 +214,12 @@ fn a_flood_is_handled_in_portions() {
     for _ in 0..BUDGET + 10 {
         give(&frames, frame(60));
     }
-    for _ in 0..64 {
-        queues.add(RX, &[Descriptor::writable(40_000)]);
+    // One less than the queue holds, and than the budget of one call.
+    for _ in 0..BUDGET - 1 {
+        queues.add(RX, &[Descriptor::writable(2000)]);
     }
     device.host_event(&mut queues).unwrap();
-    assert_eq!(queues.used(RX).len(), 64);
+    assert_eq!(queues.used(RX).len(), BUDGET - 1);
     assert!(queues.signals(RX) >= 4, "the guest works on the first while the last are filled");
     // The device is starved: the guest has to act.
     assert_eq!(frames.lock().unwrap().called_again, 0);
@@ -349,20 +350,22 @@ fn interrupts_for_small_received_frames_keep_a_distance_and_those_for_large_ones
     for _ in 0..4 {
         queues.add(RX, &[Descriptor::writable(40_000)]);
     }
+    let before = Instant::now();
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!(queues.signals(RX), 1, "the first at once");
-    // As if it were a moment ago, however long this test takes.
-    let last = Instant::now() + Duration::from_hours(1);
-    device.pairs[0].receive.interrupted = Some(last);
+    assert!(device.pairs[0].receive.taken_until >= Some(before + RECEIVED_WAIT));
+    // As if there had been many a moment ago, however long this test takes.
+    let next = Instant::now() + Duration::from_hours(1);
+    device.pairs[0].receive.taken_until = Some(next + RECEIVED_CREDIT);
     give(&frames, frame(60));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.used(RX).len(), queues.signals(RX)), (2, 1), "it is there, and told later");
-    assert_eq!(frames.lock().unwrap().deadline, Some(last + RECEIVED_WAIT));
+    assert_eq!(frames.lock().unwrap().deadline, Some(next));
     device.pairs[0].receive.received.due = Some(Instant::now());
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (2, None), "its time has come");
-    device.pairs[0].receive.interrupted = Some(last);
+    device.pairs[0].receive.taken_until = Some(next + RECEIVED_CREDIT);
     give(&frames, frame(SMALL_BYTES + 1));
     device.host_event(&mut queues).unwrap();
     assert_eq!((queues.signals(RX), frames.lock().unwrap().deadline), (3, None));

@@ -64,6 +64,10 @@ impl Bench {
         self.add(queue, 1, sector, Some(Descriptor::readable(SECTOR_BYTES as u32)), &contents)
     }
 
+    fn add_flush(&mut self, queue: usize) -> u16 {
+        self.add(queue, 4, 0, None, &[])
+    }
+
     /// Calls the device for its own descriptor until nothing is in flight.
     fn run(&mut self) {
         while self.device.ring.as_ref().is_some_and(|ring| !ring.is_idle()) {
@@ -101,8 +105,8 @@ fn every_read_of_a_batch_gets_its_own_sector() {
 fn more_requests_than_the_ring_holds_are_all_answered() {
     let mut bench = Bench::new(4);
     for queue in 0..4 {
-        for number in 0..CHAINS as u64 {
-            bench.add_write(queue, number, queue as u8 + 1);
+        for _ in 0..CHAINS {
+            bench.add_flush(queue);
         }
     }
     // The ring has room for half of the requests.
@@ -119,7 +123,20 @@ fn more_requests_than_the_ring_holds_are_all_answered() {
         heads.dedup();
         assert_eq!(heads.len(), CHAINS, "queue {queue}");
     }
-    assert_eq!(bench.counter("writes"), 4 * CHAINS as u64);
+    assert_eq!(bench.counter("flushes"), 4 * CHAINS as u64);
+}
+
+#[test]
+fn short_writes_are_answered_together_and_need_no_ring() {
+    let mut bench = Bench::new(1);
+    for number in 0..CHAINS as u64 {
+        bench.add_write(0, number, 3);
+    }
+    bench.device.queue_kicked(0, &mut bench.queues).unwrap();
+    assert!(bench.device.ring.as_ref().is_none_or(Ring::is_idle));
+    assert_eq!(bench.queues.used(0).len(), CHAINS);
+    assert_eq!(bench.queues.signals(0), 1);
+    assert!(fs::read(&bench.path).unwrap()[..CHAINS * 512].iter().all(|byte| *byte == 3));
 }
 
 #[test]
@@ -128,7 +145,7 @@ fn a_flush_is_answered_like_the_writes_around_it() {
     for sector in 0..8 {
         bench.add_write(0, sector, 0xee);
     }
-    let flush = bench.add(0, 4, 0, None, &[]);
+    let flush = bench.add_flush(0);
     bench.device.queue_kicked(0, &mut bench.queues).unwrap();
     bench.run();
     assert_eq!(bench.queues.used(0).len(), 9);
@@ -159,7 +176,7 @@ fn a_reset_waits_for_what_is_in_flight_and_answers_none_of_it() {
     for number in 0..CHAINS as u64 - 1 {
         bench.add_write(0, number, 9);
     }
-    bench.add(0, 4, 0, None, &[]);
+    bench.add_flush(0);
     let memory = bench.queues.memory().clone();
     let (batch, fault) = bench.device.take(CHAINS, &mut ServedQueue::of(0, &mut bench.queues, &memory));
     fault.unwrap();
