@@ -7,6 +7,7 @@
 
 use core::arch::asm;
 use core::ffi::CStr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 // System call numbers and constants: Linux, include/uapi and arch/x86/entry/syscalls/syscall_64.tbl.
 const SYS_READ: usize = 0;
@@ -15,12 +16,15 @@ const SYS_CLOSE: usize = 3;
 const SYS_RT_SIGACTION: usize = 13;
 const SYS_SOCKET: usize = 41;
 const SYS_CONNECT: usize = 42;
+const SYS_SENDMSG: usize = 46;
 const SYS_SHUTDOWN: usize = 48;
 const SYS_EXECVE: usize = 59;
 const SYS_EXIT_GROUP: usize = 231;
 const AF_UNIX: u16 = 1;
 const SOCK_STREAM_CLOEXEC: usize = 1 | 0o2_000_000;
 const SHUT_WR: usize = 1;
+const SOL_SOCKET: i32 = 1;
+const SCM_RIGHTS: i32 = 1;
 const SA_RESTORER: usize = 0x0400_0000;
 const EINTR: isize = -4;
 /// Standard error.
@@ -58,6 +62,35 @@ struct SignalAction {
     flags: usize,
     restorer: extern "C" fn(i32),
     mask: u64,
+}
+
+/// `struct msghdr`.
+#[repr(C)]
+struct Message {
+    name: *const u8,
+    name_length: u32,
+    parts: *const Part,
+    parts_count: usize,
+    control: *const PassedDescriptor,
+    control_length: usize,
+    flags: i32,
+}
+
+/// `struct iovec`.
+#[repr(C)]
+struct Part {
+    bytes: *const u8,
+    length: usize,
+}
+
+/// `struct cmsghdr` with one descriptor.
+#[repr(C)]
+struct PassedDescriptor {
+    length: usize,
+    level: i32,
+    kind: i32,
+    descriptor: i32,
+    padding: i32,
 }
 
 /// One system call; the result is negative for an error.
@@ -124,6 +157,12 @@ impl Arguments {
         Some(length)
     }
 
+    /// Whether one of the arguments after the program's name is `word`.
+    pub fn has(&self, word: &[u8]) -> bool {
+        // An argument that begins with `word` and has nothing after it.
+        self.0.iter().skip(1).any(|&argument| value_of(word, argument).is_some_and(<[u8]>::is_empty))
+    }
+
     /// The value of the environment variable `name`, which includes the `=`.
     pub fn variable(&self, name: &[u8]) -> Option<&'static [u8]> {
         let mut entry = self.0.as_ptr().wrapping_add(self.0.len() + 1);
@@ -170,6 +209,7 @@ fn value_of(name: &[u8], entry: *const u8) -> Option<&'static [u8]> {
 }
 
 /// A connection to the agent, open until the program ends.
+#[derive(Clone, Copy)]
 pub struct Agent(usize);
 
 impl Agent {
@@ -194,6 +234,43 @@ impl Agent {
     /// Sends all of `bytes`; false if the agent is gone.
     pub fn send(&self, bytes: &[u8]) -> bool {
         write(self.0, bytes)
+    }
+
+    /// Sends all of `bytes`, with a duplicate of a descriptor; false if the agent is gone.
+    pub fn send_with(&self, bytes: &[u8], descriptor: i32) -> bool {
+        let part = Part { bytes: bytes.as_ptr(), length: bytes.len() };
+        // CMSG_LEN of one descriptor: the header's 16 bytes and the 4 of the number.
+        let control = PassedDescriptor { length: 20, level: SOL_SOCKET, kind: SCM_RIGHTS, descriptor, padding: 0 };
+        let message = Message {
+            name: core::ptr::null(),
+            name_length: 0,
+            parts: &raw const part,
+            parts_count: 1,
+            control: &raw const control,
+            control_length: size_of::<PassedDescriptor>(),
+            flags: 0,
+        };
+        // SAFETY: the message, its part and its control data are the kernel's structures and valid for the call.
+        let sent = unsafe { system_call(SYS_SENDMSG, [self.0, (&raw const message) as usize, 0, 0]) };
+        // The rest, if the kernel took only a part, goes without the descriptor.
+        usize::try_from(sent).ok().and_then(|sent| bytes.get(sent..)).is_some_and(|rest| self.send(rest))
+    }
+
+    /// Has each of `signals` end the connection in order, then the program with status 0: the agent learns that nothing
+    /// more comes, and the program ends once the agent has let go of what it was given.
+    pub fn end_on(self, signals: &[usize]) {
+        static CONNECTION: AtomicUsize = AtomicUsize::new(0);
+        extern "C" fn end(_: i32) {
+            let agent = Agent(CONNECTION.load(Ordering::Relaxed));
+            agent.end_sending();
+            let mut rest = [0_u8; 64];
+            while !agent.receive(&mut rest).is_empty() {}
+            exit(0)
+        }
+        CONNECTION.store(self.0, Ordering::Relaxed);
+        for &signal in signals {
+            handle(signal, end);
+        }
     }
 
     /// Shuts the connection down for writing.
@@ -234,16 +311,21 @@ pub fn close(descriptor: usize) {
     unsafe { system_call(SYS_CLOSE, [descriptor, 0, 0, 0]) };
 }
 
+/// Has `handler`, which must not return, run at `signal`.
+fn handle(signal: usize, handler: extern "C" fn(i32)) {
+    // The handler never returns, so nothing calls the restorer, but x86-64 delivers no signal without one.
+    let action = SignalAction { handler, flags: SA_RESTORER, restorer: handler, mask: 0 };
+    // SAFETY: the action is the kernel's structure, with a mask of the eight bytes told; the handler only makes system
+    // calls and reads an atomic.
+    unsafe { system_call(SYS_RT_SIGACTION, [signal, (&raw const action) as usize, 0, size_of::<u64>()]) };
+}
+
 /// Has `signal` end the program with status 0.
 pub fn succeed_on(signal: usize) {
     extern "C" fn end(_: i32) {
         exit(0)
     }
-    // The handler never returns, so nothing calls the restorer, but x86-64 delivers no signal without one.
-    let action = SignalAction { handler: end, flags: SA_RESTORER, restorer: end, mask: 0 };
-    // SAFETY: the action is the kernel's structure, with a mask of the eight bytes told; the handler makes one system
-    // call.
-    unsafe { system_call(SYS_RT_SIGACTION, [signal, (&raw const action) as usize, 0, size_of::<u64>()]) };
+    handle(signal, end);
 }
 
 /// The compiler calls this to clear memory; no C library provides it.

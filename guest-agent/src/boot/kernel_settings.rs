@@ -19,6 +19,9 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv6/conf/default/forwarding", "1"),
+    // dockerd binds published ports in the machine, those at an address of the host too.
+    ("net/ipv4/ip_nonlocal_bind", "1"),
+    ("net/ipv6/ip_nonlocal_bind", "1"),
     ("net/core/somaxconn", "4096"),
     ("net/ipv4/neigh/default/gc_thresh3", "8192"),
     // Databases and file watchers in containers fail at the kernel's defaults.

@@ -20,7 +20,7 @@ pub(crate) async fn start(engine: &Arc<Engine>, network: &NetworkSettings, ports
         engine.cannot_start(format!("{error:#}"), None);
         return;
     }
-    if let Err(error) = iptables::serve(engine.processes.clone(), Ingress::new(ports, network)) {
+    if let Err(error) = iptables::serve(engine.processes.clone(), ports.clone(), Ingress::new(ports, network)) {
         warn!("dockerd's iptables commands run as processes, and ports of swarm services stay unpublished: {error}");
     }
     tokio::spawn(supervisor::supervise(Arc::clone(engine), Service::Containerd));

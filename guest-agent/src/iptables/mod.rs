@@ -10,6 +10,7 @@
 
 mod command;
 mod ingress;
+mod published;
 mod restore;
 mod server;
 mod tables;

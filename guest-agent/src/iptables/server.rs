@@ -6,13 +6,15 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use nix::sys::socket::{getsockopt, sockopt};
+use tokio::runtime::Handle;
 use tracing::{debug, info, warn};
 
 use super::command::{Command, Family};
 use super::ingress;
+use super::published::{self, Change};
 use super::restore::Restore;
 use super::tables::{Known, Tables};
-use crate::ports::Ingress;
+use crate::ports::{Ingress, Ports};
 use crate::processes::Processes;
 
 /// Where `rorqual-iptables` connects.
@@ -22,13 +24,15 @@ const RUN_REAL: u8 = 255;
 /// Longest command accepted, in bytes; the asking program's own bound.
 const MAX_COMMAND: u64 = 4096;
 
-/// Listens, and answers from a thread of its own. `ingress` publishes the ports of swarm services.
-pub(crate) fn serve(processes: Processes, ingress: Ingress) -> io::Result<()> {
+/// Listens, and answers from a thread of its own. `ports` are asked for before dockerd's rule for one is added, and
+/// `ingress` publishes the ports of swarm services. To be called in the runtime.
+pub(crate) fn serve(processes: Processes, ports: Ports, ingress: Ingress) -> io::Result<()> {
     let listener = UnixListener::bind(SOCKET)?;
     let namespace = std::fs::read_link("/proc/self/ns/net")?;
+    let runtime = Handle::current();
     std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
         let (tables, running) = (Tables::default(), HashMap::new());
-        let mut server = Server { namespace, processes, ingress, tables, running };
+        let mut server = Server { namespace, processes, runtime, ports, ingress, tables, running };
         for client in listener.incoming() {
             let answered = client.and_then(|client| server.answer(client));
             if let Err(error) = answered {
@@ -53,6 +57,8 @@ struct Server {
     /// The agent's network namespace, as `/proc` names it.
     namespace: PathBuf,
     processes: Processes,
+    runtime: Handle,
+    ports: Ports,
     ingress: Ingress,
     tables: Tables,
     running: HashMap<Family, Restore>,
@@ -72,13 +78,7 @@ impl Server {
             Err(_) => Vec::new(),
         };
         let outcome = match Command::parse(&words) {
-            Some(command) => {
-                let outcome = self.run(&command);
-                if !matches!(outcome, Outcome::Failed(_)) {
-                    ingress::follow(&command, &mut self.ingress);
-                }
-                outcome
-            }
+            Some(command) => self.carry_out(&command),
             None => {
                 // It may change the tables in ways that are not tracked.
                 info!("left to the real iptables: {words:?}");
@@ -99,6 +99,29 @@ impl Server {
         let asking = getsockopt(client, sockopt::PeerCredentials).map_err(io::Error::from);
         let namespace = asking.and_then(|asking| std::fs::read_link(format!("/proc/{}/ns/net", asking.pid())));
         namespace.is_ok_and(|namespace| namespace == self.namespace)
+    }
+
+    /// Runs a command, and has the published ports follow it.
+    fn carry_out(&mut self, command: &Command) -> Outcome {
+        let change = published::change(command);
+        if let Some(Change::Publish(port)) = &change
+            && let Err(reason) = self.runtime.block_on(self.ports.reserve(port))
+        {
+            // On a line of its own, since dockerd puts the whole command before it.
+            return Outcome::Failed(format!("\n{reason}"));
+        }
+        let outcome = self.run(command);
+        let failed = matches!(outcome, Outcome::Failed(_));
+        match change {
+            Some(Change::Publish(port)) if failed => self.ports.release_reserved(&port),
+            Some(Change::Unpublish(port)) => self.ports.release_reserved(&port),
+            Some(Change::UnpublishAll) => self.ports.clear_reserved(),
+            Some(Change::Publish(_)) | None => {}
+        }
+        if !failed {
+            ingress::follow(command, &mut self.ingress);
+        }
+        outcome
     }
 
     fn run(&mut self, command: &Command) -> Outcome {

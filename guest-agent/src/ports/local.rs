@@ -2,17 +2,14 @@
 //!
 //! On a native engine a published port also answers on the engine's own localhost, because docker-proxy listens there.
 //! A push to `localhost:5000`, or a container on the host's network, relies on that. Here the host listens on its side,
-//! and this listener on the guest's.
+//! and on the guest's the socket that dockerd has bound is served.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
-};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tracing::debug;
@@ -25,9 +22,18 @@ use crate::relay::{Endpoint, join};
 /// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A listener of the guest, which ends when this is dropped.
+/// A socket of the guest that is served until this is closed or dropped.
 #[derive(Debug)]
 pub(super) struct LocalListener(JoinHandle<()>);
+
+impl LocalListener {
+    /// Stops serving. The socket is closed when this returns, except that a UDP port's sessions end a moment later.
+    pub(super) async fn close(mut self) {
+        self.0.abort();
+        // An error is the cancellation just asked for.
+        let _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for LocalListener {
     fn drop(&mut self) {
@@ -35,59 +41,18 @@ impl Drop for LocalListener {
     }
 }
 
-/// Listens in the guest for a port about to be published. `None` if the address is the host's and not the guest's.
+/// Serves the socket dockerd has bound for a port about to be published: a TCP one listens, a UDP one is bound.
 ///
 /// # Errors
-/// The port is in use in the guest, or the guest cannot listen on it; the text is for the user.
-pub(super) fn listen_locally(request: &PublishRequest) -> Result<Option<LocalListener>, String> {
-    let address = SocketAddr::new(request.host_address, request.host_port);
+/// The socket cannot be served.
+pub(super) fn serve_locally(request: &PublishRequest, socket: OwnedFd) -> io::Result<LocalListener> {
     let target = SocketAddr::new(request.container_address, request.container_port);
-    let served = match bound(request.transport, address) {
-        Ok(socket) => serve_at(request.transport, socket, target),
-        Err(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => return Ok(None),
-        Err(Errno::EADDRINUSE) => {
-            return Err(format!(
-                "address already in use: a container on the host's network, or a program of the machine itself, \
-                 listens on {address}"
-            ));
-        }
-        Err(errno) => return Err(format!("the machine cannot listen on {address}: {errno}")),
-    };
-    let task = served.map_err(|error| format!("the machine cannot listen on {address}: {error}"))?;
-    Ok(Some(LocalListener(task)))
-}
-
-fn serve_at(transport: Transport, socket: OwnedFd, target: SocketAddr) -> io::Result<JoinHandle<()>> {
-    Ok(match transport {
+    let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
+    fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(LocalListener(match request.transport {
         Transport::Tcp => tokio::spawn(serve(TcpListener::from_std(socket.into())?, target)),
         Transport::Udp => tokio::spawn(local_datagrams::serve(UdpSocket::from_std(socket.into())?, target)),
-    })
-}
-
-/// A socket that listens or, for UDP, is bound. An IPv6 one takes no IPv4, because dockerd publishes the two
-/// separately.
-fn bound(transport: Transport, address: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = match address.ip() {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let kind = match transport {
-        Transport::Tcp => SockType::Stream,
-        Transport::Udp => SockType::Datagram,
-    };
-    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
-    if transport == Transport::Tcp {
-        // Connections of an earlier listener may still be closing. With UDP this would let two sockets share the port.
-        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    }
-    if address.is_ipv6() {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-    }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    if transport == Transport::Tcp {
-        listen(&socket, Backlog::MAXCONN)?;
-    }
-    Ok(socket)
+    }))
 }
 
 async fn serve(listener: TcpListener, target: SocketAddr) {
@@ -130,39 +95,28 @@ mod tests {
         }
     }
 
-    async fn free_port() -> SocketAddr {
-        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-    }
-
     #[tokio::test]
-    async fn a_published_port_answers_in_the_machine_and_stops_when_it_is_unpublished() {
+    async fn a_published_port_answers_in_the_machine_and_is_free_once_it_is_unpublished() {
         let container = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = free_port().await;
-        let listening = listen_locally(&request(port, container.local_addr().unwrap())).unwrap().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap();
+        let request = request(port, container.local_addr().unwrap());
+        let listening = serve_locally(&request, listener.into()).unwrap();
         let mut client = TcpStream::connect(port).await.unwrap();
         client.write_all(b"hello").await.unwrap();
         client.shutdown().await.unwrap();
         let mut heard = String::new();
         container.accept().await.unwrap().0.read_to_string(&mut heard).await.unwrap();
         assert_eq!(heard, "hello");
-        let LocalListener(task) = &listening;
-        task.abort();
-        drop(listening);
-        // The runtime drops the task, and with it the listener, at its next turn.
-        tokio::task::yield_now().await;
+        listening.close().await;
         assert!(TcpStream::connect(port).await.is_err());
     }
 
     #[tokio::test]
-    async fn a_port_in_use_is_refused_and_an_address_of_the_host_is_left_to_it() {
-        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap();
-        assert!(listen_locally(&request(address, address)).unwrap_err().contains("already in use"));
-        let taken = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = taken.local_addr().unwrap();
-        let udp = PublishRequest { transport: Transport::Udp, ..request(address, address) };
-        assert!(listen_locally(&udp).unwrap_err().contains("already in use"));
-        let elsewhere: SocketAddr = "192.0.2.1:8080".parse().unwrap();
-        assert!(listen_locally(&request(elsewhere, address)).unwrap().is_none());
+    async fn what_is_no_socket_is_an_error() {
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        // The kernel refuses to wait for a file at the latest.
+        assert!(serve_locally(&request(address, address), file.into()).is_err());
     }
 }

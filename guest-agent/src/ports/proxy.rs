@@ -1,11 +1,13 @@
 //! The port proxies of dockerd: each is a connection to `ports.sock` that publishes one port while it is open.
 
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
@@ -50,61 +52,111 @@ pub(crate) async fn serve(ports: Ports, socket: &Path) -> io::Result<()> {
 }
 
 /// Publishes one proxy's port for as long as its connection is open.
-async fn serve_one(ports: &Ports, proxy: UnixStream) -> io::Result<()> {
-    let mut proxy = BufReader::new(proxy);
-    let request = read_request(&mut proxy).await?;
-    let published = publish(ports, request).await;
+async fn serve_one(ports: &Ports, mut proxy: UnixStream) -> io::Result<()> {
+    let published = match read_request(&proxy).await? {
+        Ok((arguments, socket)) => publish(ports, &arguments, socket).await,
+        Err(reason) => Err(reason),
+    };
     let verdict = match &published {
         Ok(_) => "0\n".to_owned(),
         Err(reason) => format!("1\n{reason}"),
     };
     proxy.write_all(verdict.as_bytes()).await?;
-    if published.is_ok() {
+    if let Ok((published, local)) = published {
         // The proxy sends nothing more, so the next thing to read is its end.
         let mut rest = [0; 64];
-        while proxy.read(&mut rest).await? != 0 {}
+        let end = loop {
+            match proxy.read(&mut rest).await {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        // In this order: once the proxy sees the end of this connection, dockerd may bind the port again.
+        drop(published);
+        local.close().await;
+        end?;
     }
     Ok(())
 }
 
-/// Listens in the guest, then has the host listen. Errors are for the user.
+/// Has the host listen, and serves dockerd's socket in the guest. Errors are for the user.
 async fn publish(
     ports: &Ports,
-    request: Result<Vec<u8>, String>,
-) -> Result<(Published, Option<LocalListener>), String> {
-    let request = PublishRequest::parse(&request?)?;
-    let local = local::listen_locally(&request)?;
-    Ok((ports.publish(request.published_port()).await?, local))
+    arguments: &[u8],
+    socket: Option<OwnedFd>,
+) -> Result<(Published, LocalListener), String> {
+    let request = PublishRequest::parse(arguments)?;
+    let socket = socket.ok_or_else(|| "dockerd passed no socket to its port proxy".to_owned())?;
+    // dockerd's rule for the port has asked the host already, unless the port needs no rule.
+    let published = match ports.take_reserved(&request) {
+        Some(published) => published,
+        None => ports.publish(request.published_port()).await?,
+    };
+    let local = local::serve_locally(&request, socket)
+        .map_err(|error| format!("the machine cannot serve {}:{}: {error}", request.host_address, request.host_port))?;
+    Ok((published, local))
 }
 
-/// The proxy's arguments without the final zero byte; the inner error is for the user.
-async fn read_request(proxy: &mut BufReader<UnixStream>) -> io::Result<Result<Vec<u8>, String>> {
-    let mut words = Vec::new();
+/// A proxy's arguments without the final zero byte, and the socket that travels with them.
+type Received = (Vec<u8>, Option<OwnedFd>);
+
+/// Reads a proxy's request; the inner error is for the user.
+async fn read_request(proxy: &UnixStream) -> io::Result<Result<Received, String>> {
+    let (mut words, mut socket) = (Vec::new(), None);
     while words.len() <= MAX_REQUEST {
-        let argument = words.len();
-        if proxy.read_until(0, &mut words).await? == 0 {
+        let (length, passed) = receive(proxy, &mut words).await?;
+        socket = passed.or(socket);
+        if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if words.len() == argument + 1 {
-            words.pop();
-            return Ok(Ok(words));
+        if let Some(end) = words.windows(2).position(|pair| pair == [0, 0]) {
+            words.truncate(end + 1);
+            return Ok(Ok((words, socket)));
         }
     }
     Ok(Err("the port proxy's request is too long".to_owned()))
 }
 
+/// Appends what has arrived to `words`, and returns its length and a descriptor that came with it.
+async fn receive(proxy: &UnixStream, words: &mut Vec<u8>) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut buffer = [0; MAX_REQUEST];
+    let (length, socket) = proxy
+        .async_io(Interest::READABLE, || {
+            let mut control = nix::cmsg_space!(RawFd);
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let received =
+                recvmsg::<()>(proxy.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+            let mut socket = None;
+            for message in received.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(descriptors) = message {
+                    for descriptor in descriptors {
+                        // SAFETY: the kernel has just made the descriptor for this process, and nothing else owns it.
+                        socket = Some(unsafe { OwnedFd::from_raw_fd(descriptor) });
+                    }
+                }
+            }
+            Ok((received.bytes, socket))
+        })
+        .await?;
+    words.extend_from_slice(&buffer[..length]);
+    Ok((length, socket))
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{ControlMessage, sendmsg};
     use rorqual_protocol::agent::port_change::Change;
     use rorqual_protocol::agent::published_port::Protocol;
     use rorqual_protocol::agent::{PortChange, PortVerdict};
 
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
     use super::super::session::Session;
     use super::*;
 
-    /// For an address no guest has, so that nothing listens in this process.
     const REQUEST: &str = "proxy\0-proto\0tcp\0-host-ip\x00192.0.2.1\0-host-port\x008080\0-container-ip\x00172.17.0.2\0\
-                           -container-port\x0080\0\0";
+                           -container-port\x0080\0-use-listen-fd\0\0";
 
     fn proxy(ports: &Ports) -> BufReader<UnixStream> {
         let (proxy, agent) = UnixStream::pair().unwrap();
@@ -113,8 +165,16 @@ mod tests {
         BufReader::new(proxy)
     }
 
+    /// Sends a request as the port proxy does, with a listening socket.
     async fn ask(proxy: &mut BufReader<UnixStream>, request: &str) {
-        proxy.write_all(request.as_bytes()).await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = proxy.get_ref();
+        proxy.writable().await.unwrap();
+        let descriptors = [listener.as_raw_fd()];
+        let passed = [ControlMessage::ScmRights(&descriptors)];
+        let parts = [io::IoSlice::new(request.as_bytes())];
+        let sent = sendmsg::<()>(proxy.as_raw_fd(), &parts, &passed, MsgFlags::empty(), None).unwrap();
+        assert_eq!(sent, request.len());
     }
 
     /// Whether dockerd would learn that the port is bound.

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::reserved::Reserved;
 use super::table::{PortId, PortTable, Verdict};
 
 /// How long the host may take to listen. dockerd gives its proxy 16 seconds.
@@ -19,7 +20,10 @@ pub(super) type Host = Box<dyn Fn(PortChange) + Send>;
 
 /// The published ports. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Ports(Arc<Mutex<PortTable<Waiter, Host>>>);
+pub(crate) struct Ports {
+    table: Arc<Mutex<PortTable<Waiter, Host>>>,
+    reserved: Arc<Mutex<Reserved>>,
+}
 
 impl Ports {
     /// Asks the host for a port; it stays published until the returned value is dropped.
@@ -62,7 +66,12 @@ impl Ports {
 
     /// The table behind it. Never held across an await.
     pub(super) fn lock(&self) -> MutexGuard<'_, PortTable<Waiter, Host>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ports that wait for their proxy. Never held across an await.
+    pub(super) fn reserved(&self) -> MutexGuard<'_, Reserved> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,16 +12,17 @@ use super::transport::Transport;
 
 /// A port to publish for as long as the proxy's connection is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PublishRequest {
-    pub(super) transport: Transport,
-    pub(super) host_address: IpAddr,
-    pub(super) host_port: u16,
-    pub(super) container_address: IpAddr,
-    pub(super) container_port: u16,
+pub(crate) struct PublishRequest {
+    pub(crate) transport: Transport,
+    pub(crate) host_address: IpAddr,
+    pub(crate) host_port: u16,
+    pub(crate) container_address: IpAddr,
+    pub(crate) container_port: u16,
 }
 
 impl PublishRequest {
-    /// Reads the arguments, the program's name first: names with one dash, each followed by its value.
+    /// Reads the arguments, the program's name first: names with one dash, each but `-use-listen-fd` followed by its
+    /// value.
     ///
     /// # Errors
     /// A sentence for the user, if an argument is missing or cannot be published.
@@ -30,6 +31,9 @@ impl PublishRequest {
         let mut words = text.split_terminator('\0').skip(1);
         let mut values = HashMap::new();
         while let Some(name) = words.next() {
+            if name == "-use-listen-fd" {
+                continue;
+            }
             let value = words.next().ok_or_else(|| format!("{name} has no value"))?;
             values.insert(name.trim_start_matches('-'), value);
         }
@@ -69,8 +73,8 @@ fn parsed<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
 mod tests {
     use super::*;
 
-    const ARGUMENTS: &str =
-        "proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0";
+    const ARGUMENTS: &str = "proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0\
+         -use-listen-fd\0";
 
     #[test]
     fn dockerds_arguments_are_understood() {

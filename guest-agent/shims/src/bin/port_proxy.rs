@@ -2,12 +2,14 @@
 //! host, to listen; returns the verdict to dockerd; and holds the port until it ends.
 //!
 //! dockerd (libnetwork) starts it as `rorqual-port-proxy -proto tcp -host-ip 0.0.0.0 -host-port 8080 -container-ip
-//! 172.17.0.2 -container-port 80`, with a pipe as descriptor 3 on which it expects `0\n`, or `1\n` and a reason. It
+//! 172.17.0.2 -container-port 80 -use-listen-fd`. Descriptor 3 is a pipe on which it expects `0\n`, or `1\n` and a
+//! reason. Descriptor 4 is the socket that dockerd has bound to the port in the machine; a TCP one listens already. It
 //! ends the proxy by SIGINT, or by SIGTERM when dockerd itself ends. An end by either is a success.
 //!
 //! Wire format on `/run/rorqual/ports.sock`: the arguments, each terminated by a zero byte, the program's name first,
-//! and one more zero byte. The answer is the one dockerd expects; end of file follows a refusal. The port is published
-//! while the connection is open.
+//! and one more zero byte. The socket travels with them (`SCM_RIGHTS`). The answer is the one dockerd expects; end of
+//! file follows a refusal. The port is published until the proxy sends end of file, and the agent answers that with its
+//! own once it has closed the socket: after the proxy's end, dockerd may bind the port again.
 #![no_std]
 #![no_main]
 
@@ -18,6 +20,9 @@ const SOCKET: &[u8] = b"/run/rorqual/ports.sock";
 const SOCKET_VARIABLE: &[u8] = b"RORQUAL_PORTS_SOCKET=";
 /// Descriptor on which dockerd expects the verdict.
 const STATUS: usize = 3;
+/// Descriptor of the socket bound to the port, and the argument that announces it.
+const LISTENER: i32 = 4;
+const USE_LISTENER: &[u8] = b"-use-listen-fd";
 /// Longest request, in bytes; dockerd's arguments are some 150.
 const MAX_REQUEST: usize = 1024;
 
@@ -37,9 +42,18 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
         refuse(b"dockerd's arguments for the port proxy are too long")
     };
     let socket = arguments.variable(SOCKET_VARIABLE).unwrap_or(SOCKET);
-    let Some(agent) = Agent::connect(socket).filter(|agent| agent.send(request)) else {
+    let sent = |agent: &Agent| match arguments.has(USE_LISTENER) {
+        true => agent.send_with(request, LISTENER),
+        false => agent.send(request),
+    };
+    let Some(agent) = Agent::connect(socket).filter(sent) else {
         refuse(b"the guest agent does not answer on /run/rorqual/ports.sock; restart the machine")
     };
+    agent.end_on(&[SIGINT, SIGTERM]);
+    if arguments.has(USE_LISTENER) {
+        // The agent has a duplicate, and the port is free once that is closed.
+        close(LISTENER.unsigned_abs() as usize);
+    }
     hold(&agent)
 }
 
