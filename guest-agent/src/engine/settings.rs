@@ -71,10 +71,13 @@ fn containerd() -> String {
 
 fn dockerd(network: &NetworkSettings) -> String {
     let mut settings = json!({
+        // Clients of published ports enter the machine by its network card and go to the container's address. Only the
+        // gateway can send there, and it does so for published ports alone.
+        "allow-direct-routing": true,
         "containerd": CONTAINERD_SOCKET,
         "data-root": "/var/lib/docker",
-        // Scripts read the exit statuses 125 to 127, which the client takes from runc's words, and programs expect ENOSYS
-        // for a system call the profile does not know; crun says and answers something else.
+        // Scripts read the exit statuses 125 to 127, which the client takes from runc's words, and programs expect
+        // ENOSYS for a system call the profile does not know; crun says and answers something else.
         "default-runtime": "runc",
         "features": { "buildkit": true },
         "hosts": [format!("unix://{DOCKER_SOCKET}")],

@@ -212,6 +212,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_the_host_was_asked_for_before_is_taken_over_and_not_asked_for_again() {
+        let ports = Ports::default();
+        let request = PublishRequest::parse(REQUEST.trim_end_matches('\0').as_bytes()).unwrap();
+        ports.reserve(&request).await.unwrap();
+        let (_host, mut changes) = Session::connect(ports.clone());
+        let opened = changes.recv().await.unwrap();
+        assert!(matches!(opened.change, Some(Change::Open(_))), "{opened:?}");
+        assert_eq!(changes.recv().await.unwrap().change, Some(Change::Synchronized(true)));
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        assert!(bound(&mut connection).await);
+        // The port is the proxy's now, so dockerd's deletion of its rule does not close it.
+        ports.release_reserved(&request);
+        drop(connection);
+        assert_eq!(changes.recv().await.unwrap(), PortChange { id: opened.id, change: Some(Change::Close(true)) });
+    }
+
+    #[tokio::test]
     async fn a_refusal_carries_the_hosts_reason_and_ends_the_connection() {
         let ports = Ports::default();
         let (host, mut changes) = Session::connect(ports.clone());

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::request::PublishRequest;
 use super::reserved::Reserved;
 use super::table::{PortId, PortTable, Verdict};
 
@@ -22,7 +23,7 @@ pub(super) type Host = Box<dyn Fn(PortChange) + Send>;
 #[derive(Clone, Default)]
 pub(crate) struct Ports {
     table: Arc<Mutex<PortTable<Waiter, Host>>>,
-    reserved: Arc<Mutex<Reserved>>,
+    reserved: Arc<Mutex<Reserved<Published>>>,
 }
 
 impl Ports {
@@ -69,8 +70,35 @@ impl Ports {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ports that wait for their proxy. Never held across an await.
-    pub(super) fn reserved(&self) -> MutexGuard<'_, Reserved> {
+    /// Asks the host for a port and keeps it for the proxy to come.
+    ///
+    /// # Errors
+    /// A sentence for the user, if the host cannot listen or does not answer.
+    pub(crate) async fn reserve(&self, request: &PublishRequest) -> Result<(), String> {
+        let published = self.publish(request.published_port()).await?;
+        let replaced = self.reserved().put(request, published);
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Lets go of a port that no proxy has taken.
+    pub(crate) fn release_reserved(&self, request: &PublishRequest) {
+        drop(self.take_reserved(request));
+    }
+
+    /// Lets go of all ports that no proxy has taken.
+    pub(crate) fn clear_reserved(&self) {
+        let released = std::mem::take(&mut *self.reserved());
+        drop(released);
+    }
+
+    /// Hands a port to its proxy.
+    pub(super) fn take_reserved(&self, request: &PublishRequest) -> Option<Published> {
+        self.reserved().take(request)
+    }
+
+    /// Ports that wait for their proxy. Never held across an await, nor while one is dropped, which tells the host.
+    fn reserved(&self) -> MutexGuard<'_, Reserved<Published>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
