@@ -1,14 +1,15 @@
 //! The ports published now, shared by the proxies' connections and the host's call.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rorqual_protocol::agent::published_port::Protocol;
 use rorqual_protocol::agent::{PortChange, PublishedPort};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::doors::Door;
 use super::request::PublishRequest;
 use super::reserved::Reserved;
 use super::table::{PortId, PortTable, Verdict};
@@ -24,6 +25,8 @@ pub(super) type Host = Box<dyn Fn(PortChange) + Send>;
 pub(crate) struct Ports {
     table: Arc<Mutex<PortTable<Waiter, Host>>>,
     reserved: Arc<Mutex<Reserved<Published>>>,
+    /// Who makes iptables rules, once somebody does.
+    doors: Arc<OnceLock<mpsc::UnboundedSender<Door>>>,
 }
 
 impl Ports {
@@ -95,6 +98,17 @@ impl Ports {
     /// Hands a port to its proxy.
     pub(super) fn take_reserved(&self, request: &PublishRequest) -> Option<Published> {
         self.reserved().take(request)
+    }
+
+    /// Has iptables rules that ports need made by the receiver of `doors`.
+    pub(crate) fn make_rules_by(&self, doors: mpsc::UnboundedSender<Door>) {
+        // The engine is set up once in a boot.
+        let _ = self.doors.set(doors);
+    }
+
+    /// Where wishes for rules go, if anybody makes them.
+    pub(super) fn doors(&self) -> Option<&mpsc::UnboundedSender<Door>> {
+        self.doors.get()
     }
 
     /// Ports that wait for their proxy. Never held across an await, nor while one is dropped, which tells the host.
