@@ -148,7 +148,12 @@ impl Machine {
 
     /// `docker` with arguments: the unmodified client of the guest image.
     pub fn docker<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
-        let mut command = Command::new(self.image.join("bin/docker"));
+        self.client(&self.image.join("bin/docker"), arguments)
+    }
+
+    /// A docker client of another origin, with arguments.
+    pub fn client<'a>(&self, program: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(program);
         command.args(arguments);
         self.environment(&mut command);
         command.env("DOCKER_HOST", format!("unix://{}", self.docker_socket().display()));

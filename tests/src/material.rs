@@ -59,6 +59,15 @@ pub fn unpack_registry(directory: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// The directory with the docker client of Debian 13, older than the engine, and its plugins.
+///
+/// # Errors
+/// `make test-material` has not been run.
+pub fn older_clients() -> Result<PathBuf> {
+    let docker = material("clients-26/docker")?;
+    Ok(docker.parent().map(Path::to_owned).unwrap_or_default())
+}
+
 /// A file of `target/test-material`.
 fn material(name: &str) -> Result<PathBuf> {
     let programs = program_directory()?;

@@ -73,9 +73,12 @@ fn exec_runs_with_its_own_user_environment_and_status(machine: &Machine) -> Resu
         machine.docker(["exec", "-e", "OWN=given", "-u", "user", "-w", "/tmp", name, "sh", "-c", script]).run()?;
     let exec = exec.exits(3)?;
     ensure!(exec.text() == "inherited given\nuser\n/tmp", "{exec}");
-    // runc's message makes this 127, crun's 126: the client looks for runc's words.
-    let missing = machine.docker(["exec", name, "no-such-program"]).run()?;
-    ensure!([126, 127].contains(&missing.status) && missing.to_string().contains("not found"), "{missing}");
+    // The engine writes the reason to the command's output.
+    for (program, status, reason) in [("no-such-program", 127, "not found"), ("/etc/passwd", 126, "permission denied")]
+    {
+        let refused = machine.docker(["exec", name, program]).run()?.exits(status)?;
+        ensure!(refused.text().contains(reason), "{refused}");
+    }
     let input = vec![7; 3_000_000];
     let exec = machine.docker(["exec", "-i", name, "sha256sum"]).run_with_input(&input)?.success()?;
     ensure!(exec.text().starts_with(&checksum(&input)), "{exec}");

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             a_network_in_use_is_not_removed,
             a_container_with_ipv6_reaches_other_computers_by_it,
             a_container_with_ipv6_is_reached_at_both_addresses_of_localhost,
+            every_kind_of_network_is_made_without_the_real_iptables,
         ],
     )
 }
@@ -150,5 +151,34 @@ fn a_container_with_ipv6_is_reached_at_both_addresses_of_localhost(machine: &Mac
         ensure!(found == inside, "{address} leads to {found}");
     }
     ensure!(stream::is_refused(v4(port + 1)), "-p [::1]:… also listens on 127.0.0.1");
+    Ok(())
+}
+
+/// The agent answers dockerd's iptables commands itself. A form it does not know starts the real program for that
+/// command and every one after it, so each new version of dockerd must be held against this.
+fn every_kind_of_network_is_made_without_the_real_iptables(machine: &Machine) -> Result<()> {
+    let option = "com.docker.network.bridge";
+    let kinds = [
+        String::new(),
+        "--internal".to_owned(),
+        format!("--opt {option}.enable_icc=false"),
+        format!("--opt {option}.enable_ip_masquerade=false"),
+        format!("--opt {option}.host_binding_ipv4=127.0.0.1"),
+        format!("--opt {option}.gateway_mode_ipv4=routed"),
+        format!("--opt {option}.gateway_mode_ipv4=nat-unprotected"),
+        format!("--internal --opt {option}.gateway_mode_ipv4=isolated"),
+        format!("--ipv6 --opt {option}.gateway_mode_ipv6=routed"),
+    ];
+    for kind in &kinds {
+        let network = Network::create(machine, kind)?;
+        let container = Container::sleeping(machine, &format!("--network {} -P --expose 80", network.name))?;
+        drop(container);
+    }
+    let first = Container::sleeping(machine, "--expose 80")?;
+    let linked = Container::sleeping(machine, &format!("--link {}:first", first.name))?;
+    drop((linked, first));
+    let log = machine.rorqual(["logs", "agent"]).output_text()?;
+    let left: Vec<&str> = log.lines().filter(|line| line.contains("left to the real iptables")).collect();
+    ensure!(left.is_empty(), "the agent does not know these commands: {left:#?}");
     Ok(())
 }

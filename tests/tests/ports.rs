@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufReader, Read, Write},
-    net::TcpListener,
+    net::{IpAddr, TcpListener, UdpSocket},
     process::ExitCode,
     thread,
 };
@@ -26,6 +26,8 @@ fn main() -> ExitCode {
             a_paused_container_keeps_its_port_and_answers_later,
             ports_survive_the_end_of_the_daemon,
             a_port_in_use_fails_docker_run_and_names_its_owner,
+            a_port_in_use_is_passed_over_in_a_range,
+            an_address_of_the_host_is_published_there_alone,
             two_containers_cannot_have_one_port,
             half_closed_connections_and_large_transfers_arrive_whole,
             many_connections_at_once_are_all_served,
@@ -158,6 +160,38 @@ fn a_port_in_use_fails_docker_run_and_names_its_owner(machine: &Machine) -> Resu
     machine.run(&format!("start {}", container.name))?;
     eventually("the peer answers", || stream::answers(v4(port)).then_some(()))?;
     Ok(())
+}
+
+fn a_port_in_use_is_passed_over_in_a_range(machine: &Machine) -> Result<()> {
+    let base = free_tcp(3)?;
+    let _taken = [TcpListener::bind(v4(base))?, TcpListener::bind(v4(base + 1))?];
+    let container = serving(machine, &format!("-p 127.0.0.1:{base}-{}:80", base + 2), "80")?;
+    let told = machine.run(&format!("port {} 80/tcp", container.name))?;
+    ensure!(told.trim() == format!("127.0.0.1:{}", base + 2), "docker port printed {told:?}");
+    ensure!(stream::port_behind(v4(base + 2))? == 80);
+    Ok(())
+}
+
+fn an_address_of_the_host_is_published_there_alone(machine: &Machine) -> Result<()> {
+    // dockerd binds it in the machine, which does not have that address.
+    let port = free_tcp(1)?;
+    let Some(address) = own_address()? else {
+        eprintln!("skipped: this host has no address but loopback");
+        return Ok(());
+    };
+    let _container = serving(machine, &format!("-p {address}:{port}:80"), "80")?;
+    ensure!(stream::port_behind((address, port).into())? == 80);
+    ensure!(stream::is_refused(v4(port)), "-p {address}:… also listens on 127.0.0.1");
+    Ok(())
+}
+
+/// The address of the host on its way to others. Connecting a datagram socket sends nothing.
+fn own_address() -> Result<Option<IpAddr>> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    Ok(match socket.connect("192.0.2.1:9") {
+        Ok(()) => Some(socket.local_addr()?.ip()),
+        Err(_) => None,
+    })
 }
 
 fn two_containers_cannot_have_one_port(machine: &Machine) -> Result<()> {

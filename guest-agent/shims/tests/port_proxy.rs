@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{BufRead, BufReader, IoSliceMut, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{Pid, pipe2};
 
 struct Fixture {
@@ -23,25 +25,42 @@ struct Fixture {
 fn start(protocol: &str) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let agent = UnixListener::bind(folder.path().join("ports.sock")).unwrap();
-    start_in(folder, protocol, Some(agent))
+    start_in(folder, protocol, Some(agent), None)
 }
 
-fn start_in(folder: tempfile::TempDir, protocol: &str, agent: Option<UnixListener>) -> Fixture {
+fn start_in(
+    folder: tempfile::TempDir,
+    protocol: &str,
+    agent: Option<UnixListener>,
+    listener: Option<TcpListener>,
+) -> Fixture {
     let (status, given) = pipe2(OFlag::O_CLOEXEC).unwrap();
-    let given_number = given.as_raw_fd();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rorqual-port-proxy"));
     command
         .args(["-proto", protocol, "-host-ip", "0.0.0.0", "-host-port", "8080"])
         .args(["-container-ip", "172.17.0.2", "-container-port", "80"])
+        .args(listener.is_some().then_some("-use-listen-fd"))
         .env("RORQUAL_PORTS_SOCKET", folder.path().join("ports.sock"));
-    // SAFETY: dup2 is async-signal-safe, and both descriptors are plain numbers.
+    // Above the numbers they get in the proxy, so that neither is overwritten before it is copied.
+    let above = |descriptor: &dyn AsFd| fcntl(descriptor.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(10)).unwrap();
+    let given_number = above(&given);
+    let listener_number = listener.as_ref().map(|listener| above(listener));
+    // SAFETY: dup2 is async-signal-safe, and the descriptors are plain numbers.
     unsafe {
-        command.pre_exec(move || match libc::dup2(given_number, 3) {
-            3 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
+        command.pre_exec(move || {
+            let given = [(Some(given_number), 3), (listener_number, 4)];
+            for (from, to) in given.into_iter().filter_map(|(from, to)| Some((from?, to))) {
+                if libc::dup2(from, to) != to {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
         });
     }
     let proxy = command.spawn().unwrap();
+    for number in [Some(given_number), listener_number].into_iter().flatten() {
+        nix::unistd::close(number).unwrap();
+    }
     drop::<OwnedFd>(given);
     Fixture { _folder: folder, agent, proxy, status: File::from(status) }
 }
@@ -89,9 +108,41 @@ fn a_bound_port_is_reported_and_held_until_the_proxy_is_interrupted() {
         assert_eq!(fixture.status(), "0\n");
         assert!(fixture.proxy.try_wait().unwrap().is_none());
         kill(Pid::from_raw(fixture.proxy.id().cast_signed()), signal).unwrap();
-        assert!(fixture.proxy.wait().unwrap().success());
         assert_eq!(agent.read(&mut [0]).unwrap(), 0);
+        // dockerd may bind the port again once the proxy has ended, so that waits for the agent to let go of it.
+        assert!(fixture.proxy.try_wait().unwrap().is_none());
+        drop(agent);
+        assert!(fixture.proxy.wait().unwrap().success());
     }
+}
+
+#[test]
+fn the_socket_dockerd_has_bound_travels_with_the_request_and_the_proxy_keeps_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let agent = UnixListener::bind(folder.path().join("ports.sock")).unwrap();
+    let mut fixture = start_in(folder, "tcp", Some(agent), Some(listener));
+    let (mut connection, _) = fixture.agent.as_ref().unwrap().accept().unwrap();
+    let mut control = nix::cmsg_space!(RawFd);
+    let mut request = [0; 1024];
+    let mut parts = [IoSliceMut::new(&mut request)];
+    let received = recvmsg::<()>(connection.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty()).unwrap();
+    let passed = received.cmsgs().unwrap().find_map(|message| match message {
+        ControlMessageOwned::ScmRights(descriptors) => descriptors.first().copied(),
+        _ => None,
+    });
+    let length = received.bytes;
+    assert!(request[..length].ends_with(b"-use-listen-fd\0\0"));
+    // SAFETY: the kernel has just made the descriptor, and nothing else owns it.
+    let socket = TcpListener::from(unsafe { OwnedFd::from_raw_fd(passed.unwrap()) });
+    assert_eq!(socket.local_addr().unwrap(), port);
+    connection.write_all(b"0\n").unwrap();
+    assert_eq!(fixture.status(), "0\n");
+    drop(socket);
+    assert!(TcpStream::connect(port).is_err(), "the proxy still listens");
+    drop(connection);
+    assert!(fixture.proxy.wait().unwrap().success());
 }
 
 #[test]
@@ -125,7 +176,7 @@ fn an_agent_that_hangs_up_without_a_verdict_is_a_failure() {
 
 #[test]
 fn without_an_agent_the_reason_says_what_to_do() {
-    let mut fixture = start_in(tempfile::tempdir().unwrap(), "tcp", None);
+    let mut fixture = start_in(tempfile::tempdir().unwrap(), "tcp", None, None);
     let status = fixture.status();
     assert!(
         status.starts_with("1\nthe guest agent does not answer") && status.ends_with("restart the machine"),

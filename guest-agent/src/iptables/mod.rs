@@ -10,6 +10,7 @@
 //! The tables kept here start empty, as the kernel's do, and follow every command of dockerd. They miss a rule that
 //! another program adds: dockerd then adds it again, which does no harm.
 
+mod client;
 mod command;
 mod host;
 mod ingress;

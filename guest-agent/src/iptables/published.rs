@@ -1,5 +1,5 @@
-//! The rules by which dockerd leads a published port to its container: one for each port and version of IP, in the chain
-//! `DOCKER` of the table `nat` (libnetwork, `iptabler/port.go`).
+//! The rules by which dockerd leads a published port to its container: one for each port and version of IP, in the
+//! chain `DOCKER` of the table `nat` (libnetwork, `iptabler/port.go`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use super::client;
 use super::command::{Command, Family};
 use super::host::HostRules;
 use super::ingress;
@@ -33,6 +35,9 @@ pub(crate) fn serve(processes: Processes, network: &NetworkSettings, ports: Port
     let listener = UnixListener::bind(SOCKET)?;
     let namespace = std::fs::read_link("/proc/self/ns/net")?;
     let runtime = Handle::current();
+    let (sender, doors) = mpsc::unbounded_channel();
+    ports.make_rules_by(sender);
+    runtime.spawn(client::serve(doors, SOCKET));
     std::thread::Builder::new().name("iptables".to_owned()).spawn(move || {
         let (tables, running) = (Tables::default(), HashMap::new());
         let mut server = Server { namespace, processes, runtime, ports, ingress, host, tables, running };

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
+use super::doors;
 use super::local::{self, LocalListener};
 use super::published::{Ports, Published};
 use super::request::PublishRequest;
@@ -62,7 +63,7 @@ async fn serve_one(ports: &Ports, mut proxy: UnixStream) -> io::Result<()> {
         Err(reason) => format!("1\n{reason}"),
     };
     proxy.write_all(verdict.as_bytes()).await?;
-    if let Ok((published, local)) = published {
+    if let Ok((request, published, local)) = published {
         // The proxy sends nothing more, so the next thing to read is its end.
         let mut rest = [0; 64];
         let end = loop {
@@ -74,6 +75,7 @@ async fn serve_one(ports: &Ports, mut proxy: UnixStream) -> io::Result<()> {
         };
         // In this order: once the proxy sees the end of this connection, dockerd may bind the port again.
         drop(published);
+        doors::close(ports.doors(), &request).await;
         local.close().await;
         end?;
     }
@@ -85,7 +87,7 @@ async fn publish(
     ports: &Ports,
     arguments: &[u8],
     socket: Option<OwnedFd>,
-) -> Result<(Published, LocalListener), String> {
+) -> Result<(PublishRequest, Published, LocalListener), String> {
     let request = PublishRequest::parse(arguments)?;
     let socket = socket.ok_or_else(|| "dockerd passed no socket to its port proxy".to_owned())?;
     // dockerd's rule for the port has asked the host already, unless the port needs no rule.
@@ -95,7 +97,8 @@ async fn publish(
     };
     let local = local::serve_locally(&request, socket)
         .map_err(|error| format!("the machine cannot serve {}:{}: {error}", request.host_address, request.host_port))?;
-    Ok((published, local))
+    doors::open(ports.doors(), &request).await;
+    Ok((request, published, local))
 }
 
 /// A proxy's arguments without the final zero byte, and the socket that travels with them.
@@ -209,6 +212,24 @@ mod tests {
         drop(connection);
         let closed = changes.recv().await.unwrap();
         assert_eq!(closed, PortChange { id: opened.id, change: Some(Change::Close(true)) });
+    }
+
+    #[tokio::test]
+    async fn a_port_the_host_was_asked_for_before_is_taken_over_and_not_asked_for_again() {
+        let ports = Ports::default();
+        let request = PublishRequest::parse(REQUEST.trim_end_matches('\0').as_bytes()).unwrap();
+        ports.reserve(&request).await.unwrap();
+        let (_host, mut changes) = Session::connect(ports.clone());
+        let opened = changes.recv().await.unwrap();
+        assert!(matches!(opened.change, Some(Change::Open(_))), "{opened:?}");
+        assert_eq!(changes.recv().await.unwrap().change, Some(Change::Synchronized(true)));
+        let mut connection = proxy(&ports);
+        ask(&mut connection, REQUEST).await;
+        assert!(bound(&mut connection).await);
+        // The port is the proxy's now, so dockerd's deletion of its rule does not close it.
+        ports.release_reserved(&request);
+        drop(connection);
+        assert_eq!(changes.recv().await.unwrap(), PortChange { id: opened.id, change: Some(Change::Close(true)) });
     }
 
     #[tokio::test]

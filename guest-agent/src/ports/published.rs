@@ -1,14 +1,16 @@
 //! The ports published now, shared by the proxies' connections and the host's call.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rorqual_protocol::agent::published_port::Protocol;
 use rorqual_protocol::agent::{PortChange, PublishedPort};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::doors::Door;
+use super::request::PublishRequest;
 use super::reserved::Reserved;
 use super::table::{PortId, PortTable, Verdict};
 
@@ -22,7 +24,9 @@ pub(super) type Host = Box<dyn Fn(PortChange) + Send>;
 #[derive(Clone, Default)]
 pub(crate) struct Ports {
     table: Arc<Mutex<PortTable<Waiter, Host>>>,
-    reserved: Arc<Mutex<Reserved>>,
+    reserved: Arc<Mutex<Reserved<Published>>>,
+    /// Who makes iptables rules, once somebody does.
+    doors: Arc<OnceLock<mpsc::UnboundedSender<Door>>>,
 }
 
 impl Ports {
@@ -69,8 +73,46 @@ impl Ports {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ports that wait for their proxy. Never held across an await.
-    pub(super) fn reserved(&self) -> MutexGuard<'_, Reserved> {
+    /// Asks the host for a port and keeps it for the proxy to come.
+    ///
+    /// # Errors
+    /// A sentence for the user, if the host cannot listen or does not answer.
+    pub(crate) async fn reserve(&self, request: &PublishRequest) -> Result<(), String> {
+        let published = self.publish(request.published_port()).await?;
+        let replaced = self.reserved().put(request, published);
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Lets go of a port that no proxy has taken.
+    pub(crate) fn release_reserved(&self, request: &PublishRequest) {
+        drop(self.take_reserved(request));
+    }
+
+    /// Lets go of all ports that no proxy has taken.
+    pub(crate) fn clear_reserved(&self) {
+        let released = std::mem::take(&mut *self.reserved());
+        drop(released);
+    }
+
+    /// Hands a port to its proxy.
+    pub(super) fn take_reserved(&self, request: &PublishRequest) -> Option<Published> {
+        self.reserved().take(request)
+    }
+
+    /// Has iptables rules that ports need made by the receiver of `doors`.
+    pub(crate) fn make_rules_by(&self, doors: mpsc::UnboundedSender<Door>) {
+        // The engine is set up once in a boot.
+        let _ = self.doors.set(doors);
+    }
+
+    /// Where wishes for rules go, if anybody makes them.
+    pub(super) fn doors(&self) -> Option<&mpsc::UnboundedSender<Door>> {
+        self.doors.get()
+    }
+
+    /// Ports that wait for their proxy. Never held across an await, nor while one is dropped, which tells the host.
+    fn reserved(&self) -> MutexGuard<'_, Reserved<Published>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -73,8 +73,8 @@ fn parsed<T: FromStr>(name: &str, text: &str) -> Result<T, String> {
 mod tests {
     use super::*;
 
-    const ARGUMENTS: &str = "proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0-container-port\x0080\0\
-         -use-listen-fd\0";
+    const ARGUMENTS: &str = "proxy\0-proto\0tcp\0-host-ip\0::\0-host-port\x008080\0-container-ip\x00172.17.0.2\0\
+                             -container-port\x0080\0-use-listen-fd\0";
 
     #[test]
     fn dockerds_arguments_are_understood() {

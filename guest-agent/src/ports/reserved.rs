@@ -7,13 +7,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::published::{Ports, Published};
 use super::request::PublishRequest;
 use super::transport::Transport;
 
 /// What a rule and a proxy both say of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key(Transport, IpAddr, u16);
+struct Key(Transport, IpAddr, u16);
 
 impl From<&PublishRequest> for Key {
     fn from(request: &PublishRequest) -> Self {
@@ -21,34 +20,23 @@ impl From<&PublishRequest> for Key {
     }
 }
 
-pub(super) type Reserved = HashMap<Key, Published>;
+/// The ports that wait for their proxy; dropping a `Port` unpublishes it.
+pub(super) struct Reserved<Port>(HashMap<Key, Port>);
 
-impl Ports {
-    /// Asks the host for a port and keeps it for the proxy to come.
-    ///
-    /// # Errors
-    /// A sentence for the user, if the host cannot listen or does not answer.
-    pub(crate) async fn reserve(&self, request: &PublishRequest) -> Result<(), String> {
-        let published = self.publish(request.published_port()).await?;
-        self.reserved().insert(Key::from(request), published);
-        Ok(())
+impl<Port> Default for Reserved<Port> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<Port> Reserved<Port> {
+    /// Keeps a port, and returns the one it replaces.
+    pub(super) fn put(&mut self, request: &PublishRequest, port: Port) -> Option<Port> {
+        self.0.insert(Key::from(request), port)
     }
 
-    /// Lets go of a port that no proxy has taken.
-    pub(crate) fn release_reserved(&self, request: &PublishRequest) {
-        // Dropped after the lock, since that tells the host.
-        let released = self.reserved().remove(&Key::from(request));
-        drop(released);
-    }
-
-    /// Lets go of all ports that no proxy has taken.
-    pub(crate) fn clear_reserved(&self) {
-        let released = std::mem::take(&mut *self.reserved());
-        drop(released);
-    }
-
-    /// Hands a port to its proxy.
-    pub(super) fn take_reserved(&self, request: &PublishRequest) -> Option<Published> {
-        self.reserved().remove(&Key::from(request))
+    /// Hands a port out.
+    pub(super) fn take(&mut self, request: &PublishRequest) -> Option<Port> {
+        self.0.remove(&Key::from(request))
     }
 }

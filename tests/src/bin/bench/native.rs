@@ -18,9 +18,9 @@ use crate::engine::{BootStep, Client, Engine};
 const START_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Settings as in the guest, except for the port proxy: Debian's is cut from the image, and ours needs the agent.
-const DOCKERD: &str = r#"{"containerd": "/run/containerd/containerd.sock", "default-runtime": "crun",
+const DOCKERD: &str = r#"{"containerd": "/run/containerd/containerd.sock", "default-runtime": "runc",
 "features": {"buildkit": true}, "hosts": ["unix:///run/docker.sock"], "pidfile": "/run/docker.pid",
-"runtimes": {"crun": {"path": "/usr/bin/crun"}}, "storage-driver": "overlay2", "userland-proxy": false}
+"storage-driver": "overlay2", "userland-proxy": false}
 "#;
 
 const CONTAINERD: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
@@ -35,7 +35,7 @@ mount --bind "$tree" "$root"
 mount -o remount,bind,ro "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"
-# crun refuses a host that has both versions of control groups and controllers in each; version 1 alone it takes.
+# A host that has both versions of control groups, with controllers in each, shows version 1 alone.
 umount "$root/sys/fs/cgroup/unified" 2>/dev/null || true
 mount --rbind /dev "$root/dev"
 mount -t tmpfs tmpfs "$root/tmp"

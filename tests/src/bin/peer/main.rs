@@ -17,6 +17,7 @@
 //! - `peer upload ADDRESS COUNT`: sends that many bytes and prints the answer of `serve`.
 //! - `peer addresses NAME`: prints the addresses to which the C library resolves a name, one per line.
 //! - `peer echo ADDRESS COUNT`: sends one datagram of that many bytes and prints `same` when it returns.
+//! - `peer system-call NUMBER`: makes that system call without arguments and prints the name of its error.
 
 mod http;
 mod pattern;
@@ -57,14 +58,26 @@ fn main() -> Result<()> {
         ["download", address, count] => download(address, count),
         ["upload", address, count] => upload(address, count.parse()?),
         ["echo", address, count] => echo(address, count.parse()?),
+        ["system-call", number] => {
+            println!("{}", system_call(number.parse()?));
+            Ok(())
+        }
         ["send", count] => send(&mut io::stdout().lock(), count.parse()?),
         _ => {
             bail!(
                 "usage: peer (serve | datagrams | both) FIRST-LAST | (who | ask | hold) ADDRESS | addresses NAME | \
-                 http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT"
+                 http PORT | records FILE | send COUNT | (download | upload | echo) ADDRESS COUNT | \
+                 system-call NUMBER"
             )
         }
     }
+}
+
+/// What a system call answers: the name of its error, or its result.
+fn system_call(number: i64) -> String {
+    // SAFETY: the tests name only calls that are refused or do not exist, so nothing is read or written.
+    let result = unsafe { libc::syscall(number, 0, 0, 0, 0, 0, 0) };
+    if result == -1 { format!("{:?}", nix::errno::Errno::last()) } else { result.to_string() }
 }
 
 fn serve(range: &str) -> Result<()> {
