@@ -24,8 +24,9 @@ struct Sets {
 const NO_ROOT: libc::c_ulong = 1 | 1 << 1;
 
 /// Makes user 0 an ordinary user in this thread and everything it executes: an exec grants it no capabilities. Without
-/// this, root's exec after [`drop_all`] counts as a gain of privileges, although it gets none, and the system clears the
-/// personality. User Mode Linux turns address randomization off by its personality and executes itself until it holds.
+/// this, root's exec after [`drop_all`] counts as a gain of privileges, although it gets none, and the system clears
+/// the personality. User Mode Linux turns address randomization off by its personality and executes itself until it
+/// holds.
 pub(super) fn disown_root() -> io::Result<()> {
     // SAFETY: the call sets bits of the thread's credentials and touches no memory.
     match unsafe { libc::prctl(libc::PR_SET_SECUREBITS, NO_ROOT, 0, 0, 0) } {
