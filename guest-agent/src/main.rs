@@ -13,8 +13,8 @@
 //! - [`processes`], [`programs`]: start and collect processes
 //! - [`log`], [`log_ring`]: the agent's own log, and those of the services
 //!
-//! One asynchronous runtime does all of it after the boot. Work that blocks (the data disk) has threads of its own. A
-//! panic anywhere powers the machine off, because the kernel cannot continue without PID 1.
+//! One asynchronous runtime does all of it after the boot. Work that blocks (the data disk, kernel modules) has threads
+//! of its own. A panic anywhere powers the machine off, because the kernel cannot continue without PID 1.
 
 use std::future::Future;
 use std::path::Path;

@@ -2,22 +2,25 @@
 //! starts no process, because nothing here waits long enough to be worth a second one.
 //!
 //! 1. `/proc`, `/sys`, `/dev`, and the console.
-//! 2. The disks, named by serial; a virtio console takes the log over. The kernel has its drivers built in.
+//! 2. The modules of `/modules.boot`, if the kernel has its drivers as modules. The disks are named by serial; a virtio
+//!    console takes the log over.
 //! 3. The root image becomes `/`, and the initramfs is emptied.
 //! 4. Writable folders, control groups, sysctls, hostname, loopback, the network card.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
 mod command_line;
 mod disks;
 mod kernel_settings;
+mod modules;
 mod mounts;
 mod network;
 mod steps;
 
 pub(crate) use command_line::{CommandLine, NetworkSettings};
+pub(crate) use modules::load_list as load_modules;
 pub(crate) use mounts::{PORT_PROXY, PROGRAMS, bind};
 pub(crate) use steps::BootSteps;
 
@@ -42,6 +45,7 @@ pub(crate) fn boot(steps: &BootSteps) -> Result<Booted> {
     log::set_filter(&command_line.log);
 
     let uevents = disks::Uevents::subscribe().context("cannot listen for the kernel's devices")?;
+    modules::load_list(Path::new("/modules.boot"), Path::new("/modules"));
     log::move_to_virtio_console();
     steps.ended("kernel");
 

@@ -63,7 +63,7 @@ pub(crate) fn enter_root(disk: &Path) -> Result<()> {
         mount(Some(folder), target.as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
             .with_context(|| format!("cannot move {folder} into the root image"))?;
     }
-    for file in ["/init", "/rorqual-port-proxy", "/rorqual-iptables"] {
+    for file in ["/init", "/rorqual-port-proxy", "/rorqual-iptables", "/modules.boot"] {
         let _ = fs::remove_file(file);
     }
     let _ = fs::remove_dir_all("/modules");
