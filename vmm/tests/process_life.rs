@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,6 +38,20 @@ struct Machine {
     directory: TempDir,
     monitor: Child,
     ready: Value,
+    /// Processes of the guest that [`Machine::wait_for_guest_processes`] saw.
+    guest: Vec<i32>,
+}
+
+/// Name of the host's process of a guest's process, as `/proc/PID/comm` has it.
+const STUB: &str = "uml-userspace\n";
+
+/// Processes of a guest that the kernel `parent` has started.
+fn children(parent: i32) -> Vec<i32> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+    let of_task = |task: io::Result<fs::DirEntry>| fs::read_to_string(task.ok()?.path().join("children")).ok();
+    let all: String = tasks.filter_map(of_task).collect::<Vec<_>>().join(" ");
+    let stub = |process: &i32| fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name == STUB);
+    all.split_whitespace().filter_map(|process| process.parse().ok()).filter(stub).collect()
 }
 
 impl Machine {
@@ -79,7 +93,7 @@ impl Machine {
             .unwrap();
         let mut line = String::new();
         BufReader::new(monitor.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { directory, monitor, ready: serde_json::from_str(&line).unwrap() }
+        Self { directory, monitor, ready: serde_json::from_str(&line).unwrap(), guest: Vec::new() }
     }
 
     fn path(&self) -> &Path {
@@ -110,7 +124,8 @@ impl Machine {
         self.monitor.wait().unwrap().code()
     }
 
-    /// Process IDs and command lines, found by the machine's private directory.
+    /// Process IDs and command lines of the monitor, the supervisor and the kernel, found by the machine's private
+    /// directory.
     fn processes(&self) -> Vec<(i32, String)> {
         let mark = self.path().join("run").display().to_string();
         let entries = fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -133,13 +148,16 @@ impl Machine {
         all.iter().map(|(process, _)| *process).find(|process| parent(*process) == Some(supervisor)).unwrap()
     }
 
-    /// Waits until the guest has processes of its own, traced by the kernel.
-    fn wait_for_guest_processes(&self) {
-        wait_until("the guest has processes", || self.processes().len() >= 5);
+    /// Waits until the guest has processes of its own, which are the kernel's children, and remembers them.
+    fn wait_for_guest_processes(&mut self) {
+        let kernel = self.kernel();
+        wait_until("the guest has processes", || children(kernel).len() >= 2);
+        self.guest = children(kernel);
     }
 
     fn assert_nothing_is_left(&self) {
-        wait_until("no process is left", || self.processes().is_empty());
+        let guest = |process: &i32| fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|name| name == STUB);
+        wait_until("no process is left", || self.processes().is_empty() && !self.guest.iter().any(guest));
     }
 }
 
@@ -261,7 +279,7 @@ fn field(status: &str, name: &str) -> String {
 #[test]
 fn every_thread_of_a_running_monitor_is_confined_and_so_is_the_guest_kernel() {
     const NONE: &str = "0000000000000000";
-    let machine = Machine::start();
+    let mut machine = Machine::start();
     machine.wait_for_guest_processes();
     let confinement = machine.ask(&json!({"command": "state"}))["ok"]["confinement"].clone();
     assert_eq!(confinement["seccomp"], true, "{confinement}");
