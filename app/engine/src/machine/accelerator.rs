@@ -98,10 +98,8 @@ pub(crate) struct Kernels {
 impl Kernels {
     /// The findings, with the accelerators that lack a kernel unusable.
     pub(crate) fn limit(self, findings: Findings) -> Findings {
-        let limit = |has, finding: Finding| match has {
-            true => finding,
-            false => Finding::unusable("the guest image has no kernel for it").with_fix("install Rorqual again"),
-        };
+        let missing = || Finding::unusable("the guest image has no kernel for it").with_fix("install Rorqual again");
+        let limit = |has: bool, finding: Finding| if has { finding } else { missing() };
         Findings { kvm: limit(self.kvm, findings.kvm), uml: limit(self.uml, findings.uml) }
     }
 }
