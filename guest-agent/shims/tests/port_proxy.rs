@@ -32,7 +32,7 @@ fn start_in(
     folder: tempfile::TempDir,
     protocol: &str,
     agent: Option<UnixListener>,
-    listener: Option<TcpListener>,
+    listener: Option<&TcpListener>,
 ) -> Fixture {
     let (status, given) = pipe2(OFlag::O_CLOEXEC).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rorqual-port-proxy"));
@@ -44,7 +44,7 @@ fn start_in(
     // Above the numbers they get in the proxy, so that neither is overwritten before it is copied.
     let above = |descriptor: &dyn AsFd| fcntl(descriptor.as_fd(), FcntlArg::F_DUPFD_CLOEXEC(10)).unwrap();
     let given_number = above(&given);
-    let listener_number = listener.as_ref().map(|listener| above(listener));
+    let listener_number = listener.map(|listener| above(listener));
     // SAFETY: dup2 is async-signal-safe, and the descriptors are plain numbers.
     unsafe {
         command.pre_exec(move || {
@@ -122,7 +122,8 @@ fn the_socket_dockerd_has_bound_travels_with_the_request_and_the_proxy_keeps_non
     let port = listener.local_addr().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let agent = UnixListener::bind(folder.path().join("ports.sock")).unwrap();
-    let mut fixture = start_in(folder, "tcp", Some(agent), Some(listener));
+    let mut fixture = start_in(folder, "tcp", Some(agent), Some(&listener));
+    drop(listener);
     let (mut connection, _) = fixture.agent.as_ref().unwrap().accept().unwrap();
     let mut control = nix::cmsg_space!(RawFd);
     let mut request = [0; 1024];

@@ -42,9 +42,8 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
         refuse(b"dockerd's arguments for the port proxy are too long")
     };
     let socket = arguments.variable(SOCKET_VARIABLE).unwrap_or(SOCKET);
-    let sent = |agent: &Agent| match arguments.has(USE_LISTENER) {
-        true => agent.send_with(request, LISTENER),
-        false => agent.send(request),
+    let sent = |agent: &Agent| {
+        if arguments.has(USE_LISTENER) { agent.send_with(request, LISTENER) } else { agent.send(request) }
     };
     let Some(agent) = Agent::connect(socket).filter(sent) else {
         refuse(b"the guest agent does not answer on /run/rorqual/ports.sock; restart the machine")
@@ -54,11 +53,11 @@ unsafe extern "C" fn entry(stack: *const usize) -> ! {
         // The agent has a duplicate, and the port is free once that is closed.
         close(LISTENER.unsigned_abs() as usize);
     }
-    hold(&agent)
+    hold(agent)
 }
 
 /// Passes the verdict on to dockerd and waits for the end.
-fn hold(agent: &Agent) -> ! {
+fn hold(agent: Agent) -> ! {
     let mut said = [0_u8; 512];
     match agent.receive(&mut said) {
         [] => refuse(b"the guest agent gave no answer on /run/rorqual/ports.sock; restart the machine"),
