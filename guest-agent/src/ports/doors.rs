@@ -19,7 +19,7 @@ pub(crate) struct Door {
     pub(crate) done: oneshot::Sender<()>,
 }
 
-/// Opens the firewall for a port if dockerd does not. Without somebody who makes the rule, datagrams are lost.
+/// Opens the firewall for a port if dockerd does not. Without a maker of rules, datagrams are lost.
 pub(super) async fn open(doors: Option<&mpsc::UnboundedSender<Door>>, request: &PublishRequest) {
     change(doors, "-I", request).await;
 }

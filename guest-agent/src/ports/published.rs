@@ -25,7 +25,7 @@ pub(super) type Host = Box<dyn Fn(PortChange) + Send>;
 pub(crate) struct Ports {
     table: Arc<Mutex<PortTable<Waiter, Host>>>,
     reserved: Arc<Mutex<Reserved<Published>>>,
-    /// Who makes iptables rules, once somebody does.
+    /// The maker of iptables rules, once there is one.
     doors: Arc<OnceLock<mpsc::UnboundedSender<Door>>>,
 }
 

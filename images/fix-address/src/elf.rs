@@ -310,7 +310,7 @@ mod tests {
         assert!(compiled.unwrap().success());
         let mut program = std::fs::read(&built).unwrap();
         fix_address(&mut program, LOAD_ADDRESS).unwrap();
-        // Written anew: it keeps the mode of an executable.
+        // Overwriting the file keeps its mode, that of an executable.
         std::fs::write(&built, &program).unwrap();
         let status = Command::new(&built).env("STATUS", "42").env_remove("LD_BIND_NOW").status().unwrap();
         assert_eq!(status.code(), Some(42), "{status}");
