@@ -2,7 +2,8 @@
 //! chain `DOCKER-INGRESS` of the table `nat` (libnetwork, `service_linux.go`).
 
 use super::command::{Action, Command, Family};
-use crate::ports::{Ingress, Transport};
+use super::dnat::port_of;
+use crate::ports::Ingress;
 
 const CHAIN: &str = "DOCKER-INGRESS";
 
@@ -27,24 +28,10 @@ pub(super) fn follow(command: &Command, ingress: &mut Ingress) {
     }
 }
 
-/// The port that a rule leads to a container, if it does.
-fn port_of(rule: &[String]) -> Option<(Transport, u16)> {
-    let value = |option: &str| {
-        let at = rule.iter().position(|word| word == option)?;
-        rule.get(at + 1).map(String::as_str)
-    };
-    let transport = match value("-p")? {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        _ => return None,
-    };
-    (value("-j")? == "DNAT").then_some(())?;
-    Some((transport, value("--dport")?.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::Transport;
 
     fn port(line: &str) -> Option<(Transport, u16)> {
         port_of(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())

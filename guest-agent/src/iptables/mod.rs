@@ -12,6 +12,7 @@
 
 mod client;
 mod command;
+mod dnat;
 mod host;
 mod ingress;
 mod published;

@@ -4,7 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::command::{Action, Command, Family};
-use crate::ports::{PublishRequest, Transport};
+use super::dnat;
+use crate::ports::PublishRequest;
 
 const CHAIN: &str = "DOCKER";
 
@@ -31,26 +32,17 @@ pub(super) fn change(command: &Command) -> Option<Change> {
 
 /// The port that a rule leads to a container, if it does.
 fn port_of(family: Family, rule: &[String]) -> Option<PublishRequest> {
-    let value = |option: &str| {
-        let at = rule.iter().position(|word| word == option)?;
-        rule.get(at + 1).map(String::as_str)
-    };
-    let transport = match value("-p")? {
-        "tcp" => Transport::Tcp,
-        "udp" => Transport::Udp,
-        _ => return None,
-    };
-    (value("-j")? == "DNAT").then_some(())?;
-    let host_address = match (value("-d")?, family) {
+    let (transport, host_port) = dnat::port_of(rule)?;
+    let host_address = match (dnat::value(rule, "-d")?, family) {
         ("0/0", Family::Ipv4) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         ("0/0", Family::Ipv6) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         (address, _) => address.parse().ok()?,
     };
-    let container: SocketAddr = value("--to-destination")?.parse().ok()?;
+    let container: SocketAddr = dnat::value(rule, "--to-destination")?.parse().ok()?;
     Some(PublishRequest {
         transport,
         host_address,
-        host_port: value("--dport")?.parse().ok()?,
+        host_port,
         container_address: container.ip(),
         container_port: container.port(),
     })
@@ -59,6 +51,7 @@ fn port_of(family: Family, rule: &[String]) -> Option<PublishRequest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::Transport;
 
     fn told(line: &str) -> Option<Change> {
         change(&Command::parse(&line.split(' ').collect::<Vec<_>>()).unwrap())

@@ -325,8 +325,7 @@ async fn prepare(
     progress.note(format!("Checking the guest image {}", image.version()));
     // The accelerators are probed while the image is read.
     let uml_kernel = image.kernel(Accelerator::Uml).ok().map(|(kernel, _)| kernel);
-    let has_kernel = |accelerator| image.kernel(accelerator).is_ok();
-    let kernels = Kernels { kvm: has_kernel(Accelerator::Kvm), uml: has_kernel(Accelerator::Uml) };
+    let kernels = Kernels { kvm: image.kernel(Accelerator::Kvm).is_ok(), uml: uml_kernel.is_some() };
     let choice = how.accelerator.unwrap_or(config.accelerator);
     let restore = saved_state(&paths, choice, how.cold)?;
     let (verified, decided) = tokio::join!(
