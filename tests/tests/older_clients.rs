@@ -65,7 +65,7 @@ fn containers_run_and_exit_as_with_the_newest_client(machine: &Machine) -> Resul
     ensure!(older.run("exec aged echo inside")? == "inside");
     ensure!(older.run("ps --filter name=aged --format {{.State}}")? == "running");
     ensure!(older.run("stats --no-stream --format {{.Name}} aged")? == "aged");
-    ensure!(older.run("inspect --format {{.HostConfig.Runtime}} aged")? == "runc");
+    ensure!(older.run("inspect --format {{.HostConfig.Runtime}} aged")? == "crun");
     ensure!(!older.run("inspect --format {{.NetworkSettings.IPAddress}} aged")?.is_empty());
     let copied = older.config.path().join("passwd");
     older.run(&format!("cp aged:/etc/passwd {}", copied.display()))?;

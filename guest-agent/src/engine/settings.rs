@@ -16,6 +16,10 @@ const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// dockerd's process ID file. One left by a killed dockerd would prevent the next start.
 pub(super) const DOCKERD_PID_FILE: &str = "/run/docker.pid";
 
+/// crun's library with runc's answers (`images/runtime`), as scripts and programs expect them: the exit statuses 126 and
+/// 127, and ENOSYS for a system call that the seccomp profile does not know.
+const RUNTIME: &str = "/usr/lib/rorqual/crun";
+
 /// Plugins of containerd that dockerd never uses. Each costs start time and memory.
 const UNUSED_PLUGINS: &[&str] = &[
     "io.containerd.grpc.v1.cri",
@@ -54,6 +58,8 @@ pub(super) fn service_command(service: Service) -> Command {
             let mut dockerd = command("/usr/sbin/dockerd");
             // dockerd finds the shim of `crate::iptables`; every other program finds the real iptables.
             dockerd.env("PATH", format!("{PROGRAMS}:{SEARCH_PATH}"));
+            // The runtime of the steps of builds, which would otherwise be runc. No setting of the file names it.
+            dockerd.env("DOCKER_BUILDKIT_RUNC_COMMAND", RUNTIME);
             dockerd.arg("--config-file").arg(format!("{FOLDER}/dockerd.json"));
             dockerd
         }
@@ -76,9 +82,7 @@ fn dockerd(network: &NetworkSettings) -> String {
         "allow-direct-routing": true,
         "containerd": CONTAINERD_SOCKET,
         "data-root": "/var/lib/docker",
-        // Scripts read the exit statuses 125 to 127, which the client takes from runc's words, and programs expect
-        // ENOSYS for a system call the profile does not know; crun says and answers something else.
-        "default-runtime": "runc",
+        "default-runtime": "crun",
         "features": { "buildkit": true },
         "hosts": [format!("unix://{DOCKER_SOCKET}")],
         // As with IPv4, containers reach other computers from the machine's own address.
@@ -87,7 +91,7 @@ fn dockerd(network: &NetworkSettings) -> String {
         "log-driver": "json-file",
         "log-opts": { "max-size": "20m", "max-file": "3" },
         "pidfile": DOCKERD_PID_FILE,
-        "runtimes": { "crun": { "path": "/usr/bin/crun" } },
+        "runtimes": { "crun": { "path": RUNTIME } },
         "shutdown-timeout": 15,
         "storage-driver": "overlay2",
         "userland-proxy": true,
@@ -115,11 +119,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_runtime_is_the_one_whose_words_the_client_knows() {
+    fn containers_and_builds_run_by_crun_with_runcs_answers() {
         let settings: serde_json::Value = serde_json::from_str(&dockerd(&NetworkSettings::default())).unwrap();
-        assert_eq!(settings["default-runtime"], "runc");
-        // Containers that were made while crun was the default name it.
-        assert_eq!(settings["runtimes"]["crun"]["path"], "/usr/bin/crun");
+        assert_eq!(settings["default-runtime"], "crun");
+        assert_eq!(settings["runtimes"]["crun"]["path"], RUNTIME);
+        let dockerd = service_command(Service::Dockerd);
+        let variable = |name: &str| dockerd.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
+        assert_eq!(variable("DOCKER_BUILDKIT_RUNC_COMMAND"), Some(RUNTIME.as_ref()));
         assert!(settings.get("experimental").is_none());
     }
 
