@@ -24,7 +24,7 @@ endif
 guest: packages
 	@RUSTFLAGS='$(GUEST_FLAGS)' $(CARGO) build --release --locked --target $(GUEST_TARGET) \
 	  -p rorqual-agent -p rorqual-shims -p rorqual-hello
-	@$(CARGO) build --release --locked -p rorqual-fix-address
+	@$(CARGO) build --release --locked -p rorqual-fix-address -p rorqual-fix-widths
 
 # Kernels of the image: uml, kvm or both; by default the one this computer uses. What the image has already stays.
 .PHONY: image
@@ -34,6 +34,7 @@ image: build guest
 	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy \
 	  --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello \
 	  --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
+	  --fix-widths $(CARGO_TARGET_DIR)/release/rorqual-fix-widths \
 	  --kernels "$${KERNELS:-$$(images/kernel/wanted $(BIN)/rorqual-vmm)}"
 
 .PHONY: pins
