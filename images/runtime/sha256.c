@@ -1,35 +1,10 @@
-/* The digest under which crun keeps a compiled seccomp filter, so that the next container with the same profile need not
-   compile it (12 ms).
+/* SHA-256 (FIPS 180-4).  */
+#include "sha256.h"
 
-   Debian has no static BLAKE3, which crun's library asks for. The name only has to be one that no other profile has, so
-   SHA-256 (FIPS 180-4) stands in for it. crun's own selection of the profile's fields leaves out `errnoRet`; the
-   profile's text goes in before it, so that two profiles that differ in an answer do not share a filter.  */
-#define _GNU_SOURCE
-#include "digest.h"
-
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define BLOCK 64
 #define WORDS 8
-
-/* crun's library makes room for BLAKE3's state, which is 1,912 bytes.  */
-struct digest
-{
-  uint32_t state[WORDS];
-  uint64_t length;
-  unsigned char block[BLOCK];
-};
-_Static_assert (sizeof (struct digest) <= 1912, "crun's library has no room for this state");
-
-/* What every digest begins with.  */
-static const char *profile;
-static size_t profile_length;
 
 static const uint32_t first_state[WORDS] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                              0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 };
@@ -52,7 +27,7 @@ rotated (uint32_t value, int bits)
 }
 
 static void
-take_block (struct digest *digest)
+take_block (struct sha256 *digest)
 {
   uint32_t schedule[BLOCK], s[WORDS];
   for (int i = 0; i < 16; i++)
@@ -82,53 +57,8 @@ take_block (struct digest *digest)
     digest->state[i] += s[i];
 }
 
-/* Where the JSON object ends that begins at AT; NULL if it has no end.  */
-static const char *
-object_end (const char *at, const char *end)
-{
-  bool quoted = false;
-  for (int depth = 0; at < end; at++)
-    {
-      if (quoted)
-        {
-          if (*at == '\\')
-            at++;
-          else if (*at == '"')
-            quoted = false;
-        }
-      else if (*at == '"')
-        quoted = true;
-      else if (*at == '{')
-        depth++;
-      else if (*at == '}' && --depth == 0)
-        return at + 1;
-    }
-  return NULL;
-}
-
 void
-digest_profile (const char *config)
-{
-  /* A quote within a string has a backslash before it, so only a key can match.  */
-  static const char key[] = "\"seccomp\":{";
-  struct stat file;
-  int fd = open (config, O_RDONLY | O_CLOEXEC);
-  if (fd < 0 || fstat (fd, &file) < 0 || file.st_size == 0)
-    return;
-  const char *text = mmap (NULL, (size_t) file.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-  close (fd);
-  if (text == MAP_FAILED)
-    return;
-  const char *end = text + file.st_size, *begin = memmem (text, (size_t) file.st_size, key, sizeof (key) - 1);
-  const char *after = begin ? object_end (begin + sizeof (key) - 2, end) : NULL;
-  if (! after)
-    return;
-  profile = begin;
-  profile_length = (size_t) (after - begin);
-}
-
-void
-blake3_hasher_update (struct digest *digest, const void *data, size_t length)
+sha256_update (struct sha256 *digest, const void *data, size_t length)
 {
   const unsigned char *at = data;
   while (length--)
@@ -140,29 +70,28 @@ blake3_hasher_update (struct digest *digest, const void *data, size_t length)
 }
 
 void
-blake3_hasher_init (struct digest *digest)
+sha256_init (struct sha256 *digest)
 {
   memcpy (digest->state, first_state, sizeof (first_state));
   digest->length = 0;
-  blake3_hasher_update (digest, profile, profile_length);
 }
 
 void
-blake3_hasher_finalize (struct digest *digest, unsigned char *out, size_t length)
+sha256_finalize (struct sha256 *digest, unsigned char out[SHA256_BYTES])
 {
   uint64_t bits = digest->length * 8;
   unsigned char padding = 0x80;
   do
     {
-      blake3_hasher_update (digest, &padding, 1);
+      sha256_update (digest, &padding, 1);
       padding = 0;
     }
   while (digest->length % BLOCK != BLOCK - sizeof (bits));
   for (int shift = 56; shift >= 0; shift -= 8)
     {
       unsigned char byte = (unsigned char) (bits >> shift);
-      blake3_hasher_update (digest, &byte, 1);
+      sha256_update (digest, &byte, 1);
     }
-  for (size_t i = 0; i < length && i < sizeof (digest->state); i++)
+  for (size_t i = 0; i < SHA256_BYTES; i++)
     out[i] = (unsigned char) (digest->state[i / 4] >> (24 - i % 4 * 8));
 }
