@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 LIMIT = 120
-SUFFIXES = {".rs", ".ts", ".js", ".svelte", ".css", ".sh", ".bash", ".proto", ".toml", ".mk", ".py", ".yml"}
+SUFFIXES = {".rs", ".c", ".h", ".ts", ".js", ".svelte", ".css", ".sh", ".bash", ".proto", ".toml", ".mk", ".py", ".yml"}
 NAMES = {"Makefile"}
 # Written by `make types`; its lines are as long as the doc comments of the contract.
 GENERATED = {"ui/src/lib/backend/generated/contract.ts"}

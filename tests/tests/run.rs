@@ -1,6 +1,11 @@
 //! `docker run`: exit statuses, streams, terminals, signals, environment.
 
-use std::{process::ExitCode, thread};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::ExitCode,
+    thread,
+};
 
 use anyhow::{Result, ensure};
 use nix::{
@@ -23,7 +28,9 @@ fn main() -> ExitCode {
         tests![
             the_exit_status_is_that_of_the_command,
             a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125,
+            a_command_that_fails_to_begin_exits_255_and_says_why,
             a_system_call_nobody_knows_is_not_implemented,
+            the_answers_of_a_seccomp_profile_are_its_own,
             a_killed_container_exits_137,
             both_output_streams_arrive_apart,
             standard_input_environment_user_and_directory_reach_the_command,
@@ -60,11 +67,42 @@ fn a_command_that_cannot_run_exits_126_or_127_and_a_bad_request_125(machine: &Ma
     Ok(())
 }
 
+fn a_command_that_fails_to_begin_exits_255_and_says_why(machine: &Machine) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    for (name, content, reason) in [
+        ("script", "#!/no/such/shell\n", "exec /script: no such file or directory"),
+        ("text", "no program at all", "exec /text: exec format error"),
+    ] {
+        let file = directory.path().join(name);
+        fs::write(&file, content)?;
+        fs::set_permissions(&file, Permissions::from_mode(0o755))?;
+        let container = Container::named(machine);
+        machine.run(&format!("create --name {} test /{name}", container.name))?;
+        machine.run(&format!("cp {} {}:/{name}", file.display(), container.name))?;
+        let execution = machine.attempt(&format!("start -a {}", container.name))?.exits(255)?;
+        ensure!(execution.stderr.trim() == reason, "{execution}");
+    }
+    Ok(())
+}
+
 fn a_system_call_nobody_knows_is_not_implemented(machine: &Machine) -> Result<()> {
     // C libraries try a newer system call first and fall back on ENOSYS, but not on EPERM.
     ensure!(machine.run("run --rm test /peer system-call 9999")? == "ENOSYS");
     // One that the engine's profile knows and forbids (keyctl) is another matter.
     ensure!(machine.run("run --rm test /peer system-call 250")? == "EPERM");
+    Ok(())
+}
+
+fn the_answers_of_a_seccomp_profile_are_its_own(machine: &Machine) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    // The runtime keeps compiled profiles. These two differ in the answer alone.
+    for (number, name) in [(1, "EPERM"), (38, "ENOSYS")] {
+        let file = directory.path().join(name);
+        let rule = format!(r#"{{"names": ["keyctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": {number}}}"#);
+        fs::write(&file, format!(r#"{{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{rule}]}}"#))?;
+        let run = format!("run --rm --security-opt seccomp={} test /peer system-call 250", file.display());
+        ensure!(machine.run(&run)? == name, "{name}");
+    }
     Ok(())
 }
 

@@ -16,7 +16,7 @@ const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// dockerd's process ID file. One left by a killed dockerd would prevent the next start.
 pub(super) const DOCKERD_PID_FILE: &str = "/run/docker.pid";
 
-/// crun's library with runc's answers (`images/runtime`), as scripts and programs expect them: the exit statuses 126 and
+/// crun's library with runc's answers (`images/runtime`), which scripts and programs expect: the exit statuses 126 and
 /// 127, and ENOSYS for a system call that the seccomp profile does not know.
 const RUNTIME: &str = "/usr/lib/rorqual/crun";
 

@@ -1,10 +1,9 @@
 //! `rorqual-fix-address IN OUT`: links a position-independent x86-64 program to a fixed address.
 //!
 //! Debian builds dockerd position-independent. At each start the loader then writes 330,964 addresses into 8 MB of it,
-//! and each page it writes to is a page fault. Under User Mode Linux that costs half a second for the daemon, and again
-//! for each container, whose network is set up by a start of dockerd. This program does the same work once: it writes
-//! the addresses for one load address into the file, drops those relocations, and marks the file as not
-//! position-independent. Code uses relative addresses and does not change.
+//! and each page it writes to is a page fault. Under User Mode Linux that costs half a second. This program does
+//! the same work once: it writes the addresses for one load address into the file, drops those relocations, and marks
+//! the file as not position-independent. Code uses relative addresses and does not change.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
 //! `rorqual-fix-widths IN OUT`: makes a client of docker start 30 ms sooner.
 //!
 //! docker and docker-buildx are linked with go-runewidth, which since version 0.0.26 computes the width of every
-//! character there is at the start of the program: 2,228,224 of them, in some 30 ms of processor time. That is more than
+//! character there is at the start of the program: 2,228,224 widths in some 30 ms of processor time. That is more than
 //! all else a `docker` command does on the host. A width can as well be computed when it is asked for, by the same
-//! function: the library does so for one of its settings. This program has it do so for all, and the table stay empty.
+//! function: the library does so for one of its settings. This program has it do so for all, and the table stays empty.
 //!
 //! A program that is not as expected is copied unchanged, and a line says so.
 

@@ -27,8 +27,8 @@ ABSENT (sd_journal_send_with_location)
 ABSENT (sd_notify)
 ABSENT (sd_notify_barrier)
 
-/* Plugins: the root image has none, and a static program could not load one. The linker warns of a function named dlopen,
-   so it puts this one before it.  */
+/* Plugins: the root image has none, and a static program could not load one. The linker warns of a function named
+   dlopen, so it puts this one before it.  */
 void *__wrap_dlopen (const char *path, int flags);
 
 void *

@@ -5,10 +5,13 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 char *__real_strerror (int number);
+int __real_execv (const char *path, char *const arguments[]);
 int __real_find_executable (char **out, const char *path, const char *cwd, libcrun_error_t *err);
 
 /* docker's client takes the exit statuses 126 and 127 from Go's words for errors, which begin in lower case.  */
@@ -37,4 +40,14 @@ __wrap_find_executable (char **out, const char *path, const char *cwd, libcrun_e
   if (! strchr (path, '/'))
     return libcrun_make_error (err, ENOENT, "exec: \"%s\": executable file not found in $PATH", path);
   return libcrun_make_error (err, number, "exec: \"%s\"", path);
+}
+
+/* The last step of a container's process. When it fails, the runtime has already said that the process runs, so all
+   that is left are the process's output and status.  */
+int
+__wrap_execv (const char *path, char *const arguments[])
+{
+  __real_execv (path, arguments);
+  dprintf (STDERR_FILENO, "exec %s: %s\n", path, __wrap_strerror (errno));
+  _exit (255);
 }

@@ -1,9 +1,9 @@
-/* The digest under which crun keeps a compiled seccomp filter, so that the next container with the same profile need not
-   compile it (12 ms).
+/* The digest under which crun keeps a compiled seccomp filter, so that the next container with the same profile need
+   not compile it (12 ms).
 
-   Debian has no static BLAKE3, which crun's library asks for. The name only has to be one that no other profile has, so
-   SHA-256 stands in for it. crun's own selection of the profile's fields leaves out `errnoRet`; the
-   profile's text goes in before it, so that two profiles that differ in an answer do not share a filter.  */
+   Debian has no static BLAKE3, which crun's library asks for. The name only has to be one that no other profile has,
+   so SHA-256 stands in for it. crun's own selection of the profile's fields leaves out `errnoRet`. The profile's text
+   goes in before it, so that two profiles that differ in an answer do not share a filter.  */
 #define _GNU_SOURCE
 #include "digest.h"
 #include "../sha256.h"

@@ -1,6 +1,6 @@
 /* The hook of each step of a build that joins the step's network: `libnetwork-setkey`, which is dockerd's own program
-   started once more. It tells the running dockerd one thing over a socket. Starting that program takes 60 ms or more, so
-   the runtime says it itself. Anything unexpected is left to the program.  */
+   started once more. It tells the running dockerd one thing over a socket. Starting that program takes 60 ms or more,
+   so the runtime says it itself. Anything unexpected is left to the program.  */
 #include "libcrun.h"
 
 #include <stdio.h>

@@ -197,7 +197,7 @@ main (int argc, char **argv)
   const struct command *command = passes_more ? NULL : parse (&request, argv + 1);
   if (! command)
     {
-      execv (CRUN, argv);
+      execve (CRUN, argv, environ);
       libcrun_fail_with_error (errno, "exec `" CRUN "`");
     }
 

@@ -1,7 +1,7 @@
 /* The two short starts of containerd's shim for each container, without the shim.
 
-   containerd runs `containerd-shim-runc-v2 … start`, which makes a socket, starts the shim that stays and prints where
-   it listens. When that one has ended, containerd runs `… delete`, which has nothing to do unless the shim was killed.
+   containerd runs `containerd-shim-runc-v2 start`, which makes a socket, starts the shim that stays and prints where
+   it listens. When that one has ended, containerd runs `delete`, which has nothing to do unless the shim was killed.
    A start of that program costs 1,100 page faults; this one does the same work in 40. Whatever it does not know is left
    to the program itself, whose arguments, environment and input it then finds as they were.  */
 #define _GNU_SOURCE
@@ -288,7 +288,8 @@ start (const struct request *request, char *name)
       close (SOCKET_FD);
       return;
     }
-  if (! adjust_oom_score (pid) || ! format (answer, "{\"version\":3,\"address\":\"unix://%s\",\"protocol\":\"ttrpc\"}", path)
+  if (! adjust_oom_score (pid)
+      || ! format (answer, "{\"version\":3,\"address\":\"unix://%s\",\"protocol\":\"ttrpc\"}", path)
       || write (STDOUT_FILENO, answer, strlen (answer)) < 0)
     {
       kill (pid, SIGKILL);
