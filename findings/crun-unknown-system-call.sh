@@ -9,7 +9,7 @@
 # Seen:        2026-11-30, system call 1000, which no kernel has
 #                runc: Function not implemented
 #                crun: Operation not permitted
-# For Rorqual: images newer than the engine can fail on an engine whose default runtime is crun and work with runc.
+# For Rorqual: images can be newer than the engine, so images/runtime/crun/seccomp.c does as runc.
 #
 # Needs root and mmdebstrap, Debian 12 or 13, on x86_64. About a minute.
 set -euo pipefail

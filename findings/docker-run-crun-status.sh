@@ -10,7 +10,7 @@
 # Seen:        2026-11-30
 #                runc: not found 127, a directory 126, a file without execute permission 126
 #                crun: not found 125, a directory 125, a file without execute permission 125
-# For Rorqual: scripts that test for 126 or 127 behave differently on an engine whose default runtime is crun.
+# For Rorqual: scripts test for 126 and 127, so images/runtime/crun/answers.c gives runc's words to crun.
 #
 # Needs root and mmdebstrap, Debian 12 or 13. About a minute.
 set -euo pipefail
