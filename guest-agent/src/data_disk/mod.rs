@@ -26,8 +26,10 @@ use superblock::{Content, FORMATTING, LABEL};
 /// Where the data disk is mounted.
 pub(crate) const MOUNT_POINT: &str = "/var/lib/rorqual";
 /// Folders of the disk, and where the engine expects them.
-pub(crate) const FOLDERS: [(&str, &str); 2] =
-    [("/var/lib/rorqual/docker", "/var/lib/docker"), ("/var/lib/rorqual/containerd", "/var/lib/containerd")];
+///
+/// containerd's folder is not among them: it only holds records of running containers, of which none outlives the
+/// machine, and each change of one would wait for the disk.
+pub(crate) const FOLDERS: [(&str, &str); 1] = [("/var/lib/rorqual/docker", "/var/lib/docker")];
 
 /// `e2fsck` has repaired everything if its exit status has no bits but these (e2fsck(8)): 1 means errors corrected, 2
 /// corrected and reboot advised, which only concerns a mounted root.
