@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             commit_export_and_import_keep_the_files,
             events_arrive_as_they_happen,
             restart_policies_start_a_failed_container_again,
+            a_container_whose_shim_is_killed_ends_and_starts_again,
         ],
     )
 }
@@ -236,5 +237,19 @@ fn restart_policies_start_a_failed_container_again(machine: &Machine) -> Result<
     })?;
     machine.run(&format!("stop {}", always.name))?;
     ensure!(always.inspect(".State.Status")? == "exited");
+    Ok(())
+}
+
+fn a_container_whose_shim_is_killed_ends_and_starts_again(machine: &Machine) -> Result<()> {
+    let container = Container::sleeping(machine, "")?;
+    let id = container.inspect(".Id")?;
+    let process = container.inspect(".State.Pid")?;
+    let shell = |script: &str| machine.rorqual(["shell", "--", "sh", "-c", script]).run();
+    shell(&format!("pkill -9 -f '[c]ontainerd-shim-runc-v2 .*{id}'"))?.success()?;
+    eventually("the container has ended", || (container.inspect(".State.Running").ok()? == "false").then_some(()))?;
+    // Its process, which the shim would have ended, is gone as well.
+    eventually("its process has ended", || shell(&format!("test -d /proc/{process}")).ok()?.exits(1).ok())?;
+    machine.run(&format!("start {}", container.name))?;
+    ensure!(container.exec(&["echo", "again"])? == "again");
     Ok(())
 }
