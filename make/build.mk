@@ -32,7 +32,7 @@ guest: packages
 ## computer uses)
 image: build guest
 	@images/build --out $(IMAGES) --agent $(GUEST_DIR)/rorqual-agent --port-proxy $(GUEST_DIR)/rorqual-port-proxy \
-	  --iptables $(GUEST_DIR)/rorqual-iptables --hello $(GUEST_DIR)/rorqual-hello \
+	  --hello $(GUEST_DIR)/rorqual-hello \
 	  --fix-address $(CARGO_TARGET_DIR)/release/rorqual-fix-address \
 	  --fix-widths $(CARGO_TARGET_DIR)/release/rorqual-fix-widths \
 	  --kernels "$${KERNELS:-$$(images/kernel/wanted $(BIN)/rorqual-vmm)}"

@@ -1,12 +1,11 @@
 //! The common part of the small programs of the guest: system calls, arguments, and the connection to the agent.
 //!
-//! dockerd starts some seventy of them before it answers, and more than a dozen for each published port. Under User
-//! Mode Linux the start of an ordinary program costs 20 to 50 ms, nearly all of it page faults of the loader and the C
-//! library. These programs touch a handful of pages (1.5 ms).
+//! dockerd starts one for each published port and address. Under User Mode Linux the start of an ordinary program costs
+//! 20 to 50 ms, nearly all of it page faults of the loader and the C library. These programs touch a handful of pages
+//! (1.5 ms).
 #![no_std]
 
 use core::arch::asm;
-use core::ffi::CStr;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 // System call numbers and constants: Linux, include/uapi and arch/x86/entry/syscalls/syscall_64.tbl.
@@ -18,7 +17,6 @@ const SYS_SOCKET: usize = 41;
 const SYS_CONNECT: usize = 42;
 const SYS_SENDMSG: usize = 46;
 const SYS_SHUTDOWN: usize = 48;
-const SYS_EXECVE: usize = 59;
 const SYS_EXIT_GROUP: usize = 231;
 const AF_UNIX: u16 = 1;
 const SOCK_STREAM_CLOEXEC: usize = 1 | 0o2_000_000;
@@ -27,8 +25,6 @@ const SOL_SOCKET: i32 = 1;
 const SCM_RIGHTS: i32 = 1;
 const SA_RESTORER: usize = 0x0400_0000;
 const EINTR: isize = -4;
-/// Standard error.
-pub const STDERR: usize = 2;
 /// Asks the program to end, as from a keyboard.
 pub const SIGINT: usize = 2;
 /// Asks the program to end.
@@ -133,11 +129,6 @@ impl Arguments {
         Self(unsafe { core::slice::from_raw_parts(stack.add(1).cast(), *stack) })
     }
 
-    /// The zero-terminated argument `index`; the program's name is the first.
-    pub fn get(&self, index: usize) -> Option<*const u8> {
-        self.0.get(index).copied()
-    }
-
     /// Copies the arguments, each with its zero byte, one after the other; `None` if they do not fit.
     pub fn join(&self, into: &mut [u8]) -> Option<usize> {
         let mut length = 0;
@@ -177,15 +168,6 @@ impl Arguments {
             }
             entry = entry.wrapping_add(1);
         }
-    }
-
-    /// Runs the program at the zero-terminated `path` instead of this one, with the same arguments and environment.
-    /// Returns only if that fails.
-    pub fn execute(&self, path: &CStr) {
-        let environment = self.0.as_ptr().wrapping_add(self.0.len() + 1);
-        // SAFETY: the path ends in zero; argv and the environment behind its null are the kernel's own null-ended
-        // arrays.
-        unsafe { system_call(SYS_EXECVE, [path.as_ptr() as usize, self.0.as_ptr() as usize, environment as usize, 0]) };
     }
 }
 
@@ -274,7 +256,7 @@ impl Agent {
     }
 
     /// Shuts the connection down for writing.
-    pub fn end_sending(&self) {
+    fn end_sending(&self) {
         // SAFETY: numbers only. A failure means that the agent is gone, which the next receive shows.
         unsafe { system_call(SYS_SHUTDOWN, [self.0, SHUT_WR, 0, 0]) };
     }

@@ -21,7 +21,7 @@ mod steps;
 
 pub(crate) use command_line::{CommandLine, NetworkSettings};
 pub(crate) use modules::load_list as load_modules;
-pub(crate) use mounts::{PORT_PROXY, PROGRAMS, bind};
+pub(crate) use mounts::{PORT_PROXY, bind};
 pub(crate) use steps::BootSteps;
 
 use crate::log;

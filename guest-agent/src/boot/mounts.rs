@@ -13,9 +13,11 @@ use tracing::warn;
 /// Where the root is mounted before it becomes `/`.
 const NEW_ROOT: &str = "/sysroot";
 /// Where the programs of the initramfs are once the root is mounted.
-pub(crate) const PROGRAMS: &str = "/run/rorqual/bin";
+const PROGRAMS: &str = "/run/rorqual/bin";
 /// Where the port proxy is once the root is mounted; dockerd's settings name this path.
 pub(crate) const PORT_PROXY: &str = "/run/rorqual/bin/rorqual-port-proxy";
+/// Where the initramfs has it.
+const INITIAL_PORT_PROXY: &str = "/rorqual-port-proxy";
 
 const PLAIN: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
 const NO_DEVICES: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
@@ -47,23 +49,16 @@ pub(crate) fn enter_root(disk: &Path) -> Result<()> {
     attach("tmpfs", &run, "tmpfs", NO_DEVICES, "mode=0755")?;
     let programs = format!("{NEW_ROOT}{PROGRAMS}");
     fs::create_dir_all(&programs).with_context(|| format!("cannot make {programs}"))?;
-    // Without the one, published ports fail; without the other, the engine starts slowly. All else works, so a missing
-    // program does not stop the boot.
-    for (program, names) in
-        [("/rorqual-port-proxy", ["rorqual-port-proxy"].as_slice()), ("/rorqual-iptables", &["iptables", "ip6tables"])]
-    {
-        for name in names {
-            if let Err(error) = fs::copy(program, format!("{programs}/{name}")) {
-                warn!("cannot copy {program} of the initramfs to {PROGRAMS}/{name}: {error}");
-            }
-        }
+    // Without it, published ports fail and all else works, so its absence does not stop the boot.
+    if let Err(error) = fs::copy(INITIAL_PORT_PROXY, format!("{NEW_ROOT}{PORT_PROXY}")) {
+        warn!("cannot copy {INITIAL_PORT_PROXY} of the initramfs to {PORT_PROXY}: {error}");
     }
     for folder in ["/proc", "/sys", "/dev"] {
         let target = format!("{NEW_ROOT}{folder}");
         mount(Some(folder), target.as_str(), None::<&str>, MsFlags::MS_MOVE, None::<&str>)
             .with_context(|| format!("cannot move {folder} into the root image"))?;
     }
-    for file in ["/init", "/rorqual-port-proxy", "/rorqual-iptables", "/modules.boot"] {
+    for file in ["/init", INITIAL_PORT_PROXY, "/modules.boot"] {
         let _ = fs::remove_file(file);
     }
     let _ = fs::remove_dir_all("/modules");

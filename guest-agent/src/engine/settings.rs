@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::condition::Service;
-use crate::boot::{NetworkSettings, PORT_PROXY, PROGRAMS};
+use crate::boot::{NetworkSettings, PORT_PROXY};
 use crate::docker_api::DOCKER_SOCKET;
-use crate::programs::{SEARCH_PATH, command};
+use crate::iptables::BUS_ADDRESS;
+use crate::programs::command;
 
 const FOLDER: &str = "/run/rorqual/engine";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -56,8 +57,7 @@ pub(super) fn service_command(service: Service) -> Command {
         }
         Service::Dockerd => {
             let mut dockerd = command("/usr/sbin/dockerd");
-            // dockerd finds the shim of `crate::iptables`; every other program finds the real iptables.
-            dockerd.env("PATH", format!("{PROGRAMS}:{SEARCH_PATH}"));
+            dockerd.env("DBUS_SYSTEM_BUS_ADDRESS", BUS_ADDRESS);
             // The runtime of the steps of builds, which would otherwise be runc. No setting of the file names it.
             dockerd.env("DOCKER_BUILDKIT_RUNC_COMMAND", RUNTIME);
             dockerd.arg("--config-file").arg(format!("{FOLDER}/dockerd.json"));

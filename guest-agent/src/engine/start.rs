@@ -20,9 +20,10 @@ pub(crate) async fn start(engine: &Arc<Engine>, network: &NetworkSettings, ports
         engine.cannot_start(format!("{error:#}"), None);
         return;
     }
-    if let Err(error) = iptables::serve(engine.processes.clone(), network, ports.clone(), Ingress::new(ports, network))
-    {
-        warn!("dockerd's iptables commands run as processes, and ports of swarm services stay unpublished: {error}");
+    let ingress = Ingress::new(ports.clone(), network);
+    if let Err(error) = iptables::serve(engine.processes.clone(), network, ports, ingress) {
+        engine.cannot_start(format!("the firewall's socket cannot be made: {error}"), None);
+        return;
     }
     tokio::spawn(supervisor::supervise(Arc::clone(engine), Service::Containerd));
     let loaded = tokio::task::spawn_blocking(load_modules).await;

@@ -16,10 +16,19 @@ impl Family {
         }
     }
 
-    pub(super) fn of(program: &str) -> Option<Self> {
-        match program.rsplit('/').next()? {
-            "iptables" => Some(Self::Ipv4),
-            "ip6tables" => Some(Self::Ipv6),
+    /// The program that makes one change.
+    pub(super) fn program(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "/usr/sbin/iptables-legacy",
+            Self::Ipv6 => "/usr/sbin/ip6tables-legacy",
+        }
+    }
+
+    /// The family by firewalld's name for it.
+    pub(super) fn of_firewalld(name: &str) -> Option<Self> {
+        match name {
+            "ipv4" => Some(Self::Ipv4),
+            "ipv6" => Some(Self::Ipv6),
             _ => None,
         }
     }
@@ -55,12 +64,10 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Reads a command line, the program's name first. `None` if the form is not known here.
-    pub(super) fn parse(words: &[&str]) -> Option<Self> {
-        let (program, rest) = words.split_first()?;
-        let family = Family::of(program)?;
+    /// Reads the arguments of a command. `None` if the form is not known here.
+    pub(super) fn parse(family: Family, words: &[&str]) -> Option<Self> {
         let mut table = "filter";
-        let mut words = rest.iter().copied();
+        let mut words = words.iter().copied();
         let mut numeric = false;
         loop {
             let letter = match words.next()? {
@@ -114,6 +121,18 @@ impl Command {
         }
     }
 
+    /// Reads a command line, the program's name first.
+    #[cfg(test)]
+    pub(super) fn of_line(line: &str) -> Option<Self> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let family = match words.first()?.rsplit('/').next()? {
+            "iptables" => Family::Ipv4,
+            "ip6tables" => Family::Ipv6,
+            _ => return None,
+        };
+        Self::parse(family, words.get(1..)?)
+    }
+
     /// The line that has `iptables-restore` carry it out.
     pub(super) fn line(&self) -> String {
         let (option, rule): (&str, &[String]) = match &self.action {
@@ -141,7 +160,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Option<Command> {
-        Command::parse(&line.split(' ').collect::<Vec<_>>())
+        Command::of_line(line)
     }
 
     #[test]
@@ -189,7 +208,7 @@ mod tests {
         ] {
             assert_eq!(parse(line), None, "{line}");
         }
-        assert_eq!(Command::parse(&["iptables", "-A", "FORWARD", "-m", "comment", "--comment", "two words"]), None);
-        assert_eq!(Command::parse(&["iptables", "-A", "FORWARD\nCOMMIT", "-j", "DROP"]), None);
+        assert_eq!(Command::parse(Family::Ipv4, &["-A", "FORWARD", "-m", "comment", "--comment", "two words"]), None);
+        assert_eq!(Command::parse(Family::Ipv4, &["-A", "FORWARD\nCOMMIT", "-j", "DROP"]), None);
     }
 }

@@ -54,7 +54,7 @@ mod tests {
     use crate::ports::Transport;
 
     fn told(line: &str) -> Option<Change> {
-        change(&Command::parse(&line.split(' ').collect::<Vec<_>>()).unwrap())
+        change(&Command::of_line(line).unwrap())
     }
 
     fn request(transport: Transport, host: &str, container: &str) -> PublishRequest {

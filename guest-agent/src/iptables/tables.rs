@@ -68,13 +68,10 @@ impl Tables {
     }
 
     /// Notes a command that was not understood. Unless it only asks, the family is no longer tracked.
-    pub(super) fn forget(&mut self, words: &[&str]) {
+    pub(super) fn forget(&mut self, family: Family, words: &[&str]) {
         let question =
             |word: &&str| ["-V", "--version", "-L", "--list", "-S", "--list-rules", "-h", "--help"].contains(word);
-        if words.iter().any(question) {
-            return;
-        }
-        if let Some(family) = words.first().copied().and_then(Family::of) {
+        if !words.iter().any(question) {
             self.lost_track[family as usize] = true;
         }
     }
@@ -93,7 +90,7 @@ mod tests {
     use super::*;
 
     fn command(line: &str) -> Command {
-        Command::parse(&line.split(' ').collect::<Vec<_>>()).unwrap()
+        Command::of_line(line).unwrap()
     }
 
     fn carried_out(lines: &[&str]) -> Tables {
@@ -139,9 +136,9 @@ mod tests {
     #[test]
     fn a_command_that_was_not_understood_ends_tracking_of_its_family() {
         let mut tables = carried_out(&["iptables -N DOCKER"]);
-        tables.forget(&["/usr/sbin/iptables", "--wait", "-L", "-n"]);
+        tables.forget(Family::Ipv4, &["--wait", "-L", "-n"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Succeeds);
-        tables.forget(&["/usr/sbin/iptables", "-D", "FORWARD", "2"]);
+        tables.forget(Family::Ipv4, &["-D", "FORWARD", "2"]);
         assert_eq!(tables.foresee(&command("iptables -nL DOCKER")), Known::Unknown);
         assert_eq!(tables.foresee(&command("ip6tables -nL DOCKER")), Known::Fails(NO_CHAIN));
     }
