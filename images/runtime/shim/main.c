@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@
 #define SHIM "/usr/lib/rorqual/containerd-shim-runc-v2"
 #define SOCKETS "/run/containerd/s"
 #define MAX_TEXT 4096
+#define MAX_PROCESSORS 4
 /* The first descriptor after standard error, where the shim looks for its socket.  */
 #define SOCKET_FD 3
 /* A text with room for any path.  */
@@ -209,22 +211,25 @@ listen_at (const char *path)
   return false;
 }
 
-/* The environment with GOMAXPROCS and the shim's name for traces as the shim sets them for the one that stays.  */
+/* The environment with GOMAXPROCS and the shim's name for traces, as the shim sets them for the one that stays. It would
+   set GOMAXPROCS to 4, whose threads would only get in each other's way on fewer processors.  */
 static char **
 environment (const struct request *request)
 {
-  static text_t service;
+  static text_t processors, service;
   size_t count = 0;
   while (environ[count])
     count++;
   char **copy = calloc (count + 3, sizeof (*copy));
-  if (! copy || ! format (service, "OTEL_SERVICE_NAME=containerd-shim-%s", request->id))
+  int online = get_nprocs ();
+  if (! copy || ! format (processors, "GOMAXPROCS=%d", online < MAX_PROCESSORS ? online : MAX_PROCESSORS)
+      || ! format (service, "OTEL_SERVICE_NAME=containerd-shim-%s", request->id))
     return NULL;
   size_t kept = 0;
   for (size_t i = 0; i < count; i++)
     if (strncmp (environ[i], "GOMAXPROCS=", 11) && strncmp (environ[i], "OTEL_SERVICE_NAME=", 18))
       copy[kept++] = environ[i];
-  copy[kept++] = "GOMAXPROCS=4";
+  copy[kept++] = processors;
   copy[kept] = service;
   return copy;
 }
