@@ -211,8 +211,8 @@ listen_at (const char *path)
   return false;
 }
 
-/* The environment with GOMAXPROCS and the shim's name for traces, as the shim sets them for the one that stays. It would
-   set GOMAXPROCS to 4, whose threads would only get in each other's way on fewer processors.  */
+/* The environment with GOMAXPROCS and the shim's name for traces, as the shim sets them for the one that stays. It
+   would set GOMAXPROCS to 4, whose threads would only get in each other's way on fewer processors.  */
 static char **
 environment (const struct request *request)
 {
