@@ -27,6 +27,8 @@ use crate::{containers, data_disk, log};
 
 /// The time dockerd gets after its containers have ended, and containerd. Both only have to close their files.
 const SERVICE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long dockerd's clients may still receive answers after the last container has ended.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(300);
 /// How long killed processes may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -61,7 +63,7 @@ impl Shutdown {
         self.engine.stop_supervising();
         let docker = self.engine.signal(Service::Dockerd, Signal::SIGTERM);
         self.step("containers", stop_containers(docker, container_patience)).await;
-        self.step("dockerd", self.service_ends(Service::Dockerd)).await;
+        self.step("dockerd", self.dockerd_ends()).await;
         self.engine.signal(Service::Containerd, Signal::SIGTERM);
         self.step("containerd", self.service_ends(Service::Containerd)).await;
         self.end_every_process().await;
@@ -91,6 +93,15 @@ impl Shutdown {
             info!("shutdown: {name} {message}");
         }
         self.steps.send_modify(|steps| steps.push(ShutdownStep { name: name.to_owned(), failed, message }));
+    }
+
+    /// Waits for dockerd, whose containers have ended. It grants open requests five seconds, and a request for events
+    /// never ends by itself.
+    async fn dockerd_ends(&self) -> Result<String> {
+        if timeout(ANSWER_PATIENCE, self.engine.ended(Service::Dockerd)).await.is_err() {
+            self.engine.dismiss_clients();
+        }
+        self.service_ends(Service::Dockerd).await
     }
 
     /// Waits for a service that was signalled, and kills it if it takes too long.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
+use tracing::warn;
 
 /// How long the kernel may take to find its disks. In practice they exist before the first process; this only ends the
 /// wait for one that was never attached.
@@ -15,6 +16,9 @@ const DISK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kernel multicast group of uevents (the other one is udev's).
 const KERNEL_UEVENTS: u32 = 1;
+
+/// How far the kernel reads ahead, in KiB. By itself, Linux 7.3 reads 8 MiB: twice the largest request of the disk.
+const READ_AHEAD_KIB: &str = "1024";
 
 /// Device nodes of disks by serial.
 pub(crate) type Disks = BTreeMap<String, PathBuf>;
@@ -46,6 +50,17 @@ impl Uevents {
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(errno) => return Err(errno),
             }
+        }
+    }
+}
+
+/// Has the kernel read ahead up to [`READ_AHEAD_KIB`] of each disk.
+pub(crate) fn limit_read_ahead(disks: &Disks) {
+    for disk in disks.values() {
+        let name = disk.file_name().unwrap_or_default();
+        let setting = Path::new("/sys/block").join(name).join("queue/read_ahead_kb");
+        if let Err(error) = std::fs::write(&setting, READ_AHEAD_KIB) {
+            warn!("cannot limit how far the kernel reads ahead, in {}: {error}", setting.display());
         }
     }
 }

@@ -57,6 +57,7 @@ pub(crate) fn boot(steps: &BootSteps) -> Result<Booted> {
              as its first disk"
         )
     })?;
+    disks::limit_read_ahead(&disks);
     mounts::enter_root(root)?;
     steps.ended("root");
 

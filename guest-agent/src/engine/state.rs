@@ -22,6 +22,7 @@ pub(crate) struct Engine {
     state: watch::Sender<EngineState>,
     first_ready: Notify,
     pub(super) stopping: watch::Sender<bool>,
+    clients_leave: watch::Sender<bool>,
     pub(super) processes: Processes,
     pub(super) steps: BootSteps,
     running: [watch::Sender<Option<Pid>>; 2],
@@ -37,6 +38,7 @@ impl Engine {
             condition: Mutex::new(condition),
             first_ready: Notify::new(),
             stopping: watch::Sender::new(false),
+            clients_leave: watch::Sender::new(false),
             processes,
             steps,
             running: [watch::Sender::new(None), watch::Sender::new(None)],
@@ -69,6 +71,17 @@ impl Engine {
     pub(crate) fn stop_supervising(&self) {
         self.change(Condition::stopping);
         self.stopping.send_replace(true);
+    }
+
+    /// Has everybody who holds a connection to dockerd's API end it, for the rest of this boot.
+    pub(crate) fn dismiss_clients(&self) {
+        self.clients_leave.send_replace(true);
+    }
+
+    /// Returns when connections to dockerd's API must end.
+    pub(crate) async fn clients_dismissed(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.clients_leave.subscribe().wait_for(|leave| *leave).await;
     }
 
     /// Signals a service and returns whether it runs.
