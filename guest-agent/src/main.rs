@@ -92,11 +92,11 @@ async fn run(booted: Booted, steps: BootSteps) -> Result<()> {
     tokio::spawn(power_button(shutdown.clone()));
 
     let network = booted.network.clone();
-    tokio::spawn(ports::publish_host_network(ports.clone(), Arc::clone(&engine), network));
+    tokio::spawn(ports::publish_host_network(ports.clone(), engine.state(), engine.clients_dismissed(), network));
     let start = start_engine(booted, ports.clone(), Arc::clone(&engine), processes.clone(), steps.clone());
     tokio::spawn(start);
     keep("port proxies", ports::serve_proxies(ports.clone(), Path::new(ports::SOCKET)));
-    keep("the Docker socket", relay::serve_docker(Arc::clone(&engine)));
+    keep("the Docker socket", relay::serve_docker(engine.clients_dismissed()));
     keep("forwarded streams", relay::serve_forward());
     match relay::vsock_listener(rorqual_protocol::AGENT_PORT) {
         Ok(listener) => {

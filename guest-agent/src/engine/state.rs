@@ -78,10 +78,9 @@ impl Engine {
         self.clients_leave.send_replace(true);
     }
 
-    /// Returns when connections to dockerd's API must end.
-    pub(crate) async fn clients_dismissed(&self) {
-        // The sender lives in `self`, so the wait cannot fail.
-        let _ = self.clients_leave.subscribe().wait_for(|leave| *leave).await;
+    /// Becomes true when connections to dockerd's API must end.
+    pub(crate) fn clients_dismissed(&self) -> watch::Receiver<bool> {
+        self.clients_leave.subscribe()
     }
 
     /// Signals a service and returns whether it runs.

@@ -1,9 +1,9 @@
 //! iptables for dockerd without a process for each command.
 //!
-//! dockerd passes its commands to the firewalld it finds ([`firewalld`], over [`dbus`]), and [`rules`] carries them out.
-//! A check, a listing or the deletion of a missing rule is answered from the [`tables`] kept here. Changes go as a line
-//! to an `iptables-restore` that stays running ([`restore`]), so the kernel's rules are always the real program's work.
-//! Anything but the few forms dockerd uses is left to the real program altogether, as is what dockerd does in the
+//! dockerd passes its commands to the firewalld it finds ([`firewalld`], over [`dbus`]), and [`rules`] carries them
+//! out. A check, a listing or the deletion of a missing rule is answered from the [`tables`] kept here. Changes go as a
+//! line to an `iptables-restore` that stays running ([`restore`]), so the kernel's rules are always the real program's
+//! work. Anything but the few forms dockerd uses is left to the real program altogether, as is what dockerd does in the
 //! network namespace of a container.
 //!
 //! The agent adds one rule per family of its own ([`host`]), and rules for some ports ([`doors`]).

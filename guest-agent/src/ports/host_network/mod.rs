@@ -10,11 +10,12 @@ use std::convert::Infallible;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
+use rorqual_protocol::agent::EngineState;
 use rorqual_protocol::agent::engine_state::Phase;
 use thiserror::Error;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
@@ -26,7 +27,6 @@ use super::published::{Ports, Published};
 use crate::backoff::Backoff;
 use crate::boot::NetworkSettings;
 use crate::docker_api::{DOCKER_SOCKET, DockerApiError, HostNetwork, HostNetworkChange};
-use crate::engine::Engine;
 use bell::Bell;
 use sock_diag::SockDiag;
 use wanted::{Place, Rules, Way, published_port};
@@ -50,16 +50,20 @@ enum Lost {
     Kernel(#[from] io::Error),
 }
 
-/// Publishes such listeners whenever dockerd runs, until its clients are dismissed.
-pub(crate) async fn publish(ports: Ports, engine: Arc<Engine>, network: NetworkSettings) {
+/// Publishes such listeners whenever dockerd runs, until `dismissed` becomes true. `engine` is the engine's state.
+pub(crate) async fn publish(
+    ports: Ports,
+    mut engine: watch::Receiver<EngineState>,
+    mut dismissed: watch::Receiver<bool>,
+    network: NetworkSettings,
+) {
     let rules = Rules::new(&network, handed_out());
     let mut backoff = Backoff::default();
-    let mut state = engine.state();
-    while state.wait_for(|state| state.phase() == Phase::Ready).await.is_ok() {
+    while engine.wait_for(|state| state.phase() == Phase::Ready).await.is_ok() {
         let begin = Instant::now();
         let Err(lost) = tokio::select! {
             lost = follow(&ports, &rules) => lost,
-            () = engine.clients_dismissed() => return,
+            _ = dismissed.wait_for(|dismissed| *dismissed) => return,
         };
         match lost {
             Lost::Docker(error) => debug!("containers on the host's network are no longer followed: {error}"),
