@@ -31,6 +31,7 @@ fn main() -> ExitCode {
             a_command_that_fails_to_begin_exits_255_and_says_why,
             a_system_call_nobody_knows_is_not_implemented,
             the_answers_of_a_seccomp_profile_are_its_own,
+            both_runtimes_run_and_say_what_they_can_do,
             a_killed_container_exits_137,
             both_output_streams_arrive_apart,
             standard_input_environment_user_and_directory_reach_the_command,
@@ -103,6 +104,19 @@ fn the_answers_of_a_seccomp_profile_are_its_own(machine: &Machine) -> Result<()>
         let run = format!("run --rm --security-opt seccomp={} test /peer system-call 250", file.display());
         ensure!(machine.run(&run)? == name, "{name}");
     }
+    Ok(())
+}
+
+fn both_runtimes_run_and_say_what_they_can_do(machine: &Machine) -> Result<()> {
+    for runtime in ["crun", "runc"] {
+        ensure!(machine.run(&format!("run --rm --runtime {runtime} test echo done"))? == "done");
+        let features = format!("{{{{index .Runtimes.{runtime}.Status \"org.opencontainers.runtime-spec.features\"}}}}");
+        let features = machine.docker(["info", "--format", &features]).output_text()?;
+        ensure!(features.contains("ociVersionMax"), "the features of {runtime} are {features:?}");
+    }
+    let version = "{{range .Server.Components}}{{.Name}} {{.Version}};{{end}}";
+    let version = machine.docker(["version", "--format", version]).output_text()?;
+    ensure!(version.contains(";crun 1."), "docker version names the components {version:?}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::condition::Service;
 use crate::boot::{NetworkSettings, PORT_PROXY};
 use crate::docker_api::DOCKER_SOCKET;
 use crate::iptables::BUS_ADDRESS;
-use crate::programs::command;
+use crate::programs::{SEARCH_PATH, command};
 
 const FOLDER: &str = "/run/rorqual/engine";
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -20,6 +20,9 @@ pub(super) const DOCKERD_PID_FILE: &str = "/run/docker.pid";
 /// crun's library with runc's answers (`images/runtime`), which scripts and programs expect: the exit statuses 126 and
 /// 127, and ENOSYS for a system call that the seccomp profile does not know.
 const RUNTIME: &str = "/usr/lib/rorqual/crun";
+
+/// Programs that only dockerd finds: `runc`, which answers its questions from files (`images/runtime/crun/said.c`).
+const FOR_DOCKERD: &str = "/usr/lib/rorqual/for-dockerd";
 
 /// Plugins of containerd that dockerd never uses. Each costs start time and memory.
 const UNUSED_PLUGINS: &[&str] = &[
@@ -58,6 +61,7 @@ pub(super) fn service_command(service: Service) -> Command {
         Service::Dockerd => {
             let mut dockerd = command("/usr/sbin/dockerd");
             dockerd.env("DBUS_SYSTEM_BUS_ADDRESS", BUS_ADDRESS);
+            dockerd.env("PATH", format!("{FOR_DOCKERD}:{SEARCH_PATH}"));
             // The runtime of the steps of builds, which would otherwise be runc. No setting of the file names it.
             dockerd.env("DOCKER_BUILDKIT_RUNC_COMMAND", RUNTIME);
             dockerd.arg("--config-file").arg(format!("{FOLDER}/dockerd.json"));
@@ -125,6 +129,7 @@ mod tests {
         assert_eq!(settings["runtimes"]["crun"]["path"], RUNTIME);
         let dockerd = service_command(Service::Dockerd);
         let variable = |name: &str| dockerd.get_envs().find(|(key, _)| *key == name).and_then(|(_, value)| value);
+        assert!(variable("PATH").is_some_and(|path| path.as_encoded_bytes().starts_with(FOR_DOCKERD.as_bytes())));
         assert_eq!(variable("DOCKER_BUILDKIT_RUNC_COMMAND"), Some(RUNTIME.as_ref()));
         assert!(settings.get("experimental").is_none());
     }

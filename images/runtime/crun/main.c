@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "digest.h"
 #include "libcrun.h"
+#include "said.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -193,6 +194,7 @@ main (int argc, char **argv)
 {
   struct request request = { 0 };
   libcrun_error_t err = NULL;
+  say (argc, argv);
   bool passes_more = getenv ("LISTEN_FDS") || getenv ("NOTIFY_SOCKET");
   const struct command *command = passes_more ? NULL : parse (&request, argv + 1);
   if (! command)
