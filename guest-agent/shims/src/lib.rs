@@ -256,7 +256,7 @@ impl Agent {
     }
 
     /// Shuts the connection down for writing.
-    fn end_sending(&self) {
+    fn end_sending(self) {
         // SAFETY: numbers only. A failure means that the agent is gone, which the next receive shows.
         unsafe { system_call(SYS_SHUTDOWN, [self.0, SHUT_WR, 0, 0]) };
     }
