@@ -4,7 +4,7 @@
 # Software:    Debian 13's docker.io 26.1.5, crun 1.21
 # Expectation: a container's system calls fail with the error its own profile names.
 # Behaviour:   crun keeps compiled filters under a digest of the profile, which leaves out each rule's errnoRet. The
-#              second of two profiles that differ there finds the filter of the first. runc compiles each anew.
+#              second of two profiles that differ there finds the filter of the first. runc compiles each one.
 # Seen:        2026-11-30, keyctl in profiles with errnoRet 1 (EPERM) and then 38 (ENOSYS)
 #                runc: Operation not permitted, Function not implemented
 #                crun: Operation not permitted, Operation not permitted

@@ -168,7 +168,7 @@ fn update_rename_and_pause_change_a_running_container(machine: &Machine) -> Resu
     machine.run(&format!("pause {name}"))?;
     ensure!(container.inspect(".State.Status")? == "paused");
     // Another container that counts as fast is the clock: while its log grows by five lines, the paused one's stays as
-    // it is. A line written before the pause may still be on its way to the log, hence the two lines at first.
+    // it is. A line written before the pause may still be on its way to the log, so two lines pass first.
     let clock = Container::run(machine, "", &["sh", "-c", script])?;
     let lines = |container: &str| Some(machine.run(&format!("logs {container}")).ok()?.lines().count());
     let grown = |by: usize| {

@@ -2,7 +2,7 @@
    not compile it (12 ms).
 
    Debian has no static BLAKE3, which crun's library asks for. The name only has to be one that no other profile has,
-   so SHA-256 stands in for it. crun's own selection of the profile's fields leaves out `errnoRet`. The profile's text
+   so SHA-256 replaces it. crun's own selection of the profile's fields leaves out `errnoRet`. The profile's text
    goes in before it, so that two profiles that differ in an answer do not share a filter.  */
 #define _GNU_SOURCE
 #include "digest.h"

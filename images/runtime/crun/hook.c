@@ -41,7 +41,7 @@ connect_to_dockerd (const char *exec_root, const char *controller)
   return fd;
 }
 
-/* Has dockerd move the network of container ID into the namespace of process PID; false if it was not told.  */
+/* Has dockerd move the network of container ID into the namespace of process PID; false on failure.  */
 static bool
 set_key (const char *exec_root, const char *id, const char *controller, long pid, int *status, libcrun_error_t *err)
 {

@@ -165,7 +165,7 @@ take_option (struct request *request, const struct option *options, char ***at)
   return false;
 }
 
-/* Reads the command line; NULL if something in it is for crun.  */
+/* Reads the command line; NULL if crun itself must run it.  */
 static const struct command *
 parse (struct request *request, char **at)
 {

@@ -338,7 +338,7 @@ static void
 delete (const struct request *request)
 {
   enum { PID = 1 << 3, EXIT_STATUS = 2 << 3, EXITED_AT = 3 << 3 | 2, SECONDS = 1 << 3, NANOSECONDS = 2 << 3 };
-  /* What the shim says of a container whose end nobody has seen: killed.  */
+  /* What the shim says of a container whose end it did not see: killed.  */
   enum { KILLED = 128 + 9 };
   unsigned char answer[64], exited_at[32];
   size_t length = 0, inner = 0;

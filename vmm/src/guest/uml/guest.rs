@@ -30,7 +30,7 @@ const UMID: &str = "m";
 const MCONSOLE_WITHIN: Duration = Duration::from_secs(10);
 const MCONSOLE_RETRY: Duration = Duration::from_millis(20);
 /// The kernel's measure of its delay loop (`lpj=`), that of a processor with 4 GHz. Without it the kernel counts turns
-/// for several ticks of 10 ms at each boot. On a slower processor a delay takes longer than asked, as it may.
+/// for several ticks of 10 ms at each boot. On a slower processor a delay takes longer than asked, which is allowed.
 const LOOPS_PER_JIFFY: &str = "lpj=40000000";
 
 /// A started guest.
