@@ -20,10 +20,6 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 
 engine_install crun=1.21-1 perl-base
 engine_run <<'SCRIPT'
-# The container's programs are the root's own.
-mkdir /run/links
-for directory in bin lib lib64; do ln -s "usr/$directory" "/run/links/$directory"; done
-busybox tar -C /run/links -c . | docker import - links:1 > /run/imported
 for runtime in runc crun; do
   docker run --rm --network none --runtime "$runtime" --volume /usr:/usr:ro links:1 \
     perl -e 'syscall(1000) == -1 or die "it succeeded"; print "$ARGV[0]: $!\n"' "$runtime"

@@ -25,6 +25,7 @@ JSON
 
 # engine_run: starts the engine, runs standard input as a bash script in its root, and ends everything. $work/run is
 # the script's /run, $engine the process id of dockerd. An image "empty:1" has busybox as its only program.
+# An image "links:1" has the root's own programs if /usr is mounted into the container.
 engine_run() {
   cat > "$work/run/commands"
   cat > "$work/run/start" <<'SCRIPT'
@@ -39,6 +40,9 @@ mkdir -p /run/image/bin /run/image/etc
 cp /usr/bin/busybox /run/image/bin/
 echo text > /run/image/etc/text
 busybox tar -C /run/image -c . | docker import - empty:1 > /run/imported
+mkdir /run/links
+for directory in bin lib lib64; do ln -s "usr/$directory" "/run/links/$directory"; done
+busybox tar -C /run/links -c . | docker import - links:1 > /run/imported
 . /run/commands
 SCRIPT
   # shellcheck disable=SC2016 # the inner shell expands these

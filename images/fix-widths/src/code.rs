@@ -20,7 +20,7 @@ const FILLING: &[Piece] = &[
     // cmp rax, CHARACTERS; jl to the body of the loop.
     Bytes(&[0x48, 0x3d, 0x00, 0x00, 0x11, 0x00, 0x7c, 0xaa]),
 ];
-/// Where the number of characters stands in [`FILLING`], from its end.
+/// Offset of the number of characters in [`FILLING`], in bytes before its end.
 const LIMIT_FROM_END: usize = 6;
 
 /// The end of `Condition.RuneWidth`, with the condition in rax and the character in ebx: a look into the second table
@@ -37,8 +37,8 @@ const LOOKING: &[Piece] = &[
     Distance,
 ];
 
-/// What stands at the beginning of [`LOOKING`] instead: `runeWidthNoLUT(r, EastAsianWidth, StrictEmojiNeutral)` by the
-/// call at its end.
+/// Replaces the beginning of [`LOOKING`]: it passes `(r, EastAsianWidth, StrictEmojiNeutral)` to the call of
+/// `runeWidthNoLUT` at its end.
 const ASKING: &[u8] = &[
     0x0f, 0xb6, 0x48, 0x19, // movzx ecx, byte [rax + 0x19]
     0x0f, 0xb6, 0x50, 0x18, // movzx edx, byte [rax + 0x18]
@@ -64,8 +64,8 @@ pub(crate) enum Unexpected {
     OtherUse,
 }
 
-/// Where a piece of code stands, and the places its distances lead to, as offsets in the file. Code and data are loaded
-/// as far apart as they are in the file or by a constant more, so equal places are equal addresses.
+/// Where a piece of code was found, and the places its distances lead to, as offsets in the file. Code and data are
+/// loaded as far apart as they are in the file or by a constant more, so equal places are equal addresses.
 struct Found {
     at: usize,
     targets: Vec<i64>,
@@ -90,7 +90,7 @@ fn length(pieces: &[Piece]) -> usize {
     pieces.iter().map(|piece| if let Bytes(bytes) = piece { bytes.len() } else { 4 }).sum()
 }
 
-/// The only place where `pieces` stand.
+/// The place of `pieces`, if there is exactly one.
 fn find(program: &[u8], pieces: &[Piece]) -> Option<Found> {
     let mut places = (0..program.len()).filter_map(|at| matches(program, at, pieces));
     places.next().filter(|_| places.next().is_none())
